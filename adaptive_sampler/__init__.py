@@ -1,0 +1,1 @@
+"""Decide, while a model trains, which samples are worth the next step."""

@@ -1,0 +1,22 @@
+"""The one place for Numba's flags: serial, without the GIL, compiled at the first call, cached where that is possible."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compile `function` lazily, serial and without the GIL.
+
+    Serial, because a `parallel=True` kernel that ran before `fork` kills the forked DataLoader worker under OpenMP,
+    Numba's default layer. Where no cache directory can be written (a read-only install with no home), Numba raises
+    at decoration; the kernel then compiles once a process instead, silently.
+    """
+    flags = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **flags)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return numba.njit(**flags)(function)  # type: ignore[no-any-return]

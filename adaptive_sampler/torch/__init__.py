@@ -1,0 +1,1 @@
+"""Drop-in samplers, loss hooks and gradient scores for PyTorch."""
