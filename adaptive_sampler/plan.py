@@ -107,8 +107,8 @@ class Plan:
         assert self.kept is not None
         return kernels.Index(self.kept, self.n)
 
-    def _dense(self, values: np.ndarray | None, dtype: type) -> np.ndarray:
-        dense = np.zeros(self.n, dtype)
+    def _dense(self, values: np.ndarray | None, dtype: Any) -> np.ndarray:
+        dense: np.ndarray = np.zeros(self.n, dtype)
         dense[self.rows if self.kept is not None else slice(None)] = 1 if values is None else values
         return dense
 
