@@ -1,5 +1,6 @@
 """An epoch's rows by position: one plan in one order, or a new plan for each block of batches."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,13 @@ class PlannedEpoch:
             start += len(piece)
         return np.concatenate(pieces)
 
-    def more_state(self) -> dict[str, Any]:
-        """Nothing: plan and position say it all."""
-        return {}
+    def reach(self, position: int) -> int:
+        """How far rows can be taken from `position` on."""
+        return self._length
+
+    def state(self, position: int) -> dict[str, Any]:
+        """The plan; its order and the position say the rest."""
+        return {"plan": self.plan.id}
 
 
 class BlockedEpoch:

@@ -102,6 +102,14 @@ class Plan:
             return np.ones(len(rows), np.float32)
         return self.weights[rows if self.kept is None else self._index.rank(rows)]
 
+    def repeats_of(self, rows: np.ndarray) -> np.ndarray:
+        """How often each of `rows` (batch,) int64 is visited -> (batch,) integers; 0 outside the plan."""
+        inside = np.ones(len(rows), np.bool_) if self.kept is None else kernels.test(self.kept, rows)
+        times = inside.astype(np.int64)
+        if self.counts is not None:
+            times[inside] = self.counts[rows[inside] if self.kept is None else self._index.rank(rows[inside])]
+        return times
+
     @cached_property
     def _index(self) -> kernels.Index:
         assert self.kept is not None

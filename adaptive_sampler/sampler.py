@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adaptive_sampler.arrays import as_rows
-from adaptive_sampler.epochs import PlannedEpoch
+from adaptive_sampler.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
@@ -53,7 +53,9 @@ class AdaptiveSampler:
             store.count(by)  # raises, with the scores that there are
         self._epoch, self._start = 0, 0
         self._active: SampleIterator | BatchIterator | None = None  # the iterator that has begun this epoch
-        self._walking: PlannedEpoch | None = None
+        self._walking: PlannedEpoch | BlockedEpoch | None = None
+        self._length: int | None = None  # of an epoch that has begun, or was loaded
+        self._block: dict[str, Any] = {}  # what a loaded state says of the block it lies in
         self._plan: Plan | None = None  # of this epoch; fixed once an iterator has begun it
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
         self._once: Plan | None = None
@@ -70,7 +72,9 @@ class AdaptiveSampler:
         return SampleIterator.over(self)
 
     def __len__(self) -> int:
-        """Samples in this epoch."""
+        """Samples in this epoch; with `replan=k` as many as its first plan has."""
+        if self._length is not None:
+            return self._length
         return self.plan.num_samples if self.num_samples is None else self.num_samples
 
     @property
@@ -107,17 +111,41 @@ class AdaptiveSampler:
             )
         self._turn_to(epoch)
 
-    def begin(self, iterator: SampleIterator | BatchIterator) -> PlannedEpoch:
+    def begin(self, iterator: SampleIterator | BatchIterator) -> PlannedEpoch | BlockedEpoch:
         """Fix the plan of the epoch that `iterator` begins. For iterators."""
         if self._active is not None:
             self._turn_to(self._epoch + 1)
-        plan = self._fix_plan()
-        self._walking = PlannedEpoch(
-            plan, self._epoch, seed=self.seed, shuffle=self.shuffle, length=len(self), start=self._start
-        )
-        self._active, self._start = iterator, 0
+        self._length = len(self)
+        walk: dict[str, Any] = {
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "length": self._length,
+            "start": self._start,
+        }
+        if isinstance(self.replan, int) and isinstance(iterator, BatchIterator):
+            self._walking = self._blocked(self.replan * iterator.batch_size, walk)
+        else:
+            self._walking = PlannedEpoch(self._fix_plan(), self._epoch, **walk)
+        self._active, self._start, self._block = iterator, 0, {}
         self.store.epoch = self._epoch
         return self._walking
+
+    def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
+        if rows != self._block.get("block", rows):
+            raise ResumeError(
+                f"the state was saved with blocks of {self._block['block']} rows, replan={self.replan} batches are now {rows}: "
+                "resume with the batch size it had."
+            )
+        mark: Any = tuple(self._block.get("mark", (0, 0, 0)))
+        resumed = self._plan if self._block.get("plan") else None
+        return BlockedEpoch(
+            self._next_plan, self._epoch, n=len(self.store), block=rows, mark=mark, plan=resumed, **walk
+        )
+
+    def _next_plan(self) -> Plan:
+        """A plan from the scores as they are now, fixed and saved."""
+        self._plan, self._seen = self._make_plan(), self.store.made_from
+        return self._fix_plan()
 
     def batches(self, batch_size: int, *, drop_last: bool = False) -> "Batches":
         """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's."""
@@ -141,19 +169,21 @@ class AdaptiveSampler:
             self._walking, self._active.position if delivered is None else _whole("delivered", delivered, 0)
         )
 
-    def state_of(self, epoch: PlannedEpoch | None, position: int) -> dict[str, Any]:
+    def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:
         """The state of a walk. The end of an epoch is the beginning of the next. For iterators."""
         number = self._epoch if epoch is None else epoch.number
-        plan = self._once if epoch is None else epoch.plan
-        if epoch is None and position:
-            plan = self._plan
-        if epoch is not None and position >= len(epoch):
-            number, position, plan = number + 1, 0, self._once
+        walk: dict[str, Any] = {"plan": None if self._once is None else self._once.id}
+        if epoch is None and position:  # loaded, not yet gone on from
+            walk = {"length": self._length, "plan": None if self._plan is None else self._plan.id, **self._block}
+        elif epoch is not None and position >= len(epoch):
+            number, position = number + 1, 0
+        elif epoch is not None:
+            walk = {"length": len(epoch), **epoch.state(position)}
         return {
             "format": 1,
             "epoch": number,
             "position": position,
-            "plan": None if plan is None else plan.id,
+            **walk,
             "store": self.store.uuid,
             "commit": self.store.version,
             **self._settings(),
@@ -166,7 +196,8 @@ class AdaptiveSampler:
         if self._active is not None:
             self._active.invalidate("load_state_dict was called after this iterator began. Make a new one with iter().")
         self._turn_to(int(state["epoch"]))
-        self._start = int(state["position"])
+        self._start, self._length = int(state["position"]), state.get("length")
+        self._block = {name: state[name] for name in ("plan", "block", "mark") if "block" in state}
         if plan is not None:
             self._plan, self._seen = plan, None
             if self.replan == "once" and self._epoch >= self.warmup_epochs and plan.policy != describe(KeepAll()):
@@ -214,7 +245,8 @@ class AdaptiveSampler:
 
     def _turn_to(self, epoch: int) -> None:
         self._epoch, self._start = epoch, 0
-        self._active = self._walking = self._plan = self._seen = None
+        self._active = self._walking = self._plan = self._seen = self._length = None
+        self._block = {}
         self.store.epoch = epoch
 
     def _fix_plan(self) -> Plan:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 from operator import length_hint
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class Epoch(Protocol):
     def take(self, start: int, stop: int) -> np.ndarray:
         """The rows at these positions."""
 
+    def reach(self, position: int) -> int:
+        """How far rows can be taken from `position` on."""
+
 
 class Walker(Protocol):
     """What makes epochs: a sampler."""
@@ -32,7 +35,7 @@ class Walker(Protocol):
     def begin(self, iterator: Any) -> Epoch:
         """The epoch that this iterator, at its first draw, is to walk."""
 
-    def state_of(self, epoch: Epoch | None, position: int) -> dict[str, Any]:
+    def state_of(self, epoch: Any, position: int) -> dict[str, Any]:
         """The state of a walk at this position."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -62,9 +65,9 @@ class SampleIterator(chain[int]):
                 yield it._block
                 it.check()
 
-        it = cls.from_iterable(blocks())
+        it: Any = cls.from_iterable(blocks())  # an instance of this class, though typed as a chain
         it._walker, it._epoch, it._block, it._end, it._stale = walker, None, iter(()), 0, ""
-        return it
+        return cast(Self, it)
 
     @property
     def position(self) -> int:
@@ -95,7 +98,7 @@ class BatchIterator:
     """Rows in lists of `batch_size`, the last one shorter unless `drop_last`."""
 
     def __init__(self, walker: Walker, batch_size: int, drop_last: bool) -> None:
-        self._walker, self._size, self._drop_last = walker, batch_size, drop_last
+        self._walker, self.batch_size, self._drop_last = walker, batch_size, drop_last
         self._epoch: Epoch | None = None
         self._block = np.empty(0, np.int64)
         self._at = self._end = 0
@@ -105,7 +108,7 @@ class BatchIterator:
         return self
 
     def __next__(self) -> list[int]:
-        at, stop = self._at, self._at + self._size
+        at, stop = self._at, self._at + self.batch_size
         if self._stale or stop > len(self._block):
             return self._refill()
         self._at = stop
@@ -136,12 +139,12 @@ class BatchIterator:
             self._epoch = self._walker.begin(self)
             self._end = self._epoch.start
         position, length = self.position, len(self._epoch)
-        stop = min(position + self._size, length)
-        if stop == position or (self._drop_last and stop < position + self._size):
+        stop = min(position + self.batch_size, length)
+        if stop == position or (self._drop_last and stop < position + self.batch_size):
             raise StopIteration
         # Whole batches only: what is left over is taken again with the next block.
-        many = max(_MANY // self._size, 1) * self._size
-        self._block = self._epoch.take(position, min(position + many, length))
+        many = max(_MANY // self.batch_size, 1) * self.batch_size
+        self._block = self._epoch.take(position, min(position + many, self._epoch.reach(position)))
         self._end = position + len(self._block)
         self._at = stop - position
         batch: list[int] = self._block[: self._at].tolist()

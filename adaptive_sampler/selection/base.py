@@ -60,7 +60,12 @@ def _plain(value: Any) -> Any:
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
     """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
-    return Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    if plan.num_samples == 0:
+        raise InvalidValue(
+            f"{policy} keeps none of {len(store)} rows, and an epoch without samples is none. Keep more."
+        )
+    return plan
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:
