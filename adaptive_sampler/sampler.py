@@ -83,6 +83,11 @@ class AdaptiveSampler:
         return self._epoch
 
     @property
+    def start(self) -> int:
+        """The position at which this epoch's iterator began: 0, or where it was resumed."""
+        return self._start if self._walking is None else self._walking.start
+
+    @property
     def plan(self) -> Plan:
         """The current epoch's plan. Before its first draw, the plan that the scores as they are would give."""
         if self._plan is None or (self._seen is not None and self._seen != self.store.made_from):

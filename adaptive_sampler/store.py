@@ -213,6 +213,11 @@ class ScoreStore:
         return self._files.repository.versions()
 
     @property
+    def inputs(self) -> frozenset[str]:
+        """Every observation name that some score takes."""
+        return frozenset(name for score in self._table.scores for names in score.inputs for name in names)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The scores' names, in the order of making."""
         return tuple(self._table.columns)
