@@ -12,6 +12,7 @@ from adaptive_sampler.store import ScoreStore
 
 try:
     import typer
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -41,15 +42,18 @@ def demo(
         ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for stores, figure and results.")] = Path("demo-output"),
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: splits, initialisations and noise differ.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: splits, initialisations and noise differ.")] = 6,
     epochs: Annotated[
-        int | None, typer.Option(min=2, help="Epochs of each training. Default: 30; 15 for fashion-mnist.", show_default=False)
+        int | None,
+        typer.Option(min=2, help="Epochs of each training. Default: 30; 15 for fashion-mnist.", show_default=False),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=50, help="Training samples. Default: all digits; 6000 of Fashion-MNIST.", show_default=False),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The smallest size: whether it runs, not what it shows.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smallest size: whether it runs, not what it shows.")
+    ] = False,
 ) -> None:
     """Train small networks on all, on random and on selected samples, and report what each is worth."""
     try:
@@ -57,7 +61,9 @@ def demo(
 
         from adaptive_sampler.torch import demo as demonstration
     except ImportError as error:
-        console.print(f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True)
+        console.print(
+            f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
+        )
         raise typer.Exit(1) from error
     torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
     settings = demonstration.Settings(data, data_dir, output, seeds, epochs, samples)
@@ -73,9 +79,12 @@ def info(path: Store) -> None:
 @app.command()
 def report(
     path: Store,
-    output: Annotated[Path | None, typer.Option(help="Folder for the figures. Default: PATH-report.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: PATH-report.", show_default=False)
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False)
+        Path | None,
+        typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
     ] = None,
 ) -> None:
     """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
@@ -110,7 +119,9 @@ def _info(path: Path) -> None:
         runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
         console.print(f"{path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
         console.print(_scores(store))
-        versions = Table("version", "when", "rows observed", "pinned", "note", title="versions", title_justify="left")
+        versions = Table(
+            "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD
+        )
         for version in store.versions():
             when = f"{datetime.fromtimestamp(version.time):%Y-%m-%d %H:%M:%S}"
             pinned = "yes" if version.pinned else ""
@@ -119,10 +130,21 @@ def _info(path: Path) -> None:
 
 
 def _scores(store: ScoreStore) -> Table:
-    table = Table("score", "observed", "times", "last epoch", "lowest", "median", "highest", title="scores", title_justify="left")
+    table = Table(
+        "score",
+        "observed",
+        "times",
+        "last epoch",
+        "lowest",
+        "median",
+        "highest",
+        title="scores",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
     for name in store.names:
         observed = store.observed(name)
-        row = [name, f"{observed:,} of {len(store):,}"]
+        row = [name, f"{observed:,}"]
         if observed:
             seen = store.count(name) > 0
             values = store[name][seen]

@@ -81,7 +81,11 @@ def data_map(
     ):
         if len(rows):
             axes.scatter(x[rows], y[rows], s=12, c=color, alpha=0.6, marker=shape, linewidths=0, label=name)
-    regions = ((0.02, 0.95, "easy to learn", "left"), (0.02, 0.05, "hard to learn", "left"), (0.48, 0.5, "ambiguous", "right"))
+    regions = (
+        (0.02, 0.95, "easy to learn", "left"),
+        (0.02, 0.05, "hard to learn", "left"),
+        (0.48, 0.5, "ambiguous", "right"),
+    )
     for at_x, at_y, words, side in regions:
         axes.text(at_x, at_y, words, ha=side, va="center", style="italic", color="0.25")
     axes.set(xlabel="variability: standard deviation of p(label)", ylabel="confidence: mean p(label)")
@@ -132,10 +136,10 @@ def _show_plan(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, by
     name = f"kept by {plan.policy['kind']} ({np.count_nonzero(kept):,})"
     if kept.any() and plan.policy.get("by") == by and not np.array_equal(kept, known):
         low, high = float(scores[kept].min()), float(scores[kept].max())
-        axes.axvspan(low, high, color=GREEN, alpha=0.15, linewidth=0, label=name)
+        axes.axvspan(low, high, color=GREEN, alpha=0.15, linewidth=0, zorder=0, label=name)
         for cut, end in ((low, edges[0]), (high, edges[-1])):
             if cut != end:
-                axes.axvline(cut, color=GREEN, linewidth=1.5)
+                axes.axvline(cut, color=GREEN, linewidth=2, linestyle="--")
     else:
         axes.hist(scores[kept], edges.tolist(), histtype="step", color=GREEN, linewidth=1.5, label=name)
 

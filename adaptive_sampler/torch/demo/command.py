@@ -23,7 +23,7 @@ class Settings:
     data: Name = "digits"
     data_dir: Path | None = None
     output: Path = Path("demo-output")
-    seeds: int = 5
+    seeds: int = 6
     epochs: int | None = None
     samples: int | None = None
 
@@ -55,7 +55,13 @@ def run(settings: Settings, console: Console) -> list[Result]:
 
 def _train(settings: Settings, console: Console) -> list[Result]:
     results: list[Result] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("loading", total=settings.seeds * _RESULTS)
         for seed in range(settings.seeds):

@@ -84,7 +84,9 @@ def _digits() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     return images, digits.target.astype(np.int64), tuple(str(d) for d in range(10))
 
 
-def _fashion(folder: Path | None, environment: Mapping[str, str] = os.environ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _fashion(
+    folder: Path | None, environment: Mapping[str, str] = os.environ
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     folder = folder or Path(environment.get(FASHION_ENV, FASHION_DIR))
     images, labels = [], []
     for part in ("train", "t10k"):

@@ -70,7 +70,7 @@ class Trial:
         with self.store("clean", part, EL2N()) as store:
             yield self._result(question, "full set", self.train(part, self._all(store)))
             self.early_scores(part, store)
-            for steps, length in (("", None), (", as many steps as full", n)):
+            for steps, length in (("", None), (", equal steps", n)):
                 random = AdaptiveSampler(store, RandomPrune(KEEP), seed=self.seed, replan="once", num_samples=length)
                 yield self._result(question, f"random half{steps}", self.train(part, random))
                 pruned = PrunedSampler(store, keep=KEEP, seed=self.seed, num_samples=length)
@@ -79,7 +79,7 @@ class Trial:
             sampler = PrunedSampler(store, keep=KEEP, warmup_epochs=min(EARLY_EPOCHS, self.epochs - 1), seed=self.seed)
             training = self.train(part, sampler, LossHook(nn.CrossEntropyLoss(), store))
             store.commit("after training")
-        yield self._result(question, "half by EL2N, scored in the same run", training)
+        yield self._result(question, "half by EL2N, in one run", training)
 
     def wrong_labels(self) -> Iterator[Result]:
         """With wrong labels, is a window below the top worth more than the top? Records a data map on the way."""
@@ -92,7 +92,7 @@ class Trial:
         with self.store("wrong-labels", part, EL2N()) as store:
             self.early_scores(part, store)
             highest = PrunedSampler(store, keep=KEEP, seed=self.seed)
-            yield self._result(question, "half with the highest EL2N", self.train(part, highest))
+            yield self._result(question, "half with highest EL2N", self.train(part, highest))
             tried = {offset: self.train(part, self.window(store, offset)) for offset in OFFSETS}
         best = max(OFFSETS, key=lambda offset: tried[offset].accuracy(self.data.validation))
         yield self._result(question, "half in a window of EL2N", tried[best], choice=best)
@@ -164,4 +164,3 @@ class Trial:
 
 def _scoring(part: Part, store: ScoreStore) -> DataLoader[object]:
     return DataLoader(IndexedDataset(part.tensors(), store), batch_size=512)
-

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 from adaptive_sampler.torch.demo.experiments import Result
 
@@ -14,12 +15,12 @@ BASELINE = "full set"
 COMPARISONS = (
     ("half by EL2N", "random half"),
     ("half by EL2N", BASELINE),
-    ("half by EL2N, as many steps as full", "random half, as many steps as full"),
-    ("half by EL2N, as many steps as full", BASELINE),
-    ("half by EL2N, scored in the same run", BASELINE),
-    ("half with the highest EL2N", BASELINE),
+    ("half by EL2N, equal steps", "random half, equal steps"),
+    ("half by EL2N, equal steps", BASELINE),
+    ("half by EL2N, in one run", BASELINE),
+    ("half with highest EL2N", BASELINE),
     ("half in a window of EL2N", BASELINE),
-    ("half in a window of EL2N", "half with the highest EL2N"),
+    ("half in a window of EL2N", "half with highest EL2N"),
     ("JTT", BASELINE),
 )
 
@@ -58,7 +59,7 @@ def lines(results: Sequence[Result]) -> list[Line]:
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """A sentence for each comparison. Clear is what exceeds two standard errors of at least three seeds."""
+    """A sentence for each comparison. Clear is a difference whose 95 % interval (Student's t over seeds) leaves out 0."""
     table = lines(results)
     sentences = []
     for question in dict.fromkeys(line.question for line in table):
@@ -94,9 +95,10 @@ def _compared(result: Result) -> float:
 def _verdict(line: Line, baseline: Line) -> str:
     differences = np.subtract(line.seeds, baseline.seeds)
     mean, seeds = float(differences.mean()), len(differences)
-    error = float(differences.std(ddof=1)) / seeds**0.5 if seeds > 1 else np.inf
-    word = ("better" if mean > 0 else "worse") if seeds >= 3 and abs(mean) > 2 * error else "no clear difference"
     what = "accuracy" if line.worst_group is None else "worst-group accuracy"
-    within = f" ± {error:.1f}" if seeds > 1 else ""
     ahead = f"ahead in {int((differences > 0).sum())} of {seeds} seeds"
-    return f"{line.method} against {baseline.method}: {word}, {mean:+.1f}{within} points of {what}, {ahead}"
+    if seeds < 2:
+        return f"{line.method} − {baseline.method}: {mean:+.1f} points of {what}; one seed tells nothing"
+    half_width = float(student.ppf(0.975, seeds - 1) * differences.std(ddof=1)) / seeds**0.5
+    word = "no clear difference" if abs(mean) <= half_width else "better" if mean > 0 else "worse"
+    return f"{line.method} − {baseline.method}: {word}, {mean:+.1f} ± {half_width:.1f} points of {what}, {ahead}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -20,9 +21,9 @@ from adaptive_sampler.torch.demo.experiments import (
 )
 
 YOUR_LOOP = """\
-sampler = PrunedSampler(store := ScoreStore.create("scores.zarr", len(train_set), [EL2N()]), keep=0.5, warmup_epochs=3)
-loader = DataLoader(IndexedDataset(train_set), batch_size=256, sampler=sampler)
-criterion = LossHook(nn.CrossEntropyLoss(), store)      # then: for inputs, labels in criterion.watch(loader): ..."""
+store = ScoreStore.create("scores.zarr", len(train_set), [EL2N()])
+sampler = PrunedSampler(store, keep=0.5, warmup_epochs=3)   # DataLoader(..., sampler=sampler)
+criterion = LossHook(nn.CrossEntropyLoss(), store)          # for ... in criterion.watch(loader)"""
 
 
 def outcome(
@@ -31,43 +32,46 @@ def outcome(
     """Print everything."""
     table = results_of.lines(results)
     console.print(_table(table))
-    console.print("[bold]What this shows[/] (paired by seed, ± standard error)")
-    for sentence in results_of.verdicts(results):
-        console.print(f"  • {sentence}", highlight=False)
-    console.print(f"  • {_found(found)}", highlight=False)
+    console.print("[bold]What this shows[/] (differences paired by seed, ± 95 % interval)")
+    console.print(_list([*results_of.verdicts(results), _found(found)]))
     console.print("\n[bold]How to read it[/]")
-    for note in _notes(trial):
-        console.print(f"  • {note}", highlight=False)
+    console.print(_list(_notes(trial, table)))
     console.print("\n[bold]Where it is[/]")
     for name, path in (
         ("figure", output / "demo.png"),
         ("results", output / "results.json"),
-        ("the scores it shows", trial.folder / "wrong-labels"),
+        ("the store it shows", trial.folder / "wrong-labels"),
+        ("look into a store", f"adaptive-sampler info {trial.folder / 'wrong-labels-data-map'}"),
+        ("draw its figures", f"adaptive-sampler report {trial.folder / 'wrong-labels-data-map'}"),
     ):
-        console.print(f"  {name}: {path}", soft_wrap=True, highlight=False)
-    map_store = trial.folder / "wrong-labels-data-map"
-    console.print(f"  look inside: adaptive-sampler info {map_store}", soft_wrap=True, highlight=False)
-    console.print(f"  and:         adaptive-sampler report {map_store}", soft_wrap=True, highlight=False)
-    console.print("\n[bold]In your own loop[/]")
-    console.print(Syntax(YOUR_LOOP, "python", background_color="default", word_wrap=True))
+        console.print(f"  {name + ':':20}{path}", soft_wrap=True, highlight=False)
+    console.print("\n[bold]In your own loop[/], around the DataLoader of an IndexedDataset")
+    console.print(Syntax(YOUR_LOOP, "python", background_color="default"), soft_wrap=True)
 
 
 def _table(table: Sequence[results_of.Line]) -> Table:
     seeds = len(table[0].seeds)
-    shown = Table(title=f"Test accuracy in %, mean ± standard deviation over {seeds} seeds", title_justify="left")
+    title = f"Test accuracy in %, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     shown.add_column("trained on")
-    for heading in ("steps", "accuracy", "worst group", "against full set", "chosen on validation"):
+    for heading in ("steps", "accuracy", "worst group", "against full"):
         shown.add_column(heading, justify="right")
     previous = ""
     for line in table:
         if line.question != previous:
-            shown.add_section()
             shown.add_row(f"[bold]{line.question}[/]")
             previous = line.question
         against = "" if line.against_full is None else f"{line.against_full.mean:+.1f} ± {line.against_full.std:.1f}"
         worst = "" if line.worst_group is None else str(line.worst_group)
-        shown.add_row(f"  {line.method}", f"{line.steps:.0f}", str(line.accuracy), worst, against, line.choices)
+        shown.add_row(f"  {line.method}", f"{line.steps:.0f}", str(line.accuracy), worst, against)
     return shown
+
+
+def _list(sentences: Sequence[str]) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        grid.add_row(" •", sentence)
+    return grid
 
 
 def _found(found: Sequence[tuple[float, float]]) -> str:
@@ -78,17 +82,17 @@ def _found(found: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def _notes(trial: Trial) -> tuple[str, ...]:
+def _notes(trial: Trial, table: Sequence[results_of.Line]) -> tuple[str, ...]:
     sizes = ", ".join(f"{len(getattr(trial.data, part))} {part}" for part in ("train", "validation", "test"))
+    chosen = "; ".join(f"{line.method}: {line.choices}" for line in table if line.choices)
     return (
         f"{sizes} samples, {trial.epochs} epochs, another split, initialisation and noise for each seed. Every seed that was "
         "run is in the table.",
-        "Equal epochs are not equal work: half the data is half the steps. 'As many steps as full' goes through its half "
-        "twice as often.",
-        f"EL2N is the mean of {EARLY_RUNS} runs of {EARLY_EPOCHS} epochs, whose steps are not counted: they pay off when the "
-        "kept half is trained on more than once, or for long. 'Scored in the same run' counts everything.",
+        "Equal epochs are not equal work: half the data is half the steps. 'Equal steps' goes through its half twice as often.",
+        f"EL2N is the mean of {EARLY_RUNS} runs of {EARLY_EPOCHS} epochs, whose steps are not counted: they pay off where the "
+        f"kept half is trained on often. 'In one run' counts everything: {EARLY_EPOCHS} epochs on all, then on the half.",
         f"The window's offset (of {', '.join(map(str, OFFSETS))}) and JTT's λ (of {', '.join(map(str, UPSAMPLE))}) are chosen on "
-        "the validation set, which has right labels and known groups; the test set chooses nothing.",
+        f"a validation set with right labels and known groups, never on the test set. Chosen: {chosen}.",
         f"JTT's first stage trains {FIRST_STAGE_EPOCHS} epoch. Its second takes as many steps as plain training, and reads the "
-        "mistakes from a pinned version of the store that is open to read only. 'Against full set' is there the worst group's.",
+        "mistakes from a pinned version of the store, open to read only. 'Against full' is there the worst group's.",
     )
