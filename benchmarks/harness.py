@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -30,14 +31,21 @@ def options(about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def take_turns(contestants: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = True) -> dict[str, float]:
-    """The median seconds of each, run in turns, so that a noisy machine is noisy for all of them alike."""
-    if warm:
-        for run in contestants.values():
-            run()
+def take_turns(
+    contestants: Mapping[str, Callable[[], Any]], rounds: int, *, before: Callable[[], Any] | None = None
+) -> dict[str, float]:
+    """The median seconds of each, run in turns, so that a noisy machine is noisy for all of them alike.
+
+    One more turn, the first, warms up. `before` is called ahead of each turn and not timed: `os.sync`, where one
+    contestant's unwritten pages would be another's wait.
+    """
+    for run in contestants.values():
+        run()
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
+            if before:
+                before()
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
@@ -81,21 +89,23 @@ def digest(body: Mapping[str, Any]) -> str:
 
 def markdown(body: Mapping[str, Any]) -> str:
     """The table of a result, for the docs."""
-    rows, where = body["rows"], body["machine"]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [
-        f"<!-- written by benchmarks/{body['benchmark']}.py -->",
-        body["about"],
-        "",
-        "| " + " | ".join(names) + " |",
-        "|" + " --- |" * len(names),
-        *("| " + " | ".join(show(row.get(name, "")) for name in names) + " |" for row in rows),
-        "",
+    where = body["machine"]
+    lines = [f"<!-- written by benchmarks/{body['benchmark']}.py -->", body["about"], ""]
+    for names, rows in alike(body["rows"]):
+        lines += ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+        lines += ["| " + " | ".join(show(row[name]) for name in names) + " |" for row in rows]
+        lines.append("")
+    lines += [
         f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB; Python {where['python']}, "
         + ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
         + f"; commit {where['commit']}; load {where['load']}; {body['arguments']}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def alike(rows: Sequence[Row]) -> list[tuple[list[str], list[Row]]]:
+    """The rows in runs that have the same columns: a table each."""
+    return [(list(names), list(some)) for names, some in itertools.groupby(rows, key=tuple)]
 
 
 def show(value: Any) -> str:
@@ -104,13 +114,11 @@ def show(value: Any) -> str:
 
 
 def _print(name: str, rows: Sequence[Row]) -> None:
-    table = Table(title=name)
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    for key in names:
-        table.add_column(key)
-    for row in rows:
-        table.add_row(*(show(row.get(key, "")) for key in names))
-    Console().print(table)
+    for names, some in alike(rows):
+        table = Table(*names, title=name)
+        for row in some:
+            table.add_row(*(show(row[key]) for key in names))
+        Console().print(table)
 
 
 def _version(name: str) -> str | None:

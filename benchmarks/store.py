@@ -1,6 +1,7 @@
 """What a commit costs beside zarr-python's own in-place write, how fast keys are found, and what a kill does."""
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -45,7 +46,9 @@ def commits(n: int, folder: Path, rounds: int) -> list[Row]:
         store.commit()
         store.drop_versions(keep=1)
 
-    times = take_turns({"zarr": _zarr_in_place(folder / "zarr", columns), "full": full, "tenth": part}, rounds)
+    times = take_turns(
+        {"zarr": _zarr_in_place(folder / "zarr", columns), "full": full, "tenth": part}, rounds, before=os.sync
+    )
     size = sum(c.nbytes for c in columns.values()) / 1e6
     return [
         {
@@ -84,7 +87,7 @@ def kills(times: int, folder: Path) -> Row:
     for _ in range(times):
         try:
             acknowledged, store = kill_while_committing(folder / "killed", rng.uniform(0, 0.1))
-        except Exception:  # noqa: BLE001  whatever it is, it counts as a store that does not open
+        except Exception:  # whatever it is, it counts as a store that does not open
             unreadable += 1
             continue
         with store:
