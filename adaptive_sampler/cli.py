@@ -103,7 +103,7 @@ def report(
     _run(draw)
 
 
-def _run(command: Callable[[], None]) -> None:
+def _run(command: Callable[[], object]) -> None:
     """What goes wrong on purpose is one line, not a traceback."""
     try:
         command()

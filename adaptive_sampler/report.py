@@ -36,7 +36,7 @@ def histogram(
     With `plan`, what it keeps is shaded: the stretch between its cuts where it was made by this score, else the kept
     rows' own outline. `marked` (n,) bool: rows shown in a colour of their own, called `mark`.
     """
-    axes = axes or _axes("how many rows have which score")
+    axes = axes or _axes(f"{by}: how many rows have which score")
     scores = store[by]
     known = np.isfinite(scores)
     if not known.any():
@@ -53,7 +53,7 @@ def histogram(
         color=[color for *_, color in parts],
         label=[f"{name} ({np.count_nonzero(rows):,})" for rows, name, _ in parts],
     )
-    if plan is not None:
+    if plan is not None and plan.num_rows < plan.n:
         _show_plan(axes, scores, known, plan, by, edges)
     axes.set(xlabel=_with_missing(by, scores), ylabel="rows")
     axes.legend(frameon=False)
@@ -81,15 +81,14 @@ def data_map(
     ):
         if len(rows):
             axes.scatter(x[rows], y[rows], s=12, c=color, alpha=0.6, marker=shape, linewidths=0, label=name)
-    regions = (
-        (0.02, 0.95, "easy to learn", "left"),
-        (0.02, 0.05, "hard to learn", "left"),
-        (0.48, 0.5, "ambiguous", "right"),
-    )
-    for at_x, at_y, words, side in regions:
-        axes.text(at_x, at_y, words, ha=side, va="center", style="italic", color="0.25")
+    for height, words in (
+        (0.95, "easy to learn:\nupper left"),
+        (0.5, "ambiguous:\nright"),
+        (0.05, "hard to learn:\nlower left"),
+    ):
+        axes.text(1.02, height, words, va="center", style="italic", color="0.3", transform=axes.transAxes)
     axes.set(xlabel="variability: standard deviation of p(label)", ylabel="confidence: mean p(label)")
-    axes.set(xlim=(0, 0.5), ylim=(0, 1))
+    axes.set(xlim=(0, 0.5), ylim=(0, 1))  # a probability deviates by 0.5 at most
     if marked is not None:
         axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
@@ -134,7 +133,7 @@ def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = Non
 def _show_plan(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, by: str, edges: np.ndarray) -> None:
     kept = (plan.repeats > 0) & known
     name = f"kept by {plan.policy['kind']} ({np.count_nonzero(kept):,})"
-    if kept.any() and plan.policy.get("by") == by and not np.array_equal(kept, known):
+    if kept.any() and plan.policy.get("by") == by:
         low, high = float(scores[kept].min()), float(scores[kept].max())
         axes.axvspan(low, high, color=GREEN, alpha=0.15, linewidth=0, zorder=0, label=name)
         for cut, end in ((low, edges[0]), (high, edges[-1])):

@@ -20,8 +20,8 @@ _COLUMNS = 6  # images in a line
 def draw(path: Path, trial: Trial, offset: float, table: Sequence[Line]) -> None:
     """Write the figure as a PNG. `trial`: the seed whose scores are shown; `offset`: of its window."""
     figure = Figure(figsize=(14, 9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1), wspace=0.04)
-    upper, lower = left.subfigures(2, 1, height_ratios=(1, 1.3))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.1, 1), wspace=0.04)[0]
+    upper, lower = left.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))[:, 0]
     wrong = trial.noisy.labels != trial.data.train.labels
     with ScoreStore.open(trial.folder / "wrong-labels", mode="r") as store:
         axes = _plain(upper.subplots())
@@ -50,7 +50,7 @@ def _bars(figure: SubFigure, table: Sequence[Line]) -> None:
 def _question(axes: Axes, question: str, part: Sequence[Line]) -> None:
     groups = part[0].worst_group is not None
     worst = [line.worst_group or line.accuracy for line in part]
-    at = np.arange(len(part))
+    at = range(len(part))
     axes.barh(at, [s.mean for s in worst], xerr=[s.std for s in worst], color=_colors(part), height=0.62, ecolor="0.2")
     for y, line, value in zip(at, part, worst, strict=True):
         axes.scatter(
@@ -61,7 +61,7 @@ def _question(axes: Axes, question: str, part: Sequence[Line]) -> None:
     lowest = min(min(line.seeds) for line in part)
     axes.set(xlim=(max(10 * np.floor((lowest - 3) / 10), 0), 100), ylim=(len(part) - 0.5, -0.5))
     axes.set_yticks(at, [fill(line.method, 16) for line in part], fontsize=9.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
     axes.set_title(f"{question}: {'worst-group' if groups else 'test'} accuracy", loc="left")
 
@@ -74,7 +74,7 @@ def _colors(part: Sequence[Line]) -> list[str]:
 def _images(figure: SubFigure, trial: Trial, scores: np.ndarray) -> None:
     ranking = np.argsort(-scores, kind="stable")
     top, bottom = ranking[: 2 * _COLUMNS], ranking[-_COLUMNS:][::-1]
-    above, below = figure.subfigures(2, 1, height_ratios=(2, 1.08))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(2, 1.08))[:, 0]
     for part, rows, name in ((above, top, "highest"), (below, bottom, "lowest")):
         wrong = int((trial.noisy.labels[rows] != trial.data.train.labels[rows]).sum())
         words = (

@@ -98,7 +98,7 @@ def _verdict(line: Line, baseline: Line) -> str:
     what = "accuracy" if line.worst_group is None else "worst-group accuracy"
     ahead = f"ahead in {int((differences > 0).sum())} of {seeds} seeds"
     if seeds < 2:
-        return f"{line.method} − {baseline.method}: {mean:+.1f} points of {what}; one seed tells nothing"
+        return f"{line.method} − {baseline.method}: {mean:+z.1f} points of {what}; one seed tells nothing"
     half_width = float(student.ppf(0.975, seeds - 1) * differences.std(ddof=1)) / seeds**0.5
     word = "no clear difference" if abs(mean) <= half_width else "better" if mean > 0 else "worse"
-    return f"{line.method} − {baseline.method}: {word}, {mean:+.1f} ± {half_width:.1f} points of {what}, {ahead}"
+    return f"{line.method} − {baseline.method}: {word}, {mean:+z.1f} ± {half_width:.1f} points of {what}, {ahead}"

@@ -53,7 +53,7 @@ def _table(table: Sequence[results_of.Line]) -> Table:
     seeds = len(table[0].seeds)
     title = f"Test accuracy in %, mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    shown.add_column("trained on")
+    shown.add_column("trained on", no_wrap=True)
     for heading in ("steps", "accuracy", "worst group", "against full"):
         shown.add_column(heading, justify="right")
     previous = ""
@@ -61,9 +61,9 @@ def _table(table: Sequence[results_of.Line]) -> Table:
         if line.question != previous:
             shown.add_row(f"[bold]{line.question}[/]")
             previous = line.question
-        against = "" if line.against_full is None else f"{line.against_full.mean:+.1f} ± {line.against_full.std:.1f}"
+        against = "" if line.against_full is None else f"{line.against_full.mean:+z.1f} ± {line.against_full.std:.1f}"
         worst = "" if line.worst_group is None else str(line.worst_group)
-        shown.add_row(f"  {line.method}", f"{line.steps:.0f}", str(line.accuracy), worst, against)
+        shown.add_row(f" {line.method}", f"{line.steps:.0f}", str(line.accuracy), worst, against)
     return shown
 
 
