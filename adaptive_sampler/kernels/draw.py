@@ -107,7 +107,9 @@ def _draw(key, first, num, ends, total, last, guide, counts, offset):  # type: i
         u = _uniform(key, i)
         at = np.int64(guide[np.int64(u * cells)])
         target = u * total
-        while at < last and ends[at] <= target:  # a row without weight ends where the one before does: never chosen
+        while (
+            at < last and ends[at] <= target
+        ):  # a row without weight ends where the one before does: never chosen
             at += 1
         counts[offset + at] += np.uint32(1)
 
@@ -133,7 +135,9 @@ def _fill(key, num_by_block, weights, counts):  # type: ignore[no-untyped-def]
 def _exponential(key, row):  # type: ignore[no-untyped-def]
     """-log(u) of the row's uniform u in (0, 1), to a relative 1e-10: the row's time at rate 1."""
     u = (np.float64(np.int64(_hash(key, row) >> np.uint64(12))) + 0.5) * (2.0 * _ULP53)
-    bits = _bits_of(u) + np.uint64(0x0009_5F61_9980_C433)  # moves the mantissa's range to [sqrt(1/2), sqrt(2))
+    bits = _bits_of(u) + np.uint64(
+        0x0009_5F61_9980_C433
+    )  # moves the mantissa's range to [sqrt(1/2), sqrt(2))
     exponent = np.int64(bits >> np.uint64(52)) - 1023
     m = _float_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
     s = (m - 1.0) / (m + 1.0)
@@ -244,7 +248,9 @@ def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int
     return bits
 
 
-def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float) -> tuple[float, float, int]:
+def _guess(
+    start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float
+) -> tuple[float, float, int]:
     """(low, high, room): the k-th arrival is hardly ever outside [low, high), which hardly ever holds > room rows."""
     n = len(weights)
     size = min(n, _SAMPLE)

@@ -146,7 +146,9 @@ class Shuffle:
     def add(self, rows: NDArray[Any], repeats: NDArray[Any] | None = None) -> None:
         """The next entries: `rows` in turn, each `repeats` times ((len(rows),) integers) or once."""
         times = np.empty(0, np.uint8) if repeats is None else repeats
-        self._filled += _scatter(rows, times, self._filled, self._buckets, self._shift, self._cursor, self._out)
+        self._filled += _scatter(
+            rows, times, self._filled, self._buckets, self._shift, self._cursor, self._out
+        )
 
     def finish(self) -> NDArray[Any]:
         """All `total` entries in random order."""
