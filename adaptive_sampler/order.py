@@ -59,7 +59,7 @@ class Order:
         if self._key is not None and self._total <= MATERIALISE:
             return self._shuffled[start:stop:step].copy()
         if self._network is not None:
-            return self._rows(self._network.images(start, -(-(stop - start) // step), step))
+            return self._rows(self._network.images(start, stop, step))
         return self._rows(np.arange(start, stop, step, dtype=np.int64))
 
     def _rows(self, occurrences: NDArray[np.int64]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ _HINT_SHIFT = 7  # occurrences a hint
 
 
 @kernel
-def _index(repeats, before, hints):  # type: ignore[no-untyped-def]
+def _index(repeats: Any, before: Any, hints: Any) -> Any:
     """before[b]: occurrences ahead of block b.  hints[h]: the block that holds occurrence 128·h."""
     total = 0
     h = 0
@@ -30,7 +30,7 @@ def _index(repeats, before, hints):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _locate(repeats, before, hints, at, out):  # type: ignore[no-untyped-def]
+def _locate(repeats: Any, before: Any, hints: Any, at: Any, out: Any) -> Any:
     for i in range(at.size):
         q = np.int64(at[i])
         low = np.int64(hints[q >> _HINT_SHIFT])

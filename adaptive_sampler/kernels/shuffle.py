@@ -1,5 +1,6 @@
 """Random order: an exactly uniform shuffle where an array may exist, a keyed permutation of positions where not."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _WORD = 1 << 64
 
 
 @kernel
-def _hash(key, i):  # type: ignore[no-untyped-def]
+def _hash(key: Any, i: Any) -> Any:
     """The i-th number of SplitMix64's sequence that starts at `key`."""
     x = np.uint64(key) + np.uint64(i) * _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * _MIX1
@@ -27,7 +28,7 @@ def _hash(key, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _count_buckets(key, total, shift, counts):  # type: ignore[no-untyped-def]
+def _count_buckets(key: Any, total: Any, shift: Any, counts: Any) -> Any:
     """How many of `total` entries fall into each bucket; one hash gives four entries 16 bits each."""
     for i in range(0, total, 4):
         word = _hash(key, i >> 2)
@@ -36,7 +37,7 @@ def _count_buckets(key, total, shift, counts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _scatter(rows, repeats, first, key, shift, cursor, out):  # type: ignore[no-untyped-def]
+def _scatter(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
     """Put the entries of `rows` (each `repeats` times, once where that is empty) into their buckets; returns their
     number. `first` is the number of the first of them among all entries, which is what its bucket depends on."""
     entry = first
@@ -54,7 +55,7 @@ def _scatter(rows, repeats, first, key, shift, cursor, out):  # type: ignore[no-
 
 
 @kernel
-def _below(key, i, bound):  # type: ignore[no-untyped-def]
+def _below(key: Any, i: Any, bound: Any) -> Any:
     """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is redrawn."""
     x = _hash(key, i)
     product = (x >> np.uint64(32)) * bound
@@ -66,7 +67,7 @@ def _below(key, i, bound):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shuffle_buckets(key, ends, out):  # type: ignore[no-untyped-def]
+def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
     """Fisher-Yates inside each bucket; the numbers come a chunk ahead of the swaps, so that they are vectorised."""
     picks = np.empty(_CHUNK, np.int64)
     first = 0
@@ -88,36 +89,44 @@ def _shuffle_buckets(key, ends, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _round(half, key):  # type: ignore[no-untyped-def]
-    """32 bits that depend on all of a half and of the round's key."""
-    x = np.uint32(np.uint32(half) * np.uint32(0x9E3779B1) + np.uint32(key))
-    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD))
-    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97))
-    return np.uint32(x ^ (x >> np.uint32(15)))
+def _round(half: Any, key: Any, span: Any) -> Any:
+    """A number in [0, span) that depends on all of a half and of the round's 64-bit key; 32-bit lanes throughout."""
+    x = np.uint32(np.uint32(half + np.uint32(key)) * np.uint32(0x9E3779B1))
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
+    x = np.uint32(np.uint32(x ^ np.uint32(key >> np.uint64(32))) * np.uint32(0x85EBCA77))
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(15)))
+    x = np.uint32(x * np.uint32(0xC2B2AE3D))
+    return np.uint32((np.uint64(x) * np.uint64(span)) >> np.uint64(32))
 
 
 @kernel
-def _permute(at, a, b, keys):  # type: ignore[no-untyped-def]
-    """A keyed bijection of [0, a·b): a Feistel network whose halves are added modulo a and b (Black and Rogaway)."""
-    left = np.uint64(at // b)
-    right = np.uint64(at - np.int64(left) * b)
-    a, b = np.uint64(a), np.uint64(b)
-    for r in range(0, ROUNDS, 2):
-        left += (np.uint64(_round(right, keys[r])) * a) >> np.uint64(32)
-        left -= a if left >= a else np.uint64(0)
-        right += (np.uint64(_round(left, keys[r + 1])) * b) >> np.uint64(32)
-        right -= b if right >= b else np.uint64(0)
-    return np.int64(left * b + right)
+def _permute(at: Any, a: Any, b: Any, keys: Any) -> None:
+    """Replace each of `at` by its image under a keyed bijection of [0, a·b), a and b < 2**31, a·b < 2**53.
 
-
-@kernel
-def _walk(start, step, total, a, b, keys, out):  # type: ignore[no-untyped-def]
-    """out[i] = the image of start + i·step; images in [total, a·b) are mapped on until they fall inside."""
-    for i in range(out.size):
-        out[i] = _permute(start + i * step, a, b, keys)
-    for i in range(out.size):
-        while out[i] >= total:
-            out[i] = _permute(out[i], a, b, keys)
+    A Feistel network whose halves are added modulo a and b (Black and Rogaway), a chunk of numbers round by round,
+    as LLVM vectorises it only so.
+    """
+    left = np.empty(_CHUNK, np.uint32)
+    right = np.empty(_CHUNK, np.uint32)
+    inverse = 1.0 / b
+    wide_a, wide_b = np.uint32(a), np.uint32(b)
+    for first in range(0, at.size, _CHUNK):
+        size = min(_CHUNK, at.size - first)
+        for i in range(size):
+            q = np.int64(np.float64(at[first + i]) * inverse)
+            r = at[first + i] - q * b
+            q += np.int64(r >= b) - np.int64(r < 0)  # the float quotient is off by one at most
+            left[i] = np.uint32(q)
+            right[i] = np.uint32(at[first + i] - q * b)
+        for k in range(0, keys.size, 2):
+            for i in range(size):
+                x = np.uint32(left[i] + _round(right[i], keys[k], wide_a))
+                x = min(x, np.uint32(x - wide_a))  # x mod a: where x < a the difference wraps to above it
+                y = np.uint32(right[i] + _round(x, keys[k + 1], wide_b))
+                left[i] = x
+                right[i] = min(y, np.uint32(y - wide_b))
+        for i in range(size):
+            at[first + i] = np.int64(left[i]) * b + np.int64(right[i])
 
 
 def stream(key: int, use: int) -> np.uint64:
@@ -159,17 +168,23 @@ class Shuffle:
 class Network:
     """A keyed permutation of [0, total) that holds no array and gives any position's image by itself.
 
-    total < 2**62. Each image costs `ROUNDS` rounds; hardly any is mapped twice, as a·b exceeds `total` by less than a.
+    total < 2**52. Hardly any position is mapped twice, as a·b exceeds `total` by less than a.
     """
 
     def __init__(self, total: int, *, key: int) -> None:
         self._total = total
-        self._a = max(1, int(np.sqrt(total)))
+        self._a = max(1, math.isqrt(total))
         self._b = -(-total // self._a)
-        self._keys = np.array([int(stream(key, 2 + r)) >> 32 for r in range(ROUNDS)], np.uint32)
+        self._keys = np.array([stream(key, 2 + r) for r in range(ROUNDS)], np.uint64)
 
-    def images(self, start: int, count: int, step: int = 1) -> NDArray[np.int64]:
-        """The images of start, start + step, … (`count` of them, all in [0, total))."""
-        out = np.empty(count, np.int64)
-        _walk(start, step, self._total, self._a, self._b, self._keys, out)
+    def images(self, start: int, stop: int, step: int = 1) -> NDArray[np.int64]:
+        """The images of start, start + step, … below stop <= total."""
+        out = np.arange(start, stop, step, dtype=np.int64)
+        _permute(out, self._a, self._b, self._keys)
+        outside = np.flatnonzero(out >= self._total)
+        while len(outside):  # walk the cycle until it comes back inside
+            some = out[outside]
+            _permute(some, self._a, self._b, self._keys)
+            out[outside] = some
+            outside = outside[some >= self._total]
         return out
