@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
 
-# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every 256th
-# kept row, so that a select has few blocks to choose from.
+# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every
+# 256th kept row, so that a select has few blocks to choose from.
 _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
@@ -19,7 +19,8 @@ _BYTES = np.uint64(0x0101010101010101)
 _SIGNS = np.uint64(0x8080808080808080)
 # _IN_BYTE[byte, k]: the position of the k-th set bit of a byte
 _IN_BYTE = np.array(
-    [[*(j for j in range(8) if byte >> j & 1), *[0] * (8 - byte.bit_count())] for byte in range(256)], np.uint8
+    [[*(j for j in range(8) if byte >> j & 1), *[0] * (8 - byte.bit_count())] for byte in range(256)],
+    np.uint8,
 )
 
 Bits = NDArray[np.uint8]
@@ -46,7 +47,7 @@ def _lowest(typing_context: Any, word: Any) -> Any:
 
 
 def words_of(bits: Bits) -> tuple[NDArray[np.uint64], np.uint64]:
-    """The bitmap as whole 64-bit words (a view where it is aligned) and the zero-padded rest as one more word."""
+    """The bitmap as whole 64-bit words, a view where it is aligned, and the rest as one more word."""
     whole = len(bits) // 8 * 8
     head = np.ascontiguousarray(bits[:whole])
     if head.ctypes.data % 8:  # a kernel's uint64 loads are aligned
@@ -72,7 +73,7 @@ def _count(words: Any, tail: Any) -> Any:
 
 @kernel
 def _rows(words: Any, tail: Any, first: Any, out: Any) -> Any:
-    """Set bits in ascending order into `out`, which has room for exactly all of them; bit 0 is row `first`."""
+    """Set bits in ascending order into `out`, which has room for exactly all; bit 0 is row `first`."""
     m = 0
     for i in range(words.size + 1):
         word = _word(words, tail, i)
@@ -96,8 +97,9 @@ def _test(bits: Any, rows: Any, out: Any) -> Any:
 
 @kernel
 def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
-    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last block."""
-    total = 0
+    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last
+    block."""
+    total = np.int64(0)
     h = 0
     for b in range(before.size - 1):
         before[b] = total
@@ -111,11 +113,13 @@ def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
 
 @kernel
 def _select_in_word(word: Any, k: Any) -> Any:
-    """Position of the k-th set bit (from 0), without a branch: the byte by sums inside the word, the bit by table."""
+    """Position of the k-th set bit (from 0): the byte by sums inside the word, the bit by table."""
     k = np.uint64(k)
     sums = word - ((word >> _ONE) & np.uint64(0x5555555555555555))
     sums = (sums & np.uint64(0x3333333333333333)) + ((sums >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES  # byte j: bits in bytes 0 … j
+    sums = (
+        (sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    ) * _BYTES  # byte j: bits in bytes 0 … j
     place = np.uint64(8) * _popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS)
     k -= ((sums << np.uint64(8)) >> place) & np.uint64(0xFF)
     byte = (word >> place) & np.uint64(0xFF)
@@ -124,7 +128,7 @@ def _select_in_word(word: Any, k: Any) -> Any:
 
 @kernel
 def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any) -> None:
-    """Steps without branches wherever the way depends on the bits: they would be mispredicted every other time."""
+    """No branches where the way depends on the bits: they would be mispredicted every other time."""
     for i in range(ranks.size):
         k = np.int64(ranks[i])
         block = np.int64(hints[k >> _HINT_SHIFT])
@@ -190,7 +194,7 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 class Index:
-    """Rank and select on a bitmap of n rows, which it keeps as a view: 0.05 bytes a row (0.1 from 2**32 rows on)."""
+    """Rank and select on a bitmap of n rows, kept as a view: 0.05 bytes a row (0.1 from 2**32 rows on)."""
 
     def __init__(self, bits: Bits, n: int) -> None:
         self.n = n
@@ -209,7 +213,7 @@ class Index:
         return out
 
     def rank(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """How many kept rows lie before each of `rows`, each in [0, n): the position of a kept row in rows()."""
+        """How many kept rows lie before each of `rows`, each in [0, n): a kept row's place in rows()."""
         out = np.empty(len(rows), np.int64)
         _rank(self._words, self._tail, self._before, rows, out)
         return out

@@ -12,7 +12,8 @@ from adaptive_sampler.kernels.race import sample_without_replacement
 __all__ = ["multinomial_counts", "sample_without_replacement"]
 
 # The same numbers on every platform: integers, comparisons and single IEEE additions and multiplications in a
-# fixed order; no libm (hence an exponential of our own), no fused multiply-add (Numba makes none), no fastmath.
+# fixed order; no libm (hence an exponential of our own), no fused multiply-add (Numba makes none), no
+# fastmath.
 
 _BLOCK = 1 << 12  # rows whose cumulated weights stay in the first-level cache while they are drawn from
 _LEVELS = 12
@@ -46,12 +47,13 @@ def _uniform(key: Any, i: Any) -> Any:
 def _prefix(weights: Any, ends: Any) -> Any:
     """Cumulated weights into `ends`, the total into what is left of it; returns the total.
 
-    Eight rows hang on one carry, so that the additions overlap. Never decreasing, and equal at a row without weight.
+    Eight rows hang on one carry, so that the additions overlap. Never decreasing, and equal at a row without
+    weight.
     """
-    carry = 0.0
+    carry = np.float64(0)
     whole = weights.size // 8 * 8
     for i in range(0, whole, 8):
-        part = 0.0
+        part = np.float64(0)
         for j in range(8):
             part += np.float64(weights[i + j])
             ends[i + j] = carry + part
@@ -89,7 +91,7 @@ def _draw(key: Any, first: Any, num: Any, ends: Any, levels: Any, counts: Any) -
     total = ends[ends.size - 1]
     for i in range(first, first + num):
         target = _uniform(key, i) * total
-        at = 0
+        at = np.int64(0)
         for level in range(levels - 1, -1, -1):
             at += np.int64(ends[at + (1 << level) - 1] <= target) << level
         counts[at] += np.uint32(1)
@@ -110,7 +112,8 @@ def _fill(key: Any, num_by_block: Any, weights: Any, counts: Any) -> None:
 
 @kernel
 def _exp_minus(x: Any) -> Any:
-    """exp(-x) for x in [0, 6] to a relative 3e-10, and exactly 1 at 0: exp(-x/16) by its series, to the 16th."""
+    """exp(-x) for x in [0, 6] to a relative 3e-10, and exactly 1 at 0: exp(-x/16) by its series, to the
+    16th."""
     y = x * -0.0625
     e = 1 / 24 + y * (1 / 120 + y * (1 / 720 + y * (1 / 5040 + y * (1 / 40320 + y * (1 / 362880)))))
     e = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * e)))
@@ -138,11 +141,11 @@ def _poisson(key: Any, more_key: Any, weights: Any, rate: Any, counts: Any) -> A
     """counts[row] ~ Poisson(rate · weight), independently; returns their sum."""
     us = np.empty(64, np.float64)
     ks = np.empty(64, np.int64)
-    total = 0
+    total = np.int64(0)
     for start in range(0, weights.size, 64):
         size = min(64, weights.size - start)
         block = weights[start : start + size]
-        beyond = 0
+        beyond = np.int64(0)
         for i in range(size):
             us[i] = _uniform(key, start + i)
         for i in range(size):  # no branches, so it is vectorised; what it cannot settle is done below
@@ -150,7 +153,7 @@ def _poisson(key: Any, more_key: Any, weights: Any, rate: Any, counts: Any) -> A
             part = mean if mean < _MOST else _MOST
             p = _exp_minus(part)
             end = p
-            k = 0
+            k = np.int64(0)
             for term in range(1, _TERMS + 1):
                 k += np.int64(us[i] >= end)
                 p *= part * (1.0 / term)
@@ -185,11 +188,11 @@ def _stream(key: int, use: int) -> np.uint64:
 def multinomial_counts(weights: NDArray[np.float32], num_samples: int, *, key: int) -> NDArray[np.uint32]:
     """How often each row comes up in `num_samples` independent draws with p ∝ weights: (n,) uint32.
 
-    `weights` is (n,) float32, finite, at least 0, one of them positive; num_samples < 2**32 (the caller checks).
-    A row without weight never comes up. Linear in n + num_samples, in float64 throughout.
+    `weights` is (n,) float32, finite, at least 0, one of them positive; num_samples < 2**32 (the caller
+    checks). A row without weight never comes up. Linear in n + num_samples, in float64 throughout.
 
-    Most draws come as independent Poisson counts with a sum that is nearly always a little less than num_samples:
-    given their sum they are distributed as that many draws. The rest is drawn one by one.
+    Most draws come as independent Poisson counts with a sum that is nearly always a little less than
+    num_samples: given their sum they are distributed as that many draws. The rest is drawn one by one.
     """
     weights = np.ascontiguousarray(weights, np.float32)
     counts = np.zeros(len(weights), np.uint32)

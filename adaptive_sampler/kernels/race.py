@@ -90,9 +90,11 @@ def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
 
 @kernel
 def _race(key: Any, weights: Any, low: Any, high: Any, first: Any, words: Any, rows: Any, m: Any) -> Any:
-    """Mark the rows that arrive before `low`; list those in [low, high) from rows[m] on, as far as it has room.
+    """Mark the rows that arrive before `low`; list those in [low, high) from rows[m] on, as far as it has
+    room.
 
-    weights: whole words of 64, the first of them row `first`. Returns (rows before low, m plus the rows inside).
+    weights: whole words of 64, the first of them row `first`. Returns (rows before low, m plus the rows
+    inside).
     """
     before = 0
     times = np.empty(64, np.float64)
@@ -138,9 +140,9 @@ def _stream(key: int, use: int) -> np.uint64:
 def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int) -> NDArray[np.uint8]:
     """k rows drawn one after another with p ∝ the weights of those left, as a bitmap: (ceil(n/8),) uint8.
 
-    `weights` is (n,) float32, finite, at least 0 (the caller checks). Each row arrives after an exponential time
-    of its own (key, row) at the rate of its weight, and the first k are in, as in torch.multinomial. A row without
-    weight never arrives: where fewer than k have one, all those are set.
+    `weights` is (n,) float32, finite, at least 0 (the caller checks). Each row arrives after an exponential
+    time of its own (key, row) at the rate of its weight, and the first k are in, as in torch.multinomial. A
+    row without weight never arrives: where fewer than k have one, all those are set.
     """
     weights = np.ascontiguousarray(weights, np.float32)
     n = len(weights)
@@ -183,7 +185,8 @@ def _pass(
 def _guess(
     start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float
 ) -> tuple[float, float, int]:
-    """(low, high, room): the k-th arrival is hardly ever outside [low, high), nor are there more than room in it."""
+    """(low, high, room): the k-th arrival is hardly ever outside [low, high), nor are there more than room in
+    it."""
     n = len(weights)
     size = min(_SAMPLE, n // 64)
     share = min(k / n, 1.0)

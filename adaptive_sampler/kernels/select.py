@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels import split
 
 Ties = Literal["random", "row"]
 Keys = NDArray[np.float32]
@@ -17,208 +16,26 @@ Words = NDArray[np.uint64]
 
 _SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
 _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
-_ONE = np.uint64(1)
 _NONE = np.empty(0, np.float32)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
 _WORD = 1 << 64
-
-
-@numba.extending.intrinsic
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """Set bits of a uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sext(builder.ctpop(args[0]), context.get_value_type(signature.return_type))
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _lowest(typing_context: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], numba.core.cgutils.true_bit)
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@kernel
-def _hash(salt: Any, row: Any) -> Any:
-    """SplitMix64 of the row's place in the salt's sequence: for one salt a bijection, so no rows collide."""
-    x = np.uint64(salt) + np.uint64(row) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
-
-
-@kernel
-def _hashes(salt: Any, rows: Any, out: Any) -> None:
-    for i in range(rows.size):
-        out[i] = _hash(salt, rows[i])
-
-
-@kernel
-def _sample(keys: Any, out: Any) -> None:
-    """One key from each of len(out) equal stretches, at a hashed place so that no period can hide."""
-    stretch = keys.size // out.size
-    for i in range(out.size):
-        shift = ((_hash(0, i) >> np.uint64(32)) * np.uint64(stretch)) >> np.uint64(32)
-        out[i] = keys[i * stretch + np.int64(shift)]
-
-
-@kernel
-def _split(
-    keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any
-) -> Any:
-    """Mark the rows whose key is above `high` (or below `low`), list those in [low, high] from rows[m] on.
-
-    keys: whole words of 64, the first of them row `first`. Returns (keys below low, m plus the keys inside); what
-    `rows` and `values`, their keys, have no room for is only counted. A NaN is on no side.
-    """
-    below = 0
-    for w in range(words.size):
-        block = keys[w << 6 : (w << 6) + 64]
-        under = np.uint64(0)
-        inside = np.uint64(0)
-        over = np.uint64(0)
-        for i in range(64):  # no branches and no calls: three vector comparisons and masks
-            under |= np.uint64(block[i] < low) << np.uint64(i)
-            over |= np.uint64(block[i] > high) << np.uint64(i)
-            inside |= np.uint64((block[i] >= low) & (not block[i] > high)) << np.uint64(i)
-        words[w] = over if above else under
-        below += _popcount(under)
-        count = _popcount(inside)
-        if m + count <= rows.size:
-            at = m
-            while inside:
-                place = _lowest(inside)
-                rows[at] = first + (w << 6) + place
-                values[at] = block[place]
-                inside &= inside - _ONE
-                at += 1
-        m += count
-    return below, m
-
-
-@kernel
-def _split_ties(
-    keys: Any,
-    value: Any,
-    salt: Any,
-    low: Any,
-    width: Any,
-    above: Any,
-    n: Any,
-    first: Any,
-    words: Any,
-    rows: Any,
-    m: Any,
-) -> Any:
-    """As `_split`, by (key, hash) at (value, low .. low + width); what is counted and listed are ties only.
-
-    Where `keys` is empty, all n rows are ties.
-    """
-    before = 0
-    ties = np.empty(64, np.uint64)
-    for w in range(words.size):
-        start = np.uint64(salt) + np.uint64(first + (w << 6)) * _GOLDEN
-        for i in range(64):  # a loop of its own, as LLVM vectorises it only so
-            ties[i] = _hash(start, i)
-        tied = ~np.uint64(0) if first + (w << 6) + 64 <= n else (_ONE << np.uint64(n & 63)) - _ONE
-        side = np.uint64(0)
-        if keys.size:
-            block = keys[w << 6 : (w << 6) + 64]
-            tied = np.uint64(0)
-            for i in range(64):
-                tied |= np.uint64(block[i] == value) << np.uint64(i)
-                side |= np.uint64((block[i] > value) if above else (block[i] < value)) << np.uint64(i)
-        early = np.uint64(0)
-        near = np.uint64(0)
-        for i in range(64):
-            early |= np.uint64(ties[i] < low) << np.uint64(i)
-            near |= np.uint64(ties[i] - low <= width) << np.uint64(i)
-        words[w] = side | (tied & ~(early | near) if above else tied & early)
-        before += _popcount(early & tied)
-        near &= tied
-        while near:
-            if m < rows.size:
-                rows[m] = first + (w << 6) + _lowest(near)
-            near &= near - _ONE
-            m += 1
-    return before, m
-
-
-@kernel
-def _split_rows(keys: Any, value: Any, left: Any, above: Any, words: Any) -> Any:
-    """Mark the rows above `value` (or below it) and its ties but (or only) the first `left`; returns what is left."""
-    for w in range(words.size):
-        block = keys[w << 6 : (w << 6) + 64]
-        tied = np.uint64(0)
-        side = np.uint64(0)
-        for i in range(64):
-            tied |= np.uint64(block[i] == value) << np.uint64(i)
-            side |= np.uint64((block[i] > value) if above else (block[i] < value)) << np.uint64(i)
-        late = tied
-        while late and left > 0:
-            late &= late - _ONE
-            left -= 1
-        words[w] = side | (late if above else tied & ~late)
-    return left
-
-
-@kernel
-def _histogram(raw: Any, prefix: Any, counts: Any) -> None:
-    """Counts of the upper 16 bits (prefix < 0), or of the lower 16 among ordered keys whose upper ones are `prefix`.
-
-    The ordered key is the float32's bits as an integer that sorts like the number: -0.0 is 0.0, NaN comes last.
-    """
-    for i in range(raw.size):
-        bits = np.int64(raw[i])
-        bits = 0 if bits == 0x80000000 else bits
-        key = bits ^ (0xFFFFFFFF if bits >> 31 else 0x80000000)
-        key = 0xFFFFFFFF if bits & 0x7FFFFFFF > 0x7F800000 else key
-        if prefix < 0:
-            counts[key >> 16] += 1
-        elif key >> 16 == prefix:
-            counts[key & 0xFFFF] += 1
-
-
-@kernel
-def _set(words: Any, rows: Any) -> None:
-    for row in rows:
-        words[row >> 6] |= _ONE << np.uint64(row & 63)
-
-
-@kernel
-def _settle(words: Any, value: Any, above: Any, rows: Any, values: Any) -> Any:
-    """Set those of `rows` whose key is above `value` (or below it) and move its ties to the front of `rows`."""
-    m = 0
-    for i in range(rows.size):
-        row, key = rows[i], values[i]
-        words[row >> 6] |= np.uint64((key > value) if above else (key < value)) << np.uint64(row & 63)
-        rows[m] = row
-        m += key == value
-    return m
 
 
 def _premix(salt: int) -> np.uint64:
     """The salt's start in SplitMix64's sequence; near salts must not mean near starts."""
     x = (int(salt) + 0x5E1EC7) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % _WORD
     return np.uint64(x ^ (x >> 31))
 
 
 def _kth(keys: Keys, rank: int) -> np.float32:
-    """The rank-th smallest key by two histograms: slower than a guess, whatever the keys are. NaN if it has none."""
+    """The rank-th smallest key by two histograms: slower than a guess, whatever the keys are. NaN if it has
+    none."""
     raw = keys.view(np.uint32)
     key, before = -1, 0
     for _ in range(2):
         counts = np.zeros(1 << 16, np.int64)
-        _histogram(raw, key, counts)
+        split.histogram(raw, key, counts)
         ends = np.cumsum(counts)
         digit = int(np.searchsorted(ends, rank - before, side="right"))
         before += int(ends[digit] - counts[digit])
@@ -251,7 +68,7 @@ class _Cut:
     def by_key(self, ties: Ties) -> Words:
         """Cut by (key, tie): one pass if a sample tells about where the rank lies and few keys lie there."""
         low, high, room = self._guess()
-        if low < high or not high == high:
+        if low < high or np.isnan(high):
             rows = np.empty(room, self._row_type)
             values = np.empty(room, np.float32)
             before, m = self._split(low, high, rows, values)
@@ -270,7 +87,7 @@ class _Cut:
         if ties == "random" and left > 0:
             return self.by_hash(low, count, left)
         for keys, _, words in self._parts:
-            left = _split_rows(keys, low, left, self._above, words)
+            left = split.split_rows(keys, low, left, self._above, words)
         return self.words
 
     def by_hash(self, value: np.float32, ties: int, rank: int) -> Words:
@@ -282,11 +99,11 @@ class _Cut:
             rows = np.empty(int(4 * width) + 64, self._row_type)
             ends, before, m = (self._salt, np.uint64(low), np.uint64(high - low)), 0, 0
             for keys, first, words in self._parts:
-                some, m = _split_ties(keys, value, *ends, self._above, self._n, first, words, rows, m)
+                some, m = split.split_ties(keys, value, *ends, self._above, self._n, first, words, rows, m)
                 before += some
             if before <= rank < before + m <= before + len(rows):
                 order = self._by_tie(rows[:m], "random")
-                _set(self.words, order[rank - before :] if self._above else order[: rank - before])
+                split.set_rows(self.words, order[rank - before :] if self._above else order[: rank - before])
                 return self.words
             width *= 4
 
@@ -297,7 +114,7 @@ class _Cut:
         if size < 64:
             return np.float32(-np.inf), _NAN, n
         sample = np.empty(size, np.float32)
-        _sample(self._keys, sample)
+        split.sample(self._keys, sample)
         sample.sort()
         share = self._rank / n
         slack = 3.5 * math.sqrt(share * (1 - share) / size) + 8 / size
@@ -310,26 +127,27 @@ class _Cut:
     ) -> tuple[int, int]:
         below, m = 0, 0
         for keys, first, words in self._parts:
-            some, m = _split(keys, low, high, self._above, first, words, rows, values, m)
+            some, m = split.split(keys, low, high, self._above, first, words, rows, values, m)
             below += some
         return below, m
 
     def _settle(self, rows: NDArray[Any], values: Keys, rank: int, ties: Ties) -> None:
-        """Set those of `rows`, which is all on which the sample left a doubt, that lie on the side of `rank`."""
+        """Set those of `rows`, which is all on which the sample left a doubt, that lie on the side of
+        `rank`."""
         if rank >= len(rows):  # beyond the last row that is ranked
-            _set(self.words, rows[:0] if self._above else rows)
+            split.set_rows(self.words, rows[:0] if self._above else rows)
             return
         ranked = np.sort(values)
         value = ranked[rank]
-        tied = self._by_tie(rows[: _settle(self.words, value, self._above, rows, values)], ties)
+        tied = self._by_tie(rows[: split.settle(self.words, value, self._above, rows, values)], ties)
         left = rank - int(np.searchsorted(ranked, value))
-        _set(self.words, tied[left:] if self._above else tied[:left])
+        split.set_rows(self.words, tied[left:] if self._above else tied[:left])
 
     def _by_tie(self, rows: NDArray[Any], ties: Ties) -> NDArray[Any]:
         if ties == "row":
             return rows
         hashes = np.empty(len(rows), np.uint64)
-        _hashes(self._salt, rows, hashes)
+        split.hashes(self._salt, rows, hashes)
         return rows[np.argsort(hashes)]
 
 
@@ -345,9 +163,9 @@ def rank_window(keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties) -> NDArr
     """The rows whose ascending rank by (key, tie) is in [lo, hi): (ceil(n/8),) uint8, little bit order.
 
     `keys` is (n,) float32. A NaN has no rank and is never selected; -inf and +inf are ordinary, -0.0 equals
-    0.0. ties="random" orders equal keys by a hash of (salt, row), whatever n and the other rows are; ties="row"
-    by row, as a stable argsort does. Windows that share a bound partition the ranked rows exactly. Raises
-    InvalidValue for other ties and unless 0 <= lo <= hi.
+    0.0. ties="random" orders equal keys by a hash of (salt, row), whatever n and the other rows are;
+    ties="row" by row, as a stable argsort does. Windows that share a bound partition the ranked rows exactly.
+    Raises InvalidValue for other ties and unless 0 <= lo <= hi.
     """
     if ties not in ("random", "row"):
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")

@@ -1,4 +1,4 @@
-"""Random order: an exactly uniform shuffle where an array may exist, a keyed permutation of positions where not."""
+"""Random order: an exactly uniform shuffle where an array may exist, a keyed permutation where not."""
 
 import math
 from typing import Any
@@ -38,8 +38,9 @@ def _count_buckets(key: Any, total: Any, shift: Any, counts: Any) -> Any:
 
 @kernel
 def _scatter(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
-    """Put the entries of `rows` (each `repeats` times, once where that is empty) into their buckets; returns their
-    number. `first` is the number of the first of them among all entries, which is what its bucket depends on."""
+    """Put the entries of `rows` (each `repeats` times, once where that is empty) into their buckets; returns
+    their number. `first` is the number of the first of them among all entries, which is what its bucket
+    depends on."""
     entry = first
     word = _hash(key, entry >> 2) >> np.uint64(16 * (entry & 3))
     for r in range(rows.size):
@@ -56,7 +57,8 @@ def _scatter(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: 
 
 @kernel
 def _below(key: Any, i: Any, bound: Any) -> Any:
-    """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is redrawn."""
+    """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is
+    redrawn."""
     x = _hash(key, i)
     product = (x >> np.uint64(32)) * bound
     if product & _LOW32 < bound:
@@ -68,7 +70,8 @@ def _below(key: Any, i: Any, bound: Any) -> Any:
 
 @kernel
 def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
-    """Fisher-Yates inside each bucket; the numbers come a chunk ahead of the swaps, so that they are vectorised."""
+    """Fisher-Yates inside each bucket; the numbers come a chunk ahead of the swaps, so that they are
+    vectorised."""
     picks = np.empty(_CHUNK, np.int64)
     first = 0
     for bucket in range(ends.size):
@@ -90,7 +93,8 @@ def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
 
 @kernel
 def _round(half: Any, key: Any, span: Any) -> Any:
-    """A number in [0, span) that depends on all of a half and of the round's 64-bit key; 32-bit lanes throughout."""
+    """A number in [0, span) that depends on all of a half and of the round's 64-bit key; 32-bit lanes
+    throughout."""
     x = np.uint32(np.uint32(half + np.uint32(key)) * np.uint32(0x9E3779B1))
     x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
     x = np.uint32(np.uint32(x ^ np.uint32(key >> np.uint64(32))) * np.uint32(0x85EBCA77))
@@ -103,8 +107,8 @@ def _round(half: Any, key: Any, span: Any) -> Any:
 def _permute(at: Any, a: Any, b: Any, keys: Any) -> None:
     """Replace each of `at` by its image under a keyed bijection of [0, a·b), a and b < 2**31, a·b < 2**53.
 
-    A Feistel network whose halves are added modulo a and b (Black and Rogaway), a chunk of numbers round by round,
-    as LLVM vectorises it only so.
+    A Feistel network whose halves are added modulo a and b (Black and Rogaway), a chunk of numbers round by
+    round, as LLVM vectorises it only so.
     """
     left = np.empty(_CHUNK, np.uint32)
     right = np.empty(_CHUNK, np.uint32)
@@ -138,8 +142,9 @@ def stream(key: int, use: int) -> np.uint64:
 
 
 class Shuffle:
-    """Rao and Sandelius' shuffle of `total` entries that arrive in pieces: a bucket each at random, then Fisher-Yates
-    inside the buckets. Every order is equally likely. It holds one array of `total` and reads nothing twice."""
+    """Rao and Sandelius' shuffle of `total` entries that arrive in pieces: a bucket each at random, then
+    Fisher-Yates inside the buckets. Every order is equally likely. It holds one array of `total` and reads
+    nothing twice."""
 
     def __init__(self, total: int, dtype: type[np.int32] | type[np.int64], *, key: int) -> None:
         bits = min(16, max(0, (max(total, 1) - 1) // _BUCKET).bit_length())
