@@ -101,7 +101,7 @@ def _draw(key: Any, first: Any, num: Any, ends: Any, levels: Any, counts: Any) -
 def _fill(key: Any, num_by_block: Any, weights: Any, counts: Any) -> None:
     """Draw within each block as often as the block itself was drawn."""
     ends = np.empty(_BLOCK, np.float64)
-    done = 0
+    done = np.int64(0)
     for b in range(num_by_block.size):
         num = np.int64(num_by_block[b])
         if num:
