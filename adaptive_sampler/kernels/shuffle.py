@@ -28,31 +28,65 @@ def _hash(key: Any, i: Any) -> Any:
 
 
 @kernel
-def _count_buckets(key: Any, total: Any, shift: Any, counts: Any) -> Any:
-    """How many of `total` entries fall into each bucket; one hash gives four entries 16 bits each."""
-    for i in range(0, total, 4):
-        word = _hash(key, i >> 2)
-        for j in range(min(4, total - i)):
-            counts[np.int64((word >> np.uint64(16 * j)) & np.uint64(0xFFFF)) >> shift] += 1
+def _number(key: Any, first: Any, words: Any) -> None:
+    """Entries `first` on, `first` a multiple of 4: one hash gives four of them 16 bits each to find their bucket."""
+    for i in range(words.size):
+        words[i] = _hash(key, (first >> 2) + i)
 
 
 @kernel
-def _scatter(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
-    """Put the entries of `rows` (each `repeats` times, once where that is empty) into their buckets; returns
-    their number. `first` is the number of the first of them among all entries, which is what its bucket
-    depends on."""
-    entry = first
-    word = _hash(key, entry >> 2) >> np.uint64(16 * (entry & 3))
+def _count_buckets(key: Any, total: Any, shift: Any, counts: Any) -> None:
+    """How many of `total` entries fall into each bucket."""
+    words = np.empty(_CHUNK // 4, np.uint64)
+    lanes = words.view(np.uint16)
+    for first in range(0, total, _CHUNK):
+        _number(key, first, words)
+        for i in range(min(_CHUNK, total - first)):
+            counts[lanes[i] >> shift] += 1
+
+
+@kernel
+def _put(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, words: Any, out: Any) -> None:
+    """Put up to a chunk of entries, the first of them number `first`, into their buckets."""
+    lanes = words.view(np.uint16)
+    _number(key, first & ~3, words)
+    for i in range(rows.size):
+        bucket = lanes[(first & 3) + i] >> shift
+        at = cursor[bucket]
+        out[at] = rows[i]
+        cursor[bucket] = at + np.uint64(1)
+
+
+@kernel
+def _scatter(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
+    """Put `rows` into their buckets, numbered from `first` among all entries; returns the number after the last."""
+    words = np.empty(_CHUNK // 4 + 1, np.uint64)
+    for start in range(0, rows.size, _CHUNK):
+        _put(rows[start : start + _CHUNK], first + start, key, shift, cursor, words, out)
+    return first + rows.size
+
+
+@kernel
+def _scatter_repeated(
+    rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any
+) -> Any:
+    """As `_scatter`, each row `repeats` times."""
+    words = np.empty(_CHUNK // 4 + 1, np.uint64)
+    some = np.empty(_CHUNK, rows.dtype)
+    m = 0
     for r in range(rows.size):
-        for _ in range(repeats[r] if repeats.size else 1):
-            if entry & 3 == 0:
-                word = _hash(key, entry >> 2)
-            bucket = np.int64(word & np.uint64(0xFFFF)) >> shift
-            word >>= np.uint64(16)
-            out[cursor[bucket]] = rows[r]
-            cursor[bucket] += 1
-            entry += 1
-    return entry - first
+        left = np.int64(repeats[r])
+        while left > 0:
+            if m + 4 > _CHUNK:
+                _put(some[:m], first, key, shift, cursor, words, out)
+                first += m
+                m = 0
+            for i in range(4):  # four at once, of which `left` stay: how many is not predictable
+                some[m + i] = rows[r]
+            m += min(left, 4)
+            left -= 4
+    _put(some[:m], first, key, shift, cursor, words, out)
+    return first + m
 
 
 @kernel
@@ -78,13 +112,15 @@ def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
         last = ends[bucket]
         for start in range(first, last, _CHUNK):
             stop = min(start + _CHUNK, last)
+            unfair = np.int64(0)
             for i in range(start, stop):
                 bound = np.uint64(i - first + 1)
-                picks[i - start] = np.int64(((_hash(key, i) >> np.uint64(32)) * bound) >> np.uint64(32))
-            for i in range(start, stop):
-                bound = np.uint64(i - first + 1)
-                if ((_hash(key, i) >> np.uint64(32)) * bound) & _LOW32 < bound:
-                    picks[i - start] = _below(key, i, bound)
+                product = (_hash(key, i) >> np.uint64(32)) * bound
+                unfair += np.int64(product & _LOW32 < bound)
+                picks[i - start] = np.int64(product >> np.uint64(32))
+            if unfair:  # perhaps: `_below` says
+                for i in range(start, stop):
+                    picks[i - start] = _below(key, i, np.uint64(i - first + 1))
             for i in range(start, stop):
                 j = first + picks[i - start]
                 out[i], out[j] = out[j], out[i]
@@ -148,21 +184,22 @@ class Shuffle:
 
     def __init__(self, total: int, dtype: type[np.int32] | type[np.int64], *, key: int) -> None:
         bits = min(16, max(0, (max(total, 1) - 1) // _BUCKET).bit_length())
-        self._shift = 16 - bits
+        self._shift = np.uint16(16 - bits)
         self._buckets, self._swaps = stream(key, 0), stream(key, 1)
         counts = np.zeros(1 << bits, np.int64)
         _count_buckets(self._buckets, total, self._shift, counts)
         self._ends = np.cumsum(counts)
-        self._cursor = self._ends - counts
+        self._cursor = (self._ends - counts).astype(np.uint64)
         self._filled = 0
         self._out = np.empty(total, dtype)
 
     def add(self, rows: NDArray[Any], repeats: NDArray[Any] | None = None) -> None:
         """The next entries: `rows` in turn, each `repeats` times ((len(rows),) integers) or once."""
-        times = np.empty(0, np.uint8) if repeats is None else repeats
-        self._filled += _scatter(
-            rows, times, self._filled, self._buckets, self._shift, self._cursor, self._out
-        )
+        where = self._buckets, self._shift, self._cursor, self._out
+        if repeats is None:
+            self._filled = _scatter(rows, self._filled, *where)
+        else:
+            self._filled = _scatter_repeated(rows, repeats, self._filled, *where)
 
     def finish(self) -> NDArray[Any]:
         """All `total` entries in random order."""
