@@ -110,7 +110,7 @@ class _Cut:
     def _guess(self) -> tuple[np.float32, np.float32, int]:
         """(low, high, room): the rank's key is hardly ever outside, and room enough for the keys inside."""
         n = self._n
-        size = min(_SAMPLE, n // 128)
+        size = min(_SAMPLE, n // 256)
         if size < 64:
             return np.float32(-np.inf), _NAN, n
         sample = np.empty(size, np.float32)

@@ -29,7 +29,7 @@ def _hash(key: Any, i: Any) -> Any:
 
 @kernel
 def _number(key: Any, first: Any, words: Any) -> None:
-    """Entries `first` on, `first` a multiple of 4: one hash gives four of them 16 bits each to find their bucket."""
+    """Numbers of the entries from `first` on, a multiple of 4: one hash gives four of them 16 bits each."""
     for i in range(words.size):
         words[i] = _hash(key, (first >> 2) + i)
 
@@ -59,7 +59,7 @@ def _put(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, words: Any, o
 
 @kernel
 def _scatter(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
-    """Put `rows` into their buckets, numbered from `first` among all entries; returns the number after the last."""
+    """Put `rows`, numbered from `first` on, into their buckets; returns the number after the last."""
     words = np.empty(_CHUNK // 4 + 1, np.uint64)
     for start in range(0, rows.size, _CHUNK):
         _put(rows[start : start + _CHUNK], first + start, key, shift, cursor, words, out)
@@ -75,7 +75,7 @@ def _scatter_repeated(
     some = np.empty(_CHUNK, rows.dtype)
     m = 0
     for r in range(rows.size):
-        left = np.int64(repeats[r])
+        left: Any = np.int64(repeats[r])
         while left > 0:
             if m + 4 > _CHUNK:
                 _put(some[:m], first, key, shift, cursor, words, out)
