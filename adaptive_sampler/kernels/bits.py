@@ -13,6 +13,7 @@ from adaptive_sampler.kernels.jit import kernel
 _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
+_CHUNK = 256
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -128,27 +129,38 @@ def _select_in_word(word: Any, k: Any) -> Any:
 
 @kernel
 def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any) -> None:
-    """No branches where the way depends on the bits: they would be mispredicted every other time."""
-    for i in range(ranks.size):
-        k = np.int64(ranks[i])
-        block = np.int64(hints[k >> _HINT_SHIFT])
-        high = np.int64(hints[(k >> _HINT_SHIFT) + 1])
-        while high - block > 7:  # only where fewer than one row in three is kept
-            middle = (block + high) >> 1
-            if np.int64(before[middle]) <= k:
-                block = middle
-            else:
-                high = middle
-        for step in (4, 2, 1):
-            middle = min(block + step, high)
-            block = middle if np.int64(before[middle]) <= k else block
-        left = k - np.int64(before[block])
-        one, other = _word(words, tail, 2 * block), _word(words, tail, 2 * block + 1)
-        ones = np.int64(_popcount(one))
-        second = np.int64(ones <= left)
-        word = one ^ ((one ^ other) & np.uint64(-second))
-        left -= ones & -second
-        out[i] = (block << _BLOCK_SHIFT) + (second << _WORD_SHIFT) + _select_in_word(word, left)
+    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on the
+    bits, as they would be mispredicted every other time."""
+    low = np.empty(_CHUNK, np.int64)
+    high = np.empty(_CHUNK, np.int64)
+    for first in range(0, ranks.size, _CHUNK):
+        some = ranks[first : first + _CHUNK]
+        for i in range(some.size):
+            h = np.uint64(some[i]) >> np.uint64(_HINT_SHIFT)
+            low[i] = hints[h]
+            high[i] = hints[h + _ONE]
+        for i in range(some.size):
+            k = np.int64(some[i])
+            block, last = low[i], high[i]
+            while last - block > 7:  # only where fewer than one row in three is kept
+                middle = (block + last) >> 1
+                if np.int64(before[middle]) <= k:
+                    block = middle
+                else:
+                    last = middle
+            for step in (4, 2, 1):
+                middle = min(block + step, last)
+                block = middle if np.int64(before[middle]) <= k else block
+            low[i] = block
+            high[i] = k - np.int64(before[block])
+        for i in range(some.size):
+            block, left = low[i], high[i]
+            one, other = _word(words, tail, 2 * block), _word(words, tail, 2 * block + 1)
+            ones = np.int64(_popcount(one))
+            second = np.int64(ones <= left)
+            word = one ^ ((one ^ other) & np.uint64(-second))
+            left -= ones & -second
+            out[first + i] = (block << _BLOCK_SHIFT) + (second << _WORD_SHIFT) + _select_in_word(word, left)
 
 
 @kernel
