@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from adaptive_sampler.arrays import as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
 from adaptive_sampler.store import ScoreStore
@@ -42,6 +43,11 @@ class LossHook(nn.Module):
         super().__init__()
         if nonfinite not in ("skip", "raise"):
             raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        if not isinstance(criterion, nn.Module):
+            raise InvalidValue(
+                f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
+                "compute it as you do and call hook.record(rows, ...)."
+            )
         if sampler is not None and not hasattr(criterion, "reduction"):
             raise InvalidValue(
                 f"sampler= weighs samples, and {type(criterion).__name__} has no `reduction` to take them apart by. Give it a "
@@ -81,7 +87,8 @@ class LossHook(nn.Module):
 
         It must be the outermost iterator. One pass is one epoch of the store's clock, unless a sampler sets it.
         """
-        key, sampler, owner = row_key(loader), self.sampler or _sampler_of(loader), object()
+        key, owner = row_key(loader), object()
+        sampler = _sampler_of(loader) if self.sampler is None else self.sampler
         if sampler is None and self._watched:
             self.store.epoch += 1
         self._watched += 1
@@ -176,14 +183,14 @@ class LossHook(nn.Module):
             and target.ndim == 1
         ):
             valid = target != ignore
-            observation["labels"] = target.clamp(min=0) if ignore < 0 else torch.where(valid, target, 0)
+            observation["labels"] = torch.where(valid, target, 0)
         self._send(rows, self.store.measure(**observation), valid)
 
     def _send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
         for name, value in values.items():
-            if tuple(value.shape) != (len(rows),):
+            if tuple(as_array(value).shape) != (len(rows),):
                 raise InvalidValue(
-                    f"{name}: {tuple(value.shape)} values for {len(rows)} rows; one value a row is needed."
+                    f"{name}: {tuple(as_array(value).shape)} values for {len(rows)} rows; one value a row is needed."
                 )
         self._transfer.send(rows, values, valid, self.store.epoch)
         for step in self._transfer.receive(wait=False):
