@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -68,13 +68,15 @@ class LossHook(nn.Module):
         `rows` (batch,): which rows these samples are; from `watch` where None. Raises `InvalidValue` where the rows
         are in doubt.
         """
+        taken: torch.Tensor | None
         if torch.is_grad_enabled():
             taken = self._pending.claim(len(input)) if rows is None else _rows(rows, len(input))
         else:
             taken = None if rows is None else _rows(rows, len(input))
         weights = None if self.sampler is None or taken is None else self.sampler.loss_weights(taken.cpu())
+        losses: torch.Tensor | None = None
         if weights is None or (weights == 1).all():
-            value, losses = self.criterion(input, target), cast(torch.Tensor | None, None)
+            value = self.criterion(input, target)
         else:
             value, losses = weighted(self.criterion, input, target, torch.from_numpy(weights))
         if taken is not None and torch.is_grad_enabled():
@@ -156,7 +158,7 @@ class LossHook(nn.Module):
             copy.deepcopy(self.criterion, memo),
             self.store,
             sampler=self.sampler,
-            nonfinite=self._nonfinite,  # type: ignore[arg-type]
+            nonfinite=self._nonfinite,
             max_skipped=self._max_skipped,
         )
         memo[id(self)] = twin
