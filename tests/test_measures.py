@@ -51,7 +51,9 @@ def test_half_precision_logits_are_measured_in_float32(name, library):
     labels = np.array([1, 2, 1])
     half = LIBRARIES[library](logits)
     exact = to_host(half).astype(np.float64)
-    np.testing.assert_allclose(run(name, half, LIBRARIES[library](labels)), twin(name, exact, labels), rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(
+        run(name, half, LIBRARIES[library](labels)), twin(name, exact, labels), rtol=2e-6, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))

@@ -101,7 +101,7 @@ class Score:
             raise InvalidValue(f"score name {self.name!r} must be an identifier such as 'my_score': it names a column.")
         if not callable(self.measure):
             raise InvalidValue(f"score {self.name!r}: measure {self.measure!r} must be callable.")
-        if not isinstance(self.fold, Fold):
+        if isinstance(self.fold, type) or not isinstance(self.fold, Fold):
             raise InvalidValue(f"score {self.name!r}: fold {self.fold!r} must be a Fold such as Mean() or Last().")
         if not self.inputs[0]:
             raise InvalidValue(

@@ -35,7 +35,7 @@ class Table:
 
     def add(self, score: ScoreLike, load: Load | None = None) -> None:
         """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
-        if not isinstance(score, ScoreLike):
+        if isinstance(score, type) or not isinstance(score, ScoreLike):
             raise InvalidValue(
                 f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
             )
