@@ -21,6 +21,7 @@ class Order:
     """The visits of one epoch, numbered as they are met when the shards are read in their shuffled order.
 
     window: how many visits the shuffling buffer of each reader holds; 0 leaves shards and visits in their order.
+    length: visits of the epoch, the plan's cut short or begun again; None: the plan's.
     """
 
     kept: Kept
@@ -28,10 +29,15 @@ class Order:
     epoch: int
     window: int = 1000
     uneven: Uneven = "pad"
+    length: int | None = None
 
     def __post_init__(self) -> None:
         if self.window < 0:
             raise InvalidValue(f"window={self.window}: a buffer of samples, or 0 for no shuffling.")
+
+    def __len__(self) -> int:
+        """Visits of the epoch, over all readers."""
+        return len(self.kept) if self.length is None or not len(self.kept) else self.length
 
     @cached_property
     def shards(self) -> Ints:
@@ -48,6 +54,7 @@ class Order:
 
     def places(self, visits: Ints) -> Ints:
         """(visits,) where in `kept.rows` each visit's row stands."""
+        visits = visits % max(len(self.kept), 1)
         nth = np.searchsorted(self._ends, visits, side="right")
         shard = self.shards[nth]
         counts = self.kept.bounds[shard + 1] - self.kept.bounds[shard]
@@ -66,8 +73,8 @@ class Order:
 
     def _left(self, past: Sequence[Stint]) -> int | Ints:
         if not past:
-            return len(self.kept)
-        left = np.ones(len(self.kept), bool)
+            return len(self)
+        left = np.ones(len(self), bool)
         for nth, stint in enumerate(past):
             for rank, workers in enumerate(stint.taken):
                 for worker, taken in enumerate(workers):

@@ -9,6 +9,7 @@ from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.share import Place, Stint
 
 KIND = "adaptive_sampler.shards/1"
+_ORDER = ("plan", "seed", "epoch", "window", "uneven", "length")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Progress:
             "epoch": order.epoch,
             "window": order.window,
             "uneven": order.uneven,
+            "length": len(order),
             "ranks": self.ranks,
             "workers": self.workers,
             "taken": [[rank, worker, count] for (rank, worker), count in sorted((self.taken or {}).items())],
@@ -83,7 +85,7 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Prog
     found = list(states)
     if not found:
         raise ResumeError("there is no state of ours in it. Load what state_dict() returned.")
-    common = ("plan", "seed", "epoch", "window", "uneven", "ranks", "workers", "past")
+    common = (*_ORDER, "ranks", "workers", "past")
     for other in found[1:]:
         for name in common:
             if other[name] != found[0][name]:
@@ -99,7 +101,7 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Prog
 def check_same(state: Mapping[str, Any], order: Order) -> None:
     """Raise ResumeError unless `state` was saved under this plan, seed, epoch and order."""
     now = Progress().state(order)
-    for name in ("plan", "seed", "epoch", "window", "uneven"):
+    for name in _ORDER:
         if state[name] != now[name]:
             raise ResumeError(
                 f"the state was saved with {name} {state[name]!r} and is loaded with {now[name]!r}. Restore the "

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from adaptive_sampler.plan import Plan
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.index import ShardIndex
-from adaptive_sampler.shards.kept import Kept, PlanLike
+from adaptive_sampler.shards.kept import Kept
 from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.progress import Progress, check_same, merged, states_in
 from adaptive_sampler.shards.ranges import Counts, Reading
@@ -28,7 +29,7 @@ class ShardReader:
     def __init__(
         self,
         index: ShardIndex,
-        plan: PlanLike,
+        plan: Plan,
         *,
         seed: int = 0,
         epoch: int = 0,
@@ -42,7 +43,7 @@ class ShardReader:
     ) -> None:
         self.index, self.place = index, place or Place()
         self._reading = Reading(access or Access(), merge_gap, verify, handler)
-        self._order = Order(Kept.of(plan, index), seed, epoch, bounded(window, index), uneven)
+        self._order = Order(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), uneven)
         self._progress = Progress(self.place.ranks, self.place.workers)
         self._walk = self._started()
 
@@ -53,7 +54,7 @@ class ShardReader:
 
     def __len__(self) -> int:
         """Samples in a whole epoch of this reader."""
-        start, stop, padding = share(len(self._order.kept), self.place, self._order.uneven)
+        start, stop, padding = share(len(self._order), self.place, self._order.uneven)
         return stop - start + padding
 
     def __iter__(self) -> Walk:
