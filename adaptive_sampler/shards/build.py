@@ -41,7 +41,8 @@ def build(
     """Write the index of `urls` to `path`; see ShardIndex.build."""
     known = {} if renumber else _known(path)
     order = _in_order(expand(urls), list(known), path)
-    tables, damage = [], []
+    tables: list[ShardTable] = []
+    damage: list[dict[str, str]] = []
     for url, result in _scanned(order, known, workers, progress, access):
         try:
             table = _judged(result, handler, damage)

@@ -27,7 +27,8 @@ def group(members: Iterable[Member], url: str, handler: Handler) -> Iterator[Sam
 
     A sample that is still open when `members` raises is not yielded: nobody knows whether it is complete.
     """
-    key, parts, stem = "", {}, ""  # stem: key and dot of the sample that is open, "" where none is
+    key, stem = "", ""  # stem: key and dot of the sample that is open, "" where none is
+    parts: dict[str, tuple[int, int]] = {}
     for member in members:
         name, offset, size = member
         rest = name[len(stem) :]

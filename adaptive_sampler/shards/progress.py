@@ -24,21 +24,26 @@ class Progress:
     taken: Mapping[tuple[int, int], int] | None = None
     past: tuple[Stint, ...] = ()
 
-    def state(self, order: Order) -> dict[str, Any]:
-        """Plain and small: numbers per reader and per change of layout."""
+    def data(self) -> dict[str, Any]:
+        """As plain lists: numbers per reader and per change of layout."""
+        taken = sorted((self.taken or {}).items())
         return {
-            "kind": KIND,
-            "plan": order.kept.plan_id,
-            "seed": order.seed,
-            "epoch": order.epoch,
-            "window": order.window,
-            "uneven": order.uneven,
-            "length": len(order),
             "ranks": self.ranks,
             "workers": self.workers,
-            "taken": [[rank, worker, count] for (rank, worker), count in sorted((self.taken or {}).items())],
+            "taken": [[rank, worker, count] for (rank, worker), count in taken],
             "past": [stint.state() for stint in self.past],
         }
+
+    @classmethod
+    def of(cls, *data: Mapping[str, Any]) -> "Progress":
+        """From the `data()` of one or several readers of one moment."""
+        taken = {(int(r), int(w)): int(count) for one in data for r, w, count in one["taken"]}
+        past = tuple(Stint.of(stint) for stint in data[0]["past"])
+        return cls(int(data[0]["ranks"]), int(data[0]["workers"]), taken, past)
+
+    def state(self, order: Order) -> dict[str, Any]:
+        """A checkpoint: the progress, and what it is the progress of."""
+        return {"kind": KIND, **_identity(order), **self.data()}
 
     def at(self, place: Place) -> tuple[tuple[Stint, ...], int]:
         """(stints over, visits delivered since) for a reader at `place`; another layout begins a new stint."""
@@ -68,7 +73,7 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
     """Every reader's state in `state`: one of ours, a list of them, or a loader's state that has them inside."""
     if isinstance(state, Mapping):
         if state.get("kind") == KIND:
-            return [state]
+            return [state] if state.get("begun", True) else []
         if state.get("_steps_since_snapshot"):
             raise ResumeError(
                 f"the loader's state is {state['_steps_since_snapshot']} batches older than its position. Save with "
@@ -81,29 +86,29 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
 
 
 def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Progress]:
-    """What the states of several readers of one moment say together: (their common part, the progress)."""
+    """What the states of several readers of one moment say together: (the first, the progress)."""
     found = list(states)
     if not found:
         raise ResumeError("there is no state of ours in it. Load what state_dict() returned.")
-    common = (*_ORDER, "ranks", "workers", "past")
     for other in found[1:]:
-        for name in common:
+        for name in (*_ORDER, "ranks", "workers", "past"):
             if other[name] != found[0][name]:
                 raise ResumeError(
                     f"the states differ in {name}: {found[0][name]!r} and {other[name]!r}. Load states of one moment."
                 )
-    first = found[0]
-    taken = {(int(r), int(w)): int(count) for state in found for r, w, count in state["taken"]}
-    past = tuple(Stint.of(stint) for stint in first["past"])
-    return first, Progress(int(first["ranks"]), int(first["workers"]), taken, past)
+    return found[0], Progress.of(*found)
 
 
 def check_same(state: Mapping[str, Any], order: Order) -> None:
     """Raise ResumeError unless `state` was saved under this plan, seed, epoch and order."""
-    now = Progress().state(order)
-    for name in _ORDER:
-        if state[name] != now[name]:
+    for name, now in _identity(order).items():
+        if state[name] != now:
             raise ResumeError(
-                f"the state was saved with {name} {state[name]!r} and is loaded with {now[name]!r}. Restore the "
-                "sampler and the arguments first, then the position."
+                f"the state was saved with {name} {state[name]!r} and is loaded with {now!r}. Restore the sampler and "
+                "the arguments first, then the position."
             )
+
+
+def _identity(order: Order) -> dict[str, Any]:
+    values = (order.kept.plan_id, order.seed, order.epoch, order.window, order.uneven, len(order))
+    return dict(zip(_ORDER, values, strict=True))

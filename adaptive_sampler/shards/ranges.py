@@ -1,7 +1,7 @@
 """Reads the kept samples and nothing else: byte ranges merged over small gaps, shards without kept rows unopened."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any

@@ -114,7 +114,7 @@ def header_is(header: bytes, size: int) -> bool:
     try:
         stored = number(header[124:136])
         # A PAX record may overrule the field, and does so where 11 octal digits do not suffice.
-        return len(header) == BLOCK and _sound(header) and (stored == size or size >= 8**11)
+        return len(header) == BLOCK and _sound(header) and (stored in (size, 0) or size >= 8**11)
     except ValueError:
         return False
 

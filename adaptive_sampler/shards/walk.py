@@ -7,7 +7,7 @@ import numpy as np
 
 from adaptive_sampler.shards.index import ShardIndex
 from adaptive_sampler.shards.order import Order
-from adaptive_sampler.shards.ranges import Raw, Reading, read
+from adaptive_sampler.shards.ranges import Counts, Raw, Reading, read
 from adaptive_sampler.shards.share import Place, Stint
 
 WINDOW_BYTES = 256 << 20
@@ -36,6 +36,11 @@ class Walk(Iterator[Raw]):
         self._index, self._order, self._place, self._reading, self._past = index, order, place, reading, past
         self.taken = taken  # visits delivered or, with the handler's leave, lost
         self._samples: Iterator[Raw] | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What was read and lost."""
+        return self._reading.counts
 
     def __next__(self) -> Raw:
         if self._samples is None:
