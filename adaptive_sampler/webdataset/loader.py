@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, default_collate, default_convert, get_worker_info
+from torch.utils.data import DataLoader, default_collate, default_convert
 
 if TYPE_CHECKING:
     from adaptive_sampler.webdataset.planned import PlannedShards
@@ -48,6 +48,6 @@ class _Marked:
         self._shards, self._collate = shards, collate
 
     def __call__(self, items: Any) -> tuple[int, int, Any]:
-        info = get_worker_info()
         # In a worker this is the very object that is its data set: both were pickled together, or forked.
-        return (0 if info is None else info.id), self._shards.position(), self._collate(items)
+        worker, taken = self._shards.position()
+        return worker, taken, self._collate(items)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.utils import pytorch_worker_info
 
 from adaptive_sampler.errors import ResumeError
@@ -63,6 +63,7 @@ class PlannedShards(IterableDataset[Any]):
         self._loaded: dict[str, Any] | None = None  # a state whose epoch has not begun again yet
         self._resume = Progress()
         self._workers = 1
+        self._turn = 0  # the worker whose batch comes next
         self._taken: dict[int, int] = {}  # by worker, what a loader has delivered in this epoch
         self._stream: Stream | None = None
 
@@ -116,6 +117,8 @@ class PlannedShards(IterableDataset[Any]):
         One rank's state resumes all, on any number of ranks, as long as the ranks run in step; otherwise load the list
         of all ranks' states.
         """
+        if get_worker_info() is not None:
+            return {}  # StatefulDataLoader asks the stream as well, and that is what has moved
         sampler, epoch = self.plans.owner, self.plans.epoch
         if self._loaded is not None:
             return dict(self._loaded)
@@ -131,10 +134,12 @@ class PlannedShards(IterableDataset[Any]):
         progress, order = self._progress(epoch), self.order(epoch)
         if progress is None:
             return {"kind": KIND, "begun": False, "sampler": sampler.state_dict(delivered=len(sampler))}
-        return progress.state(order) | {"sampler": sampler.state_dict(delivered=0)}
+        return progress.state(order) | {"turn": self._turn, "sampler": sampler.state_dict(delivered=0)}
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state`: of this class, its loader or a StatefulDataLoader, or a list of those of all ranks."""
+        if get_worker_info() is not None:
+            return
         found = states_in(state)
         if not found and not _unbegun(state):
             merged(found)  # raises
@@ -142,10 +147,10 @@ class PlannedShards(IterableDataset[Any]):
         if "sampler" in first:
             self.plans.owner.load_state_dict(first["sampler"])
         self.plans.restart()
-        self._loaded, self._resume = None, Progress()
+        self._loaded, self._resume, self._turn = None, Progress(), 0
         if found:
             self._resume = merged(found)[1]
-            self._loaded = first | self._resume.data()
+            self._loaded, self._turn = first | self._resume.data(), int(first.get("turn", 0))
 
     def begin(self, workers: int) -> Epoch:
         """Begin the epoch that was set, or the next one, for `workers` of a loader, or 0. For loaders and streams."""
@@ -155,7 +160,7 @@ class PlannedShards(IterableDataset[Any]):
         if self._loaded is not None:
             loaded, self._loaded = self._loaded, None
             check_same(loaded, self.order(epoch))
-        self._workers, self._counts[:] = max(workers, 1), 0
+        self._workers, self._counts[:], self._turn = max(workers, 1), 0, epoch.more["turn"]
         progress = Progress.of(epoch.more)
         places = [Place(epoch.more["rank"], epoch.more["of"], w, self._workers) for w in range(self._workers)]
         self._taken = {place.worker: progress.at(place)[1] for place in places}
@@ -164,6 +169,7 @@ class PlannedShards(IterableDataset[Any]):
     def delivered(self, worker: int, taken: int) -> None:
         """A loader's worker has delivered so many visits. For loaders."""
         self._taken[worker] = taken
+        self._turn = (worker + 1) % self._workers
 
     def _progress(self, epoch: Epoch) -> Progress | None:
         """What this rank has delivered of `epoch`; None where that is all."""
@@ -180,8 +186,9 @@ class PlannedShards(IterableDataset[Any]):
     def _told(self) -> dict[str, Any]:
         """What the workers are to know beside the plan."""
         rank, of = self._layout()
-        progress, self._resume = self._resume, Progress()
-        return {"rank": rank, "of": of, **progress.data()}
+        progress, turn = self._resume, self._turn if self._loaded is not None else 0
+        self._resume = Progress()
+        return {"rank": rank, "of": of, "turn": turn, **progress.data()}
 
     def _layout(self) -> tuple[int, int]:
         rank, ranks, _, _ = pytorch_worker_info()
@@ -199,9 +206,9 @@ class PlannedShards(IterableDataset[Any]):
         row: NDArray[np.int64] = self._counts[worker % WORKERS].numpy()
         return row
 
-    def position(self) -> int:
-        """Visits that this process's stream has handed out."""
-        return 0 if self._stream is None else self._stream.taken
+    def position(self) -> tuple[int, int]:
+        """(worker, visits handed out) of this process's stream."""
+        return (0, 0) if self._stream is None else (self._stream.place.worker, self._stream.taken)
 
 
 def _unbegun(state: Any) -> bool:

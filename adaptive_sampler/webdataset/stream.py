@@ -33,7 +33,7 @@ class Stream(Iterator[Any]):
         self._loaded: Any = None
         self._walk: Walk | None = None
         self._order: Order | None = None
-        self._place = Place()
+        self.place = Place()
         self._past: tuple[Any, ...] = ()
         self._items: Iterator[Any] | None = None
 
@@ -74,10 +74,13 @@ class Stream(Iterator[Any]):
         if self._loaded is not None:
             state, progress = merged(states_in(self._loaded))
             check_same(state, self._order)
-        self._place = Place(epoch.more["rank"], epoch.more["of"], self._worker, max(self._workers, 1))
-        self._past, taken = progress.at(self._place)
+        # A loader asks its workers in turn and begins with the first, so that one goes on where another had stopped.
+        workers = max(self._workers, 1)
+        worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
+        self.place = Place(epoch.more["rank"], epoch.more["of"], worker, workers)
+        self._past, taken = progress.at(self.place)
         reading = replace(shards.reading, counts=Counts())
-        self._walk = Walk(shards.index, self._order, self._place, reading, self._past, taken)
+        self._walk = Walk(shards.index, self._order, self.place, reading, self._past, taken)
         return self._walk
 
     def _counted(self, walk: Walk, epoch: Epoch) -> Iterator[Raw]:
@@ -94,15 +97,15 @@ class Stream(Iterator[Any]):
             row[:] = astuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
-        """This process's position; a small dict of numbers."""
+        """This process's position: a few numbers."""
         if not self._workers:
             return self._shards.state_dict()
         if self._walk is None and self._loaded is not None:
             return dict(states_in(self._loaded)[0])
         if self._walk is None or self._order is None:
             return {"kind": KIND, "begun": False}
-        at = {(self._place.rank, self._place.worker): self._walk.taken}
-        return Progress(self._place.ranks, self._place.workers, at, self._past).state(self._order)
+        at = {(self.place.rank, self.place.worker): self._walk.taken}
+        return Progress(self.place.ranks, self.place.workers, at, self._past).state(self._order)
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state` at the first draw."""

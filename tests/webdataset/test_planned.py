@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from adaptive_sampler.webdataset import PlannedShards
 from tests.shards.tars import index_of
 
 N = 90
+
+# The test machine has fewer cores than the layouts under test have workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +191,7 @@ def test_a_missing_set_epoch_under_a_foreign_loader_raises(index: ShardIndex, pe
 def test_a_webloader_takes_it(index: ShardIndex) -> None:
     shards = PlannedShards(index, top_half())
     shards.set_epoch(0)
-    loader = wds.WebLoader(shards, batch_size=None, num_workers=2).unbatched if False else wds.WebLoader(
-        shards, batch_size=None, num_workers=2
-    )
-    assert sorted(rows(loader)) == list(range(45, 90))
+    assert sorted(rows(wds.WebLoader(shards, batch_size=None, num_workers=2))) == list(range(45, 90))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -215,9 +216,9 @@ def test_the_rank_comes_from_the_environment_as_in_webdataset(
 
 
 def test_a_worker_whose_shards_are_all_pruned_ends_quietly(index: ShardIndex) -> None:
-    sampler = AdaptiveSampler(store_of(), Prune(1, "loss"))
+    sampler = AdaptiveSampler(store_of(), Prune(2, "loss"))
     loader = PlannedShards(index, sampler).loader(batch_size=2, num_workers=3, collate_fn=indices)
-    assert list(loader) == [[89]]
+    assert sorted(loader) == [[88], [89]]
 
 
 def test_it_pickles_as_paths_and_handles(index: ShardIndex) -> None:
@@ -292,12 +293,10 @@ def test_a_state_resumes_on_other_ranks_and_workers(
     seen = []
     for rank in range(2):
         loader = on(rank, 2, 2)
-        for batch, _ in zip(loader, range(3), strict=False):
+        for batch in islice(loader, 3):
             seen += batch
     state = loader.state_dict()
-    del loader
-    taken_by_zip = {tuple(t) for t in state["taken"]}
-    assert taken_by_zip, "the state says who took what"
+    assert state["taken"] == [[1, 0, 6], [1, 1, 3]]
     for rank in range(ranks):
         resumed = on(rank, ranks, workers)
         resumed.load_state_dict(state)
