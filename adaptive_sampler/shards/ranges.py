@@ -111,9 +111,10 @@ def _samples(
     url, extents = index.urls[shard], index.extents(shard, rows)
     lead = BLOCK if reading.verify else 0
     gap = source.merge_gap if reading.merge_gap is None else reading.merge_gap
-    begin = np.where(extents.stop > extents.offset, extents.offset - lead, extents.offset)
-    runs = _runs(begin, extents.stop, gap)
-    for (low, high), data in zip(runs, _fetched(source, begin, extents.stop, runs), strict=True):
+    # A sample without parts lies where the one before it does, and must not cut that one short.
+    begin, stop = np.maximum(extents.offset - lead, 0), np.maximum.accumulate(extents.stop)
+    runs = _runs(begin, stop, gap)
+    for (low, high), data in zip(runs, _fetched(source, begin, stop, runs), strict=True):
         if isinstance(data, Exception):
             _lost(data, reading, high - low)
             yield from [None] * (high - low)

@@ -47,7 +47,8 @@ def scan(url: str, access: Access) -> ShardTable:
         for key, parts in _samples(url, source, errors):
             keys.append(key.encode("utf-8", "surrogateescape"))
             layout.append(layouts.setdefault(tuple(parts), len(layouts)))
-            offsets.append(next(iter(parts.values()), (0, 0))[0])
+            # A handler may leave a sample without parts: it lies where the one before it does.
+            offsets.append(next(iter(parts.values()), (offsets[-1] if offsets else 0, 0))[0])
             places += parts.values()
     finally:
         source.close()

@@ -111,10 +111,12 @@ def _blocks(size: int) -> int:
 
 def header_is(header: bytes, size: int) -> bool:
     """Whether these (512,) bytes are a sound header of a regular member of `size` bytes."""
+    if len(header) != BLOCK:
+        return False
     try:
         stored = number(header[124:136])
         # A PAX record may overrule the field, and does so where 11 octal digits do not suffice.
-        return len(header) == BLOCK and _sound(header) and (stored in (size, 0) or size >= 8**11)
+        return _sound(header) and (stored in (size, 0) or size >= 8**11)
     except ValueError:
         return False
 
