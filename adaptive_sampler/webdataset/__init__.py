@@ -10,5 +10,6 @@ except ImportError as error:
     ) from error
 
 from adaptive_sampler.webdataset.planned import PlannedShards
+from adaptive_sampler.webdataset.selected import selected
 
-__all__ = ["PlannedShards"]
+__all__ = ["PlannedShards", "selected"]

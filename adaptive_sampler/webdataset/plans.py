@@ -156,14 +156,16 @@ class Plans:
         about = json.loads((folder / "epoch.json").read_text())
         return Epoch(kept=Kept.load(folder), **about)
 
-    def walk_once(self, ticket: int, worker: int) -> None:
-        """Note that `worker` walks an epoch. Raises SelectionLost for the second time: set_epoch was not called."""
+    def enter(self, ticket: int, worker: int) -> Epoch:
+        """As `of_worker`, for `worker` to walk. Raises SelectionLost for the second time: set_epoch was not called."""
+        epoch = self.of_worker(ticket)
         if self._walked[worker % WORKERS] == ticket:
             raise SelectionLost(
                 "a DataLoader with workers begins another epoch, and nobody told the trainer: it would repeat the last "
                 "plan in the same order. Call set_epoch(epoch) before each epoch, or iterate .loader(...), which does."
             )
         self._walked[worker % WORKERS] = ticket
+        return epoch
 
 
 def _remove(folder: Path, pid: int) -> None:

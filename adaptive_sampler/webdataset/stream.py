@@ -55,8 +55,7 @@ class Stream(Iterator[Any]):
     def _begin(self) -> Iterator[Any]:
         shards = self._shards
         if self._workers:
-            epoch = shards.plans.of_worker(self._ticket)
-            shards.plans.walk_once(self._ticket, self._worker)
+            epoch = shards.plans.enter(self._ticket, self._worker)
         else:
             if self._loaded is not None:
                 shards.load_state_dict(self._loaded)

@@ -15,13 +15,14 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
+from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune, RandomPrune, Upsample
 from adaptive_sampler.scoring import Error
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
 from tests.shards.tars import index_of
+from tests.webdataset.raising import lost
 
 N = 90
 
@@ -175,8 +176,7 @@ def test_a_foreign_loader_with_workers_follows_set_epoch(index: ShardIndex, pers
 
 
 def test_a_foreign_loader_before_any_set_epoch_raises(index: ShardIndex) -> None:
-    with pytest.raises(SelectionLost, match=r"before any epoch was planned: call set_epoch"):
-        list(foreign(PlannedShards(index, top_half())))
+    lost(foreign(PlannedShards(index, top_half())), "before any epoch was planned: call set_epoch")
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -185,8 +185,7 @@ def test_a_missing_set_epoch_under_a_foreign_loader_raises(index: ShardIndex, pe
     shards.set_epoch(0)
     loader = foreign(shards, persistent)
     first = list(loader)
-    with pytest.raises(SelectionLost, match=r"nobody told the trainer.*Call set_epoch"):
-        list(loader)
+    lost(loader, r"nobody told the trainer.*Call set_epoch")
     shards.set_epoch(0)
     assert list(loader) == first
 
