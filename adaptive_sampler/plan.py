@@ -88,6 +88,17 @@ class Plan:
         """The multiset of rows, (num_samples,) int64, ascending."""
         return self.rows if self.counts is None else np.repeat(self.rows, self.counts)
 
+    def part(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows visited in `start` … `stop` − 1: (m,) int64 ascending, their repeats, and their float32 loss weights."""
+        if self.kept is None:
+            rows = np.arange(start, stop)
+        else:
+            first = start // 8 * 8
+            bits = np.unpackbits(self.kept[start // 8 : -(-stop // 8)], bitorder="little")
+            bits[: start - first] = 0
+            rows = np.flatnonzero(bits[: stop - first]) + first
+        return rows, self.repeats_of(rows), self.weights_of(rows)
+
     def weights_of(self, rows: np.ndarray) -> np.ndarray:
         """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
         outside = (rows < 0) | (rows >= self.n)
@@ -155,6 +166,7 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
             arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(files[name].tobytes()), allow_pickle=False)
         made_from = MadeFrom(*about["made_from"])
         plan = Plan(about["n"], about["policy"], about["seed"], about["epoch"], made_from, **arrays)
+        _check_arrays(plan)
         if plan.id != about["id"]:
             raise ValueError("id")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,3 +174,16 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
             f"{where} is not a plan as it was saved ({error}). Delete that folder; the sampler plans again at its next epoch."
         ) from error
     return plan
+
+
+def _check_arrays(plan: Plan) -> None:
+    """Raise `ValueError` unless the arrays fit each other: kernels trust them."""
+    if plan.kept is not None:
+        last = np.unpackbits(plan.kept[-1:], bitorder="little")[(plan.n - 1) % 8 + 1 :]
+        if plan.kept.dtype != np.uint8 or plan.kept.shape != (-(-plan.n // 8),) or last.any():
+            raise ValueError("kept")
+    for name, array, kind in (("counts", plan.counts, "u"), ("weights", plan.weights, "f")):
+        if array is not None and (array.shape != (plan.num_rows,) or array.dtype.kind != kind):
+            raise ValueError(name)
+    if plan.counts is not None and plan.counts.size and plan.counts.min() < 1:
+        raise ValueError("counts")

@@ -22,7 +22,7 @@ class Table:
         self, scores: Sequence[ScoreLike], n: int, load: Callable[[str], Load] | None = None, chunk: int | None = None
     ) -> None:
         self.n = n
-        self.chunk = chunk or chunk_rows(n)
+        self.chunk = chunk_rows(n) if chunk is None else chunk
         self.columns: dict[str, Columns] = {}
         for score in scores:
             self.add(score, load(score.name) if load else None)
@@ -57,6 +57,7 @@ class Table:
 
     def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
         """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score."""
+        observation = {name: as_array(array) for name, array in observation.items()}
         values = {}
         for columns in self.columns.values():
             score = columns.score

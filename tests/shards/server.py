@@ -80,12 +80,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that drops its connection is part of the tests."""
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """A server for the files of `folder`."""
     handler = type("Handler", (_Handler,), {})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    httpd.daemon_threads = True
+    httpd = _Quiet(("127.0.0.1", 0), handler)
     handler.state = Server(folder, httpd.server_address[1])  # type: ignore[attr-defined]
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -241,7 +241,7 @@ def test_gnu_tars_of_every_format_are_read(tmp_path: Path) -> None:
         assert [(s["__key__"], s["txt"]) for s in whole(index)] == expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=12).filter(lambda b: not set(b) & {0, 46, 47, 95}), unique=True))
 def test_names_that_are_no_utf8_come_through(tmp_path_factory: pytest.TempPathFactory, raw: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("raw")

@@ -179,11 +179,10 @@ def test_a_foreign_loader_before_any_set_epoch_raises(index: ShardIndex) -> None
     lost(foreign(PlannedShards(index, top_half())), "before any epoch was planned: call set_epoch")
 
 
-@pytest.mark.parametrize("persistent", [False, True])
-def test_a_missing_set_epoch_under_a_foreign_loader_raises(index: ShardIndex, persistent: bool) -> None:
+def test_a_missing_set_epoch_under_a_foreign_loader_raises(index: ShardIndex) -> None:
     shards = PlannedShards(index, top_half())
     shards.set_epoch(0)
-    loader = foreign(shards, persistent)
+    loader = foreign(shards)
     first = list(loader)
     lost(loader, r"nobody told the trainer.*Call set_epoch")
     shards.set_epoch(0)

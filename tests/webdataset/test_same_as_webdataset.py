@@ -41,7 +41,7 @@ parts = st.sampled_from(["x", "X", "y.z", "jpg", "", "x_", "__", "__key__"])
 names = st.builds("{}.{}".format, keys, parts) | st.sampled_from(["noext", "a/noext", ".hidden", "a", "__n__"])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shards=st.lists(st.lists(st.tuples(names, st.binary(max_size=600)), max_size=9), min_size=1, max_size=3),
     format=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
