@@ -1,14 +1,12 @@
 """The one place for Numba's flags: serial, without the GIL, compiled at the first call, cached where that is possible."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` lazily, serial and without the GIL.
 
     Serial, because a `parallel=True` kernel that ran before `fork` kills the forked DataLoader worker under OpenMP,

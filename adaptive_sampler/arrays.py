@@ -1,0 +1,56 @@
+"""Any framework's arrays, brought to NumPy on the host, without importing the framework."""
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+
+Array = Any  # whatever the Array API describes: NumPy, torch, JAX, CuPy
+
+
+def as_array(x: Any) -> Array:
+    """`x` itself where it is some library's array, else a NumPy array of it (lists, scalars)."""
+    return x if array_api_compat.is_array_api_obj(x) else np.asarray(x)
+
+
+def to_host(x: Any) -> np.ndarray:
+    """`x` as a NumPy array on the host, without its gradient history. Waits for a device where `x` lies on one."""
+    x = as_array(x)
+    if array_api_compat.is_torch_array(x):
+        x = x.detach()
+        if x.dtype.itemsize == 2 and x.dtype.is_floating_point:
+            x = x.float()  # NumPy has no bfloat16
+        return np.asarray(x.cpu())
+    if array_api_compat.is_numpy_array(x):
+        return np.asarray(x)
+    return np.asarray(array_api_compat.to_device(x, "cpu") if array_api_compat.is_cupy_array(x) else x)
+
+
+def on_host(x: Array) -> bool:
+    """Whether looking at the values of `x` costs nothing: NumPy, or torch on the CPU outside a transform."""
+    if array_api_compat.is_numpy_array(x):
+        return True
+    return array_api_compat.is_torch_array(x) and x.device.type == "cpu" and type(x).__name__ != "FakeTensor"
+
+
+def as_rows(rows: Any, n: int) -> np.ndarray:
+    """`rows` as a contiguous (batch,) int64 array.
+
+    Raises `InvalidValue` for anything but one axis of integers. That 0 <= row < `n` is for the caller's kernel to see:
+    it reads every row anyway.
+    """
+    array = to_host(rows)
+    if array.ndim != 1:
+        raise InvalidValue(f"rows have shape {array.shape}: one axis of row numbers is needed. Flatten them.")
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise InvalidValue(
+            f"rows have dtype {array.dtype}: rows are integers 0 … {n - 1}. "
+            "Carry them as int64; half precision corrupts ids above 2048 and float32 above 2**24."
+        )
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise InvalidValue(f"row {array.max()} does not fit int64. Rows are 0 … {n - 1}.")
+    return np.ascontiguousarray(array, np.int64)

@@ -1,0 +1,97 @@
+"""The order in which an epoch visits a plan's rows: a function of (plan, key) alone, readable from any position."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import bits as bitmaps
+from adaptive_sampler.kernels.runs import Runs
+from adaptive_sampler.kernels.shuffle import Network, Shuffle
+
+# Up to here a shuffled array is made at the first take (4 bytes an occurrence, exactly uniform, the fastest to read);
+# beyond, positions go through a keyed permutation, which starts at once. The bound is part of the format: it depends
+# on sizes only, so a seed means the same order everywhere.
+MATERIALISE = 1 << 25
+_PIECE = 1 << 20  # rows handled at a time: what is held for a moment stays small beside the bitmap
+
+
+class Order:
+    """An epoch's visits: every kept row, `repeats` times, shuffled by `key` or ascending where `key` is None.
+
+    n: rows of the data set. bits: (ceil(n/8),) uint8, little bit order, or None for all rows. repeats: None or
+    (kept,) integers of at least 1, aligned with the ascending kept rows. Neither array is copied; neither may change.
+    Nothing is shuffled before the first `take`.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        bits: NDArray[np.uint8] | None,
+        repeats: NDArray[Any] | None = None,
+        *,
+        key: int | None,
+    ) -> None:
+        if bits is not None and len(bits) != -(-n // 8):
+            raise InvalidValue(f"bits has {len(bits)} bytes, n={n} rows need {-(-n // 8)}. Pass one bit a row.")
+        self._n, self._bits, self._repeats, self._key = n, bits, repeats, key
+        kept = n if bits is None else bitmaps.count(bits)
+        if repeats is not None and len(repeats) != kept:
+            raise InvalidValue(f"repeats has {len(repeats)} entries for {kept} kept rows. Pass one for each.")
+        self._total = kept if repeats is None else int(repeats.sum(dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self._total
+
+    def take(self, start: int, stop: int, step: int = 1) -> NDArray[Any]:
+        """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >= 2**31."""
+        if start < 0 or step < 1:
+            raise InvalidValue(f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1.")
+        stop = min(stop, self._total)
+        if start >= stop:
+            return np.empty(0, bitmaps.row_dtype(self._n))
+        if self._key is not None and self._total <= MATERIALISE:
+            return self._shuffled[start:stop:step].copy()
+        if self._network is not None:
+            return self._rows(self._network.images(start, -(-(stop - start) // step), step))
+        return self._rows(np.arange(start, stop, step, dtype=np.int64))
+
+    def _rows(self, occurrences: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows of these places of the ascending multiset."""
+        entries = occurrences if self._runs is None else self._runs.locate(occurrences)
+        if self._index is not None:
+            return self._index.select(entries)
+        return entries.astype(bitmaps.row_dtype(self._n))
+
+    @cached_property
+    def _network(self) -> Network | None:
+        return None if self._key is None else Network(self._total, key=self._key)
+
+    @cached_property
+    def _runs(self) -> Runs | None:
+        return None if self._repeats is None else Runs(self._repeats)
+
+    @cached_property
+    def _index(self) -> bitmaps.Index | None:
+        return None if self._bits is None else bitmaps.Index(self._bits, self._n)
+
+    @cached_property
+    def _shuffled(self) -> NDArray[Any]:
+        assert self._key is not None
+        shuffle = Shuffle(self._total, bitmaps.row_dtype(self._n), key=self._key)
+        done = 0
+        for first in range(0, self._n, _PIECE):
+            rows = self._piece(first)
+            times = None if self._repeats is None else self._repeats[done : done + len(rows)]
+            shuffle.add(rows, times)
+            done += len(rows)
+        return shuffle.finish()
+
+    def _piece(self, first: int) -> NDArray[Any]:
+        """The kept rows among the `_PIECE` rows from `first` on, ascending."""
+        last = min(first + _PIECE, self._n)
+        if self._bits is None:
+            return np.arange(first, last, dtype=bitmaps.row_dtype(self._n))
+        return bitmaps.narrow_rows(self._bits[first >> 3 : -(-last // 8)], self._n, first=first)

@@ -1,0 +1,156 @@
+"""A plan: which rows one epoch visits, how often, and with what loss weight. Immutable, and an artifact of the store."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adaptive_sampler.errors import RowError, StoreDamaged
+from adaptive_sampler.kernels import bits as kernels
+from adaptive_sampler.storage.generation import checksum
+
+
+class MadeFrom(NamedTuple):
+    """The state of the scores that a plan was made from: the last commit, and the updates folded in since."""
+
+    commit: int
+    updates: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Made by a policy from one state of the scores; compare plans by `id`.
+
+    `n`: rows of the store. `kept`: packed little-endian bits, (ceil(n / 8),) uint8, of the rows visited, None for all.
+    `counts`: (kept rows,) unsigned, how often each is visited, None for once. `weights`: (kept rows,) float32 loss
+    weights, None for 1. The policy as data, `seed` and `epoch` say how it was made.
+    """
+
+    n: int
+    policy: Mapping[str, Any]
+    seed: int
+    epoch: int
+    made_from: MadeFrom
+    kept: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.counts is not None:
+            small = np.min_scalar_type(int(self.counts.max(initial=1)))
+            object.__setattr__(self, "counts", self.counts.astype(small, copy=False))
+        for array in (self.kept, self.counts, self.weights):
+            if array is not None:
+                array.setflags(write=False)
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits, a digest of everything in the plan: equal plans have equal ids, on any machine."""
+        content = {name: checksum([array]) for name, array in self._arrays().items()}
+        return hashlib.blake2b(json.dumps([self._about(), content], sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def num_rows(self) -> int:
+        """How many different rows the plan visits."""
+        return self.n if self.kept is None else kernels.count(self.kept)
+
+    @cached_property
+    def num_samples(self) -> int:
+        """How many samples an epoch of this plan has: its rows, each as often as it is repeated."""
+        return self.num_rows if self.counts is None else int(self.counts.sum(dtype=np.int64))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows visited, (num_rows,) int64, ascending."""
+        return np.arange(self.n) if self.kept is None else kernels.rows(self.kept, self.n)
+
+    @property
+    def repeats(self) -> np.ndarray:
+        """How often each row of the store is visited, (n,) uint32; 0 where it is not."""
+        return self._dense(self.counts, np.uint32)
+
+    @property
+    def loss_weights(self) -> np.ndarray:
+        """The loss weight of each row of the store, (n,) float32; 0 where it is not visited."""
+        return self._dense(self.weights, np.float32)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any loss weight differs from 1."""
+        return self.weights is not None
+
+    def indices(self) -> np.ndarray:
+        """The multiset of rows, (num_samples,) int64, ascending."""
+        return self.rows if self.counts is None else np.repeat(self.rows, self.counts)
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray:
+        """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
+        outside = (rows < 0) | (rows >= self.n)
+        if self.kept is not None and not outside.any():
+            outside = ~kernels.test(self.kept, rows)
+        if outside.any():
+            raise RowError(
+                f"row {rows[outside][0]} is not in plan {self.id} of epoch {self.epoch}: only planned rows have loss "
+                "weights. Ask while the sampler is on the epoch that delivered the row."
+            )
+        if self.weights is None:
+            return np.ones(len(rows), np.float32)
+        return self.weights[rows if self.kept is None else self._index.rank(rows)]
+
+    @cached_property
+    def _index(self) -> kernels.Index:
+        assert self.kept is not None
+        return kernels.Index(self.kept, self.n)
+
+    def _dense(self, values: np.ndarray | None, dtype: type) -> np.ndarray:
+        dense = np.zeros(self.n, dtype)
+        dense[self.rows if self.kept is not None else slice(None)] = 1 if values is None else values
+        return dense
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {"kept": self.kept, "counts": self.counts, "weights": self.weights}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "policy": dict(self.policy),
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "made_from": list(self.made_from),
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """The plan as files: a .npy an array, then plan.json with their checksums, which makes it whole."""
+        files = {}
+        for name, array in self._arrays().items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            files[f"{name}.npy"] = buffer.getvalue()
+        about = self._about() | {"id": self.id, "files": {name: checksum([data]) for name, data in files.items()}}
+        return files | {"plan.json": json.dumps(about, indent=1).encode()}
+
+
+def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
+    """The plan that `Plan.files` wrote. Raises `StoreDamaged` where it is not that."""
+    try:
+        about = json.loads(files["plan.json"].tobytes())
+        arrays = {}
+        for name, crc in about["files"].items():
+            if checksum([files[name]]) != crc:
+                raise ValueError(name)
+            arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(files[name].tobytes()), allow_pickle=False)
+        made_from = MadeFrom(*about["made_from"])
+        plan = Plan(about["n"], about["policy"], about["seed"], about["epoch"], made_from, **arrays)
+        if plan.id != about["id"]:
+            raise ValueError("id")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreDamaged(
+            f"{where} is not a plan as it was saved ({error}). Delete that folder; the sampler plans again at its next epoch."
+        ) from error
+    return plan

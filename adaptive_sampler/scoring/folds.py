@@ -1,0 +1,153 @@
+"""How a row's values over time become one number: the last, the mean, a moving average, the largest, the spread."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import fold as kernels
+from adaptive_sampler.scoring.base import Column, State, register
+
+__all__ = ["EMA", "Deviation", "Last", "Max", "Mean", "Transitions"]
+
+VALUE: Mapping[str, Column] = {"value": Column("float32", np.nan)}
+
+
+class _Simple:
+    """What the folds that keep one value share: reading it is looking at it, and runs do not divide it."""
+
+    columns: ClassVar[Mapping[str, Column]] = VALUE
+
+    def read(self, state: State) -> np.ndarray:
+        return state["value"]
+
+    def begin_run(self, state: State) -> None:
+        pass
+
+
+@register("last")
+@dataclass(frozen=True)
+class Last(_Simple):
+    """The newest value."""
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.last(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+
+
+@register("mean")
+@dataclass(frozen=True)
+class Mean(_Simple):
+    """The arithmetic mean of all values, over epochs and runs."""
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.mean(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+
+
+@register("ema")
+@dataclass(frozen=True)
+class EMA(_Simple):
+    """decay · old + (1 − decay) · new; the first value as it is. `decay` in [0, 1)."""
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise InvalidValue(f"decay={self.decay!r}: 0 <= decay < 1. Use Mean() for equal weights, Last() for 0.")
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.ema(rows, values, epoch, self.decay, state["value"], state["count"], state["last_seen"])
+
+
+@register("max")
+@dataclass(frozen=True)
+class Max(_Simple):
+    """The largest value ever."""
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.maximum(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+
+
+@register("deviation")
+@dataclass(frozen=True)
+class Deviation:
+    """The standard deviation of all values, with ddof 0 (Swayamdipta et al. 2020, section 2)."""
+
+    columns: ClassVar[Mapping[str, Column]] = {"mean": Column("float32", 0), "m2": Column("float32", 0)}
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.deviation(rows, values, epoch, state["mean"], state["m2"], state["count"], state["last_seen"])
+
+    def read(self, state: State) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a row never observed
+            spread: np.ndarray = np.sqrt(state["m2"] / state["count"].astype(np.float32))
+        return spread
+
+    def begin_run(self, state: State) -> None:
+        pass
+
+
+NeverLearned = Literal["inf", "presentations", "zero"]
+Runs = Literal["sum", "mean"]
+
+
+@register("transitions")
+@dataclass(frozen=True)
+class Transitions:
+    """How often a row went from right (0) to wrong (1) between consecutive presentations, per training run.
+
+    `never_learned`: what a run counts for a row that was never right in it: infinity, its presentations, or zero.
+    `runs`: whether the runs are summed or averaged.
+    """
+
+    never_learned: NeverLearned = "inf"
+    runs: Runs = "sum"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "events": Column("uint32", 0),
+        "presentations": Column("uint32", 0),
+        "state": Column("uint8", 0),  # bits: right at the last presentation, ever right in this run
+        "total": Column("float32", 0),  # of the runs before this one
+        "runs": Column("uint32", 0),
+    }
+
+    def __post_init__(self) -> None:
+        if self.never_learned not in ("inf", "presentations", "zero"):
+            raise InvalidValue(f"never_learned={self.never_learned!r}: one of 'inf', 'presentations', 'zero'.")
+        if self.runs not in ("sum", "mean"):
+            raise InvalidValue(f"runs={self.runs!r}: one of 'sum', 'mean'.")
+
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
+        kernels.transitions(
+            rows,
+            values,
+            epoch,
+            state["events"],
+            state["presentations"],
+            state["state"],
+            state["count"],
+            state["last_seen"],
+        )
+
+    def read(self, state: State) -> np.ndarray:
+        total = state["total"] + self._this_run(state)
+        if self.runs == "mean":
+            total /= np.maximum(state["runs"] + (state["presentations"] > 0), 1)
+        total[state["count"] == 0] = np.nan
+        return total
+
+    def begin_run(self, state: State) -> None:
+        state["total"] += self._this_run(state)
+        state["runs"] += state["presentations"] > 0
+        for name in ("events", "presentations", "state"):
+            state[name][:] = 0
+
+    def _this_run(self, state: State) -> np.ndarray:
+        """(n,) float32: this run's value, 0 for rows not yet presented in it."""
+        value = state["events"].astype(np.float32)
+        never = (state["presentations"] > 0) & (state["state"] & kernels.LEARNED == 0)
+        if self.never_learned == "inf":
+            value[never] = np.inf
+        elif self.never_learned == "presentations":
+            value[never] = state["presentations"][never]
+        return value

@@ -1,0 +1,174 @@
+"""What one observation says of each sample: pure functions from arrays to one float32 per sample.
+
+Each runs on the library and device of its arrays (NumPy, torch, JAX, CuPy), through the Array API. Half precision and
+integers are computed in float32, float64 in float64; the answer is float32. Logits of −inf are legal where the answer
+is finite; a NaN in the input is a NaN in the answer. Labels outside the classes raise where looking is free (NumPy,
+torch on the CPU), and give NaN elsewhere, because looking would wait for the device.
+"""
+
+import array_api_compat
+import numpy as np
+
+from adaptive_sampler.arrays import Array, as_array, on_host
+from adaptive_sampler.errors import InvalidValue
+
+__all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
+
+
+def el2n(logits: Array, labels: Array) -> Array:
+    """‖softmax(logits) − onehot(label)‖₂, in [0, √2]: not squared (Paul et al. 2021, Deep Learning on a Data Diet).
+
+    `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions. -> (batch,) float32.
+    """
+    xp, logits = _logits(logits)
+    with np.errstate(all="ignore"):
+        p = xp.exp(_log_softmax(xp, logits))
+        if as_array(labels).ndim == 2:
+            difference = p - _distributions(xp, logits, labels)
+            return _float32(xp, xp.sqrt(xp.sum(difference * difference, axis=1)))
+        labels, valid = _labels(xp, logits, labels)
+        # 1 − p_y as the sum of the others: near p_y = 1 the subtraction would keep few digits.
+        others = xp.where(_onehot(xp, logits, labels), xp.zeros_like(p), p)
+        rest = xp.sum(others, axis=1)
+        return _valid(xp, xp.sqrt(rest * rest + xp.sum(others * others, axis=1)), valid)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """−log softmax(logits)[label], in nats. Shapes as for `el2n`; distributions give −Σ q·log p."""
+    xp, logits = _logits(logits)
+    with np.errstate(all="ignore"):
+        log_p = _log_softmax(xp, logits)
+        if as_array(labels).ndim == 2:
+            q = _distributions(xp, logits, labels)
+            return _float32(xp, -xp.sum(xp.where(q > 0, q * log_p, xp.zeros_like(log_p)), axis=1))
+        labels, valid = _labels(xp, logits, labels)
+        return _valid(xp, -_pick(xp, log_p, labels), valid)
+
+
+def margin(logits: Array, labels: Array) -> Array:
+    """logit of the label − the largest other logit; negative where wrong (Pleiss et al. 2020, AUM, equation 1)."""
+    xp, logits = _logits(logits)
+    labels, valid = _labels(xp, logits, labels)
+    with np.errstate(all="ignore"):
+        lowest = xp.full_like(logits, -xp.inf)
+        other = xp.max(xp.where(_onehot(xp, logits, labels), lowest, logits), axis=1)
+        return _valid(xp, _pick(xp, logits, labels) - other, valid)
+
+
+def confidence(logits: Array, labels: Array) -> Array:
+    """softmax(logits)[label], in [0, 1] (Swayamdipta et al. 2020, Dataset Cartography, section 2)."""
+    xp, logits = _logits(logits)
+    labels, valid = _labels(xp, logits, labels)
+    with np.errstate(all="ignore"):
+        return _valid(xp, xp.exp(_pick(xp, _log_softmax(xp, logits), labels)), valid)
+
+
+def entropy(logits: Array) -> Array:
+    """−Σ p·log p of softmax(logits), in nats, in [0, log classes]."""
+    xp, logits = _logits(logits)
+    with np.errstate(all="ignore"):
+        log_p = _log_softmax(xp, logits)
+        p = xp.exp(log_p)
+        return _float32(xp, -xp.sum(xp.where(p == 0, xp.zeros_like(p), p * log_p), axis=1))
+
+
+def incorrect(logits: Array, labels: Array) -> Array:
+    """1 where argmax(logits) is not the label, else 0 (Liu et al. 2021, Just Train Twice, equation 3)."""
+    xp, logits = _logits(logits)
+    labels, valid = _labels(xp, logits, labels)
+    wrong = xp.astype(xp.argmax(logits, axis=1) != labels, xp.float32)
+    known = ~xp.any(xp.isnan(logits), axis=1)
+    return _valid(xp, wrong, known if valid is None else known & valid)
+
+
+def token_mean(loss: Array, mask: Array) -> Array:
+    """The mean loss over each sample's counted tokens.
+
+    `loss` (batch, tokens); `mask` (batch, tokens), true or 1 where a token counts. -> (batch,) float32, NaN for a
+    sample in which none counts (a store refuses it, a hook skips it).
+    """
+    loss, mask = as_array(loss), as_array(mask)
+    if loss.ndim != 2 or loss.shape != mask.shape:
+        raise InvalidValue(
+            f"loss {tuple(loss.shape)} and mask {tuple(mask.shape)}: both must be (batch, tokens). "
+            "Use reduction='none' and shape the loss like the labels."
+        )
+    xp = array_api_compat.array_namespace(loss, mask)
+    loss = _floating(xp, loss)
+    counted = xp.astype(mask, xp.bool)
+    with np.errstate(all="ignore"):
+        total = xp.sum(xp.where(counted, loss, xp.zeros_like(loss)), axis=1)
+        return _float32(xp, total / xp.sum(xp.astype(counted, loss.dtype), axis=1))
+
+
+def _logits(logits: Array) -> tuple[Array, Array]:
+    logits = as_array(logits)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InvalidValue(
+            f"logits have shape {tuple(logits.shape)}: (batch, classes) with two classes or more is needed. "
+            "For one logit z a sample pass the two columns [0, z]; for tokens reduce first (token_mean)."
+        )
+    xp = array_api_compat.array_namespace(logits)
+    return xp, _floating(xp, logits)
+
+
+def _floating(xp: Array, x: Array) -> Array:
+    return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
+
+
+def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | None]:
+    """Labels that are safe to index with, and where they were valid (None: everywhere, already looked at)."""
+    if not array_api_compat.is_array_api_obj(labels):
+        labels = xp.asarray(labels)
+    if labels.ndim == 2:
+        raise InvalidValue(
+            f"labels have shape {tuple(labels.shape)}: this measure needs one class a sample, (batch,). Distributions "
+            "over classes are taken by el2n and cross_entropy alone; pass labels.argmax(1) if that is what you mean."
+        )
+    if tuple(labels.shape) != (logits.shape[0],):
+        raise InvalidValue(
+            f"labels {tuple(labels.shape)} and logits {tuple(logits.shape)} disagree: labels must be (batch,)."
+        )
+    if not xp.isdtype(labels.dtype, "integral"):
+        raise InvalidValue(f"labels have dtype {labels.dtype}: class indices are integers. Cast them to int64.")
+    classes = logits.shape[1]
+    valid = (labels >= 0) & (labels < classes)
+    if on_host(labels):
+        if not bool(xp.all(valid)):
+            i = int(xp.argmax(xp.astype(~valid, xp.int8)))
+            raise InvalidValue(
+                f"label {int(labels[i])} at position {i} is outside 0 … {classes - 1}. Drop such samples first; "
+                "LossHook leaves out those that its criterion ignores (ignore_index)."
+            )
+        return xp.astype(labels, xp.int64), None
+    return xp.where(valid, labels, xp.zeros_like(labels)), valid
+
+
+def _distributions(xp: Array, logits: Array, q: Array) -> Array:
+    if tuple(q.shape) != tuple(logits.shape):
+        raise InvalidValue(f"label distributions {tuple(q.shape)} must have the logits' shape {tuple(logits.shape)}.")
+    return xp.astype(q, logits.dtype)
+
+
+def _onehot(xp: Array, logits: Array, labels: Array) -> Array:
+    classes = xp.arange(logits.shape[1], dtype=labels.dtype, device=array_api_compat.device(labels))
+    return classes[None, :] == labels[:, None]
+
+
+def _pick(xp: Array, table: Array, labels: Array) -> Array:
+    return xp.take_along_axis(table, labels[:, None], axis=1)[:, 0]
+
+
+def _log_softmax(xp: Array, logits: Array) -> Array:
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+
+
+def _valid(xp: Array, values: Array, valid: Array | None) -> Array:
+    if valid is not None:
+        values = xp.where(valid, values, xp.full_like(values, xp.nan))
+    return _float32(xp, values)
+
+
+def _float32(xp: Array, values: Array) -> Array:
+    return values if values.dtype == xp.float32 else xp.astype(values, xp.float32)

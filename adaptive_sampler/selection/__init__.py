@@ -1,0 +1,25 @@
+"""How scores become a plan: pick one policy, or write your own with a `plan` method."""
+
+from adaptive_sampler.selection.base import Policy, Scores, make
+from adaptive_sampler.selection.draw import Draw
+from adaptive_sampler.selection.infobatch import InfoBatch
+from adaptive_sampler.selection.keep_all import KeepAll
+from adaptive_sampler.selection.prune import Prune
+from adaptive_sampler.selection.random_prune import RandomPrune
+from adaptive_sampler.selection.threshold import Threshold
+from adaptive_sampler.selection.upsample import Upsample
+from adaptive_sampler.selection.window import Window
+
+__all__ = [
+    "Draw",
+    "InfoBatch",
+    "KeepAll",
+    "Policy",
+    "Prune",
+    "RandomPrune",
+    "Scores",
+    "Threshold",
+    "Upsample",
+    "Window",
+    "make",
+]

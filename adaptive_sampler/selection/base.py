@@ -1,0 +1,145 @@
+"""What a policy is, and the few questions that every policy asks: how many, from which scores, which must come first."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from adaptive_sampler import seeds
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import select
+from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.storage.generation import checksum
+
+Order = Literal["highest", "lowest"]
+Ties = Literal["random", "row"]
+
+
+class Scores(Protocol):
+    """What a policy may ask of a store; `ScoreStore` is one."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """(n,) float32, NaN where never observed."""
+
+    def last_seen(self, name: str) -> np.ndarray:
+        """(n,) int32 epochs, −1 where never observed."""
+
+    def observed(self, name: str) -> int:
+        """How many rows have been observed."""
+
+    @property
+    def made_from(self) -> MadeFrom:
+        """Which state of the scores this is."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Scores → plan. Pure: the same scores, epoch and seed give the same plan, on any number of ranks."""
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """The plan of one epoch."""
+
+
+def describe(policy: Any) -> dict[str, Any]:
+    """A policy as JSON data: its class and arguments; arrays by length and checksum."""
+    fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
+    return {"kind": type(policy).__name__} | {f.name: _plain(getattr(policy, f.name)) for f in fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {"length": len(value), "crc32c": checksum([value])}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
+    """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
+    return Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+
+
+def check_share(name: str, value: Any, *, zero: bool = False) -> None:
+    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed."""
+    rule = f"a fraction, 0 {'<=' if zero else '<'} {name} <= 1 as a float, or a count of rows as an int"
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise InvalidValue(f"{name}={value!r} must be {rule}.")
+    if isinstance(value, (int, np.integer)):
+        if value == 1:
+            raise InvalidValue(f"{name}=1 could mean one row or all of them: write {name}=1.0 for all. It is {rule}.")
+        if value < 0 or (value == 0 and not zero):
+            raise InvalidValue(f"{name}={value}: must be {rule}.")
+    elif not (0 < value <= 1 or (zero and value == 0)):
+        raise InvalidValue(f"{name}={value}: must be {rule}.")
+
+
+def cut(shares: Mapping[str, float | int], n: int) -> int:
+    """How many of `n` rows the shares are together: fractions are added exactly, then cut at floor(f·n + ½)."""
+    fraction = sum((Fraction(str(float(s))) for s in shares.values() if not isinstance(s, (int, np.integer))), Fraction(0))
+    count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
+    total = math.floor(fraction * n + Fraction(1, 2)) + count
+    if total > n:
+        asked = " + ".join(f"{name}={value}" for name, value in shares.items())
+        raise InvalidValue(f"{asked} asks for {total} of {n} rows. Ask for at most {n}, or for a fraction.")
+    return total
+
+
+def ties_salt(epoch: int, seed: int) -> int:
+    """The key of the hash that breaks ties in a plan of this epoch."""
+    return seeds.key(seed, epoch, seeds.Purpose.TIES)
+
+
+def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.ndarray | None:
+    """(n,) float32: the age in epochs of each row's score where that is above `max_age`, NaN elsewhere. None: no limit."""
+    if max_age is None:
+        return None
+    seen = store.last_seen(by)
+    age: np.ndarray = np.where((seen >= 0) & (epoch - seen > max_age), epoch - seen, np.nan).astype(np.float32)
+    return age
+
+
+def fill(
+    scores: np.ndarray,
+    budget: int,
+    start: Callable[[int, int], int],
+    *,
+    age: np.ndarray | None,
+    salt: int,
+    ties: Ties,
+) -> np.ndarray:
+    """Fill `budget` rows: those never observed (all of them), then the oldest of `age`, then a window of the ranking.
+
+    `start(ranked, number)` says where, among the `ranked` other rows in ascending order, the window of `number` rows
+    begins. -> packed bits.
+    """
+    unseen = np.isnan(scores)
+    forced = np.packbits(unseen, bitorder="little")
+    ranked = len(scores) - int(np.count_nonzero(unseen))
+    number = max(budget - (len(scores) - ranked), 0)
+    if age is not None:
+        old = int(np.count_nonzero(~np.isnan(age)))
+        first = min(old, number)
+        oldest = select.rank_window(age, old - first, old, salt=salt, ties="random")
+        scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
+        forced |= oldest
+        ranked, number = ranked - first, number - first
+    low = start(ranked, number)
+    best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties)
+    return best | forced
+
+
+def check_max_age(max_age: int | None) -> None:
+    """Refuse an age that is no number of epochs."""
+    if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, (int, np.integer)) or max_age < 1):
+        raise InvalidValue(f"max_age={max_age!r}: a number of epochs, 1 or more, or None for no limit.")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse what is none of the allowed words."""
+    if value not in allowed:
+        raise InvalidValue(f"{name}={value!r}: one of {', '.join(map(repr, allowed))}.")
+

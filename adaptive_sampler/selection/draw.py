@@ -1,0 +1,88 @@
+"""Draw rows with probability proportional to a score: weighted sampling, as for L2RW."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler import seeds
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import draw as kernels
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Scores, make
+
+
+@dataclass(frozen=True)
+class Draw:
+    """`num_samples` rows (None: as many as there are), p ∝ score `by`.
+
+    `floor`: the share that is drawn uniformly, p = (1 − floor)·s/Σs + floor/n. Rows never observed count as the mean of
+    the others. `unbiased`: each sample's loss weight is 1/(n·p), so that the expected loss is that of uniform sampling.
+    `replacement=False` draws each row at most once (successively, as torch.multinomial). Scores must be finite and not
+    negative; if all are 0 the draw is uniform where `floor` > 0, else an error.
+    """
+
+    by: str
+    num_samples: int | None = None
+    _: KW_ONLY
+    replacement: bool = True
+    floor: float = 0.0
+    unbiased: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 1:
+            raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
+        if self.num_samples is not None and (
+            isinstance(self.num_samples, bool) or not isinstance(self.num_samples, (int, np.integer)) or self.num_samples < 1
+        ):
+            raise InvalidValue(f"num_samples={self.num_samples!r}: a whole number, 1 or more, or None for the store's rows.")
+        if self.unbiased and not self.replacement:
+            raise InvalidValue(
+                "unbiased=True with replacement=False: 1/(n·p) is the weight of independent draws. Draw with replacement."
+            )
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """Everything where nobody was observed yet, else the draw. Raises `InvalidValue` for scores that are no weights."""
+        n, key = len(store), seeds.key(seed, epoch, seeds.Purpose.DRAW)
+        number = n if self.num_samples is None else int(self.num_samples)
+        if not store.observed(self.by):
+            store[self.by]
+            return make(store, self, epoch, seed)
+        weights = self._probabilities(store[self.by])
+        if not self.replacement:
+            positive = int(np.count_nonzero(weights))
+            if number > positive:
+                raise InvalidValue(
+                    f"num_samples={number} without replacement, but only {positive} rows have a positive {self.by!r}. "
+                    "Draw fewer, or set floor above 0."
+                )
+            return make(store, self, epoch, seed, kept=kernels.sample_without_replacement(weights, number, key=key))
+        counts = kernels.multinomial_counts(weights, number, key=key)
+        return make(store, self, epoch, seed, **self._drawn(counts, weights))
+
+    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """(n,) float32 weights with mean 1."""
+        bad = (scores < 0) | np.isinf(scores)
+        if bad.any():
+            row = int(bad.argmax())
+            raise InvalidValue(
+                f"{self.by!r} of row {row} is {scores[row]}: a score to draw by must be finite and not negative. "
+                "Draw by another score, or prune by this one."
+            )
+        known = ~np.isnan(scores)
+        mean = float(scores.mean(where=known, dtype=np.float64))
+        if mean == 0 and self.floor == 0:
+            raise InvalidValue(
+                f"every observed {self.by!r} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly where "
+                "there is nothing to choose by."
+            )
+        share = np.where(known, scores / np.float32(mean) if mean else np.float32(1), np.float32(1))
+        return ((1 - self.floor) * share + self.floor).astype(np.float32)
+
+    def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+        kept = counts > 0
+        arrays: dict[str, Any] = {"kept": np.packbits(kept, bitorder="little"), "counts": counts[kept]}
+        if self.unbiased:
+            p = weights[kept] / weights.mean(dtype=np.float64)  # n·p
+            arrays["weights"] = (1 / p).astype(np.float32)
+        return arrays

@@ -1,0 +1,50 @@
+"""Drop a random share of the easy rows and weigh the others up for it: InfoBatch."""
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from adaptive_sampler import seeds
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import bits, select
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Scores, make
+
+
+@dataclass(frozen=True)
+class InfoBatch:
+    """Of the rows whose `by` is below the mean, drop a random `ratio`; weigh the rest of them 1/(1 − ratio) (Qin et al. 2024).
+
+    The number that stays is rounded at random, so that the expected total weight is n exactly. From epoch
+    `anneal`·`epochs` on, and where nothing was observed yet, all rows are visited with weight 1. Rows never observed
+    are kept with weight 1. Give `LossHook` the sampler: it applies the weights.
+    """
+
+    ratio: float = 0.5
+    by: str = "loss"
+    _: KW_ONLY
+    anneal: float = 0.875
+    epochs: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1:
+            raise InvalidValue(f"ratio={self.ratio!r}: the share of easy rows to drop, 0 <= ratio < 1.")
+        if not 0 <= self.anneal <= 1:
+            raise InvalidValue(f"anneal={self.anneal!r}: the share of epochs before all rows return, 0 <= anneal <= 1.")
+        if self.epochs < 1:
+            raise InvalidValue(f"epochs={self.epochs!r}: how many epochs the training has, 1 or more: annealing needs it.")
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """The rows and weights of one epoch."""
+        scores, n = store[self.by], len(store)
+        if epoch >= self.anneal * self.epochs or not store.observed(self.by):
+            return make(store, self, epoch, seed)
+        known = scores[np.isfinite(scores)]
+        easy = scores < (known.mean(dtype=np.float64) if len(known) else 0)
+        key = seeds.key(seed, epoch, seeds.Purpose.DRAW)
+        share = (1 - self.ratio) * int(easy.sum())
+        stay = int(share) + (np.random.default_rng(key).random() < share - int(share))
+        chosen = select.rank_window(np.where(easy, np.float32(0), np.float32(np.nan)), 0, stay, salt=key, ties="random")
+        kept = chosen | np.packbits(~easy, bitorder="little")
+        weights = np.where(easy[bits.rows(kept, n)], np.float32(1 / (1 - self.ratio)), np.float32(1))
+        return make(store, self, epoch, seed, kept=kept, weights=weights if stay else None)

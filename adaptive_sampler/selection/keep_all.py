@@ -1,0 +1,15 @@
+"""Keep everything: the plan of ordinary training, of warm-up, and of a store without scores."""
+
+from dataclasses import dataclass
+
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Scores, make
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """Every row, once."""
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """All rows of the store."""
+        return make(store, self, epoch, seed)

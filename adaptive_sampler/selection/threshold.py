@@ -1,0 +1,45 @@
+"""Keep the rows on one side of a value: self-paced learning, confidence filters, cut-offs from elsewhere."""
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Order, Scores, check_choice, check_max_age, make
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`order="highest"`: score >= `value`; `"lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5).
+
+    The two sides of a value partition the rows. Rows never observed are kept, and so are those whose own score is older
+    than `max_age` epochs.
+    """
+
+    value: float
+    by: str
+    _: KW_ONLY
+    order: Order = "highest"
+    max_age: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("order", self.order, ("highest", "lowest"))
+        check_max_age(self.max_age)
+        if not isinstance(self.value, (int, float, np.integer, np.floating)) or np.isnan(self.value):
+            raise InvalidValue(f"value={self.value!r}: a number on the scale of the score {self.by!r} is needed.")
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """The rows on the side asked for. Raises `InvalidValue` where that is none of them."""
+        scores = store[self.by]
+        kept = scores >= self.value if self.order == "highest" else scores < self.value
+        kept |= np.isnan(scores)
+        if self.max_age is not None:
+            kept |= epoch - store.last_seen(self.by) > self.max_age
+        if not kept.any():
+            side = "reaches" if self.order == "highest" else "is below"
+            raise InvalidValue(
+                f"no row's {self.by!r} {side} {self.value}: they lie in {scores.min():g} … {scores.max():g}, and an epoch "
+                "without samples is none. Move the value."
+            )
+        return make(store, self, epoch, seed, kept=np.packbits(kept, bitorder="little"))

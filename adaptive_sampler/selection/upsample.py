@@ -1,0 +1,38 @@
+"""Visit the mistakes more often: the second stage of Just Train Twice."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Scores, check_choice, make
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """Every row once, and those with `by` above 0 `factor` times (Liu et al. 2021, equation 4, λ).
+
+    `convention="total"`: λ occurrences, as in the paper's objective; `"extra"`: λ more beside the original, λ + 1
+    altogether, as in the reference code.
+    """
+
+    factor: int
+    by: str = "error"
+    _: KW_ONLY
+    convention: Literal["total", "extra"] = "total"
+
+    def __post_init__(self) -> None:
+        check_choice("convention", self.convention, ("total", "extra"))
+        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, np.integer)) or self.factor < 1:
+            raise InvalidValue(f"factor={self.factor!r}: a whole number of occurrences, 1 or more.")
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """All rows, the mistakes repeated."""
+        if not store.observed(self.by):
+            store[self.by]
+            return make(store, self, epoch, seed)
+        times = int(self.factor) + (self.convention == "extra")
+        counts = np.where(store[self.by] > 0, times, 1).astype(np.min_scalar_type(times))
+        return make(store, self, epoch, seed, counts=counts)

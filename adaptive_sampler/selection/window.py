@@ -1,0 +1,64 @@
+"""Keep a window of the ranking: with wrong labels in the data, the very top is where they are."""
+
+from dataclasses import KW_ONLY, dataclass
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import (
+    Scores,
+    Ties,
+    check_choice,
+    check_max_age,
+    check_share,
+    cut,
+    make,
+    fill,
+    stale_age,
+    ties_salt,
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Ascending by `by`: skip `offset`, take `keep` (Paul et al. 2021, section 4: the sliding window).
+
+    Both are fractions (float) cut at floor(f·n + ½), so that complementary windows partition, or counts (int). Rows
+    never observed and `max_age` are as for `Prune`; the window is then cut from the rows that are ranked.
+    """
+
+    keep: float | int
+    offset: float | int
+    by: str
+    _: KW_ONLY
+    ties: Ties = "random"
+    max_age: int | None = None
+
+    def __post_init__(self) -> None:
+        check_share("keep", self.keep)
+        check_share("offset", self.offset, zero=True)
+        check_choice("ties", self.ties, ("random", "row"))
+        check_max_age(self.max_age)
+        fractions = [s for s in (self.keep, self.offset) if isinstance(s, float)]
+        if len(fractions) == 2 and sum(fractions) > 1 + 1e-9:
+            raise InvalidValue(
+                f"offset={self.offset} + keep={self.keep} is {sum(fractions):g}: the window ends past the last row. "
+                f"Keep at most {1 - self.offset:g} at this offset."
+            )
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """Everything where nobody was observed yet, else the window."""
+        if not store.observed(self.by):
+            store[self.by]
+            return make(store, self, epoch, seed)
+        offset = cut({"offset": self.offset}, len(store))
+        stop = cut({"offset": self.offset, "keep": self.keep}, len(store))
+        kept = fill(
+            store[self.by],
+            stop - offset,
+            # Rows that come first shorten the ranking; the window then moves down rather than out of it.
+            lambda ranked, number: min(offset, ranked - number),
+            age=stale_age(store, self.by, epoch, self.max_age),
+            salt=ties_salt(epoch, seed),
+            ties=self.ties,
+        )
+        return make(store, self, epoch, seed, kept=kept)

@@ -1,0 +1,96 @@
+"""One committed version: an immutable folder of objects, and the manifest that tells each one's size and checksum."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.storage.base import Storage
+
+Seal = tuple[int, int]  # size in bytes, crc32c
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version consists of. `objects` are named relative to the version's folder; `meta` is the store's own."""
+
+    version: int
+    meta: dict[str, Any]
+    objects: dict[str, Seal] = field(default_factory=dict)
+
+
+def folder(version: int) -> str:
+    """The name of a version's folder."""
+    return f"v{version}"
+
+
+def checksum(parts: Sequence[np.ndarray | bytes]) -> int:
+    """crc32c of the concatenated parts."""
+    crc = 0
+    for part in parts:
+        data = part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        crc = google_crc32c.extend(crc, data)
+    return crc
+
+
+def seal(parts: Sequence[np.ndarray | bytes]) -> Seal:
+    """Size and checksum of the concatenated parts."""
+    return sum(len(p) if isinstance(p, bytes) else p.nbytes for p in parts), checksum(parts)
+
+
+class GenerationWriter:
+    """Writes the objects of a new version, or shares them with the version it grows from."""
+
+    def __init__(self, storage: Storage, version: int, parent: Manifest | None) -> None:
+        self._storage, self._parent = storage, parent
+        self._manifest = Manifest(version, {})
+
+    def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
+        """Write a new object."""
+        self._storage.put(f"{folder(self._manifest.version)}/{name}", parts)
+        self._manifest.objects[name] = seal(parts)
+
+    def share(self, name: str) -> bool:
+        """Take over the parent's object of that name; False where it has none."""
+        if self._parent is None or name not in self._parent.objects:
+            return False
+        self._storage.share(f"{folder(self._parent.version)}/{name}", f"{folder(self._manifest.version)}/{name}")
+        self._manifest.objects[name] = self._parent.objects[name]
+        return True
+
+    def finish(self, meta: dict[str, Any]) -> tuple[Manifest, Seal]:
+        """Write the manifest and make everything durable. -> the manifest, and the seal that the pointer keeps."""
+        manifest = Manifest(self._manifest.version, meta, self._manifest.objects)
+        body = json.dumps({"version": manifest.version, "meta": meta, "objects": manifest.objects}).encode()
+        self._storage.put(f"{folder(manifest.version)}/manifest.json", [body])
+        self._storage.flush()
+        return manifest, seal([body])
+
+
+def read_manifest(storage: Storage, version: int, expected: Seal) -> Manifest:
+    """The manifest of a version. Raises `StoreDamaged` where it is not the one that was committed."""
+    data = json.loads(read(storage, version, "manifest.json", expected).tobytes())
+    objects = {name: (int(size), int(crc)) for name, (size, crc) in data["objects"].items()}
+    return Manifest(version, data["meta"], objects)
+
+
+def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarray:
+    """An object's bytes, (size,) uint8, checked. Raises `StoreDamaged`."""
+    path = f"{folder(version)}/{name}"
+    try:
+        data = storage.get(path)
+    except OSError as error:
+        raise StoreDamaged(
+            f"{path}: cannot be read ({error.strerror or error}) although version {version} was committed with it. If the "
+            "version was dropped while this store was open, open it again; else open another of versions()."
+        ) from error
+    if seal([data]) != tuple(expected):
+        raise StoreDamaged(
+            f"{path}: {len(data)} bytes that are not the {expected[0]} bytes committed (checksum differs). The file was "
+            "changed or truncated from outside: restore it from a backup, or open another version of the store."
+        )
+    return data

@@ -1,0 +1,102 @@
+"""Stores on a local disk: a file an object, hard links for what two generations share, rename for the pointer."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+POINTER = "CURRENT"
+PARTIAL = ".partial"
+
+
+class LocalStorage:
+    """A folder. Files appear by rename, so they are whole; `flush` and `swing` use fsync, so they stay."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._unsynced: dict[Path, None] = {}  # folders with new entries, in order
+
+    def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
+        target = self._new(name)
+        partial = target.with_name(target.name + PARTIAL)
+        try:
+            with open(partial, "wb", buffering=0) as file:
+                for part in parts:
+                    _write(file.fileno(), part)
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+    def share(self, source: str, target: str) -> None:
+        old, new = self.path / source, self._new(target)
+        try:
+            os.link(old, new)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without hard links, or too many of them
+            self.put(target, [self.get(source)])
+
+    def get(self, name: str) -> np.ndarray:
+        return np.fromfile(self.path / name, np.uint8)
+
+    def flush(self) -> None:
+        for folder in self._unsynced:
+            if folder.is_dir():
+                _sync(folder)
+        self._unsynced.clear()
+
+    def pointer(self) -> bytes | None:
+        try:
+            return (self.path / POINTER).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def swing(self, value: bytes) -> None:
+        self.put(POINTER, [value])
+        _sync(self.path)
+
+    def names(self, prefix: str = "") -> list[str]:
+        folder = self.path / prefix
+        return sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
+
+    def delete(self, prefix: str) -> None:
+        target = self.path / prefix
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def _new(self, name: str) -> Path:
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in _between(self.path, target.parent):
+            self._unsynced[folder] = None
+        return target
+
+
+def _between(top: Path, folder: Path) -> Iterator[Path]:
+    """`folder` and its parents up to and with `top`, the deepest first."""
+    yield folder
+    while folder != top:
+        folder = folder.parent
+        yield folder
+
+
+def _write(descriptor: int, data: np.ndarray | bytes) -> None:
+    view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""The one mutable thing of a store on disk: which versions are committed, and which of them is the head."""
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.storage.base import Storage
+from adaptive_sampler.storage.generation import Seal, checksum
+
+FORMAT = 1
+
+
+class _Version(NamedTuple):
+    version: int
+    time: float
+    note: str
+    pinned: bool
+
+
+class Version(_Version):
+    """(version, time, note, pinned) of one commit; `time` in seconds since 1970. `observed`: rows with any score."""
+
+    observed: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A committed version as the pointer lists it."""
+
+    version: int
+    time: float
+    note: str
+    pinned: bool
+    observed: int
+    manifest: Seal
+
+    def public(self) -> Version:
+        """As `ScoreStore.versions` shows it."""
+        version = Version(self.version, self.time, self.note, self.pinned)
+        version.observed = self.observed
+        return version
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Head, committed versions in order of commit, and the highest number ever given to one."""
+
+    uuid: str
+    head: int = -1
+    highest: int = -1
+    entries: tuple[Entry, ...] = field(default=())
+
+    def entry(self, version: int) -> Entry | None:
+        """The entry of a committed version, or None."""
+        return next((e for e in self.entries if e.version == version), None)
+
+    def committed(self, version: int, manifest: Seal, *, note: str, pinned: bool, observed: int) -> "Pointer":
+        """The pointer after a commit."""
+        entry = Entry(version, time.time(), note, pinned, observed, manifest)
+        return replace(self, head=version, highest=version, entries=(*self.entries, entry))
+
+    def without(self, versions: set[int]) -> "Pointer":
+        """The pointer after some versions were dropped."""
+        return replace(self, entries=tuple(e for e in self.entries if e.version not in versions))
+
+    def swing(self, storage: Storage) -> None:
+        """Make this the store's pointer, durably."""
+        body = {
+            "format": FORMAT,
+            "uuid": self.uuid,
+            "head": self.head,
+            "highest": self.highest,
+            "versions": [vars(e) for e in self.entries],
+        }
+        storage.swing(json.dumps(body | {"checksum": _checksum(body)}, indent=1).encode())
+
+
+def read_pointer(storage: Storage, where: str) -> Pointer:
+    """The pointer of the store at `where`. Raises `StoreDamaged`, also for what is no store or of a newer format."""
+    raw = storage.pointer()
+    if raw is None:
+        raise StoreDamaged(
+            f"{where} holds no store: there is no CURRENT. Name the folder that ScoreStore.create was given; one whose "
+            "creation was cut off is made again by create(..., overwrite=True)."
+        )
+    try:
+        body = json.loads(raw)
+        version = body["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamaged(_damaged(where)) from error
+    if isinstance(version, int) and version > FORMAT:
+        raise StoreDamaged(
+            f"{where} has format {version}; this adaptive-sampler reads up to {FORMAT}. Upgrade: pip install -U adaptive-sampler."
+        )
+    try:
+        if body.pop("checksum") != _checksum(body):
+            raise ValueError("checksum")
+        entries = tuple(Entry(**e | {"manifest": tuple(e["manifest"])}) for e in body["versions"])
+        pointer = Pointer(body["uuid"], body["head"], body["highest"], entries)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamaged(_damaged(where)) from error
+    return pointer
+
+
+def _checksum(body: dict[str, Any]) -> int:
+    return checksum([json.dumps(body, sort_keys=True).encode()])
+
+
+def _damaged(where: str) -> str:
+    return (
+        f"{where}/CURRENT is not what a commit wrote. Restore it from a backup; each version's folder v… still holds its "
+        "manifest and columns, readable by plain zarr."
+    )

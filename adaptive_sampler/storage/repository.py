@@ -1,0 +1,169 @@
+"""The versions and plans of one store in its storage: read them, commit one, drop old ones."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.plan import Plan, from_files
+from adaptive_sampler.storage.base import Storage
+from adaptive_sampler.storage.columns import Columns, Load
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, read, read_manifest
+from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
+
+PLANS = "plans"
+Objects = Mapping[str, "bytes | np.ndarray"]
+
+
+class Repository:
+    """A store at rest. Its pointer is read at opening and after that changed by this writer alone."""
+
+    def __init__(self, storage: Storage, where: str) -> None:
+        self._storage, self._where = storage, where
+        self.pointer: Pointer
+
+    def create(self, root: bytes) -> None:
+        """Begin an empty store; `root` is the zarr.json of its top group."""
+        self._storage.put("zarr.json", [root])
+        self.pointer = Pointer(uuid.uuid4().hex)
+
+    def open(self) -> None:
+        """Read the pointer as it is now."""
+        self.pointer = read_pointer(self._storage, self._where)
+
+    def manifest(self, version: int | None) -> Manifest:
+        """The manifest of `version`, or of the head. Raises `UnknownName` for a version that is not committed."""
+        wanted = self.pointer.head if version is None else version
+        entry = self.pointer.entry(wanted)
+        if entry is None:
+            known = ", ".join(str(e.version) for e in self.pointer.entries)
+            raise UnknownName(f"{self._where} has no version {wanted}: it has {known}. Open one of these.")
+        try:
+            return read_manifest(self._storage, wanted, entry.manifest)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{self._where}: the manifest of version {wanted} is not one ({error}).") from error
+
+    def loader(self, manifest: Manifest, score: str) -> Load:
+        """Reads the chunks of a score's columns from a version."""
+
+        def load(column: str, chunk: int) -> np.ndarray | None:
+            name = f"{score}/{column}/c/{chunk}"
+            if name not in manifest.objects:
+                return None
+            data = read(self._storage, manifest.version, name, manifest.objects[name])
+            return data.view(manifest.meta["dtypes"][f"{score}/{column}"])
+
+        return load
+
+    def array(self, manifest: Manifest, name: str) -> np.ndarray:
+        """One of a version's other arrays, whole."""
+        data = read(self._storage, manifest.version, f"{name}/c/0", manifest.objects[f"{name}/c/0"])
+        return data.view(manifest.meta["dtypes"][name])
+
+    def commit(
+        self,
+        parent: Manifest | None,
+        columns: Iterable[Columns],
+        arrays: Mapping[str, np.ndarray],
+        layout: Callable[[], Mapping[str, bytes]] | None,
+        meta: dict[str, Any],
+        *,
+        note: str,
+        pin: bool,
+        observed: int,
+    ) -> Manifest:
+        """Write a version and swing the pointer to it. `layout`: makes new zarr.json objects; None: the parent's."""
+        self._sweep()
+        version = self.pointer.highest + 1
+        try:
+            writer = GenerationWriter(self._storage, version, parent)
+            _put_layout(writer, parent, layout)
+            for name, array in arrays.items():
+                writer.put(f"{name}/c/0", [array])
+            for table in columns:
+                _put_columns(writer, table)
+            manifest, manifest_seal = writer.finish(meta)
+            pointer = self.pointer.committed(version, manifest_seal, note=note, pinned=pin, observed=observed)
+            pointer.swing(self._storage)
+        except OSError as error:
+            self._storage.delete(folder(version))
+            raise StoreError(
+                f"commit of version {version} to {self._where} failed: {error.strerror or error}. Version "
+                f"{self.pointer.head} is whole, and nothing in memory is lost: make room (drop_versions) and commit again."
+            ) from error
+        self.pointer = pointer
+        return manifest
+
+    def versions(self) -> list[Version]:
+        """The commits, oldest first. Version 0, the empty store, is none."""
+        return [e.public() for e in self.pointer.entries if e.version > 0]
+
+    def drop(self, keep: int, current: int) -> None:
+        """Drop all but the newest `keep` versions, those pinned, the head, and the one open here; and their plans."""
+        if keep < 1:
+            raise InvalidValue(f"keep={keep}: 1 or more; the newest version is never dropped.")
+        safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
+        gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
+        pointer = self.pointer.without(gone)
+        pointer.swing(self._storage)  # first: a version that is listed must be whole
+        self.pointer = pointer
+        self._sweep()
+        for plan in self._storage.names(PLANS):
+            try:
+                made_from = self.plan(plan).made_from.commit
+            except StoreDamaged:
+                continue
+            if pointer.entry(made_from) is None:
+                self._storage.delete(f"{PLANS}/{plan}")
+
+    def save_plan(self, plan: Plan) -> None:
+        """Keep a plan, durably; a plan that is kept already stays as it is."""
+        if plan.id in self._storage.names(PLANS) and "plan.json" in self._storage.names(f"{PLANS}/{plan.id}"):
+            return
+        for name, data in plan.files().items():  # plan.json is the last: it makes the others a plan
+            self._storage.put(f"{PLANS}/{plan.id}/{name}", [data])
+        self._storage.flush()
+
+    def plan(self, plan_id: str) -> Plan:
+        """A kept plan. Raises `UnknownName`."""
+        known = self._storage.names(PLANS)
+        if plan_id not in known:
+            raise UnknownName(
+                f"{self._where} holds no plan {plan_id!r}. It was made from a version that has been dropped, or in another "
+                f"store; {len(known)} plans are here. Start the epoch anew, or keep its version (commit(pin=True))."
+            )
+        at = f"{PLANS}/{plan_id}"
+        files = {name: self._storage.get(f"{at}/{name}") for name in self._storage.names(at) if not name.endswith(".partial")}
+        return from_files(files, f"{self._where}/{at}")
+
+    def _sweep(self) -> None:
+        """Delete what a killed commit left."""
+        committed = {folder(e.version) for e in self.pointer.entries}
+        for name in self._storage.names():
+            if name.endswith(".partial") or (re.fullmatch(r"v\d+", name) and name not in committed):
+                self._storage.delete(name)
+
+
+def _put_layout(
+    writer: GenerationWriter, parent: Manifest | None, layout: Callable[[], Mapping[str, bytes]] | None
+) -> None:
+    """The zarr.json objects, and the arrays beside the scores that stay."""
+    if layout is not None:
+        for name, data in layout().items():
+            writer.put(name, [data])
+    for name in parent.objects if parent else ():
+        if (name.endswith("zarr.json") and layout is None) or (name.startswith("keys/") and name.endswith("/c/0")):
+            writer.share(name)
+
+
+def _put_columns(writer: GenerationWriter, table: Columns) -> None:
+    for column in table.spec:
+        for index in range(len(table.dirty)):
+            name = f"{table.score.name}/{column}/c/{index}"
+            if table.dirty[index]:
+                writer.put(name, table.chunk_parts(column, index))
+            else:
+                writer.share(name)  # False: never observed, all fill, no file

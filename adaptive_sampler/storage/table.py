@@ -1,0 +1,134 @@
+"""The scores in memory: measure an observation, check the values, fold them into the columns, read them back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.arrays import Array, as_array, to_host
+from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
+from adaptive_sampler.kernels import fold as kernels
+from adaptive_sampler.scoring.base import ScoreLike
+from adaptive_sampler.storage.columns import Columns, Load
+from adaptive_sampler.storage.layout import chunk_rows
+
+Values = Mapping[str, np.ndarray]  # score name -> (batch,) float32
+
+
+class Table:
+    """The columns of some scores for rows 0 … n − 1. `load(name)` reads a score's chunks where there is something to read."""
+
+    def __init__(
+        self, scores: Sequence[ScoreLike], n: int, load: Callable[[str], Load] | None = None, chunk: int | None = None
+    ) -> None:
+        self.n = n
+        self.chunk = chunk or chunk_rows(n)
+        self.columns: dict[str, Columns] = {}
+        for score in scores:
+            self.add(score, load(score.name) if load else None)
+        self.observations = dict.fromkeys(self.columns, 0)
+
+    @property
+    def scores(self) -> list[ScoreLike]:
+        """The scores, in the order in which they were added."""
+        return [columns.score for columns in self.columns.values()]
+
+    def add(self, score: ScoreLike, load: Load | None = None) -> None:
+        """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
+        if not isinstance(score, ScoreLike):
+            raise InvalidValue(f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...).")
+        if score.name in self.columns:
+            raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
+        self.columns[score.name] = Columns(score, self.n, self.chunk, load)
+        self.observations = {**getattr(self, "observations", {}), score.name: 0}
+
+    def __getitem__(self, name: str) -> Columns:
+        try:
+            return self.columns[name]
+        except KeyError:
+            known = ", ".join(self.columns) or "none"
+            raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
+
+    def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
+        """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score."""
+        values = {}
+        for columns in self.columns.values():
+            score = columns.score
+            for names in score.inputs:
+                if all(name in observation for name in names):
+                    optional = _optional(score, observation) if len(score.inputs) == 1 else {}
+                    values[score.name] = score.measure(**{name: observation[name] for name in names}, **optional)
+                    break
+        if not values:
+            wanted = "; ".join(
+                f"{c.score.name}: {' or '.join(' + '.join(names) for names in c.score.inputs)}" for c in self.columns.values()
+            )
+            raise InvalidValue(f"the observation ({', '.join(observation) or 'empty'}) feeds no score. They take {wanted}.")
+        return values
+
+    def check(self, rows: np.ndarray, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The values as float32 on the host. Raises, before anything is folded, if a row, shape or value breaks a rule."""
+        bad = kernels.first_outside(rows, self.n)
+        if bad >= 0:
+            raise RowError(
+                f"row {rows[bad]} at position {bad} of the batch is outside 0 … {self.n - 1}: the store has {self.n} rows. "
+                "Is it the store of another dataset? store.grow(n) adds rows."
+            )
+        checked = {}
+        for name, value in values.items():
+            host = to_host(as_array(value))
+            if host.shape != rows.shape:
+                raise InvalidValue(
+                    f"{name}: {host.shape} values for {rows.shape} rows; one value a row is needed. The leading axis of every "
+                    "observation must be that of rows."
+                )
+            if host.dtype.kind not in "fiub":
+                raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
+            with np.errstate(over="ignore"):
+                checked[name] = np.ascontiguousarray(host, np.float32)
+            bad = kernels.first_nonfinite(checked[name])
+            if bad >= 0:
+                raise InvalidValue(
+                    f"{name} of row {rows[bad]} is {checked[name][bad]} (position {bad} of the batch): a score must be finite. "
+                    "Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
+                )
+        return checked
+
+    def fold(self, rows: np.ndarray, values: Values, epoch: int) -> None:
+        """Fold checked values in."""
+        for name, value in values.items():
+            self.columns[name].fold(rows, value, epoch)
+            self.observations[name] += len(rows)
+
+    def read(self, name: str, part: slice) -> np.ndarray:
+        """A slice of a score, float32, read-only."""
+        columns = self[name]
+        start, stop, step = part.indices(self.n)
+        if step != 1:
+            raise InvalidValue(f"slice step {step}: scores are read in runs of rows. Slice the result instead.")
+        values = columns.score.fold.read(columns.part(start, max(start, stop)))
+        return _read_only(values)
+
+    def column(self, name: str, column: str) -> np.ndarray:
+        """One column of a score's state, (n,), read-only."""
+        return _read_only(self[name].state[column])
+
+    def grow(self, n: int) -> None:
+        """Rows up to `n`, the new ones never observed."""
+        if n < self.n:
+            raise InvalidValue(f"grow({n}): the store has {self.n} rows already, and rows are never taken away.")
+        self.chunk = chunk_rows(n)
+        self.columns = {name: columns.grown(n, self.chunk) for name, columns in self.columns.items()}
+        self.n = n
+
+
+def _optional(score: ScoreLike, observation: Mapping[str, Array]) -> dict[str, Array]:
+    """The observation's arrays that a custom measure takes by parameters with a default."""
+    names = getattr(score, "optional", ())
+    return {name: observation[name] for name in names if name in observation}
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.setflags(write=False)
+    return view

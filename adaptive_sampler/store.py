@@ -1,0 +1,297 @@
+"""The score store: every score of every row in memory, kept as versions on disk by atomic commits."""
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.errors import InvalidValue, StoreError
+from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.scoring.base import ScoreLike
+from adaptive_sampler.storage import files
+from adaptive_sampler.storage.keys import KeyMap
+from adaptive_sampler.storage.pointer import Version
+from adaptive_sampler.storage.table import Table, Values
+
+Mode = Literal["r+", "r", "journal"]
+
+
+class ScoreStore:
+    """Scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
+
+    Updates fold into memory, in the process that opened the store; only a commit is durable, and it is atomic: whoever
+    opens the store finds one committed version or another, never a mix.
+    """
+
+    def __init__(self, opened: files.Opened, mode: Mode) -> None:
+        """Not for users: `create` and `open` make stores."""
+        self.mode, self.epoch = mode, int(opened.meta["epoch"])
+        self._files, self._table, self._keys = opened.files, opened.table, opened.keys
+        self._meta, self._pid = opened.meta, os.getpid()
+        self._since_commit = 0
+        self._pending: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._close = weakref.finalize(self, files.close, opened.files)
+        self.path = opened.files.path
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str] | None,
+        n: int,
+        scores: Sequence[ScoreLike],
+        *,
+        keys: Iterable[str] | None = None,
+        fingerprint: str | None = None,
+        overwrite: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A new, empty store of `n` rows at `path` (None: a temporary folder, gone with the store), open for writing.
+
+        `keys`: n different names of the rows. `fingerprint`: of the dataset, compared by `IndexedDataset`. `metadata`:
+        JSON data of your own. Raises `StoreError` where `path` holds something; with `overwrite` an old store is
+        replaced, anything else never. Raises `InvalidValue` for arguments that break a rule.
+        """
+        return cls(files.create(path, n, scores, keys, fingerprint, overwrite, metadata), "r+")
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        mode: Mode = "r+",
+        scores: Sequence[ScoreLike] = (),
+        steal: bool = False,
+    ) -> Self:
+        """The store at `path` as of its last commit, or of commit `version`.
+
+        `mode`: "r+" to write, one process at a time; "r" to read, any number. `scores`: the custom ones, which a store
+        cannot restore. `steal`: take the lock of a writer on another host that is gone for good. Raises `StoreLocked`,
+        `StoreDamaged`, `UnknownName` for a version that is not there.
+        """
+        if mode not in ("r+", "r", "journal"):
+            raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
+        return cls(files.open_(path, version, mode == "r+", scores, steal), mode)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def update(self, rows: Any, *, epoch: int | None = None, **observation: Any) -> None:
+        """Measure an observation and fold it into every score whose inputs it brings.
+
+        `rows` (batch,) integers; each observation array has that leading axis, in any framework. Duplicates fold in
+        order. `epoch`: the store's clock where None. All or nothing: raises `RowError` or `InvalidValue` and changes
+        nothing if a row or value breaks a rule, or if the observation feeds no score.
+        """
+        self._writable()
+        self.drain()
+        self.fold_values(as_rows(rows, len(self)), self.measure(**observation), epoch=epoch)
+
+    def fold(self, name: str, rows: Any, values: Any, *, epoch: int | None = None) -> None:
+        """Fold already measured `values` (batch,) into the score `name`, as `update` does."""
+        self._writable()
+        self.drain()
+        self._table[name]
+        self.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
+
+    def measure(self, **observation: Any) -> dict[str, Any]:
+        """What an observation says, left on its device: score name -> (batch,)."""
+        return self._table.measure(observation)
+
+    def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
+        """Fold what `measure` returned, for `rows` (batch,) int64."""
+        self._writable()
+        epoch = self.epoch if epoch is None else _epoch(epoch)
+        checked: Values = self._table.check(rows, values)
+        self._table.fold(rows, checked, epoch)
+        self._since_commit += 1
+
+    def add(self, score: ScoreLike) -> None:
+        """A new score, on an old store too; no row has been observed."""
+        self._writable()
+        self._table.add(score)
+        self._meta["made"][score.name] = files.made_now()
+
+    def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
+        """Append rows, never observed, up to `n`; `keys` names the new ones where the store has keys."""
+        self._writable()
+        self.drain()
+        grown = files.grown_keys(self._keys, len(self), n, keys)
+        self._table.grow(n)
+        self._keys = grown
+        self._since_commit += 1
+
+    def begin_run(self, name: str) -> None:
+        """Begin a new training run on the same data; no effect if `name` is the current one.
+
+        What belongs to one run starts afresh: forgetting's last correctness, the epoch clock. Means and totals go on.
+        Raises `StoreError` for the name of a run that has ended.
+        """
+        self._writable()
+        self.drain()
+        if name == self._meta["runs"][-1]:
+            return
+        if name in self._meta["runs"]:
+            raise StoreError(f"run {name!r} has ended, {self._meta['runs'][-1]!r} is the current one: name a new run.")
+        if any(self._table.observations.values()):
+            for columns in self._table.columns.values():
+                columns.begin_run()
+        self._meta["runs"].append(name)
+        self.epoch = 0
+        self._since_commit += 1
+
+    def commit(self, note: str = "", *, pin: bool = False) -> int:
+        """Keep everything as a new version, atomically and durably -> its number.
+
+        Only changed chunks are written. `pin`: `drop_versions` spares it. Raises `StoreError` if the disk refuses; the
+        last version is then whole and nothing in memory is lost.
+        """
+        self._writable()
+        self.drain()
+        self._meta["epoch"] = self.epoch
+        self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
+        self._since_commit = 0
+        return self.version
+
+    def drop_versions(self, *, keep: int) -> None:
+        """Delete all but the newest `keep` versions, those pinned and the one open here, with the plans made from them."""
+        self._writable()
+        self._files.drop(keep)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._table.n
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A score, (n,) float32, NaN where never observed; read-only, and a view of the live scores where it can be one."""
+        return self.values(name, slice(None))
+
+    def values(self, name: str, part: slice) -> np.ndarray:
+        """Rows `part` of a score, without reading the others from disk."""
+        self.drain()
+        return self._table.read(name, part)
+
+    def count(self, name: str) -> np.ndarray:
+        """How often each row was observed, (n,) uint32, read-only."""
+        self.drain()
+        return self._table.column(name, "count")
+
+    def last_seen(self, name: str) -> np.ndarray:
+        """The epoch in which each row was last observed, (n,) int32, −1 where never; read-only."""
+        self.drain()
+        return self._table.column(name, "last_seen")
+
+    def observed(self, name: str) -> int:
+        """How many rows have been observed."""
+        self.drain()
+        self._table[name]
+        return int(np.count_nonzero(self.count(name))) if self._table.observations[name] else 0
+
+    def rows(self, keys: Sequence[str]) -> np.ndarray:
+        """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, naming the first unknown key."""
+        return self._key_map().rows(keys)
+
+    def key(self, row: int) -> str:
+        """The key of a row."""
+        return self._key_map().key(row)
+
+    def plan(self, plan_id: str) -> Plan:
+        """A saved plan by its id. Raises `UnknownName`."""
+        return self._files.repository.plan(plan_id)
+
+    def save_plan(self, plan: Plan) -> None:
+        """Keep a plan beside the versions; where the store is open to read only, nothing happens."""
+        if self.mode == "r+" and os.getpid() == self._pid:
+            self._files.repository.save_plan(plan)
+
+    def versions(self) -> list[Version]:
+        """The commits, oldest first: (version, time, note, pinned), and `observed` rows."""
+        return self._files.repository.versions()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores' names, in the order of making."""
+        return tuple(self._table.columns)
+
+    @property
+    def version(self) -> int:
+        """The version that this store was opened at or last committed; 0 before the first commit."""
+        return self._files.manifest.version
+
+    @property
+    def made_from(self) -> MadeFrom:
+        """The state of the scores now: the commit, and the updates folded in since."""
+        self.drain()
+        return MadeFrom(self.version, self._since_commit)
+
+    @property
+    def uuid(self) -> str:
+        """Tells this store from any other."""
+        return self._files.repository.pointer.uuid
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Where the store comes from: fingerprint, your metadata, package version, runs, when each score was made."""
+        return {name: self._meta[name] for name in ("fingerprint", "metadata", "package", "created", "runs", "made")}
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def register(self, hook: Any) -> None:
+        """Have `hook.flush()` called before anything reads or commits: what it still holds is part of the store."""
+        self._pending.add(hook)
+
+    def drain(self) -> None:
+        """Fold what the hooks still hold, in step order."""
+        for hook in tuple(self._pending):
+            hook.flush()
+
+    def close(self) -> None:
+        """Give the lock back. What was not committed is gone; a second call does nothing."""
+        if self._close.alive and self.mode == "r+":
+            self.drain()
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a handle on one store: a copied model's hook records into the same
+
+    def __reduce__(self) -> tuple[Callable[..., "ScoreStore"], tuple[Path, int]]:
+        return _reopen, (self.path, self.version)  # in a worker: read only, as of the last commit
+
+    def __repr__(self) -> str:
+        return f"ScoreStore({str(self.path)!r}, n={len(self)}, names={list(self.names)}, version={self.version})"
+
+    def _writable(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"process {os.getpid()} writes to a store that process {self._pid} opened: its scores live there. Send what you "
+                "observed to the trainer, or use one store a process and sync."
+            )
+        if self.mode == "r":
+            raise StoreError(f"{self.path} is open to read (mode='r'). Open it with mode='r+' to write.")
+        if not self._close.alive:
+            raise StoreError(f"{self.path} was closed. Open it again.")
+
+    def _key_map(self) -> KeyMap:
+        if self._keys is None:
+            raise StoreError(f"{self.path} has no keys: its rows are positions. Make it with create(..., keys=...).")
+        return self._keys
+
+
+def _reopen(path: Path, version: int) -> ScoreStore:
+    return ScoreStore.open(path, version=version, mode="r")
+
+
+def _epoch(epoch: Any) -> int:
+    if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or not 0 <= epoch < 2**31:
+        raise InvalidValue(f"epoch={epoch!r}: a whole number, 0 or more.")
+    return int(epoch)
