@@ -64,9 +64,7 @@ def alignment(
         return check_finite(along(model, params, tangents, inputs, labels, loss_fn), "⟨∇ℓ_i, direction⟩")
 
 
-def along(
-    model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
-) -> Tensor:
+def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     """`alignment` without its checks and its keeping of state: for callers that are inside `as_found`."""
     before = generator_states(model)
     try:
@@ -84,8 +82,11 @@ def _forward_mode(
     model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
     with torch.no_grad(), forward_ad.dual_level():
-        duals = {name: forward_ad.make_dual(p, tangents[name]) for name, p in params.items()}
-        loss, tangent = forward_ad.unpack_dual(losses(model, duals, inputs, labels, loss_fn))
+        # forward_ad itself ships no types
+        dual = forward_ad.make_dual
+        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
+        out = losses(model, duals, inputs, labels, loss_fn)
+        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
         return torch.zeros_like(loss) if tangent is None else tangent.clone()
 
 
@@ -118,18 +119,14 @@ def _backward_each(loss: Tensor, params: Params, tangents: Params) -> Tensor:
     if not loss.requires_grad:
         return result
     for position in range(len(loss)):
-        gradient = torch.autograd.grad(
-            loss[position], list(params.values()), retain_graph=True, allow_unused=True
-        )
+        gradient = torch.autograd.grad(loss[position], list(params.values()), retain_graph=True, allow_unused=True)
         for g, t in zip(gradient, tangents.values(), strict=True):
             if g is not None:
                 result[position] += (g * t).sum()
     return result.detach()
 
 
-def _as_params(
-    direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tensor, params: Params
-) -> Params:
+def _as_params(direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tensor, params: Params) -> Params:
     """The direction by name, checked against the parameters and cast to their device and dtype."""
     given: dict[str, Tensor | None]
     if isinstance(direction, Mapping):
@@ -157,7 +154,7 @@ def _split(flat: Tensor, params: Params) -> list[Tensor]:
             f"direction has shape {tuple(flat.shape)}: as one tensor it must be flat, ({sum(sizes)},), one number per "
             "trainable parameter; or give one tensor per parameter"
         )
-    return [part.view_as(p) for part, p in zip(flat.split(sizes), params.values(), strict=True)]
+    return [part.view_as(p) for part, p in zip(torch.split(flat, sizes), params.values(), strict=True)]
 
 
 def _fitted(name: str, tangent: Tensor | None, parameter: Tensor) -> Tensor:

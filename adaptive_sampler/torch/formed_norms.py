@@ -30,9 +30,7 @@ def formed_squares(
         return _one_by_one(model, sought, rest, inputs, labels, loss_fn)
 
 
-def _by_vmap(
-    model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn
-) -> Tensor:
+def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     def loss_of(theta: Params, one_input: Any, one_label: Any) -> Tensor:
         single = map_tensors(lambda tensor: tensor[None], (one_input, one_label))
         return loss_fn(outputs(model, {**rest, **theta}, single[0]), single[1]).squeeze(0)
@@ -41,14 +39,15 @@ def _by_vmap(
     return sum_of_squares(list(gradients.values()))
 
 
-def _one_by_one(
-    model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn
-) -> Tensor:
+def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     found = []
     for position in range(batch_size(inputs)):
         theta = leaves(sought)
-        single = map_tensors(lambda tensor: tensor[position : position + 1], (inputs, labels))  # noqa: B023
-        loss = losses(model, {**rest, **theta}, *single, loss_fn)
+        one_input, one_label = (
+            map_tensors(lambda tensor: tensor[position : position + 1], part)  # noqa: B023
+            for part in (inputs, labels)
+        )
+        loss = losses(model, {**rest, **theta}, one_input, one_label, loss_fn)
         gradients: tuple[Tensor | None, ...] = (None,)
         if loss.requires_grad:
             gradients = torch.autograd.grad(loss[0], list(theta.values()), allow_unused=True)

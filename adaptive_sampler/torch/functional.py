@@ -65,6 +65,25 @@ def leaves(params: Params) -> Params:
     return {name: p.detach().requires_grad_() for name, p in params.items()}
 
 
+def flat(params: Params) -> Tensor:
+    """All of them in one vector, (parameters,), in float32 or better."""
+    return torch.cat([p.flatten().to(torch.promote_types(p.dtype, torch.float32)) for p in params.values()])
+
+
+def shaped(vector: Tensor, params: Params) -> Params:
+    """A flat vector as one tensor per parameter, in the parameters' shapes and dtypes."""
+    parts = torch.split(vector, [p.numel() for p in params.values()])
+    return {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(params.items(), parts, strict=True)}
+
+
+def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False) -> Params:
+    """∂loss/∂theta by name; zero where the loss does not depend on a parameter."""
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in theta.items()}
+    found = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph, allow_unused=True)
+    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(theta.items(), found, strict=True)}
+
+
 def tensors_of(batch: Any) -> Iterator[Tensor]:
     """Every tensor of a nested batch, depth first."""
     if isinstance(batch, Tensor):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Outer:
-    """A per-sample gradient Σ_t left_t ⊗ right_t, as Linear and Conv have it: t is the place in the sequence or image."""
+    """A per-sample gradient Σ_t left_t ⊗ right_t, as Linear and Conv have it: t is a place in sequence or image."""
 
     left: Tensor  # (batch, groups, out, t), the output's gradient
     right: Tensor  # (batch, groups, in, t), what the weight met there
@@ -133,9 +133,7 @@ def _patches(module: nn.Conv2d, activation: Tensor) -> Tensor:
     return patches.permute(0, 1, *range(2 + dims, 2 + 2 * dims), *range(2, 2 + dims))
 
 
-def _embedding(
-    module: nn.Embedding, activation: Tensor, gradient: Tensor, wanted: set[str]
-) -> dict[str, Part]:
+def _embedding(module: nn.Embedding, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
     ids = activation.flatten(1) if activation.ndim > 1 else activation[:, None]
     gradient = gradient.reshape(*ids.shape, -1)
     if module.padding_idx is not None:
@@ -143,18 +141,14 @@ def _embedding(
     return {"weight": Rows(ids, gradient, module.num_embeddings)}
 
 
-def _batch_norm(
-    module: nn.BatchNorm2d, activation: Tensor, gradient: Tensor, wanted: set[str]
-) -> dict[str, Part]:
+def _batch_norm(module: nn.BatchNorm2d, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
     """In eval mode: normalised by the running statistics."""
     mean, var = module.running_mean, module.running_var
     normal = F.batch_norm(activation, mean, var, training=False, eps=module.eps)
     return _channel_affine(normal, gradient, wanted)
 
 
-def _group_norm(
-    module: nn.GroupNorm, activation: Tensor, gradient: Tensor, wanted: set[str]
-) -> dict[str, Part]:
+def _group_norm(module: nn.GroupNorm, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
     return _channel_affine(F.group_norm(activation, module.num_groups, eps=module.eps), gradient, wanted)
 
 
@@ -167,9 +161,7 @@ def _channel_affine(normal: Tensor, gradient: Tensor, wanted: set[str]) -> dict[
     )
 
 
-def _layer_norm(
-    module: nn.LayerNorm, activation: Tensor, gradient: Tensor, wanted: set[str]
-) -> dict[str, Part]:
+def _layer_norm(module: nn.LayerNorm, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
     return _feature_affine(
         F.layer_norm(activation, module.normalized_shape, eps=module.eps),
         gradient,
@@ -192,9 +184,7 @@ def _feature_affine(normal: Tensor, gradient: Tensor, wanted: set[str], dims: in
     return _named(wanted, lambda: summed(gradient * normal), lambda: summed(gradient))
 
 
-def _named(
-    wanted: set[str], weight: Callable[[], Part], bias: Callable[[], Part]
-) -> dict[str, Part]:
+def _named(wanted: set[str], weight: Callable[[], Part], bias: Callable[[], Part]) -> dict[str, Part]:
     """Only what is wanted is computed: a frozen or parametrized weight costs nothing."""
     made: dict[str, Callable[[], Part]] = {"weight": weight, "bias": bias}
     return {name: made[name]() for name in made if name in wanted}

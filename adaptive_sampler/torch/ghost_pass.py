@@ -46,9 +46,7 @@ class _Pass:
         self._shared: dict[str, list[Part]] = defaultdict(list)
         self.roots: list[Tensor] = []
 
-    def forward(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
-    ) -> Tensor:
+    def forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
         """Remember the layer's input until its output's gradient arrives."""
         if not torch.is_grad_enabled():
             return out  # nothing flows back from here: this use adds nothing to the gradient
@@ -58,7 +56,7 @@ class _Pass:
             out = root.clone()  # an in-place activation may follow, which a leaf does not allow
         activation = args[0] if args else kwargs["input"]
         # on the tensor, so that a later in-place operation cannot come between
-        out.register_hook(partial(self._arrived, module, activation.detach()))
+        out.register_hook(partial(self._arrived, module, activation.detach()))  # type: ignore[no-untyped-call]
         return out
 
     def _arrived(self, module: nn.Module, activation: Tensor, gradient: Tensor) -> None:

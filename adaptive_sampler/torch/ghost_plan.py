@@ -115,7 +115,7 @@ class _CountUses(TorchFunctionMode):
         self._names = {id(parameter): name for name, parameter in params.items()}
         self.uses: Counter[str] = Counter()
 
-    def __torch_function__(  # noqa: D105
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))

@@ -95,9 +95,7 @@ def grand_last_layer(
     return _norms(model, head, inputs, labels, loss_fn, chunk_size)
 
 
-def _norms(
-    model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int
-) -> Tensor:
+def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
     _check(model, inputs, chunk_size)
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
     found = []
@@ -119,9 +117,7 @@ def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
     if batch_size(inputs) == 0:
         raise InvalidValue("the batch is empty: a gradient needs at least one sample; skip empty batches")
     if chunk_size < 1:
-        raise InvalidValue(
-            f"chunk_size is {chunk_size}: it counts samples and must be at least 1; 128 is usual"
-        )
+        raise InvalidValue(f"chunk_size is {chunk_size}: it counts samples and must be at least 1; 128 is usual")
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise InvalidValue(

@@ -1,7 +1,7 @@
 """Learning to reweight: weight each training sample by how well its gradient agrees with a small clean set's."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
 from adaptive_sampler.torch.batches import device_of, split, to_device
 from adaptive_sampler.torch.functional import (
@@ -18,8 +19,11 @@ from adaptive_sampler.torch.functional import (
     batch_size,
     check_finite,
     cross_entropy,
+    flat,
+    gradients,
     leaves,
     losses,
+    shaped,
     trainable,
     unwrapped,
 )
@@ -89,28 +93,17 @@ def _clean_gradient(model: nn.Module, params: Params, inputs: Any, labels: Any, 
         raise InvalidValue("the clean batch is empty: L2RW needs at least one trusted sample; give some")
     theta = leaves(params)
     loss = losses(model, theta, inputs, labels, loss_fn).mean() * _HALF_SCALE
-    if not loss.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in params.items()}
-    found = torch.autograd.grad(loss, list(theta.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(p) if g is None else g / _HALF_SCALE
-        for (name, p), g in zip(params.items(), found, strict=True)
-    }
+    return {name: g / _HALF_SCALE for name, g in gradients(loss, theta).items()}
 
 
 def _averaged(gradient: Params, group: dist.ProcessGroup | None) -> Params:
     """The mean over ranks, as a unit vector: the weights do not depend on its length, and long tangents overflow."""
-    flat = torch.cat([g.flatten().to(torch.promote_types(g.dtype, torch.float32)) for g in gradient.values()])
+    vector = flat(gradient)
     if group is not None:
-        dist.all_reduce(flat, group=group)  # a sum does: only the direction matters
+        dist.all_reduce(vector, group=group)  # a sum does: only the direction matters
     # after the reduction, so that a bad batch on one rank raises on every rank rather than leaving them waiting
-    length = check_finite(torch.linalg.vector_norm(flat)[None], "the length of ∇L_clean")
-    flat = flat / torch.where(length == 0, torch.ones_like(length), length)
-    parts = flat.split([g.numel() for g in gradient.values()])
-    return {
-        name: part.view_as(g).to(g.dtype)
-        for (name, g), part in zip(gradient.items(), parts, strict=True)
-    }
+    length = check_finite(torch.linalg.vector_norm(vector)[None], "the length of ∇L_clean")
+    return shaped(vector / torch.where(length == 0, torch.ones_like(length), length), gradient)
 
 
 class L2RWLoss:
@@ -137,7 +130,7 @@ class L2RWLoss:
         self,
         model: nn.Module,
         clean_loader: Iterable[Any],
-        store: Folding | None = None,
+        store: ScoreStore | None = None,
         *,
         loss_fn: LossFn = cross_entropy,
         score: str = "l2rw",
@@ -186,8 +179,8 @@ class L2RWLoss:
         if self.store is not None and (rows is None or len(rows) != batch_size(inputs)):
             held = "no rows" if rows is None else f"{len(rows)} rows"
             raise InvalidValue(
-                f"{held} for a batch of {batch_size(inputs)}: iterate `criterion.watch(loader)` over an IndexedDataset, "
-                "one call per batch, or pass rows="
+                f"{held} for a batch of {batch_size(inputs)}: iterate `criterion.watch(loader)` over an "
+                "IndexedDataset, one call per batch, or pass rows="
             )
         _, clean_inputs, clean_labels = split(to_device(next(self._clean), device_of(self.model)))
         found = l2rw_weights(
@@ -203,17 +196,6 @@ class L2RWLoss:
         for batch in loader:
             self._rows, sample = batch
             yield sample
-
-
-class Folding(Protocol):
-    """What `L2RWLoss` needs of a store."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The store's columns."""
-
-    def fold(self, name: str, rows: Any, values: Any, *, epoch: int | None = None) -> None:
-        """Fold (batch,) float32 values of (batch,) int64 rows into the column `name`."""
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
