@@ -1,7 +1,8 @@
 """The one primitive: how strongly each sample's gradient points along a given direction."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -81,13 +82,32 @@ def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, label
 def _forward_mode(
     model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
-    with torch.no_grad(), forward_ad.dual_level():
+    with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
         # forward_ad itself ships no types
         dual = forward_ad.make_dual
         duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
         out = losses(model, duals, inputs, labels, loss_fn)
         loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
         return torch.zeros_like(loss) if tangent is None else tangent.clone()
+
+
+@contextlib.contextmanager
+def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
+    """Embeddings whose backward is not their derivative: no gradient for padding, or one scaled by frequency."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    if any(m.scale_grad_by_freq for m in embeddings):
+        raise NotImplementedError("Trying to use forward AD with Embedding(scale_grad_by_freq=True)")
+    handles = [m.register_forward_hook(_no_padding_tangent) for m in embeddings if m.padding_idx is not None]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _no_padding_tangent(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]
+    return torch.where((args[0] == module.padding_idx)[..., None], primal, out)
 
 
 def _two_backwards(loss: Tensor, params: Params, tangents: Params) -> Tensor | None:

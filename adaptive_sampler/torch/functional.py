@@ -1,11 +1,14 @@
 """A model as a pure function of its trainable parameters: everything about it is left as found."""
 
 import contextlib
+import functools
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -183,6 +186,7 @@ def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
         model: the module whose training flags are kept.
         evaluate: put every module into eval mode inside.
     """
+    _load_derivatives()
     modes = [(module, module.training) for module in model.modules()]
     with contextlib.ExitStack() as stack:
         stack.enter_context(same_random_state(model))
@@ -195,6 +199,16 @@ def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
+
+
+@functools.cache
+def _load_derivatives() -> None:
+    """Have torch load its forward-mode and vmap rules, whose scripting it now deprecates itself: not the user's doing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
+        torch.func.vmap(torch.sin)(torch.zeros(1))
 
 
 def _transparent() -> list[contextlib.AbstractContextManager[Any]]:
