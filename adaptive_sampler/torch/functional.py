@@ -119,17 +119,18 @@ def batch_size(inputs: Any) -> int:
 
 
 def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
-    """One forward pass with `params` in the parameters' place and buffers that are copies.
+    """One forward pass with `params` in the parameters' place, all others constant, and buffers that are copies.
 
     A tuple or list of inputs is passed as positional arguments, a mapping as keywords, a tensor alone.
     """
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    state |= {name: buffer.clone() for name, buffer in model.named_buffers()}
     positional, keywords = (inputs,), {}
     if isinstance(inputs, Mapping):
         positional, keywords = (), dict(inputs)  # type: ignore[assignment]
     elif isinstance(inputs, tuple | list):
         positional = tuple(inputs)
-    return torch.func.functional_call(model, {**params, **buffers}, positional, keywords)
+    return torch.func.functional_call(model, {**state, **params}, positional, keywords)
 
 
 def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:

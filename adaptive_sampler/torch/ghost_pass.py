@@ -43,6 +43,7 @@ class _Pass:
 
     def __init__(self, plan: GhostPlan, squares: Tensor) -> None:
         self._plan, self._squares = plan, squares
+        self._rules = {module: rule_of(module) for module in plan.layers}  # before our hooks: a hooked layer has none
         self._shared: dict[str, list[Part]] = defaultdict(list)
         self.roots: list[Tensor] = []
 
@@ -61,7 +62,7 @@ class _Pass:
 
     def _arrived(self, module: nn.Module, activation: Tensor, gradient: Tensor) -> None:
         own = self._plan.layers[module]
-        rule = rule_of(module)
+        rule = self._rules[module]
         assert rule is not None
         activation, gradient = (
             t.to(self._squares.dtype) if t.is_floating_point() else t for t in (activation, gradient)

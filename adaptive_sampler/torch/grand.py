@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.formed_norms import formed_squares
@@ -35,8 +36,9 @@ def grand(
     Norms come from each layer's input and output gradient where the layer has a rule (Linear, Conv, Embedding, batch,
     group, layer and RMS norm), also for weights that are tied or used several times; the rest, attention's packed
     projections or a parameter of one's own, by vmap(grad) over those parameters alone, or one sample at a time where
-    vmap cannot follow the model. Which is which is found by watching one sample, on each call. The values do not
-    depend on how the data set is cut into batches.
+    vmap cannot follow the model. Which is which is found by watching one sample, on each call; where its loss alone is
+    not its loss in the batch, the model mixes samples, and each is scored alone. So the values do not depend on how the
+    data set is cut into batches.
 
     Args:
         model: any module; it is run in eval mode and given back in the mode it was in.
@@ -100,11 +102,16 @@ def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
     found = []
     with as_found(model, evaluate=True):
-        plan = make_plan(model, params, _part(inputs, 0, 1), _part(labels, 0, 1), loss_fn)
+        last = min(chunk_size, batch_size(inputs)) - 1
+        plan = make_plan(model, params, _part(inputs, last, last + 1), _part(labels, last, last + 1), loss_fn)
         for start in range(0, batch_size(inputs), chunk_size):
             chunk = _part(inputs, start, start + chunk_size), _part(labels, start, start + chunk_size)
-            squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
-            if start == 0 and not plan.alike(loss[0]):
+            try:
+                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
+            except CheckpointError:  # layers that are run again in the backward pass do not find the same parameters
+                plan = plan.without_layers(params)
+                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
+            if start == 0 and not plan.alike(loss[last]):
                 # the model mixes samples: only alone has each a gradient of its own
                 plan, squares = plan.without_layers(params), torch.zeros_like(squares)
             if plan.loose:

@@ -62,7 +62,7 @@ class Recurrent(nn.Module):
 
 
 class Branching(nn.Module):
-    """Control flow on a value, which vmap cannot follow."""
+    """Control flow on values, which vmap cannot follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Branching(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs * self.scale
-        return self.head(hidden if hidden[0, 0].item() > 0 else hidden.tanh())
+        return self.head(hidden.tanh() if hidden.abs().max().item() < 1e9 else hidden)
 
 
 class Mixing(nn.Module):
