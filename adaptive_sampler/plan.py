@@ -102,13 +102,21 @@ class Plan:
             return np.ones(len(rows), np.float32)
         return self.weights[rows if self.kept is None else self._index.rank(rows)]
 
+    def repeats_of(self, rows: np.ndarray) -> np.ndarray:
+        """How often each of `rows` (batch,) int64 is visited -> (batch,) integers; 0 outside the plan."""
+        inside = np.ones(len(rows), np.bool_) if self.kept is None else kernels.test(self.kept, rows)
+        times = inside.astype(np.int64)
+        if self.counts is not None:
+            times[inside] = self.counts[rows[inside] if self.kept is None else self._index.rank(rows[inside])]
+        return times
+
     @cached_property
     def _index(self) -> kernels.Index:
         assert self.kept is not None
         return kernels.Index(self.kept, self.n)
 
-    def _dense(self, values: np.ndarray | None, dtype: type) -> np.ndarray:
-        dense = np.zeros(self.n, dtype)
+    def _dense(self, values: np.ndarray | None, dtype: Any) -> np.ndarray:
+        dense: np.ndarray = np.zeros(self.n, dtype)
         dense[self.rows if self.kept is not None else slice(None)] = 1 if values is None else values
         return dense
 

@@ -15,7 +15,7 @@ from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage import files
 from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.pointer import Version
-from adaptive_sampler.storage.table import Table, Values
+from adaptive_sampler.storage.table import Values
 
 Mode = Literal["r+", "r", "journal"]
 
@@ -213,6 +213,11 @@ class ScoreStore:
         return self._files.repository.versions()
 
     @property
+    def inputs(self) -> frozenset[str]:
+        """Every observation name that some score takes."""
+        return frozenset(name for score in self._table.scores for names in score.inputs for name in names)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The scores' names, in the order of making."""
         return tuple(self._table.columns)
@@ -221,6 +226,11 @@ class ScoreStore:
     def version(self) -> int:
         """The version that this store was opened at or last committed; 0 before the first commit."""
         return self._files.manifest.version
+
+    @property
+    def committed_epoch(self) -> int:
+        """The epoch clock at the commit that this store was opened at or last made."""
+        return int(self._files.manifest.meta["epoch"])
 
     @property
     def made_from(self) -> MadeFrom:

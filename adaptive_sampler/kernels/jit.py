@@ -1,4 +1,4 @@
-"""The one place for Numba's flags: serial, without the GIL, compiled at the first call, cached where that is possible."""
+"""The one place for Numba's flags: serial, without the GIL, compiled at the first call, cached where possible."""
 
 from collections.abc import Callable
 from typing import Any

@@ -144,7 +144,7 @@ class Transitions:
 
     def _this_run(self, state: State) -> np.ndarray:
         """(n,) float32: this run's value, 0 for rows not yet presented in it."""
-        value = state["events"].astype(np.float32)
+        value: np.ndarray = state["events"].astype(np.float32)
         never = (state["presentations"] > 0) & (state["state"] & kernels.LEARNED == 0)
         if self.never_learned == "inf":
             value[never] = np.inf

@@ -60,7 +60,12 @@ def _plain(value: Any) -> Any:
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
     """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
-    return Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    if plan.num_samples == 0:
+        raise InvalidValue(
+            f"{policy} keeps none of {len(store)} rows, and an epoch without samples is none. Keep more."
+        )
+    return plan
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:
@@ -79,7 +84,9 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
 
 def cut(shares: Mapping[str, float | int], n: int) -> int:
     """How many of `n` rows the shares are together: fractions are added exactly, then cut at floor(f·n + ½)."""
-    fraction = sum((Fraction(str(float(s))) for s in shares.values() if not isinstance(s, (int, np.integer))), Fraction(0))
+    fraction = sum(
+        (Fraction(str(float(s))) for s in shares.values() if not isinstance(s, (int, np.integer))), Fraction(0)
+    )
     count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
     total = math.floor(fraction * n + Fraction(1, 2)) + count
     if total > n:
@@ -142,4 +149,3 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Refuse what is none of the allowed words."""
     if value not in allowed:
         raise InvalidValue(f"{name}={value!r}: one of {', '.join(map(repr, allowed))}.")
-

@@ -33,9 +33,13 @@ class Draw:
         if not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
         if self.num_samples is not None and (
-            isinstance(self.num_samples, bool) or not isinstance(self.num_samples, (int, np.integer)) or self.num_samples < 1
+            isinstance(self.num_samples, bool)
+            or not isinstance(self.num_samples, (int, np.integer))
+            or self.num_samples < 1
         ):
-            raise InvalidValue(f"num_samples={self.num_samples!r}: a whole number, 1 or more, or None for the store's rows.")
+            raise InvalidValue(
+                f"num_samples={self.num_samples!r}: a whole number, 1 or more, or None for the store's rows."
+            )
         if self.unbiased and not self.replacement:
             raise InvalidValue(
                 "unbiased=True with replacement=False: 1/(n·p) is the weight of independent draws. Draw with replacement."

@@ -32,7 +32,9 @@ class InfoBatch:
         if not 0 <= self.anneal <= 1:
             raise InvalidValue(f"anneal={self.anneal!r}: the share of epochs before all rows return, 0 <= anneal <= 1.")
         if self.epochs < 1:
-            raise InvalidValue(f"epochs={self.epochs!r}: how many epochs the training has, 1 or more: annealing needs it.")
+            raise InvalidValue(
+                f"epochs={self.epochs!r}: how many epochs the training has, 1 or more: annealing needs it."
+            )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows and weights of one epoch."""

@@ -19,4 +19,6 @@ class RandomPrune:
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """A random subset that depends on (seed, epoch) alone."""
         number = cut({"keep": self.keep}, len(store))
-        return make(store, self, epoch, seed, kept=select.hash_window(len(store), 0, number, salt=ties_salt(epoch, seed)))
+        return make(
+            store, self, epoch, seed, kept=select.hash_window(len(store), 0, number, salt=ties_salt(epoch, seed))
+        )

@@ -11,8 +11,8 @@ from adaptive_sampler.selection.base import (
     check_max_age,
     check_share,
     cut,
-    make,
     fill,
+    make,
     stale_age,
     ties_salt,
 )

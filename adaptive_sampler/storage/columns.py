@@ -73,7 +73,9 @@ class Columns:
     def chunk_parts(self, name: str, index: int) -> list[np.ndarray]:
         """One chunk of one column as Zarr stores it: little-endian, the last one filled up."""
         spec, column = self.spec[name], self.state[name]
-        part = column[index * self.chunk : (index + 1) * self.chunk].astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
+        part = column[index * self.chunk : (index + 1) * self.chunk].astype(
+            np.dtype(spec.dtype).newbyteorder("<"), copy=False
+        )
         missing = self.chunk - len(part)
         return [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
 

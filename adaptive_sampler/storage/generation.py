@@ -1,6 +1,7 @@
 """One committed version: an immutable folder of objects, and the manifest that tells each one's size and checksum."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
 
+OBJECT = re.compile(r"(\w+/)*(\w+|zarr\.json)")  # never a way out of the version's folder
 Seal = tuple[int, int]  # size in bytes, crc32c
 
 
@@ -26,6 +28,11 @@ class Manifest:
 def folder(version: int) -> str:
     """The name of a version's folder."""
     return f"v{version}"
+
+
+def manifest_name(version: int) -> str:
+    """The object that tells what a version consists of: beside the version, which holds nothing but Zarr."""
+    return f"manifests/{version}.json"
 
 
 def checksum(parts: Sequence[np.ndarray | bytes]) -> int:
@@ -66,21 +73,27 @@ class GenerationWriter:
         """Write the manifest and make everything durable. -> the manifest, and the seal that the pointer keeps."""
         manifest = Manifest(self._manifest.version, meta, self._manifest.objects)
         body = json.dumps({"version": manifest.version, "meta": meta, "objects": manifest.objects}).encode()
-        self._storage.put(f"{folder(manifest.version)}/manifest.json", [body])
+        self._storage.put(manifest_name(manifest.version), [body])
         self._storage.flush()
         return manifest, seal([body])
 
 
 def read_manifest(storage: Storage, version: int, expected: Seal) -> Manifest:
     """The manifest of a version. Raises `StoreDamaged` where it is not the one that was committed."""
-    data = json.loads(read(storage, version, "manifest.json", expected).tobytes())
+    data = json.loads(_checked(storage, manifest_name(version), version, expected).tobytes())
     objects = {name: (int(size), int(crc)) for name, (size, crc) in data["objects"].items()}
+    for name in objects:
+        if not OBJECT.fullmatch(name):
+            raise ValueError(f"object {name!r}")
     return Manifest(version, data["meta"], objects)
 
 
 def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarray:
     """An object's bytes, (size,) uint8, checked. Raises `StoreDamaged`."""
-    path = f"{folder(version)}/{name}"
+    return _checked(storage, f"{folder(version)}/{name}", version, expected)
+
+
+def _checked(storage: Storage, path: str, version: int, expected: Seal) -> np.ndarray:
     try:
         data = storage.get(path)
     except OSError as error:

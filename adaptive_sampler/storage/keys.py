@@ -47,7 +47,7 @@ class KeyMap:
         keys = list(keys)
         text, ends = _pack(keys)
         hashes, order = self._table()
-        rows = kernels.find(kernels.hash_all(text, ends), text, ends, hashes, order, self._text, self._ends)
+        rows: np.ndarray = kernels.find(kernels.hash_all(text, ends), text, ends, hashes, order, self._text, self._ends)
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise UnknownName(

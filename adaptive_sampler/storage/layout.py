@@ -20,6 +20,8 @@ EXPLAIN = {
     "presentations": "observations in this training run",
     "state": "bit 0: correct at the last presentation; bit 1: ever correct in this run",
     "total": "the score summed over the training runs before this one",
+    "text": "the keys' UTF-8 bytes, end to end",
+    "ends": "where each row's key ends in text",
     "runs": "training runs before this one that observed the row",
 }
 
@@ -42,7 +44,7 @@ def metadata(
         for name, column in all_columns(score.fold).items():
             _array(group, name, n, chunk, column)
     for name, array in keys.items():
-        _array(root, f"keys/{name}", len(array), max(len(array), 1), Column(str(array.dtype), 0))
+        _array(root, name, len(array), max(len(array), 1), Column(str(array.dtype), 0))
     return {name: value.to_bytes() for name, value in objects.items()}
 
 
@@ -54,5 +56,5 @@ def _array(group: Any, name: str, n: int, chunk: int, column: Column) -> None:
         dtype=column.dtype,
         fill_value=column.fill,
         compressors=None,
-        attributes={"description": EXPLAIN.get(name, "")},
+        attributes={"description": EXPLAIN.get(name.removeprefix("keys/"), "")},
     )

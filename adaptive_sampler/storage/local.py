@@ -89,7 +89,7 @@ def _between(top: Path, folder: Path) -> Iterator[Path]:
 
 
 def _write(descriptor: int, data: np.ndarray | bytes) -> None:
-    view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    view = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).reshape(-1).view(np.uint8).data)
     while view:
         view = view[os.write(descriptor, view) :]
 

@@ -29,7 +29,9 @@ class WriterLock:
         self._path, self._owner = path, os.getpid()
         self._name = os.path.realpath(path)
         if self._name in _held:
-            raise StoreLocked(f"{path.parent} is open for writing in this very process. Close that store, or use mode='r'.")
+            raise StoreLocked(
+                f"{path.parent} is open for writing in this very process. Close that store, or use mode='r'."
+            )
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  kept open: closing it would free the lock
         try:
             self._acquire(steal)
@@ -40,9 +42,14 @@ class WriterLock:
         self._stop = threading.Event()
         threading.Thread(target=self._beat, daemon=True, name="adaptive-sampler-lock").start()
 
+    @property
+    def mine(self) -> bool:
+        """Whether this very process holds it."""
+        return not self._file.closed and os.getpid() == self._owner
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing, nor does one in a forked child."""
-        if self._file.closed or os.getpid() != self._owner:
+        if not self.mine:
             return
         self._stop.set()
         _held.discard(self._name)

@@ -11,7 +11,7 @@ from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, Unkn
 from adaptive_sampler.plan import Plan, from_files
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.columns import Columns, Load
-from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, read, read_manifest
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 
 PLANS = "plans"
@@ -25,9 +25,8 @@ class Repository:
         self._storage, self._where = storage, where
         self.pointer: Pointer
 
-    def create(self, root: bytes) -> None:
-        """Begin an empty store; `root` is the zarr.json of its top group."""
-        self._storage.put("zarr.json", [root])
+    def create(self) -> None:
+        """Begin an empty store."""
         self.pointer = Pointer(uuid.uuid4().hex)
 
     def open(self) -> None:
@@ -54,14 +53,14 @@ class Repository:
             if name not in manifest.objects:
                 return None
             data = read(self._storage, manifest.version, name, manifest.objects[name])
-            return data.view(manifest.meta["dtypes"][f"{score}/{column}"])
+            return data.view(str(manifest.meta["dtypes"][f"{score}/{column}"]))
 
         return load
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
         """One of a version's other arrays, whole."""
         data = read(self._storage, manifest.version, f"{name}/c/0", manifest.objects[f"{name}/c/0"])
-        return data.view(manifest.meta["dtypes"][name])
+        return data.view(str(manifest.meta["dtypes"][name]))
 
     def commit(
         self,
@@ -89,7 +88,7 @@ class Repository:
             pointer = self.pointer.committed(version, manifest_seal, note=note, pinned=pin, observed=observed)
             pointer.swing(self._storage)
         except OSError as error:
-            self._storage.delete(folder(version))
+            self._sweep()
             raise StoreError(
                 f"commit of version {version} to {self._where} failed: {error.strerror or error}. Version "
                 f"{self.pointer.head} is whole, and nothing in memory is lost: make room (drop_versions) and commit again."
@@ -130,20 +129,25 @@ class Repository:
     def plan(self, plan_id: str) -> Plan:
         """A kept plan. Raises `UnknownName`."""
         known = self._storage.names(PLANS)
-        if plan_id not in known:
+        if plan_id not in known or not re.fullmatch(r"[0-9a-f]{16}", plan_id):
             raise UnknownName(
                 f"{self._where} holds no plan {plan_id!r}. It was made from a version that has been dropped, or in another "
                 f"store; {len(known)} plans are here. Start the epoch anew, or keep its version (commit(pin=True))."
             )
         at = f"{PLANS}/{plan_id}"
-        files = {name: self._storage.get(f"{at}/{name}") for name in self._storage.names(at) if not name.endswith(".partial")}
+        files = {
+            name: self._storage.get(f"{at}/{name}") for name in self._storage.names(at) if not name.endswith(".partial")
+        }
         return from_files(files, f"{self._where}/{at}")
 
     def _sweep(self) -> None:
         """Delete what a killed commit left."""
-        committed = {folder(e.version) for e in self.pointer.entries}
-        for name in self._storage.names():
-            if name.endswith(".partial") or (re.fullmatch(r"v\d+", name) and name not in committed):
+        folders = {folder(e.version) for e in self.pointer.entries}
+        manifests = {manifest_name(e.version) for e in self.pointer.entries}
+        found = [*self._storage.names(), *(f"manifests/{name}" for name in self._storage.names("manifests"))]
+        for name in found:
+            leftover = re.fullmatch(r"v\d+|manifests/.*", name) and name not in folders | manifests
+            if leftover or name.endswith(".partial"):
                 self._storage.delete(name)
 
 

@@ -36,7 +36,13 @@ class Table:
     def add(self, score: ScoreLike, load: Load | None = None) -> None:
         """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
         if not isinstance(score, ScoreLike):
-            raise InvalidValue(f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...).")
+            raise InvalidValue(
+                f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
+            )
+        if not score.name.isidentifier():
+            raise InvalidValue(
+                f"score name {score.name!r} must be an identifier such as 'el2n_late': it names a column."
+            )
         if score.name in self.columns:
             raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
         self.columns[score.name] = Columns(score, self.n, self.chunk, load)
@@ -61,9 +67,12 @@ class Table:
                     break
         if not values:
             wanted = "; ".join(
-                f"{c.score.name}: {' or '.join(' + '.join(names) for names in c.score.inputs)}" for c in self.columns.values()
+                f"{c.score.name}: {' or '.join(' + '.join(names) for names in c.score.inputs)}"
+                for c in self.columns.values()
             )
-            raise InvalidValue(f"the observation ({', '.join(observation) or 'empty'}) feeds no score. They take {wanted}.")
+            raise InvalidValue(
+                f"the observation ({', '.join(observation) or 'empty'}) feeds no score. They take {wanted}."
+            )
         return values
 
     def check(self, rows: np.ndarray, values: Mapping[str, Any]) -> dict[str, np.ndarray]:

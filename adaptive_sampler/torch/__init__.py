@@ -1,1 +1,21 @@
 """Drop-in samplers, loss hooks and gradient scores for PyTorch."""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError('adaptive_sampler.torch needs PyTorch: pip install "adaptive-sampler[torch]"') from error
+
+from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.hook import LossHook
+from adaptive_sampler.torch.observe import observe
+from adaptive_sampler.torch.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
+
+__all__ = [
+    "IndexedDataset",
+    "JTTSampler",
+    "L2RWSampler",
+    "LossHook",
+    "PrunedSampler",
+    "SlidingWindowSampler",
+    "observe",
+]

@@ -1,0 +1,79 @@
+"""A dataset whose samples carry their row, because no loader tells which rows it delivered."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.store import ScoreStore
+
+
+class IndexedDataset(Dataset[Any]):
+    """`dataset[i]` -> `(i, sample)`; with `key`, the dict sample with `sample[key] = i`.
+
+    It must be the outermost wrapper, because the sampler's rows are its indices. Given the `store`, it checks that both
+    have as many rows. Raises `InvalidValue`.
+    """
+
+    def __init__(self, dataset: Any, store: ScoreStore | None = None, *, key: str | None = None) -> None:
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+            raise InvalidValue(
+                f"{type(dataset).__name__} is a stream: its samples have no index. Use adaptive_sampler.webdataset.PlannedShards, "
+                "or let the stream yield (row, sample) and call hook.record(rows, ...)."
+            )
+        inner = dataset
+        while inner is not None:
+            if isinstance(inner, IndexedDataset):
+                raise InvalidValue(
+                    "an IndexedDataset lies inside another dataset: it must be the outermost, or its rows are not those that the "
+                    "sampler names. Wrap last: IndexedDataset(Subset(dataset, ...))."
+                )
+            inner = getattr(inner, "dataset", None)
+        if store is not None:
+            _check(dataset, store)
+        self.dataset, self.key = dataset, key
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._with_row(index, self.dataset[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """A batch at once, where the dataset can do that."""
+        fetch = getattr(self.dataset, "__getitems__", None)
+        samples = fetch(indices) if fetch else [self.dataset[i] for i in indices]
+        return [self._with_row(i, sample) for i, sample in zip(indices, samples, strict=True)]
+
+    def _with_row(self, index: int, sample: Any) -> Any:
+        if self.key is None:
+            return index, sample
+        if not isinstance(sample, Mapping):
+            raise InvalidValue(
+                f"key={self.key!r} needs dict samples, this one is a {type(sample).__name__}. Leave key out."
+            )
+        if self.key in sample:
+            raise InvalidValue(f"key={self.key!r}: the sample has an entry of that name already. Choose another key.")
+        return {**sample, self.key: index}
+
+
+def _check(dataset: Any, store: ScoreStore) -> None:
+    if len(dataset) != len(store):
+        raise InvalidValue(
+            f"the dataset has {len(dataset)} samples, the store {len(store)} rows: scores would belong to other samples. "
+            "Make a store with n=len(dataset), or store.grow(len(dataset)) if samples were appended."
+        )
+    ours, theirs = store.about["fingerprint"], getattr(dataset, "_fingerprint", None)  # Hugging Face datasets have one
+    if ours is not None and theirs is not None and ours != theirs:
+        raise InvalidValue(
+            f"the dataset's fingerprint is {theirs!r}, the store was made for {ours!r}. Use that dataset's store."
+        )
+
+
+def nested_in(dataset: Any) -> bool:
+    """Whether an `IndexedDataset` lies inside another dataset."""
+    inner = getattr(dataset, "dataset", None) if not isinstance(dataset, IndexedDataset) else None
+    while inner is not None and not isinstance(inner, IndexedDataset):
+        inner = getattr(inner, "dataset", None)
+    return inner is not None

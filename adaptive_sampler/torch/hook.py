@@ -1,0 +1,237 @@
+"""The loss hook: the criterion as before, and every sample's scores recorded on the way."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.reduction import per_sample, weighted
+from adaptive_sampler.torch.rows import PendingRows, row_key, split
+from adaptive_sampler.torch.transfer import Step, Transfer, finite_rows
+
+_ENOUGH = 1000  # rows before the share of skipped ones is judged
+
+
+class LossHook(nn.Module):
+    """`hook(logits, labels)` returns what `criterion` returns, and records what the store's scores take of it.
+
+    Rows come from `watch`, or from `rows=`. Without plan weights the criterion itself runs; its parameters, buffers and
+    state_dict keys stay its own. With `sampler`, whose plans may weigh samples, the value is Σ weight·ℓ over the
+    criterion's own denominator. What is recorded is the criterion's unreduced loss, before plan weights, and
+    measures of the logits.
+
+    `nonfinite`: "skip" leaves out rows with a NaN or inf, counts them in `skipped`, warns once, and raises when they are
+    more than the share `max_skipped` of (at least 1000) rows; "raise" raises at the first.
+    """
+
+    def __init__(
+        self,
+        criterion: nn.Module,
+        store: ScoreStore,
+        *,
+        sampler: AdaptiveSampler | None = None,
+        nonfinite: Literal["skip", "raise"] = "skip",
+        max_skipped: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if nonfinite not in ("skip", "raise"):
+            raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        if sampler is not None and not hasattr(criterion, "reduction"):
+            raise InvalidValue(
+                f"sampler= weighs samples, and {type(criterion).__name__} has no `reduction` to take them apart by. Give it a "
+                "reduction that may be 'none', or weigh the losses yourself: sampler.loss_weights(rows)."
+            )
+        self._wear(criterion)
+        self.store, self.sampler = store, sampler
+        self._nonfinite, self._max_skipped = nonfinite, max_skipped
+        self._criterion: nn.Module
+        self._pending, self._transfer = PendingRows(), Transfer()
+        self._skipped = self._seen = self._watched = 0
+        self.delivered = 0
+        store.register(self)
+
+    def forward(self, input: torch.Tensor, target: Any, rows: Any = None) -> torch.Tensor:
+        """The criterion's value for `input` (batch, …) and `target`; records the batch if gradients are on.
+
+        `rows` (batch,): which rows these samples are; from `watch` where None. Raises `InvalidValue` where the rows
+        are in doubt.
+        """
+        if torch.is_grad_enabled():
+            taken = self._pending.claim(len(input)) if rows is None else _rows(rows, len(input))
+        else:
+            taken = None if rows is None else _rows(rows, len(input))
+        weights = None if self.sampler is None or taken is None else self.sampler.loss_weights(taken.cpu())
+        if weights is None or (weights == 1).all():
+            value, losses = self.criterion(input, target), cast(torch.Tensor | None, None)
+        else:
+            value, losses = weighted(self.criterion, input, target, torch.from_numpy(weights))
+        if taken is not None and torch.is_grad_enabled():
+            with torch.no_grad():
+                self._observe(taken, input, target, value, losses)
+        return value  # type: ignore[no-any-return]
+
+    def watch(self, loader: Any) -> Iterator[Any]:
+        """The samples of a loader over an `IndexedDataset`; their rows are kept for the one following call.
+
+        It must be the outermost iterator. One pass is one epoch of the store's clock, unless a sampler sets it.
+        """
+        key, sampler, owner = row_key(loader), self.sampler or _sampler_of(loader), object()
+        if sampler is None and self._watched:
+            self.store.epoch += 1
+        self._watched += 1
+        self.delivered = 0
+        try:
+            for rows, sample in split(loader, key):
+                if self.delivered == 0 and sampler is not None:
+                    self.delivered = sampler.start
+                self.delivered += len(rows)
+                self._pending.put(rows, owner)
+                yield sample
+        finally:
+            self._pending.forget(owner)
+
+    def forget(self) -> None:
+        """Tell that the watched batch is left out: no loss will be computed for it."""
+        self._pending.forget()
+
+    def record(self, rows: Any, **observation: Any) -> None:
+        """Record an observation (arrays with a leading batch axis) of a loop that computes its losses elsewhere."""
+        with torch.no_grad():
+            self._send(_rows(rows, None), self.store.measure(**observation), None)
+
+    def flush(self) -> None:
+        """Fold everything recorded so far into the store, waiting for the device if need be."""
+        for step in self._transfer.receive(wait=True):
+            self._fold(step)
+
+    @property
+    def criterion(self) -> nn.Module:
+        """The criterion."""
+        return self._criterion
+
+    @property
+    def epoch(self) -> int:
+        """The store's epoch clock."""
+        return self.store.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.store.epoch = epoch
+
+    @property
+    def skipped(self) -> int:
+        """How many observations were left out because a value was not finite."""
+        self.flush()
+        return self._skipped
+
+    def _wear(self, criterion: nn.Module) -> None:
+        """Show the criterion's parameters, buffers and children as one's own, so that no state_dict key changes."""
+        object.__setattr__(self, "_criterion", criterion)
+        for shared in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            object.__setattr__(self, shared, getattr(criterion, shared))
+        self.training = criterion.training
+
+    def train(self, mode: bool = True) -> "LossHook":
+        """As nn.Module's; reaches the criterion."""
+        self.criterion.train(mode)
+        self.training = mode
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
+        """The criterion is copied, store and sampler are shared."""
+        twin = LossHook(
+            copy.deepcopy(self.criterion, memo),
+            self.store,
+            sampler=self.sampler,
+            nonfinite=self._nonfinite,  # type: ignore[arg-type]
+            max_skipped=self._max_skipped,
+        )
+        memo[id(self)] = twin
+        return twin
+
+    def _observe(
+        self,
+        rows: torch.Tensor,
+        input: torch.Tensor,
+        target: Any,
+        value: torch.Tensor,
+        losses: torch.Tensor | None,
+    ) -> None:
+        logits, valid = input.detach(), None
+        observation = {"logits": logits, "labels": target}
+        if "loss" in self.store.inputs:
+            losses = per_sample(self.criterion, logits, target, value, losses)
+            observation |= {} if losses is None else {"loss": losses.detach()}
+        ignore = getattr(self.criterion, "ignore_index", None)
+        if (
+            ignore is not None
+            and isinstance(target, torch.Tensor)
+            and not target.is_floating_point()
+            and target.ndim == 1
+        ):
+            valid = target != ignore
+            observation["labels"] = target.clamp(min=0) if ignore < 0 else torch.where(valid, target, 0)
+        self._send(rows, self.store.measure(**observation), valid)
+
+    def _send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
+        for name, value in values.items():
+            if tuple(value.shape) != (len(rows),):
+                raise InvalidValue(
+                    f"{name}: {tuple(value.shape)} values for {len(rows)} rows; one value a row is needed."
+                )
+        self._transfer.send(rows, values, valid, self.store.epoch)
+        for step in self._transfer.receive(wait=False):
+            self._fold(step)
+
+    def _fold(self, step: Step) -> None:
+        rows, finite, values = finite_rows(step)
+        if self._nonfinite == "skip" and not finite.all():
+            self._count_skipped(len(rows), int(finite.sum()))
+            rows, values = rows[finite], {name: value[finite] for name, value in values.items()}
+        else:
+            self._seen += len(rows)
+        if len(rows):
+            self.store.fold_values(rows, values, epoch=step.epoch)
+
+    def _count_skipped(self, rows: int, finite: int) -> None:
+        if not self._skipped:
+            warnings.warn(
+                f"{rows - finite} of {rows} observations have a value that is not finite; they are not recorded. "
+                "LossHook.skipped counts them; nonfinite='raise' stops at the first.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._seen += rows
+        self._skipped += rows - finite
+        if self._seen >= _ENOUGH and self._skipped > self._max_skipped * self._seen:
+            raise InvalidValue(
+                f"{self._skipped} of {self._seen} observations were not finite, more than max_skipped={self._max_skipped}: the "
+                "training has likely diverged. Lower the learning rate, or raise max_skipped."
+            )
+
+
+def _rows(rows: Any, length: int | None) -> torch.Tensor:
+    rows = torch.as_tensor(rows)
+    if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
+        raise InvalidValue(
+            f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}: one axis of integers is needed."
+        )
+    if length is not None and len(rows) != length:
+        raise InvalidValue(f"{len(rows)} rows for {length} samples: one row a sample is needed.")
+    whole: torch.Tensor = rows.to(torch.int64)
+    return whole
+
+
+def _sampler_of(loader: Any) -> AdaptiveSampler | None:
+    """Our sampler behind a loader, where one can be seen."""
+    for candidate in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+        sampler = candidate.sampler if isinstance(candidate, Batches) else getattr(candidate, "sampler", candidate)
+        if isinstance(sampler, AdaptiveSampler):
+            return sampler
+    return None

@@ -1,0 +1,87 @@
+"""Which rows the next loss call belongs to: taken off the batches, claimed once, refused when in doubt."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.dataset import IndexedDataset, nested_in
+
+
+class PendingRows:
+    """The rows of the batch that a watched loader delivered last, until a loss call claims them."""
+
+    def __init__(self) -> None:
+        self._rows: torch.Tensor | None = None
+        self._owner: object = None
+        self._unclaimed = 0  # batches delivered since the last claim
+
+    def put(self, rows: torch.Tensor, owner: object) -> None:
+        """A batch was delivered."""
+        self._rows, self._owner = rows, owner
+        self._unclaimed += 1
+
+    def forget(self, owner: object = None) -> None:
+        """Nothing is pending, because the batch is left out or (with `owner`) its iterator has ended."""
+        if owner is None or owner is self._owner:
+            self._rows, self._owner, self._unclaimed = None, None, 0
+
+    def claim(self, length: int) -> torch.Tensor:
+        """The rows for a loss call on `length` samples. Raises `InvalidValue` where they might be another batch's."""
+        rows, unclaimed = self._rows, self._unclaimed
+        if rows is None:
+            raise InvalidValue(
+                "no rows for this loss call: either no batch of hook.watch(loader) came before it, or its rows were used "
+                "by an earlier call. Pass rows= (micro-batches, several losses a step), or compute under "
+                "torch.no_grad() to record nothing."
+            )
+        if unclaimed > 1:
+            self.forget()
+            raise InvalidValue(
+                f"hook.watch(loader) delivered {unclaimed} batches since the last loss call, so this call's rows are in doubt. "
+                "Make watch the outermost iterator (around the prefetcher, not inside it), call hook.forget() for a batch that you "
+                "leave out, or pass rows=."
+            )
+        if len(rows) != length:
+            raise InvalidValue(
+                f"the loss call has {length} samples, the watched batch {len(rows)} rows: they do not belong together. Pass rows= "
+                "with the rows of these samples (micro-batches, filtered batches)."
+            )
+        self.forget()
+        return rows
+
+
+def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
+    """(rows, sample) for each batch of a loader over an `IndexedDataset`."""
+    for batch in batches:
+        if key is not None and isinstance(batch, Mapping) and key in batch:
+            sample: Any = copy.copy(batch)
+            rows = sample.pop(key)
+        elif isinstance(batch, (tuple, list)) and len(batch) == 2:
+            rows, sample = batch
+        else:
+            raise InvalidValue(_no_rows(batch))
+        rows = torch.as_tensor(rows)
+        if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+            raise InvalidValue(_no_rows(batch))
+        yield rows.to(torch.int64), sample
+
+
+def row_key(loader: Any) -> str | None:
+    """The key under which a loader's dict samples carry their row. Raises if the `IndexedDataset` is not the outermost."""
+    dataset = getattr(loader, "dataset", None)
+    if nested_in(dataset):
+        raise InvalidValue(
+            f"the loader's dataset is a {type(dataset).__name__} around an IndexedDataset: the sampler's rows would not be the "
+            "samples' rows. IndexedDataset must be the outermost: IndexedDataset(Subset(...))."
+        )
+    return dataset.key if isinstance(dataset, IndexedDataset) else None
+
+
+def _no_rows(batch: Any) -> str:
+    return (
+        f"a batch of type {type(batch).__name__} carries no rows: (rows, sample) was expected. Wrap the dataset, outermost: "
+        "DataLoader(IndexedDataset(dataset), ...); for dict samples IndexedDataset(dataset, key='row')."
+    )

@@ -1,0 +1,79 @@
+"""Measured values on their way from the device to the store, without a synchronisation per step."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+_MANY = 32  # steps in flight: more would hold memory, fewer might wait
+
+
+@dataclass
+class Step:
+    """What one step measured. `values` (scores, batch) and `valid` lie in host memory, complete once `event` is."""
+
+    rows: torch.Tensor
+    names: tuple[str, ...]
+    values: torch.Tensor
+    valid: torch.Tensor | None
+    epoch: int
+    event: Any  # torch.cuda.Event, or None where nothing is to be waited for
+
+    def arrived(self) -> bool:
+        """Whether the values can be read without waiting."""
+        return self.event is None or bool(self.event.query())
+
+
+class Transfer:
+    """A queue of steps in order. A copy from a GPU is asynchronous only into pinned memory, and garbage until its event."""
+
+    def __init__(self) -> None:
+        self._steps: deque[Step] = deque()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None, epoch: int) -> None:
+        """Start moving a step's values to the host."""
+        stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values.values()]).detach()
+        tensors = [t for t in (rows, stacked, valid) if t is not None]
+        devices = {t.device for t in tensors if t.device.type == "cuda"}
+        moved = [_to_host(t) for t in tensors]
+        event = None
+        if devices:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(devices.pop()))
+        self._steps.append(
+            Step(moved[0], tuple(values), moved[1], moved[2] if valid is not None else None, epoch, event)
+        )
+
+    def receive(self, *, wait: bool) -> list[Step]:
+        """The steps that have arrived, in order; with `wait` all of them, else without waiting unless too many are on the way."""
+        arrived = []
+        while self._steps and (wait or len(self._steps) > _MANY or self._steps[0].arrived()):
+            step = self._steps.popleft()
+            if step.event is not None:
+                step.event.synchronize()
+            arrived.append(step)
+        return arrived
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach()
+    if tensor.device.type == "cpu":
+        return tensor
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def finite_rows(step: Step) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """-> the valid rows (m,) int64, where all their values are finite (m,) bool, and the values (m,) float32 by name."""
+    rows, values = step.rows.numpy(), step.values.numpy()
+    if step.valid is not None:
+        valid = step.valid.numpy()
+        rows, values = rows[valid], values[:, valid]
+    return rows, np.isfinite(values).all(axis=0), dict(zip(step.names, values, strict=True))
