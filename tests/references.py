@@ -2,7 +2,6 @@
 
 import numpy as np
 
-
 # --- gradients
 
 
@@ -16,7 +15,9 @@ def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-unt
     for loss in losses:
         found = torch.autograd.grad(loss, theta, retain_graph=True, allow_unused=True)
         rows.append(
-            torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(theta, found)])
+            torch.cat(
+                [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(theta, found, strict=True)]
+            )
         )
     return torch.stack(rows)
 
@@ -38,6 +39,7 @@ def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, s
     """L2RW's weights as the paper defines them: look ahead by ε, differentiate the clean loss by ε, rectify, normalise.
 
     The training pass draws its dropout masks from the generator as found; the clean pass from one seeded by its next draw.
+    Run it under `sdpa_kernel(SDPBackend.MATH)`: flash attention has no second derivative.
     """
     import torch
     from torch.func import functional_call
@@ -48,7 +50,7 @@ def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, s
     losses = loss_fn(functional_call(model, {**theta, **buffers}, (inputs,)), labels)
     epsilon = torch.zeros_like(losses, requires_grad=True)
     slope = torch.autograd.grad((epsilon * losses).sum(), list(theta.values()), create_graph=True)
-    ahead = {name: p - step * g for (name, p), g in zip(theta.items(), slope)}
+    ahead = {name: p - step * g for (name, p), g in zip(theta.items(), slope, strict=True)}
     torch.set_rng_state(before)
     torch.manual_seed(int(torch.randint(2**62, ())))
     buffers = {name: b.clone() for name, b in model.named_buffers()}
@@ -69,7 +71,7 @@ def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_label
 
     def losses(vector, x, y):  # type: ignore[no-untyped-def]
         parts = vector.split([p.numel() for p in named.values()])
-        shaped = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts)}
+        shaped = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts, strict=True)}
         return loss_fn(functional_call(model, shaped, (x,)), y)
 
     matrix = hessian(lambda v: losses(v, inputs, labels).mean())(theta)
@@ -78,25 +80,28 @@ def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_label
     return -(jacrev(lambda v: losses(v, inputs, labels))(theta) @ solved) / len(inputs)
 
 
-def fit_logistic(inputs, labels, classes, decay, weights=None, start=None):  # type: ignore[no-untyped-def]
-    """(parameters,) minimum of (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
+def fit_logistic(inputs, labels, classes, decay, weights=None, start=None, inverse=None):  # type: ignore[no-untyped-def]
+    """Minimum of (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
 
-    `inputs` (n, features) float64, `labels` (n,) int; θ is the (classes, features) weight, then the (classes,) bias.
+    `inputs` (n, features) float64, `labels` (n,) int; θ is (classes, features + 1), the bias last. Returns θ and the
+    inverse of the last Hessian; given `inverse`, that of a near problem, no Hessian is made (slower steps, same minimum).
     """
     n = len(inputs)
     with_one = np.hstack([inputs, np.ones((n, 1))])
     weights = np.ones(n) if weights is None else weights
     hot = np.eye(classes)[labels]
-    theta = np.zeros((classes, with_one.shape[1])) if start is None else start.copy()
-    for _ in range(50):
+    theta = np.zeros((classes, with_one.shape[1])) if start is None else start
+    fixed = inverse
+    for _ in range(500):
         logits = with_one @ theta.T
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         slope = ((p - hot) * weights[:, None]).T @ with_one / n + decay * theta
-        if np.abs(slope).max() < 1e-12:
+        if np.abs(slope).max() < 1e-11 and inverse is not None:
             break
-        blocks = np.einsum("nk,kl->nkl", p, np.eye(classes)) - np.einsum("nk,nl->nkl", p, p)
-        curve = np.einsum("n,nkl,ni,nj->kilj", weights, blocks, with_one, with_one, optimize=True) / n
-        size = theta.size
-        theta = theta - np.linalg.solve(curve.reshape(size, size) + decay * np.eye(size), slope.ravel()).reshape(theta.shape)
-    return theta
+        if fixed is None:
+            blocks = np.einsum("nk,kl->nkl", p, np.eye(classes)) - np.einsum("nk,nl->nkl", p, p)
+            curve = np.einsum("n,nkl,ni,nj->kilj", weights, blocks, with_one, with_one, optimize=True) / n
+            inverse = np.linalg.inv(curve.reshape(theta.size, -1) + decay * np.eye(theta.size))
+        theta = theta - (inverse @ slope.ravel()).reshape(theta.shape)
+    return theta, inverse

@@ -1,32 +1,30 @@
 """What a loader yields, taken apart: rows where it brings them, inputs, labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch import rows as indexed
+from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.functional import map_tensors
 
 
-def split(batch: Any) -> tuple[Tensor | None, Any, Any]:
-    """(rows or None, inputs, labels) of a batch (inputs, labels) or (rows, (inputs, labels))."""
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        first, second = batch
-        if isinstance(second, tuple | list) and len(second) == 2 and _are_rows(first):
-            return torch.as_tensor(first), second[0], second[1]
-        if not isinstance(second, Mapping):
-            return None, first, second
-    shape = f"{len(batch)} items" if isinstance(batch, tuple | list) else type(batch).__name__
-    raise InvalidValue(
-        f"a batch of {shape}: it must be (inputs, labels), or (rows, (inputs, labels)) from an IndexedDataset; "
-        "give a loader whose collate_fn yields that"
-    )
+def samples(loader: Any, device: torch.device) -> Iterator[tuple[Tensor | None, Any, Any]]:
+    """(rows, inputs, labels) of each batch, tensors on `device`.
 
-
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 1 and not value.is_floating_point()
+    Rows are there for a loader over an IndexedDataset and for batches (rows, (inputs, labels)); else None. A dict sample
+    gives its "labels" and, as inputs, the rest.
+    """
+    if isinstance(getattr(loader, "dataset", None), IndexedDataset):
+        for rows, sample in indexed.split(loader, indexed.row_key(loader)):
+            yield rows, *_inputs_labels(map_tensors(lambda tensor: tensor.to(device, non_blocking=True), sample))
+        return
+    for batch in loader:
+        found, sample = _rows_sample(batch)
+        yield found, *_inputs_labels(map_tensors(lambda tensor: tensor.to(device, non_blocking=True), sample))
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -34,6 +32,26 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor on `device`; the copy does not wait where the source is pinned."""
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
+def _rows_sample(batch: Any) -> tuple[Tensor | None, Any]:
+    """A batch is (rows, sample) if it begins with a vector of integers and its second part is a sample of its own."""
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        rows, sample = batch
+        if _is_sample(sample) and isinstance(rows, Tensor) and rows.ndim == 1 and not rows.is_floating_point():
+            return rows, sample
+    return None, batch
+
+
+def _is_sample(value: Any) -> bool:
+    return (isinstance(value, tuple | list) and len(value) == 2) or (isinstance(value, Mapping) and "labels" in value)
+
+
+def _inputs_labels(sample: Any) -> tuple[Any, Any]:
+    if not _is_sample(sample):
+        shape = f"{len(sample)} items" if isinstance(sample, tuple | list) else type(sample).__name__
+        raise InvalidValue(
+            f"a sample of {shape}: it must be (inputs, labels), or a dict with 'labels', alone or after its row; give a "
+            "loader whose dataset or collate_fn yields that"
+        )
+    if isinstance(sample, Mapping):
+        return {name: value for name, value in sample.items() if name != "labels"}, sample["labels"]
+    return sample[0], sample[1]

@@ -9,6 +9,7 @@ from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
     batch_size,
+    cross_entropy,
     leaves,
     losses,
     map_tensors,
@@ -33,7 +34,8 @@ def formed_squares(
 def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     def loss_of(theta: Params, one_input: Any, one_label: Any) -> Tensor:
         single = map_tensors(lambda tensor: tensor[None], (one_input, one_label))
-        return loss_fn(outputs(model, {**rest, **theta}, single[0]), single[1]).squeeze(0)
+        out = outputs(model, {**rest, **theta}, single[0])
+        return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
 
     gradients = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
     return sum_of_squares(list(gradients.values()))

@@ -137,6 +137,7 @@ def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
     """(batch,) losses as a function of `params`; raises if they are not one per sample."""
     out = outputs(model, params, inputs)
     if loss_fn is cross_entropy:
+        out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
         check_labels(out, labels)
     loss = loss_fn(out, labels)
     size = batch_size(inputs)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import device_of, split, to_device
+from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
@@ -16,6 +16,7 @@ from adaptive_sampler.torch.functional import (
     gradients,
     leaves,
     losses,
+    map_tensors,
     shaped,
 )
 
@@ -44,7 +45,7 @@ class Hessian:
     def full(self, vector: Tensor) -> Tensor:
         """The product over every sample of the loader: one pass."""
         total, count = torch.zeros_like(vector), 0
-        for batch in self.loader:
+        for batch in samples(self.loader, device_of(self.model)):
             summed, size = self._of_batch(vector, batch)
             total, count = total + summed, count + size
         if not count:
@@ -67,7 +68,7 @@ class Hessian:
     def _endless(self) -> Iterator[Any]:
         while True:
             empty = True
-            for batch in self.loader:
+            for batch in samples(self.loader, device_of(self.model)):
                 empty = False
                 yield batch
             if empty:
@@ -76,16 +77,18 @@ class Hessian:
                     "iterated again (a generator ends for good)"
                 )
 
-    def _of_batch(self, vector: Tensor, batch: Any) -> tuple[Tensor, int]:
+    def _of_batch(self, vector: Tensor, batch: tuple[Any, Any, Any]) -> tuple[Tensor, int]:
         """Σ ∇²ℓ_i·v by two backward passes, and the number of samples."""
-        _, inputs, labels = split(to_device(batch, device_of(self.model)))
+        inputs, labels = map_tensors(Tensor.detach, batch[1:])
         theta = leaves(self.params)
         tangents = shaped(vector, self.params)
         loss = losses(self.model, theta, inputs, labels, self.loss_fn).sum()
         try:
             first = gradients(loss, theta, create_graph=True)
             along = torch.stack([(first[name] * tangents[name]).sum() for name in theta]).sum()
-            second = gradients(along, theta)
+            if along.requires_grad:
+                # not autograd.grad, which passes by a backward that refuses to be differentiated; the leaves are our own
+                along.backward()
         except RuntimeError as error:
             if "differentia" not in str(error) and "derivative" not in str(error):
                 raise
@@ -93,4 +96,6 @@ class Hessian:
                 f"the loss has no second derivative ({str(error).splitlines()[0]}): influence needs one; replace that "
                 "operator, or score by `alignment` with the clean gradient, which needs none"
             ) from error
+        zeros = {name: torch.zeros_like(p) for name, p in theta.items() if p.grad is None}
+        second = {name: zeros[name] if p.grad is None else p.grad for name, p in theta.items()}
         return flat(second), batch_size(inputs)

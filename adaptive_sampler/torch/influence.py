@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
-from adaptive_sampler.torch.batches import device_of, split, to_device
+from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
@@ -142,8 +142,7 @@ def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done:
 def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], loss_fn: LossFn) -> Tensor:
     """∇ of the mean loss over all of the clean set, (parameters,)."""
     total, count = torch.zeros_like(flat(params)), 0
-    for batch in loader:
-        _, inputs, labels = split(to_device(batch, device_of(model)))
+    for _, inputs, labels in samples(loader, device_of(model)):
         theta = leaves(params)
         loss = losses(model, theta, inputs, labels, loss_fn)
         total, count = total + flat(gradients(loss.sum(), theta)), count + batch_size(inputs)
@@ -159,8 +158,7 @@ def _by_row(
     assert done.solution is not None
     direction = shaped(done.solution, params)
     count, known = 0, _length(loader)
-    for number, batch in enumerate(loader, start=1):
-        rows, inputs, labels = split(to_device(batch, device_of(model)))
+    for number, (rows, inputs, labels) in enumerate(samples(loader, device_of(model)), start=1):
         size = batch_size(inputs)
         places = _rows(rows, loader, count, size)
         if not done.has(places):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
-from adaptive_sampler.torch.batches import device_of, split, to_device
+from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
@@ -27,7 +26,9 @@ from adaptive_sampler.torch.functional import (
     trainable,
     unwrapped,
 )
+from adaptive_sampler.torch.hook import LossHook
 from adaptive_sampler.torch.randomness import draw_elsewhere, generator_states, restore
+from adaptive_sampler.torch.rows import row_key, split
 
 # float16 gradients of a mean loss underflow below 6e-8; a power of two is taken out again without rounding.
 _HALF_SCALE = 2.0**10
@@ -133,29 +134,31 @@ class L2RWLoss:
         store: ScoreStore | None = None,
         *,
         loss_fn: LossFn = cross_entropy,
-        score: str = "l2rw",
         group: dist.ProcessGroup | None = None,
     ) -> None:
         """Nothing is computed yet.
 
         Args:
             model: the module that is trained, wrapped as it is trained.
-            clean_loader: batches of (inputs, labels), or (rows, (inputs, labels)), of trusted and balanced data; begun
-                again when it ends, moved to the model's device. Any iterable that can be iterated again.
-            store: folds weight × batch size into its column `score`, so that 1 is what an unweighted sample counts and
-                a ragged last batch is not drawn more often. Its rows come from `watch` or from `rows=`.
+            clean_loader: batches (inputs, labels), or dicts with "labels", of trusted and balanced data, with or without
+                rows; begun again when it ends, moved to the model's device. Any iterable that can be iterated again.
+            store: its `L2RW` score gets weight × batch size, so that 1 is what an unweighted sample counts and a ragged
+                last batch is not drawn more often. Rows come from `watch` or from `rows=`.
             loss_fn: (model output, labels) -> (batch,).
-            score: the store's column.
             group: as for `l2rw_weights`.
+
+        Raises:
+            InvalidValue: the store has no L2RW score.
         """
-        if store is not None and score not in store.names:
+        if store is not None and "l2rw" not in store.inputs:
             raise InvalidValue(
-                f"the store has no score {score!r} to fold into: it has {list(store.names)}; create it with L2RW()"
+                f"the store's scores {list(store.names)} take no L2RW weight: create it with scoring.L2RW(), or store.add it"
             )
         self.model, self.store, self.loss_fn = model, store, loss_fn
-        self._clean = _endless(clean_loader)
-        self._score, self._group = score, group
-        self._rows: Any = None
+        self._clean = _endless(clean_loader, model)
+        self._group = group
+        # the hook's rows, clock and asynchronous copies serve here as they do for any other loss
+        self._hook = None if store is None else LossHook(nn.Identity(), store)
 
     def __call__(self, inputs: Any, labels: Any, *, rows: Any = None) -> Tensor:
         """Run the model once more, with gradients, and give the weighted loss.
@@ -163,7 +166,7 @@ class L2RWLoss:
         Args:
             inputs: (batch, …), as for `l2rw_weights`.
             labels: whatever the loss takes.
-            rows: (batch,) int64 rows of the store; not needed inside `watch`.
+            rows: (batch,) int64 rows of the store, on any device; not needed inside `watch`.
 
         Returns:
             Σ w_i ℓ_i, a scalar with gradient.
@@ -174,35 +177,31 @@ class L2RWLoss:
         return (weights * self.loss_fn(out, labels)).sum()
 
     def weights(self, inputs: Any, labels: Any, *, rows: Any = None) -> Tensor:
-        """(batch,) weights, folded into the store: for a loop that runs the model itself."""
-        rows, self._rows = (self._rows if rows is None else rows), None
-        if self.store is not None and (rows is None or len(rows) != batch_size(inputs)):
-            held = "no rows" if rows is None else f"{len(rows)} rows"
-            raise InvalidValue(
-                f"{held} for a batch of {batch_size(inputs)}: iterate `criterion.watch(loader)` over an "
-                "IndexedDataset, one call per batch, or pass rows="
-            )
-        _, clean_inputs, clean_labels = split(to_device(next(self._clean), device_of(self.model)))
+        """(batch,) weights, kept in the store: for a loop that runs the model itself."""
+        if self._hook is not None and rows is None:
+            rows = self._hook._pending.claim(batch_size(inputs))
+        _, clean_inputs, clean_labels = next(self._clean)
         found = l2rw_weights(
             self.model, inputs, labels, clean_inputs, clean_labels, loss_fn=self.loss_fn, group=self._group
         )
-        if self.store is not None:
-            counted = (found * len(found)).to(torch.float32).cpu().numpy()
-            self.store.fold(self._score, np.asarray(torch.as_tensor(rows).cpu(), np.int64), counted)
+        if self._hook is not None:
+            self._hook.record(rows, l2rw=found * len(found))
         return found
 
-    def watch(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The samples of an IndexedDataset's loader; their rows are kept for the one call that follows."""
-        for batch in loader:
-            self._rows, sample = batch
+    def watch(self, loader: Any) -> Iterator[Any]:
+        """The samples of a loader over an IndexedDataset; their rows are kept for the one call that follows."""
+        if self._hook is not None:
+            yield from self._hook.watch(loader)
+            return
+        for _, sample in split(loader, row_key(loader)):
             yield sample
 
 
-def _endless(loader: Iterable[Any]) -> Iterator[Any]:
+def _endless(loader: Iterable[Any], model: nn.Module) -> Iterator[tuple[Any, Any, Any]]:
     """The loader's batches, over and over."""
     while True:
         empty = True
-        for batch in loader:
+        for batch in samples(loader, device_of(model)):
             empty = False
             yield batch
         if empty:

@@ -128,8 +128,14 @@ def with_frozen() -> nn.Module:
 MODELS = {
     "convolutional": (convolutional, images),
     "frozen": (with_frozen, images),
-    "1d": (lambda: nn.Sequential(nn.Conv1d(7, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 11)), lambda: images()[:, 0, :7, :6]),
-    "3d": (lambda: nn.Sequential(nn.Conv3d(1, 3, 2), nn.Flatten(), nn.Linear(48, 11)), lambda: images()[:, None, :, :5, :5]),
+    "1d": (
+        lambda: nn.Sequential(nn.Conv1d(7, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 11)),
+        lambda: images()[:, 0, :7, :6],
+    ),
+    "3d": (
+        lambda: nn.Sequential(nn.Conv3d(1, 3, 2), nn.Flatten(), nn.Linear(48, 11)),
+        lambda: images()[:, None, :, :5, :5],
+    ),
     "weight norm": (
         lambda: nn.Sequential(
             nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.LayerNorm(5), nn.RMSNorm(5), nn.Linear(5, 11)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch import alignment as module
-from adaptive_sampler.torch.alignment import alignment
+from adaptive_sampler.torch.alignment import _warned, alignment
 from adaptive_sampler.torch.functional import cross_entropy
 from tests.references import gradients_one_by_one
 from tests.torch.models import MODELS, made
@@ -20,14 +19,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _no_operator_warned_of_yet() -> None:
-    module._warned.clear()
+    _warned.clear()
 
 
 def direction_for(model: nn.Module) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [
-        torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in model.parameters() if p.requires_grad
-    ]
+    return [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in model.parameters() if p.requires_grad]
 
 
 def flattened(direction: list[Tensor]) -> Tensor:
@@ -230,7 +227,7 @@ def test_half_precision_gives_the_same_up_to_its_rounding(how: str) -> None:
 
 def test_a_model_without_trainable_parameters_is_refused() -> None:
     model, inputs, labels = made("branching")
-    with pytest.raises(InvalidValue, match="Branching has no trainable parameters.*requires_grad_"):
+    with pytest.raises(InvalidValue, match=r"Branching has no trainable parameters.*requires_grad_"):
         alignment(model.requires_grad_(False), inputs, labels, [])
 
 

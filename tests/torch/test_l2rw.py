@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, TensorDataset
 
-from adaptive_sampler import scoring
+from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.functional import cross_entropy
 from adaptive_sampler.torch.l2rw import L2RWLoss, l2rw_weights
 from tests.references import l2rw_two_steps
@@ -38,7 +38,8 @@ def test_equals_the_two_step_definition(name: str, mode: str) -> None:
     model.train(mode == "train")
     clean = clean_for(name)
     found = l2rw_weights(model, inputs, labels, *clean)
-    wanted = l2rw_two_steps(model, inputs, labels, *clean, cross_entropy)
+    with sdpa_kernel(SDPBackend.MATH):
+        wanted = l2rw_two_steps(model, inputs, labels, *clean, cross_entropy)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     assert float(found.sum()) == pytest.approx(1.0)
 
@@ -79,8 +80,9 @@ def test_running_statistics_grads_mode_and_random_state_are_left_as_found() -> N
     model, inputs, labels = made("convolutional")
     model[0].weight.grad = torch.ones_like(model[0].weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    clean = clean_for("convolutional")
     state = torch.get_rng_state()
-    l2rw_weights(model, inputs, labels, *clean_for("convolutional"))
+    l2rw_weights(model, inputs, labels, *clean)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -227,10 +229,10 @@ def test_a_store_without_rows_is_refused(tmp_path: Path) -> None:
         batches = criterion.watch(loader)
         inputs, labels = next(batches)
         criterion(inputs, labels)
-        with pytest.raises(InvalidValue, match=r"no rows for a batch of 8: iterate `criterion.watch\(loader\)`"):
+        with pytest.raises(InvalidValue, match="no rows for this loss call"):
             criterion(inputs, labels)
         next(batches)
-        with pytest.raises(InvalidValue, match="8 rows for a batch of 4"):
+        with pytest.raises(InvalidValue, match="the loss call has 4 samples, the watched batch 8 rows"):
             criterion(inputs[:4], labels[:4])
 
 
@@ -238,7 +240,9 @@ def test_a_store_without_the_score_is_refused(tmp_path: Path) -> None:
     model, _, clean = loop()
     with (
         ScoreStore.create(tmp_path / "s", 20, [scoring.EL2N()]) as store,
-        pytest.raises(InvalidValue, match=r"the store has no score 'l2rw' to fold into: it has \['el2n'\]"),
+        pytest.raises(
+            InvalidValue, match=r"the store's scores \['el2n'\] take no L2RW weight: create it with scoring.L2RW"
+        ),
     ):
         L2RWLoss(model, clean, store)
 
