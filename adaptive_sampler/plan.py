@@ -155,6 +155,7 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
             arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(files[name].tobytes()), allow_pickle=False)
         made_from = MadeFrom(*about["made_from"])
         plan = Plan(about["n"], about["policy"], about["seed"], about["epoch"], made_from, **arrays)
+        _check_arrays(plan)
         if plan.id != about["id"]:
             raise ValueError("id")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,3 +163,16 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
             f"{where} is not a plan as it was saved ({error}). Delete that folder; the sampler plans again at its next epoch."
         ) from error
     return plan
+
+
+def _check_arrays(plan: Plan) -> None:
+    """Raise `ValueError` unless the arrays fit each other: kernels trust them."""
+    if plan.kept is not None:
+        last = np.unpackbits(plan.kept[-1:], bitorder="little")[(plan.n - 1) % 8 + 1 :]
+        if plan.kept.dtype != np.uint8 or plan.kept.shape != (-(-plan.n // 8),) or last.any():
+            raise ValueError("kept")
+    for name, array, kind in (("counts", plan.counts, "u"), ("weights", plan.weights, "f")):
+        if array is not None and (array.shape != (plan.num_rows,) or array.dtype.kind != kind):
+            raise ValueError(name)
+    if plan.counts is not None and plan.counts.size and plan.counts.min() < 1:
+        raise ValueError("counts")

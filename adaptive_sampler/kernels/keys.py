@@ -1,4 +1,4 @@
-"""Hash and look up strings that lie end to end in one byte array."""
+"""Hash and look up strings that lie one after the other in one byte array, each up to its end, a NUL."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def hash_all(text, ends):
             h = (h ^ np.uint64(text[j])) * np.uint64(0x100000001B3)
         h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
         hashes[i] = h ^ (h >> np.uint64(32))
-        start = ends[i]
+        start = ends[i] + 1
     return hashes
 
 
@@ -31,15 +31,15 @@ def _equal(a, a_start, a_stop, b, b_start, b_stop):
 
 
 @kernel
-def first_twice(hashes, order, text, ends):
+def first_twice(hashes, order, borders, text, ends):
     """The smallest pair of positions that hold the same string, or (-1, -1). `hashes` sorted, `order` stable."""
     best = (-1, -1)
     for i in range(1, hashes.size):
         j = i - 1
         while j >= 0 and hashes[j] == hashes[i]:
             a, b = order[j], order[i]
-            a_start = ends[a - 1] if a else 0
-            b_start = ends[b - 1] if b else 0
+            a_start = ends[a - 1] + 1 if a else 0
+            b_start = ends[b - 1] + 1 if b else 0
             if _equal(text, a_start, ends[a], text, b_start, ends[b]) and (best[0] < 0 or b < best[1]):
                 best = (a, b)
             j -= 1
@@ -47,23 +47,44 @@ def first_twice(hashes, order, text, ends):
 
 
 @kernel
-def find(wanted, wanted_text, wanted_ends, hashes, order, text, ends):
-    """The position of each wanted string among those in the table, or -1: binary search, then compare the strings."""
-    rows = np.full(wanted.size, -1, np.int64)
+def find(wanted, wanted_text, wanted_ends, hashes, order, borders, text, ends):
+    """The position of each wanted string among those in the table, or -1: its bucket, its hash, then compare the strings.
+
+    One pass a step: loads of different strings that do not wait for each other hide the memory's latency.
+    """
+    buckets = borders.size - 1  # a power of two
+    shift = 63  # one less than the bits to drop: a shift by 64 is not defined
+    while buckets > 1:
+        buckets >>= 1
+        shift -= 1
+    places = np.empty(wanted.size, np.int64)
     for i in range(wanted.size):
-        start = wanted_ends[i - 1] if i else 0
-        low, high = 0, hashes.size
-        while low < high:
-            middle = (low + high) // 2
-            if hashes[middle] < wanted[i]:
-                low = middle + 1
-            else:
-                high = middle
-        while low < hashes.size and hashes[low] == wanted[i]:
-            row = order[low]
-            row_start = ends[row - 1] if row else 0
-            if _equal(wanted_text, start, wanted_ends[i], text, row_start, ends[row]):
-                rows[i] = row
-                break
-            low += 1
+        places[i] = borders[np.int64(wanted[i] >> np.uint64(shift) >> np.uint64(1))]
+    for i in range(wanted.size):
+        place = places[i]
+        while place < hashes.size and hashes[place] < wanted[i]:
+            place += 1
+        places[i] = place
+    rows = np.empty(wanted.size, np.int64)
+    for i in range(wanted.size):
+        rows[i] = order[places[i]] if places[i] < hashes.size else 0
+    starts, stops = np.empty(wanted.size, np.int64), np.empty(wanted.size, np.int64)
+    for i in range(wanted.size):
+        starts[i], stops[i] = ends[rows[i] - 1] + 1 if rows[i] else 0, ends[rows[i]]
+    for i in range(wanted.size):
+        start = wanted_ends[i - 1] + 1 if i else 0
+        if not _equal(wanted_text, start, wanted_ends[i], text, starts[i], stops[i]):
+            rows[i] = _search(wanted[i], places[i], wanted_text, start, wanted_ends[i], hashes, order, text, ends)
     return rows
+
+
+@kernel
+def _search(hashed, place, wanted_text, start, stop, hashes, order, text, ends):
+    """The position of one string among those of equal hash from `place` on, or -1."""
+    while place < hashes.size and hashes[place] == hashed:
+        row = order[place]
+        row_start = ends[row - 1] + 1 if row else 0
+        if _equal(wanted_text, start, stop, text, row_start, ends[row]):
+            return row
+        place += 1
+    return -1

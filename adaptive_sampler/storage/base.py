@@ -16,7 +16,7 @@ class Storage(Protocol):
     """
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
-        """Store the concatenated `parts` as a new object, whole or not at all."""
+        """Store the concatenated `parts` as a new object, whole or not at all; an error may come from `flush`."""
 
     def share(self, source: str, target: str) -> None:
         """Make `target` an object equal to `source`, without moving its bytes where that is possible."""

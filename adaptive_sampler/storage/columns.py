@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import BOOKKEEPING, Column, Fold, ScoreLike, State
 
-Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> (chunk rows,) or None where all is fill
+Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
 
 
 def all_columns(fold: Fold) -> Mapping[str, Column]:
@@ -87,7 +88,7 @@ class Columns:
             for index in range(start // self.chunk, -(-stop // self.chunk) if stop > start else 0):
                 data = load(name, index)
                 if data is not None:
-                    low = index * self.chunk
+                    low, data = index * self.chunk, _typed(data, spec, self.chunk)
                     first, last = max(start, low), min(stop, low + self.chunk)
                     column[first - start : last - start] = data[first - low : last - low]
             state[name] = column
@@ -96,3 +97,13 @@ class Columns:
     def _mark_changed(self, before: np.ndarray, after: np.ndarray) -> None:
         changed = (before != after) & ~((before != before) & (after != after))
         self.dirty[np.flatnonzero(changed) // self.chunk] = True
+
+
+def _typed(data: np.ndarray, column: Column, rows: int) -> np.ndarray:
+    dtype = np.dtype(column.dtype).newbyteorder("<")
+    if data.nbytes != rows * dtype.itemsize:
+        raise StoreDamaged(
+            f"a chunk has {data.nbytes} bytes, {rows} rows of {column.dtype} need {rows * dtype.itemsize}: this was not written by "
+            "a commit of this package. Open another version."
+        )
+    return data.view(dtype)

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage import layout
-from adaptive_sampler.storage.columns import all_columns
 from adaptive_sampler.storage.generation import Manifest, checksum
 from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.local import POINTER, LocalStorage
@@ -55,7 +54,7 @@ class Files:
             "observed": observed,
             "parent": self.manifest.version,
             "layout": signature,
-            "dtypes": _dtypes(table, arrays),
+            "keys": keys is not None,
         }
         same = self.manifest.meta.get("layout") == signature
         self.manifest = self.repository.commit(
@@ -68,9 +67,16 @@ class Files:
             pin=pin,
             observed=max(observed.values(), default=0),
         )
+        if keys is not None and keys is not self.keys:
+            keys.settle(self.kept_keys(table.n))
         self.keys = keys
         for columns in table.columns.values():
             columns.dirty[:] = False
+
+    def kept_keys(self, n: int) -> KeyMap:
+        """The keys as the version on disk has them."""
+        text, ends = (self.repository.array(self.manifest, f"keys/{name}") for name in KeyMap.ARRAYS)
+        return KeyMap.restored(text, ends, n)
 
     def drop(self, keep: int) -> None:
         """Drop old versions."""
@@ -135,13 +141,16 @@ def open_(
         manifest = repository.manifest(version)
         table = _restore(repository, manifest, scores, write)
         files = Files(folder, repository, manifest, lock)
-        if "keys/text" in manifest.meta["dtypes"]:
-            files.keys = KeyMap(repository.array(manifest, "keys/text"), repository.array(manifest, "keys/ends"))
+        if manifest.meta["keys"]:
+            files.keys = files.kept_keys(table.n)
     except BaseException as error:
         if lock:
             lock.release()
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)) and not hasattr(error, "__notes__"):
-            _rethrow(error, folder)
+        malformed = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+        if isinstance(error, malformed) and not isinstance(error, AdaptiveSamplerError):
+            raise StoreDamaged(
+                f"{folder}: what its manifest says makes no store ({type(error).__name__}: {error}). Open another version."
+            ) from error
         raise
     meta = {name: manifest.meta[name] for name in _new_meta(table, None, None)}
     return Opened(files, table, files.keys, json.loads(json.dumps(meta)))
@@ -233,15 +242,6 @@ def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
     raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
 
 
-def _rethrow(error: Exception, folder: Path) -> None:
-    from adaptive_sampler.errors import AdaptiveSamplerError
-
-    if not isinstance(error, AdaptiveSamplerError):
-        raise StoreDamaged(
-            f"{folder}: what its manifest says makes no store ({type(error).__name__}: {error})."
-        ) from error
-
-
 def _make_room(folder: Path, overwrite: bool) -> None:
     """Refuse a path that holds something; a store, whole or half made, may be overwritten."""
     if folder.exists() and not folder.is_dir():
@@ -271,14 +271,6 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != "LOCK":
             entry.unlink()
-
-
-def _dtypes(table: Table, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    dtypes = {name: array.dtype.newbyteorder("<").str for name, array in arrays.items()}
-    for columns in table.columns.values():
-        for name, column in all_columns(columns.score.fold).items():
-            dtypes[f"{columns.score.name}/{name}"] = np.dtype(column.dtype).newbyteorder("<").str
-    return dtypes
 
 
 def _signature(table: Table, arrays: Mapping[str, np.ndarray]) -> int:

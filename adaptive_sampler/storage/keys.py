@@ -1,6 +1,7 @@
 """Samples by their stable names: a sorted table of 64-bit hashes, and the names themselves to tell collisions apart."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,46 +9,59 @@ from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.kernels import keys as kernels
 
 
+class Index(NamedTuple):
+    """Hashes in ascending order, their rows, and where the hashes of each leading bit pattern begin."""
+
+    hashes: np.ndarray
+    order: np.ndarray
+    borders: np.ndarray
+
+
 class KeyMap:
     """Maps `len(map)` different strings to rows 0 … n − 1.
 
-    In memory: 8 bytes of hash and 4 of order a key (8 above 2³¹ keys), built at the first look-up, beside the names as
-    they are kept: their UTF-8 bytes, and where each ends.
+    In memory: 14 bytes a key (22 above 2³¹ keys), built at the first look-up. The names themselves, as UTF-8 bytes and
+    where each ends, stay on disk, mapped.
     """
+
+    ARRAYS = ("text", "ends")
 
     def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
         self._text, self._ends = text, ends
-        self._sorted: tuple[np.ndarray, np.ndarray] | None = None
+        self._index: Index | None = None
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "KeyMap":
         """The map of these keys, in the order of rows. Raises `InvalidValue` for a key that comes twice."""
-        made = cls(*_pack(list(keys)))
-        hashes, order = made._table()
-        twice = kernels.first_twice(hashes, order, made._text, made._ends)
-        if twice[0] >= 0:
-            key = made.key(twice[0])
-            raise InvalidValue(f"key {key!r} stands at rows {twice[0]} and {twice[1]}: keys name one row each.")
-        return made
+        return cls(*_pack(list(keys)))._all_different()
+
+    @classmethod
+    def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
+        """The map of `n` keys whose `arrays` have these bytes. Raises `ValueError` where they cannot be."""
+        ends = ends.view("<i8")
+        if len(ends) != n or ends[0] < 0 or (np.diff(ends) <= 0).any() or ends[-1] != len(text) - 1:
+            raise ValueError("the keys' ends do not fit their text")
+        return cls(text, ends)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is kept on disk: the names' UTF-8 bytes, and the end of each, int64."""
-        return {"text": self._text, "ends": self._ends}
+        return dict(zip(self.ARRAYS, (self._text, self._ends), strict=True))
 
     def key(self, row: int) -> str:
         """The key of a row."""
-        start = self._ends[row - 1] if row else 0
+        start = self._ends[row - 1] + 1 if row else 0
         return self._text[start : self._ends[row]].tobytes().decode()
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """(len(keys),) int64. Raises `UnknownName` for the first unknown key."""
         keys = list(keys)
         text, ends = _pack(keys)
-        hashes, order = self._table()
-        rows: np.ndarray = kernels.find(kernels.hash_all(text, ends), text, ends, hashes, order, self._text, self._ends)
+        rows: np.ndarray = kernels.find(
+            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
+        )
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise UnknownName(
@@ -57,32 +71,48 @@ class KeyMap:
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
-        """This map with more keys after its own."""
-        return KeyMap.of([*(self.key(row) for row in range(len(self))), *keys])
+        """This map with more keys after its own. Raises as `of`."""
+        text, ends = _pack(list(keys))
+        new = KeyMap(np.concatenate([self._text, text]), np.concatenate([self._ends, ends + len(self._text)]))
+        return new._all_different()
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._sorted is None:
+    def _all_different(self) -> "KeyMap":
+        twice = kernels.first_twice(*self._table(), self._text, self._ends)
+        if twice[0] >= 0:
+            key = self.key(twice[0])
+            raise InvalidValue(
+                f"key {key!r} stands at rows {twice[0]} and {twice[1]}: a key names one row. Drop one of them."
+            )
+        return self
+
+    def settle(self, kept: "KeyMap") -> None:
+        """Look the names up where they are kept on disk, instead of holding them in memory."""
+        self._text, self._ends = kept._text, kept._ends
+
+    def _table(self) -> Index:
+        if self._index is None:
             hashes = kernels.hash_all(self._text, self._ends)
             order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)
-            self._sorted = hashes[order], order
-        return self._sorted
+            hashes = hashes[order]
+            bits = max(len(hashes).bit_length() - 2, 0)  # about four hashes a bucket
+            borders = np.searchsorted(
+                hashes >> np.uint64(63 - bits) >> np.uint64(1), np.arange(2**bits + 1, dtype=np.uint64)
+            )
+            self._index = Index(hashes, order, borders.astype(order.dtype))
+        return self._index
 
 
 def _pack(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The keys' UTF-8 bytes, each followed by a NUL, and where each NUL stands."""
     try:
-        joined = "\0".join(keys).encode()
-        encoded = None if joined.count(b"\0") == len(keys) - 1 else [key.encode() for key in keys]
+        text = np.frombuffer("\0".join([*keys, ""]).encode(), np.uint8)
+        ends = np.flatnonzero(text == 0)
+        if len(ends) != len(keys):  # a key holds a NUL itself
+            ends = np.cumsum([len(key.encode()) + 1 for key in keys]) - 1
     except (TypeError, AttributeError, UnicodeEncodeError) as error:
         bad = next(key for key in keys if not isinstance(key, str) or _unencodable(key))
         raise InvalidValue(f"key {bad!r} is no text: keys are strings that UTF-8 can encode. Use str(key).") from error
-    if encoded is not None:
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths)
-    if not keys:
-        return np.zeros(0, np.uint8), np.zeros(0, np.int64)
-    text = np.frombuffer(joined, np.uint8)
-    stops = np.append(np.flatnonzero(text == 0), len(text))
-    return text[text != 0], stops - np.arange(len(keys))
+    return text, ends
 
 
 def _unencodable(key: str) -> bool:

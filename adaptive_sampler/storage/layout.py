@@ -20,8 +20,8 @@ EXPLAIN = {
     "presentations": "observations in this training run",
     "state": "bit 0: correct at the last presentation; bit 1: ever correct in this run",
     "total": "the score summed over the training runs before this one",
-    "text": "the keys' UTF-8 bytes, end to end",
-    "ends": "where each row's key ends in text",
+    "text": "the keys' UTF-8 bytes, each followed by a NUL",
+    "ends": "where the NUL after each row's key stands in text",
     "runs": "training runs before this one that observed the row",
 }
 

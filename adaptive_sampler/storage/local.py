@@ -4,12 +4,14 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 
 POINTER = "CURRENT"
 PARTIAL = ".partial"
+THREADS = 8  # fsync waits for the disk, not for a core: eight at once halved a commit
 
 
 class LocalStorage:
@@ -17,21 +19,14 @@ class LocalStorage:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._unsynced: dict[Path, None] = {}  # folders with new entries, in order
+        self._changed: dict[Path, None] = {}  # folders with new entries, in order
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: list[Future[None]] = []
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
-        target = self._new(name)
-        partial = target.with_name(target.name + PARTIAL)
-        try:
-            with open(partial, "wb", buffering=0) as file:
-                for part in parts:
-                    _write(file.fileno(), part)
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
+        self._writing.append(self._pool.submit(_write_file, self._new(name), parts))
 
     def share(self, source: str, target: str) -> None:
         old, new = self.path / source, self._new(target)
@@ -43,13 +38,20 @@ class LocalStorage:
             self.put(target, [self.get(source)])
 
     def get(self, name: str) -> np.ndarray:
-        return np.fromfile(self.path / name, np.uint8)
+        path = self.path / name  # mapped, not read: objects never change, and keys need not lie in memory
+        return np.asarray(np.memmap(path, np.uint8, "r")) if path.stat().st_size else np.empty(0, np.uint8)
 
     def flush(self) -> None:
-        for folder in self._unsynced:
-            if folder.is_dir():
-                _sync(folder)
-        self._unsynced.clear()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
+        try:
+            wait(self._writing)
+            for file in self._writing:
+                file.result()
+            list(self._pool.map(_sync, self._changed))
+        finally:
+            self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork
+            self._pool, self._writing, self._changed = None, [], {}
 
     def pointer(self) -> bytes | None:
         try:
@@ -59,13 +61,15 @@ class LocalStorage:
 
     def swing(self, value: bytes) -> None:
         self.put(POINTER, [value])
-        _sync(self.path)
+        self.flush()
 
     def names(self, prefix: str = "") -> list[str]:
         folder = self.path / prefix
         return sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
 
     def delete(self, prefix: str) -> None:
+        with contextlib.suppress(OSError):
+            self.flush()  # of a commit that failed: nothing may appear after its folder is gone
         target = self.path / prefix
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -76,7 +80,7 @@ class LocalStorage:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         for folder in _between(self.path, target.parent):
-            self._unsynced[folder] = None
+            self._changed[folder] = None
         return target
 
 
@@ -86,6 +90,20 @@ def _between(top: Path, folder: Path) -> Iterator[Path]:
     while folder != top:
         folder = folder.parent
         yield folder
+
+
+def _write_file(target: Path, parts: Sequence[np.ndarray | bytes]) -> None:
+    partial = target.with_name(target.name + PARTIAL)
+    try:
+        with open(partial, "wb", buffering=0) as file:
+            for part in parts:
+                _write(file.fileno(), part)
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def _write(descriptor: int, data: np.ndarray | bytes) -> None:

@@ -52,15 +52,13 @@ class Repository:
             name = f"{score}/{column}/c/{chunk}"
             if name not in manifest.objects:
                 return None
-            data = read(self._storage, manifest.version, name, manifest.objects[name])
-            return data.view(str(manifest.meta["dtypes"][f"{score}/{column}"]))
+            return read(self._storage, manifest.version, name, manifest.objects[name])
 
         return load
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
-        """One of a version's other arrays, whole."""
-        data = read(self._storage, manifest.version, f"{name}/c/0", manifest.objects[f"{name}/c/0"])
-        return data.view(str(manifest.meta["dtypes"][name]))
+        """The bytes of one of a version's other arrays, which are one chunk each."""
+        return read(self._storage, manifest.version, f"{name}/c/0", manifest.objects[f"{name}/c/0"])
 
     def commit(
         self,
