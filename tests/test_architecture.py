@@ -258,7 +258,8 @@ def test_a_file_can_be_read_at_one_sitting(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= LONGEST_FILE
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.body[0].lineno < LONGEST_FUNCTION, node.name
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not body or (node.end_lineno or 0) - body[0].lineno < LONGEST_FUNCTION, node.name
 
 
 def _bound(package: ModuleType) -> Iterator[str]:
