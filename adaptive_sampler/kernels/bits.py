@@ -118,9 +118,7 @@ def _select_in_word(word: Any, k: Any) -> Any:
     k = np.uint64(k)
     sums = word - ((word >> _ONE) & np.uint64(0x5555555555555555))
     sums = (sums & np.uint64(0x3333333333333333)) + ((sums >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    sums = (
-        (sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    ) * _BYTES  # byte j: bits in bytes 0 … j
+    sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES  # byte j: bits in bytes 0 … j
     place = np.uint64(8) * _popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS)
     k -= ((sums << np.uint64(8)) >> place) & np.uint64(0xFF)
     byte = (word >> place) & np.uint64(0xFF)

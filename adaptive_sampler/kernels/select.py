@@ -171,23 +171,17 @@ def rank_window(keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties) -> NDArr
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
     keys = np.ascontiguousarray(keys, np.float32)
     start = _premix(salt)
-    return _window(
-        len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties)
-    )
+    return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties))
 
 
 def hash_window(n: int, lo: int, hi: int, *, salt: int) -> NDArray[np.uint8]:
     """As `rank_window` with n equal keys and random ties: hi - lo rows at random, (ceil(n/8),) uint8."""
     start = _premix(salt)
     value = np.float32(0)
-    return _window(
-        n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank)
-    )
+    return _window(n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank))
 
 
-def _window(
-    n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]
-) -> NDArray[np.uint8]:
+def _window(n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]) -> NDArray[np.uint8]:
     if not 0 <= lo <= hi:
         raise InvalidValue(f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi. Pass ranks in ascending order.")
     if lo >= min(hi, n):
