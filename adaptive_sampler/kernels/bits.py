@@ -129,8 +129,8 @@ def _select_in_word(word: Any, k: Any) -> Any:
 
 @kernel
 def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any) -> None:
-    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on the
-    bits, as they would be mispredicted every other time."""
+    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on
+    the bits, as they would be mispredicted every other time."""
     low = np.empty(_CHUNK, np.int64)
     high = np.empty(_CHUNK, np.int64)
     for first in range(0, ranks.size, _CHUNK):
