@@ -21,8 +21,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The wheel, in an environment of its own that has the core's dependencies alone, away from the sources: what is not
-# in the wheel, or needs a framework, fails here.
+# The wheel, away from the sources, in an environment that has the core's dependencies and no framework: what is not in
+# the wheel, or needs torch, fails here. What cannot run there is skipped, and runs in the whole suite below.
 core: $(VENV)/.dev $(VENV)/core/.core
 	rm -rf build dist
 	$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
@@ -49,7 +49,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/core/.core: $(BIN)/python pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/core
-	$(VENV)/core/bin/pip install -q -c constraints.txt . hypothesis pytest pytest-xdist
+	$(VENV)/core/bin/pip install -q -c constraints.txt ".[cloud]" hypothesis pytest pytest-xdist rich
 	touch $@
 
 clean:

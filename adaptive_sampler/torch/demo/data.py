@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from adaptive_sampler.errors import InvalidValue
 
 Name = Literal["digits", "fashion-mnist"]
-FASHION_DIR = Path("/usr/share/dataset/fashion-mnist")  # where Debian's package puts it
+FASHION_DIR = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_ENV = "ADAPTIVE_SAMPLER_FASHION_MNIST"
 GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 

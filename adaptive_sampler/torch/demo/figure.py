@@ -93,7 +93,7 @@ def _image(axes: Axes, trial: Trial, row: int) -> None:
     axes.spines[:].set(color=VERMILION if wrong else GREEN, linewidth=2.5 if wrong else 1.5)
     words = f"label {names[label]}, is {names[truth]}" if wrong else f"label {names[label]}"
     axes.set_title(
-        words if len(words) < 20 else words.replace(", ", ",\n"), fontsize=9, color=VERMILION if wrong else "0.2"
+        words if len(words) < 17 else words.replace(", ", ",\n"), fontsize=9, color=VERMILION if wrong else "0.2"
     )
 
 
