@@ -109,13 +109,20 @@ def test_an_id_is_the_same_on_every_machine_and_in_every_version_that_reads_form
     assert make().id == "93ab0675edbdfc95"
 
 
-@pytest.mark.parametrize("plan", [make(), Plan(3, **ABOUT), make(counts=None), make(weights=None, counts=np.array([1, 300, 1]))])
+@pytest.mark.parametrize(
+    "plan", [make(), Plan(3, **ABOUT), make(counts=None), make(weights=None, counts=np.array([1, 300, 1]))]
+)
 def test_files_give_the_plan_back(plan):
     again = from_files(stored(plan), "here")
     assert again.id == plan.id
     assert again.indices().tolist() == plan.indices().tolist()
     assert again.loss_weights.tolist() == plan.loss_weights.tolist()
-    assert (again.policy, again.seed, again.epoch, again.made_from) == (plan.policy, plan.seed, plan.epoch, plan.made_from)
+    assert (again.policy, again.seed, again.epoch, again.made_from) == (
+        plan.policy,
+        plan.seed,
+        plan.epoch,
+        plan.made_from,
+    )
 
 
 def test_files_are_no_larger_than_they_must_be():
@@ -150,7 +157,9 @@ def test_a_truncated_file_is_refused(name, length):
         from_files(files, "plans/x")
 
 
-@pytest.mark.parametrize(("old", "new"), [(b'"seed": 1', b'"seed": 2'), (b'"n": 10', b'"n": 11'), (b'"Mine"', b'"Thine"')])
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"seed": 1', b'"seed": 2'), (b'"n": 10', b'"n": 11'), (b'"Mine"', b'"Thine"')]
+)
 def test_a_changed_value_in_plan_json_is_refused(old, new):
     data = make().files()["plan.json"]
     assert old in data
@@ -176,7 +185,9 @@ def test_a_store_keeps_a_plan_and_finds_it_by_id(policy):
 
 @pytest.mark.parametrize("plan_id", ["0" * 16, "../../etc/passwd", ""])
 def test_a_plan_that_a_store_does_not_hold_is_an_error_that_says_why(plan_id):
-    with pytest.raises(UnknownName, match="holds no plan .*made from a version that has been dropped, or in another store"):
+    with pytest.raises(
+        UnknownName, match="holds no plan .*made from a version that has been dropped, or in another store"
+    ):
         scored([1.0]).plan(plan_id)
 
 
