@@ -83,13 +83,13 @@ def test_a_batch_size_may_change_when_resuming(sampler):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, None])
 def test_a_batch_size_that_is_none_is_refused(sampler, batch_size):
-    with pytest.raises(InvalidValue, match="batch_size=.*: a whole number, 1 or more"):
+    with pytest.raises(InvalidValue, match=r"batch_size=.*: a whole number, 1 or more"):
         sampler.batches(batch_size)
 
 
 @pytest.mark.parametrize("foreign", [range(10), [1, 2], None])
 def test_a_foreign_sampler_is_refused_because_the_selection_would_be_lost(foreign):
     with pytest.raises(
-        InvalidValue, match="is none of ours: the selection would be lost.*use_distributed_sampler=False"
+        InvalidValue, match=r"is none of ours: the selection would be lost.*use_distributed_sampler=False"
     ):
         Batches(foreign, 4)

@@ -96,7 +96,7 @@ def test_scores_that_are_all_zero_are_drawn_uniformly_with_a_floor():
 
 @pytest.mark.parametrize("values", [[0.0] * 4, [0.0, np.nan, 0.0, np.nan]])
 def test_scores_that_are_all_zero_without_a_floor_are_an_error_with_the_remedy(values):
-    with pytest.raises(InvalidValue, match="every observed 'loss' is 0, so nothing can be drawn. Set floor above 0"):
+    with pytest.raises(InvalidValue, match=r"every observed 'loss' is 0, so nothing can be drawn. Set floor above 0"):
         Draw("loss").plan(scored(values), epoch=0, seed=0)
 
 

@@ -135,7 +135,7 @@ def test_files_are_no_larger_than_they_must_be():
 def test_a_missing_file_is_refused_with_the_remedy(name):
     files = stored(make())
     del files[name]
-    with pytest.raises(StoreDamaged, match="plans/x is not a plan as it was saved.*Delete that folder"):
+    with pytest.raises(StoreDamaged, match=r"plans/x is not a plan as it was saved.*Delete that folder"):
         from_files(files, "plans/x")
 
 
@@ -186,7 +186,7 @@ def test_a_store_keeps_a_plan_and_finds_it_by_id(policy):
 @pytest.mark.parametrize("plan_id", ["0" * 16, "../../etc/passwd", ""])
 def test_a_plan_that_a_store_does_not_hold_is_an_error_that_says_why(plan_id):
     with pytest.raises(
-        UnknownName, match="holds no plan .*made from a version that has been dropped, or in another store"
+        UnknownName, match=r"holds no plan .*made from a version that has been dropped, or in another store"
     ):
         scored([1.0]).plan(plan_id)
 

@@ -165,12 +165,12 @@ def test_a_keep_that_is_none_is_refused_with_the_rule(policy, keep, words):
 
 
 def test_a_count_above_the_rows_is_refused_with_the_most_there_is():
-    with pytest.raises(InvalidValue, match="keep=6 asks for 6 of 5 rows. Ask for at most 5"):
+    with pytest.raises(InvalidValue, match=r"keep=6 asks for 6 of 5 rows. Ask for at most 5"):
         Prune(6, "loss").plan(scored(EXAMPLE), epoch=0, seed=0)
 
 
 def test_a_fraction_that_keeps_no_row_is_refused():
-    with pytest.raises(InvalidValue, match="keeps none of 5 rows, and an epoch without samples is none. Keep more"):
+    with pytest.raises(InvalidValue, match=r"keeps none of 5 rows, and an epoch without samples is none. Keep more"):
         Prune(0.05, "loss").plan(scored(EXAMPLE), epoch=0, seed=0)
 
 

@@ -164,7 +164,7 @@ def test_replanning_by_batches_is_refused_where_single_rows_are_drawn(store):
 
 @pytest.mark.parametrize("policy", [InfoBatch(epochs=9), Draw("loss", unbiased=True)])
 def test_replanning_by_batches_is_refused_for_plans_that_weigh_the_loss(store, policy):
-    with pytest.raises(InvalidValue, match="replan=2 with .*, whose plans weigh the loss.*Use replan='epoch'"):
+    with pytest.raises(InvalidValue, match=r"replan=2 with .*, whose plans weigh the loss.*Use replan='epoch'"):
         next(iter(AdaptiveSampler(store, policy, replan=2).batches(2)))
 
 
@@ -269,5 +269,5 @@ def test_a_policy_of_a_score_that_is_not_there_is_refused_where_the_sampler_is_m
 
 @pytest.mark.parametrize("policy", [None, "prune", Loss()])
 def test_what_is_no_policy_is_refused(store, policy):
-    with pytest.raises(InvalidValue, match="has no plan method: pass one of adaptive_sampler.selection"):
+    with pytest.raises(InvalidValue, match=r"has no plan method: pass one of adaptive_sampler.selection"):
         AdaptiveSampler(store, policy)

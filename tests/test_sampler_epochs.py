@@ -145,7 +145,7 @@ def test_after_a_mid_epoch_state_set_epoch_to_another_epoch_raises_with_the_reme
 
 @pytest.mark.parametrize("epoch", [-1, 1.0, True, None])
 def test_an_epoch_that_is_no_whole_number_is_refused(sampler, epoch):
-    with pytest.raises(InvalidValue, match="epoch=.*: a whole number, 0 or more"):
+    with pytest.raises(InvalidValue, match=r"epoch=.*: a whole number, 0 or more"):
         sampler.set_epoch(epoch)
 
 

@@ -107,7 +107,7 @@ def test_a_value_that_no_row_reaches_is_refused_with_where_the_scores_lie():
 
 @pytest.mark.parametrize("value", [float("nan"), "0.5", None])
 def test_a_value_that_is_no_number_is_refused(value):
-    with pytest.raises(InvalidValue, match="value=.*: a number on the scale of the score 'loss'"):
+    with pytest.raises(InvalidValue, match=r"value=.*: a number on the scale of the score 'loss'"):
         Threshold(value, "loss")
 
 
@@ -145,7 +145,7 @@ def test_a_mistake_that_was_learned_is_none_any_more():
 
 @pytest.mark.parametrize("factor", [0, -1, 2.0, True, "3", None])
 def test_a_factor_that_is_no_number_of_occurrences_is_refused(factor):
-    with pytest.raises(InvalidValue, match="factor=.*: a whole number of occurrences, 1 or more"):
+    with pytest.raises(InvalidValue, match=r"factor=.*: a whole number of occurrences, 1 or more"):
         Upsample(factor)
 
 

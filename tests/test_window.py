@@ -1,5 +1,7 @@
 """The sliding window keeps what its twin keeps, and complementary windows partition the rows."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -30,7 +32,7 @@ def test_complementary_windows_partition_the_rows_ties_or_not(ties, scores, boun
     store = scored(np.nan_to_num(scores))
     edges = [0, *bounds, 100]
     counted = np.zeros(len(scores), int)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         policy = Window((high - low) / 100, low / 100, "loss", ties=ties)
         if references.cut(high / 100, len(scores)) > references.cut(low / 100, len(scores)):
             counted[list(kept(policy, store))] += 1

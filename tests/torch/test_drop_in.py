@@ -152,5 +152,7 @@ def test_a_loader_with_workers_has_drawn_so_many_batches_ahead_of_the_one_in_han
 
 @pytest.mark.parametrize("workers", WORKERS[:2], ids=str)
 def test_rows_travel_with_the_samples_through_workers(workers):
-    loader = DataLoader(IndexedDataset(dataset()), batch_size=5, sampler=PrunedSampler(observed_store(), keep=0.5), **workers)
+    loader = DataLoader(
+        IndexedDataset(dataset()), batch_size=5, sampler=PrunedSampler(observed_store(), keep=0.5), **workers
+    )
     assert [rows.tolist() == inputs[:, 0].tolist() for rows, (inputs, _) in loader] == [True] * 3
