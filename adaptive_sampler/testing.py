@@ -67,7 +67,8 @@ def _check_batches(score: ScoreLike, rows: Sequence[np.ndarray], values: Sequenc
             for i in range(len(r)):
                 single.fold(score.name, r[i : i + 1], v[i : i + 1], epoch=epoch)
         scores = whole[score.name]
-        assert scores.dtype == np.float32 and scores.shape == (n,), f"read gives {scores.dtype} {scores.shape}"
+        assert scores.dtype == np.float32, f"read gives {scores.dtype}, not float32"
+        assert scores.shape == (n,), f"read gives {scores.shape}, not ({n},)"
         assert _same(scores, single[score.name]), "a batch must fold as its samples do one by one, duplicates in order"
         count = np.bincount(np.concatenate(rows), minlength=n)
         assert _same(whole.count(score.name), count.astype(np.uint32)), "count must be the number of observations"

@@ -226,7 +226,8 @@ ACTIONS = [*["next", "call"] * 5, "first", "rows", "validate", "forget", "new", 
 def test_whatever_the_interleaving_a_loss_is_booked_on_its_own_row_or_the_call_raises(actions):
     """A consumer that takes its batches in order, however far ahead it draws, from however many iterators.
 
-    It carries on after every error, evaluates, passes rows by hand, and drops what it holds when it forgets or closes.
+    It carries on after every error, evaluates, passes rows by hand, and drops what it holds when it forgets, closes, or begins
+    anew.
     """
     hook = LossHook(nn.MSELoss(), make_store(Loss()))
     iterators, waiting = [hook.watch(loader(4))], []
@@ -236,6 +237,7 @@ def test_whatever_the_interleaving_a_loss_is_booked_on_its_own_row_or_the_call_r
                 sample = next(iterators[0 if action == "first" else -1], None)
                 waiting = [] if sample is None else [*waiting, sample]
             elif action == "new":
+                waiting = []
                 iterators.append(hook.watch(loader(4, shuffle=True)))
             elif action in ("close", "forget"):
                 waiting = []
