@@ -35,6 +35,7 @@ def hash_keys(keys: list[bytes]) -> list[int]:
     return hashes
 
 
+import itertools
 import math
 
 import numpy as np
@@ -263,7 +264,7 @@ def forgetting(wrong: Sequence[float], never_learned: str) -> float:
     """One run: `wrong` is 1 where the sample was wrong at a presentation."""
     if all(wrong):
         return {"inf": math.inf, "presentations": float(len(wrong)), "zero": 0.0}[never_learned]
-    return float(sum(before == 0 and after == 1 for before, after in zip(wrong, wrong[1:], strict=False)))
+    return float(sum(before == 0 and after == 1 for before, after in itertools.pairwise(wrong)))
 
 
 # -- selection: sets of rows -------------------------------------------------------------------------------------------
