@@ -100,22 +100,23 @@ def reading(folder: Path, size: int, samples: int, rounds: int, mtime: float | N
         # Made once: a user plans once an epoch, and its cost is that of the sampler, benchmarked elsewhere.
         stream = planned(index, share)
         rows = np.array([s["__index__"] for s in stream])
-        plan = stream.plans.owner.plan
         keep = {index.keys_of(int(row), int(row) + 1)[0] for row in rows}
-        ways: dict[str, Way] = {
-            "ours": lambda plan=plan: drain(ShardReader(index, plan)),  # type: ignore[misc]
-            "ours, whole epoch": lambda stream=stream: drain(stream),  # type: ignore[misc]
-            "webdataset": lambda: drain(plain(urls)),
-            ".select": lambda keep=keep: drain(plain(urls).select(lambda s: s["__key__"] in keep)),  # type: ignore[misc]
-            "select_files": lambda keep=keep: drain(  # type: ignore[misc]
-                plain(urls, select_files=lambda name: name.rpartition(".")[0] in keep)
-            ),
-            "tarfile": partial(by_tarfile, urls, keep),
-        }
-        seconds = median(ways, rounds)
+        seconds = median(_ways(urls, index, stream, keep), rounds)
         yield {"size": size, "keep": share} | {name: s / len(index) * 1e6 for name, s in seconds.items()}
     for url in urls:
         Path(url).unlink()
+
+
+def _ways(urls: list[str], index: ShardIndex, stream: PlannedShards, keep: set[str]) -> dict[str, Way]:
+    plan = stream.plans.owner.plan
+    return {
+        "ours": lambda: drain(ShardReader(index, plan)),
+        "ours, whole epoch": lambda: drain(stream),
+        "webdataset": lambda: drain(plain(urls)),
+        ".select": lambda: drain(plain(urls).select(lambda sample: sample["__key__"] in keep)),
+        "select_files": lambda: drain(plain(urls, select_files=lambda name: name.rpartition(".")[0] in keep)),
+        "tarfile": partial(by_tarfile, urls, keep),
+    }
 
 
 def header_pass(folder: Path, samples: int, rounds: int, mtime: float | None) -> dict[str, Any]:
