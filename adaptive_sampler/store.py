@@ -225,7 +225,8 @@ class ScoreStore:
     @property
     def inputs(self) -> frozenset[str]:
         """Every observation name that some score takes."""
-        return frozenset(name for score in self._table.scores for names in score.inputs for name in names)
+        scores = self._table.scores
+        return frozenset(n for s in scores for names in (*s.inputs, getattr(s, "optional", ())) for n in names)
 
     @property
     def names(self) -> tuple[str, ...]:

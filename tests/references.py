@@ -177,3 +177,243 @@ def hash_keys(keys: list[bytes]) -> list[int]:
             value = (value ^ byte) * 0x100000001B3 % 2**64
         hashes.append(value)
     return hashes
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+# -- measures, one sample at a time, in float64 ------------------------------------------------------------------------
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    top = max(logits)
+    powers = [math.exp(z - top) for z in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def log_softmax(logits: Sequence[float]) -> list[float]:
+    top = max(logits)
+    return [z - top - math.log(sum(math.exp(other - top) for other in logits)) for z in logits]
+
+
+def onehot(label: int, classes: int) -> list[float]:
+    return [1.0 if k == label else 0.0 for k in range(classes)]
+
+
+def el2n(logits: Sequence[float], label: int) -> float:
+    return math.dist(softmax(logits), onehot(label, len(logits)))
+
+
+def cross_entropy(logits: Sequence[float], label: int) -> float:
+    return -log_softmax(logits)[label]
+
+
+def margin(logits: Sequence[float], label: int) -> float:
+    return logits[label] - max(z for k, z in enumerate(logits) if k != label)
+
+
+def confidence(logits: Sequence[float], label: int) -> float:
+    return softmax(logits)[label]
+
+
+def entropy(logits: Sequence[float], label: int = 0) -> float:
+    return -sum(p * math.log(p) for p in softmax(logits) if p > 0)
+
+
+def incorrect(logits: Sequence[float], label: int) -> float:
+    return float(logits.index(max(logits)) != label)
+
+
+MEASURES = {
+    "el2n": el2n,
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "confidence": confidence,
+    "entropy": entropy,
+    "incorrect": incorrect,
+}
+
+# -- folds: what one row's values, in order, become --------------------------------------------------------------------
+
+
+def last(values: Sequence[float]) -> float:
+    return values[-1]
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def ema(values: Sequence[float], decay: float) -> float:
+    value = values[0]
+    for new in values[1:]:
+        value = decay * value + (1 - decay) * new
+    return value
+
+
+def deviation(values: Sequence[float]) -> float:
+    return math.sqrt(sum((value - mean(values)) ** 2 for value in values) / len(values))
+
+
+def forgetting(wrong: Sequence[float], never_learned: str) -> float:
+    """One run: `wrong` is 1 where the sample was wrong at a presentation."""
+    if all(wrong):
+        return {"inf": math.inf, "presentations": float(len(wrong)), "zero": 0.0}[never_learned]
+    return float(sum(before == 0 and after == 1 for before, after in zip(wrong, wrong[1:], strict=False)))
+
+
+# -- selection: sets of rows -------------------------------------------------------------------------------------------
+
+
+def cut(share: float | int, n: int) -> int:
+    """floor(f·n + ½), the fraction as it is written; counts as they are."""
+    return share if isinstance(share, int) else math.floor(Fraction(str(share)) * n + Fraction(1, 2))
+
+
+def ascending(scores: np.ndarray) -> list[int]:
+    """The observed rows by score, ties by row."""
+    return sorted((row for row in range(len(scores)) if not np.isnan(scores[row])), key=lambda row: (scores[row], row))
+
+
+def prune(scores: np.ndarray, keep: float | int, order: str, ages: np.ndarray | None = None) -> set[int]:
+    """Never observed first, then the oldest (`ages`: NaN where fresh), then the best."""
+    kept, ranked, number = _first(scores, cut(keep, len(scores)), ages)
+    return kept | set(ranked[len(ranked) - number :] if order == "highest" else ranked[:number])
+
+
+def window(scores: np.ndarray, start: int, stop: int, ages: np.ndarray | None = None) -> set[int]:
+    """As `prune`, with ranks `start` … `stop` − 1 of the ascending order, moved down where the rest is shorter."""
+    kept, ranked, number = _first(scores, stop - start, ages)
+    low = min(start, len(ranked) - number)
+    return kept | set(ranked[low : low + number])
+
+
+def _first(scores: np.ndarray, budget: int, ages: np.ndarray | None) -> tuple[set[int], list[int], int]:
+    """-> rows that come first, the others in ascending order, how many of the others to take."""
+    unseen = {row for row in range(len(scores)) if np.isnan(scores[row])}
+    number = max(budget - len(unseen), 0)
+    old = [] if ages is None else [row for row in range(len(scores)) if not np.isnan(ages[row])]
+    oldest = set(sorted(old, key=lambda row: -ages[row])[:number])  # type: ignore[index]
+    ranked = [row for row in ascending(scores) if row not in oldest]
+    return unseen | oldest, ranked, number - len(oldest)
+
+
+def draw_probabilities(scores: np.ndarray, floor: float) -> np.ndarray:
+    """p of each row: never observed counts as the mean of the others."""
+    known = np.asarray(scores, np.float64)
+    filled = np.where(np.isnan(known), np.nanmean(known), known)
+    share = filled / filled.sum() if filled.sum() else np.full(len(filled), 1 / len(filled))
+    probabilities: np.ndarray = (1 - floor) * share + floor / len(filled)
+    return probabilities
+
+
+def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
+    """How many of `rows` have each score: what a choice among ties leaves unchanged."""
+    values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+import numpy as np
+
+# --- gradients
+
+
+def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch, parameters): each sample's gradient by its own backward pass over the whole batch, in the model's mode."""
+    import torch
+
+    theta = [p for p in model.parameters() if p.requires_grad]
+    losses = loss_fn(model(inputs), labels)
+    rows = []
+    for loss in losses:
+        found = torch.autograd.grad(loss, theta, retain_graph=True, allow_unused=True)
+        rows.append(
+            torch.cat(
+                [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(theta, found, strict=True)]
+            )
+        )
+    return torch.stack(rows)
+
+
+def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch,) gradient norms in eval mode, every sample in a batch of its own."""
+    import torch
+
+    training = model.training
+    model.eval()
+    norms = [
+        gradients_one_by_one(model, loss_fn, inputs[i : i + 1], labels[i : i + 1])[0].norm() for i in range(len(inputs))
+    ]
+    model.train(training)
+    return torch.stack(norms)
+
+
+def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, step=0.1):  # type: ignore[no-untyped-def]
+    """L2RW's weights as the paper defines them: look ahead by ε, differentiate the clean loss by ε, rectify, normalise.
+
+    The training pass draws its dropout masks from the generator as found; the clean pass from one seeded by its next draw.
+    Run it under `sdpa_kernel(SDPBackend.MATH)`: flash attention has no second derivative.
+    """
+    import torch
+    from torch.func import functional_call
+
+    before = torch.get_rng_state()
+    theta = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    losses = loss_fn(functional_call(model, {**theta, **buffers}, (inputs,)), labels)
+    epsilon = torch.zeros_like(losses, requires_grad=True)
+    slope = torch.autograd.grad((epsilon * losses).sum(), list(theta.values()), create_graph=True)
+    ahead = {name: p - step * g for (name, p), g in zip(theta.items(), slope, strict=True)}
+    torch.set_rng_state(before)
+    torch.manual_seed(int(torch.randint(2**62, ())))
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    clean = loss_fn(functional_call(model, {**ahead, **buffers}, (clean_inputs,)), clean_labels).mean()
+    (by_epsilon,) = torch.autograd.grad(clean, epsilon)
+    torch.set_rng_state(before)
+    kept = (-by_epsilon).clamp(min=0)
+    return kept / kept.sum() if kept.sum() > 0 else kept
+
+
+def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_labels, damping):  # type: ignore[no-untyped-def]
+    """(n,) −(1/n) ⟨(H + damping·I)⁻¹ ∇L_clean, ∇ℓ_i⟩ with the Hessian written out."""
+    import torch
+    from torch.func import functional_call, hessian, jacrev
+
+    named = dict(model.named_parameters())
+    theta = torch.cat([p.detach().flatten() for p in named.values()])
+
+    def losses(vector, x, y):  # type: ignore[no-untyped-def]
+        parts = vector.split([p.numel() for p in named.values()])
+        shaped = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts, strict=True)}
+        return loss_fn(functional_call(model, shaped, (x,)), y)
+
+    matrix = hessian(lambda v: losses(v, inputs, labels).mean())(theta)
+    clean = jacrev(lambda v: losses(v, clean_inputs, clean_labels).mean())(theta)
+    solved = torch.linalg.solve(matrix + damping * torch.eye(len(theta), dtype=theta.dtype), clean)
+    return -(jacrev(lambda v: losses(v, inputs, labels))(theta) @ solved) / len(inputs)
+
+
+def fit_logistic(inputs, labels, classes, decay, weights=None, start=None, inverse=None):  # type: ignore[no-untyped-def]
+    """Minimum of (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
+
+    `inputs` (n, features) float64, `labels` (n,) int; θ is (classes, features + 1), the bias last. Returns θ and the
+    inverse of the last Hessian; given `inverse`, that of a near problem, no Hessian is made (slower steps, same minimum).
+    """
+    n = len(inputs)
+    with_one = np.hstack([inputs, np.ones((n, 1))])
+    weights = np.ones(n) if weights is None else weights
+    hot = np.eye(classes)[labels]
+    theta = np.zeros((classes, with_one.shape[1])) if start is None else start
+    fixed = inverse
+    for _ in range(500):
+        logits = with_one @ theta.T
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        slope = ((p - hot) * weights[:, None]).T @ with_one / n + decay * theta
+        if np.abs(slope).max() < 1e-11 and inverse is not None:
+            break
+        if fixed is None:
+            blocks = np.einsum("nk,kl->nkl", p, np.eye(classes)) - np.einsum("nk,nl->nkl", p, p)
+            curve = np.einsum("n,nkl,ni,nj->kilj", weights, blocks, with_one, with_one, optimize=True) / n
+            inverse = np.linalg.inv(curve.reshape(theta.size, -1) + decay * np.eye(theta.size))
+        theta = theta - (inverse @ slope.ravel()).reshape(theta.shape)
+    return theta, inverse
