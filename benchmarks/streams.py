@@ -204,22 +204,22 @@ def machine() -> dict[str, str]:
     return {"python": platform.python_version(), "machine": platform.platform(), **versions}
 
 
-def run(folder: Path, quick: bool) -> dict[str, Any]:
-    """All tables."""
+def run(folder: Path, quick: bool) -> Iterator[tuple[str, Any]]:
+    """(title, table) one by one."""
     rounds, some = (1, 100) if quick else (5, 2000)
     sizes = {10_000: some} if quick else {10_000: 4000, 100_000: 1000, 1_000_000: 150}
-    found: dict[str, Any] = {"machine": machine()}
+    yield "machine", machine()
     for headers, mtime in (("PAX, as ShardWriter writes", None), ("ustar", 0.0)):
         rows = [row for size, n in sizes.items() for row in reading(folder, size, n, rounds, mtime)]
-        found[f"µs per stored sample, headers {headers}"] = rows
-        found[f"times ours, headers {headers}"] = ratios(rows)
-    found["header pass, µs per sample"] = [header_pass(folder, some, rounds, mtime) for mtime in (None, 0.0)]
-    found["HTTP, keep 10 %"] = list(over_http(folder, some))
-    found["DataLoader, 2 workers, JPEG decode, keep 10 %, seconds"] = [with_decode(folder, some // 4, min(rounds, 3))]
-    return found
+        yield f"µs per stored sample, headers {headers}", rows
+        yield f"times ours, headers {headers}", ratios(rows)
+    yield "header pass, µs per sample", [header_pass(folder, some, rounds, mtime) for mtime in (None, 0.0)]
+    yield "HTTP, keep 10 %", list(over_http(folder, some))
+    decoded = with_decode(folder, some // 4, min(rounds, 3))
+    yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]
 
 
-def main(arguments: list[str]) -> dict[str, Any]:
+def main(arguments: list[str]) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny: does it run")
@@ -227,10 +227,9 @@ def main(arguments: list[str]) -> dict[str, Any]:
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", category=ResourceWarning)  # WebDataset leaves its shards open
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        found = run(Path(folder), options.quick)
-    for title, rows in found.items():
-        print(f"\n## {title}\n\n{table(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)}")
-    return found
+        for title, rows in run(Path(folder), options.quick):
+            text = table(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)
+            print(f"\n## {title}\n\n{text}", flush=True)
 
 
 if __name__ == "__main__":
