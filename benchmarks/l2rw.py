@@ -99,12 +99,12 @@ def _data(
     }
 
 
-def lenet(classes: int, seed: int) -> nn.Module:
-    """Two convolutions and two linear layers, 20,000 parameters."""
+def small_net(classes: int, seed: int) -> nn.Module:
+    """Two strided convolutions and two linear layers, 46,000 parameters."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        *(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, classes)),
+        *(nn.Conv2d(1, 16, 5, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 5, stride=2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, classes)),
     )
 
 
@@ -151,7 +151,7 @@ def test_error(model: nn.Module, data: Data) -> float:
 
 def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, float]:
     """Train and test one model."""
-    model, stack = lenet(classes, seed), []
+    model, stack = small_net(classes, seed), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     start = time.perf_counter()
     for _, loss in zip(range(steps), losses(method, model, data, seed, stack), strict=False):

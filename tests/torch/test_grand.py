@@ -13,6 +13,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.functional import as_found, cross_entropy, trainable
 from adaptive_sampler.torch.ghost_plan import make_plan
 from adaptive_sampler.torch.grand import grand, grand_last_layer
+from benchmarks import gradients
 from tests.references import grand_one_by_one
 from tests.torch.models import MODELS, Mixing, Tied, made
 
@@ -228,6 +229,14 @@ def test_agrees_with_opacus(name: str) -> None:
     _, inputs, labels = made("tied" if name == "embedding" else "convolutional")
     found = grand(model, inputs, labels)
     torch.testing.assert_close(found, opacus_norms(model, inputs, labels), rtol=1e-10, atol=0)
+
+
+def test_the_benchmarks_vmap_gives_the_same_norms() -> None:
+    model, (inputs, labels) = gradients.conv_net().eval(), gradients.batch(5, "cpu")
+    wanted = grand(model, inputs, labels)
+    torch.testing.assert_close(gradients.by_vmap(model, inputs, labels, chunk=2), wanted, rtol=1e-4, atol=0)
+    found = gradients.grand_alone("vmap", 2, samples=2, rounds=1, device="cpu")
+    assert found.keys() == {"seconds", "mib"}
 
 
 def test_inputs_may_be_nested_and_labels_absent() -> None:
