@@ -150,6 +150,11 @@ class AdaptiveSampler:
     def _next_plan(self) -> Plan:
         """A plan from the scores as they are now, fixed and saved."""
         self._plan, self._seen = self._make_plan(), self.store.made_from
+        if self._plan.weighted:
+            raise InvalidValue(
+                f"replan={self.replan} with {type(self.policy).__name__}, whose plans weigh the loss: a row's weight would change "
+                "while its batch is on the way. Use replan='epoch', or a policy without loss weights."
+            )
         return self._fix_plan()
 
     def batches(self, batch_size: int, *, drop_last: bool = False) -> "Batches":

@@ -10,6 +10,7 @@ import numpy as np
 
 from adaptive_sampler.arrays import as_rows
 from adaptive_sampler.errors import InvalidValue, StoreError
+from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage import files
@@ -199,6 +200,15 @@ class ScoreStore:
         """The key of a row."""
         return self._key_map().key(row)
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether the rows have keys."""
+        return self._keys is not None
+
+    def export(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
+        """Write the rows of `plan` (None: all) with keys and scores to a .csv, or the rows alone to a .npy."""
+        export(self, path, plan)
+
     def plan(self, plan_id: str) -> Plan:
         """A saved plan by its id. Raises `UnknownName`."""
         return self._files.repository.plan(plan_id)
@@ -215,7 +225,8 @@ class ScoreStore:
     @property
     def inputs(self) -> frozenset[str]:
         """Every observation name that some score takes."""
-        return frozenset(name for score in self._table.scores for names in score.inputs for name in names)
+        scores = self._table.scores
+        return frozenset(n for s in scores for names in (*s.inputs, getattr(s, "optional", ())) for n in names)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -101,14 +101,28 @@ class Score:
             raise InvalidValue(f"score name {self.name!r} must be an identifier such as 'my_score': it names a column.")
         if not callable(self.measure):
             raise InvalidValue(f"score {self.name!r}: measure {self.measure!r} must be callable.")
-        if not isinstance(self.fold, Fold):
+        if isinstance(self.fold, type) or not isinstance(self.fold, Fold):
             raise InvalidValue(f"score {self.name!r}: fold {self.fold!r} must be a Fold such as Mean() or Last().")
+        if not self.inputs[0]:
+            raise InvalidValue(
+                f"score {self.name!r}: measure {self.measure!r} has no parameter without a default, so nothing says which "
+                "observations it takes. Name one, such as measure(logits, labels)."
+            )
 
     @property
     def inputs(self) -> Inputs:
         """The parameters of `measure` that have no default."""
+        return (self._parameters(optional=False),)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The parameters of `measure` that have a default."""
+        return self._parameters(optional=True)
+
+    def _parameters(self, *, optional: bool) -> tuple[str, ...]:
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         parameters = inspect.signature(self.measure).parameters.values()
-        return (tuple(p.name for p in parameters if p.default is p.empty),)
+        return tuple(p.name for p in parameters if p.kind in named and (p.default is not p.empty) == optional)
 
 
 REGISTRY: dict[str, Any] = {}  # kind -> dataclass

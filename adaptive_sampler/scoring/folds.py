@@ -130,7 +130,7 @@ class Transitions:
         )
 
     def read(self, state: State) -> np.ndarray:
-        total = state["total"] + self._this_run(state)
+        total: np.ndarray = state["total"] + self._this_run(state)
         if self.runs == "mean":
             total /= np.maximum(state["runs"] + (state["presentations"] > 0), 1)
         total[state["count"] == 0] = np.nan

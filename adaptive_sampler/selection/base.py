@@ -60,6 +60,9 @@ def _plain(value: Any) -> Any:
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
     """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
+    weights = arrays.get("weights")
+    if weights is not None and (weights == 1).all():
+        arrays["weights"] = None
     plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
     if plan.num_samples == 0:
         raise InvalidValue(

@@ -1,5 +1,6 @@
 """Draw rows with probability proportional to a score: weighted sampling, as for L2RW."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -80,7 +81,9 @@ class Draw:
                 f"every observed {self.by!r} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly where "
                 "there is nothing to choose by."
             )
-        share = np.where(known, scores / np.float32(mean) if mean else np.float32(1), np.float32(1))
+        power = math.frexp(mean)[1]  # a mean below float32's smallest number must not become 0
+        scale = np.float32(math.ldexp(mean, -power))
+        share = np.where(known, np.ldexp(scores, -power) / scale if mean else np.float32(1), np.float32(1))
         return ((1 - self.floor) * share + self.floor).astype(np.float32)
 
     def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:

@@ -76,4 +76,5 @@ class Prune:
         if labels.shape != (n,):
             raise InvalidValue(f"per_class has shape {labels.shape}: one label for each of the {n} rows is needed.")
         by_class = np.argsort(labels, kind="stable")
-        return np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1)
+        ordered = labels[by_class]
+        return np.split(by_class, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)

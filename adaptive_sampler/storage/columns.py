@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.scoring.base import BOOKKEEPING, Column, Fold, ScoreLike, State
+from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
 
 Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
 
@@ -39,23 +39,28 @@ class Columns:
             return self._read(start, stop, self._load)
         return {name: column[start:stop] for name, column in self.state.items()}
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the fold is a built-in one, which does not raise."""
+        return REGISTRY.get(str(getattr(self.score.fold, "kind", None))) is type(self.score.fold)
+
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        """Fold checked values in, all or nothing: a fold that raises leaves the columns as they were."""
-        state = self.state
-        before = None
-        if not getattr(self.score.fold, "kind", None):  # built-in folds do not raise
-            before = {name: column[rows] for name, column in state.items()}
-        try:
-            self.score.fold.fold(state, rows, values, epoch)
-        except BaseException:
-            for name, column in (before or {}).items():
-                state[name][rows] = column
-            raise
+        """Fold checked values in. Where the fold raises, `rows` and `put` are the way back."""
+        self.score.fold.fold(self.state, rows, values, epoch)
         kernels.mark(rows, self.chunk, self.dirty)
+
+    def rows(self, rows: np.ndarray) -> State:
+        """Copies of these rows of all columns."""
+        return {name: column[rows] for name, column in self.state.items()}
+
+    def put(self, rows: np.ndarray, state: State) -> None:
+        """Write back what `rows` copied."""
+        for name, column in state.items():
+            self.state[name][rows] = column
 
     def begin_run(self) -> None:
         """Close what belongs to the run that ends."""
-        before = {name: column.copy() for name, column in self.state.items()} if self.score.fold.columns else {}
+        before = {name: column.copy() for name, column in self.state.items()}
         self.score.fold.begin_run(self.state)
         for name, column in self.state.items():
             self._mark_changed(before[name], column)

@@ -8,7 +8,7 @@ import numpy as np
 from adaptive_sampler.arrays import Array, as_array, to_host
 from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.scoring.base import ScoreLike
+from adaptive_sampler.scoring.base import ScoreLike, State
 from adaptive_sampler.storage.columns import Columns, Load
 from adaptive_sampler.storage.layout import chunk_rows
 
@@ -22,7 +22,7 @@ class Table:
         self, scores: Sequence[ScoreLike], n: int, load: Callable[[str], Load] | None = None, chunk: int | None = None
     ) -> None:
         self.n = n
-        self.chunk = chunk or chunk_rows(n)
+        self.chunk = chunk_rows(n) if chunk is None else chunk
         self.columns: dict[str, Columns] = {}
         for score in scores:
             self.add(score, load(score.name) if load else None)
@@ -35,7 +35,7 @@ class Table:
 
     def add(self, score: ScoreLike, load: Load | None = None) -> None:
         """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
-        if not isinstance(score, ScoreLike):
+        if isinstance(score, type) or not isinstance(score, ScoreLike):
             raise InvalidValue(
                 f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
             )
@@ -57,6 +57,7 @@ class Table:
 
     def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
         """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score."""
+        observation = {name: as_array(array) for name, array in observation.items()}
         values = {}
         for columns in self.columns.values():
             score = columns.score
@@ -104,9 +105,19 @@ class Table:
         return checked
 
     def fold(self, rows: np.ndarray, values: Values, epoch: int) -> None:
-        """Fold checked values in."""
-        for name, value in values.items():
-            self.columns[name].fold(rows, value, epoch)
+        """Fold checked values in, all or nothing: custom folds, which may raise, are folded first and can be undone."""
+        done: list[tuple[Columns, State]] = []
+        try:
+            for name in sorted(values, key=lambda name: self.columns[name].trusted):
+                columns = self.columns[name]
+                if not columns.trusted:
+                    done.append((columns, columns.rows(rows)))
+                columns.fold(rows, values[name], epoch)
+        except BaseException:
+            for columns, before in done:
+                columns.put(rows, before)
+            raise
+        for name in values:
             self.observations[name] += len(rows)
 
     def read(self, name: str, part: slice) -> np.ndarray:
