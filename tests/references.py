@@ -313,7 +313,7 @@ def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
     """How many of `rows` have each score: what a choice among ties leaves unchanged."""
     values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
-import numpy as np
+
 
 # --- gradients
 

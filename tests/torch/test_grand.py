@@ -182,7 +182,7 @@ def test_a_compiled_model_gives_what_the_plain_one_gives(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["bfloat16 model", "autocast"])
-@pytest.mark.parametrize("name", ["frozen", "attention", "tied"])
+@pytest.mark.parametrize("name", ["frozen", "1d", "attention", "tied"])
 def test_half_precision_gives_the_same_up_to_its_rounding(how: str, name: str) -> None:
     model, inputs, labels = made(name)
     model = model.float()
