@@ -1,7 +1,6 @@
 """What the gradient scores cost: GraNd beside vmap(grad) at the same memory, L2RW beside its two-step definition."""
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from adaptive_sampler.torch.functional import cross_entropy
 from benchmarks.harness import Row, options, save, take_turns
 
 ABOUT = (
-    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), each way in a fresh "
-    "process, memory above what one sample needs; and L2RW's weights of one batch, in plain training steps."
+    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "
+    "in fresh processes, above what one sample needs; and L2RW's weights of one batch, in plain training steps."
 )
 VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -96,41 +95,55 @@ def peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def grand_alone(way: str, chunk: int, samples: int, rounds: int, device: str) -> dict[str, float]:
-    """Seconds, and MiB above what the process held after one sample; for a process of its own."""
-    model, (inputs, labels) = conv_net().to(device).eval(), batch(samples, device)
-    how = {"grand": lambda x, y: grand(model, x, y, chunk_size=chunk), "vmap": lambda x, y: by_vmap(model, x, y, chunk)}
-    how[way](inputs[:1], labels[:1])
+def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
+    """GraNd in chunks of so many samples, ours and torch's."""
+    model = conv_net().to(device).eval()
+    return {
+        "grand": lambda x, y, chunk: grand(model, x, y, chunk_size=chunk),
+        "vmap(grad)": lambda x, y, chunk: by_vmap(model, x, y, chunk),
+    }
+
+
+def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
+    """MiB above what the process held after one sample; for a process of its own, which never gives its peak back."""
+    run, (inputs, labels) = ways(device)[way], batch(samples, device)
+    run(inputs[:1], labels[:1], chunk)
     before = peak(device)
-    taken = take_turns({way: waited(lambda: how[way](inputs, labels), device)}, rounds)[way]
-    return {"seconds": taken, "mib": peak(device) - before}
+    run(inputs, labels, chunk)
+    return peak(device) - before
 
 
-def in_a_process(way: str, chunk: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """`grand_alone` in a fresh process: a process never gives its highest memory back."""
+def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
+    """`memory_alone` in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.gradients", "--alone", way, "--chunk", str(chunk)]
-    for name in ("samples", "rounds", "device", "threads"):
+    for name in ("samples", "device", "threads"):
         command += [f"--{name}", str(getattr(arguments, name))]
     found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    return json.loads(found.stdout)  # type: ignore[no-any-return]
+    return float(found.stdout)
 
 
 def grand_rows(arguments: argparse.Namespace) -> list[Row]:
     """GraNd, and vmap(grad) at every chunk; the last row is the fastest vmap that needs no more memory than GraNd."""
-    ours = in_a_process("grand", arguments.chunk, arguments)
+    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
     chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
-    found = [("grand", arguments.chunk, ours), *(("vmap(grad)", c, in_a_process("vmap", c, arguments)) for c in chunks)]
-    fair = [f for f in found[1:] if f[2]["mib"] <= ours["mib"]] or found[1:2]
-    best = min(fair, key=lambda f: f[2]["seconds"])
+    cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
+    held = [memory(*case, arguments) for case in cases]
+    times = take_turns(
+        {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]
+        arguments.rounds,
+    )
+    taken = [times[str(case)] for case in cases]
+    fair = [i for i in range(1, len(cases)) if held[i] <= held[0]] or [1]
+    best = min(fair, key=taken.__getitem__)
     return [
         {
-            "GraNd": name,
-            "chunk": chunk,
-            "ms": 1e3 * taken["seconds"],
-            "peak MiB": round(taken["mib"]),
-            "times grand": taken["seconds"] / ours["seconds"],
+            "GraNd": cases[i][0] if place < len(cases) else "vmap(grad), same memory",
+            "chunk": cases[i][1],
+            "ms": 1e3 * taken[i],
+            "peak MiB": round(held[i]),
+            "times grand": taken[i] / taken[0],
         }
-        for name, chunk, taken in [*found, ("vmap(grad), same memory", *best[1:])]
+        for place, i in enumerate([*range(len(cases)), best])
     ]
 
 
@@ -158,15 +171,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--alone", choices=["grand", "vmap"], help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=["grand", "vmap(grad)"], help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, default=128, help="of grand; vmap(grad) takes every chunk up to it")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.samples, arguments.rounds = 8, 1
     torch.set_num_threads(arguments.threads)
     if arguments.alone:
-        given = arguments.samples, arguments.rounds, arguments.device
-        print(json.dumps(grand_alone(arguments.alone, arguments.chunk, *given)))
+        print(memory_alone(arguments.alone, arguments.chunk, arguments.samples, arguments.device))
         return
     rows = grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
     if arguments.device == "cuda":
