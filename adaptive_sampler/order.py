@@ -35,9 +35,7 @@ class Order:
         key: int | None,
     ) -> None:
         if bits is not None and len(bits) != -(-n // 8):
-            raise InvalidValue(
-                f"bits has {len(bits)} bytes, n={n} rows need {-(-n // 8)}. Pass one bit a row."
-            )
+            raise InvalidValue(f"bits has {len(bits)} bytes, n={n} rows need {-(-n // 8)}. Pass one bit a row.")
         self._n, self._bits, self._repeats, self._key = n, bits, repeats, key
         kept = n if bits is None else bitmaps.count(bits)
         if repeats is not None and len(repeats) != kept:
@@ -51,9 +49,7 @@ class Order:
         """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >=
         2**31."""
         if start < 0 or step < 1:
-            raise InvalidValue(
-                f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1."
-            )
+            raise InvalidValue(f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1.")
         stop = min(stop, self._total)
         if start >= stop:
             return np.empty(0, bitmaps.row_dtype(self._n))

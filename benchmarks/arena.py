@@ -70,24 +70,25 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...]) -> None:
         pipe.send("ready")
         while True:
             pipe.recv()
-            before = _reset_peak()
+            before = reset_peak()
             start = time.perf_counter()
             run()
             seconds = time.perf_counter() - start
-            pipe.send((seconds, _status("VmHWM") - before))
+            pipe.send((seconds, status("VmHWM") - before))
     except EOFError:
         return
     except Exception as error:
         pipe.send(RuntimeError(f"{where}{arguments}: {type(error).__name__}: {error}"))
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Let the kernel count the peak anew -> the memory held now, in bytes."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
+    """A line of this process's memory account, in bytes."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))

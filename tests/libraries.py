@@ -22,7 +22,7 @@ def _jax(dtype: str | None = None) -> Callable[[Any], Any]:
     def make(array: Any) -> Any:
         jnp = pytest.importorskip("jax.numpy")
         array = np.asarray(array)
-        return jnp.asarray(array, dtype and array.dtype.kind == "f" and getattr(jnp, dtype) or None)
+        return jnp.asarray(array, (dtype and array.dtype.kind == "f" and getattr(jnp, dtype)) or None)
 
     return make
 

@@ -178,6 +178,8 @@ def image(at: int, total: int, *, key: int, rounds: int = 8) -> int:
         at = left * b + right
         if at < total:
             return at
+
+
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -314,6 +316,8 @@ def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
     values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
+
+import numpy as np
 
 # --- gradients
 

@@ -44,6 +44,17 @@ class TestBitmap:
         np.testing.assert_array_equal(bits.test(pack(mask), np.arange(n)), mask)
 
 
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize(("most", "dtype"), [(3, np.uint8), (300, np.uint16), (70_000, np.uint32)])
+def test_counts_become_the_rows_that_have_one_and_how_many_each(n, most, dtype):
+    counts = np.random.default_rng(n).integers(0, 3, n).astype(np.uint32)
+    counts[: n // 9] = most
+    packed, repeats = bits.occupied(counts)
+    np.testing.assert_array_equal(packed, pack(counts > 0))
+    np.testing.assert_array_equal(repeats, counts[counts > 0])
+    assert repeats.dtype == (dtype if n >= 9 else np.uint8)
+
+
 def test_select_finds_rows_in_clusters_far_apart():
     mask = np.zeros(100_000, bool)
     mask[[0, 3, 40_000, 99_999]] = True

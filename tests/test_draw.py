@@ -130,3 +130,9 @@ def test_draws_are_the_same_on_every_platform():
         131,
     ]
     assert bits.rows(sample_without_replacement(weights, 5, key=1), 12).tolist() == [2, 4, 6, 7, 9]
+
+
+def test_no_rows_give_no_draws():
+    none = np.empty(0, np.float32)
+    assert multinomial_counts(none, 0, key=1).shape == (0,)
+    assert sample_without_replacement(none, 0, key=1).shape == (0,)

@@ -108,9 +108,7 @@ def test_a_shuffle_is_its_slow_twin(n, key):
 
 def test_a_shuffle_of_several_buckets_is_its_slow_twin(monkeypatch):
     monkeypatch.setattr(shuffle, "_BUCKET", 64)
-    assert images(5000, 3, "materialised").tolist() == references.shuffle(
-        list(range(5000)), key=3, mean_bucket=64
-    )
+    assert images(5000, 3, "materialised").tolist() == references.shuffle(list(range(5000)), key=3, mean_bucket=64)
 
 
 @settings(max_examples=20, deadline=None)

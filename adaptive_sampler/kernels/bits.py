@@ -118,9 +118,7 @@ def _select_in_word(word: Any, k: Any) -> Any:
     k = np.uint64(k)
     sums = word - ((word >> _ONE) & np.uint64(0x5555555555555555))
     sums = (sums & np.uint64(0x3333333333333333)) + ((sums >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    sums = (
-        (sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    ) * _BYTES  # byte j: bits in bytes 0 … j
+    sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES  # byte j: bits in bytes 0 … j
     place = np.uint64(8) * _popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS)
     k -= ((sums << np.uint64(8)) >> place) & np.uint64(0xFF)
     byte = (word >> place) & np.uint64(0xFF)
@@ -129,8 +127,8 @@ def _select_in_word(word: Any, k: Any) -> Any:
 
 @kernel
 def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any) -> None:
-    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on the
-    bits, as they would be mispredicted every other time."""
+    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on
+    the bits, as they would be mispredicted every other time."""
     low = np.empty(_CHUNK, np.int64)
     high = np.empty(_CHUNK, np.int64)
     for first in range(0, ranks.size, _CHUNK):
@@ -174,6 +172,29 @@ def _rank(words: Any, tail: Any, before: Any, rows: Any, out: Any) -> None:
         out[i] = np.int64(before[row >> _BLOCK_SHIFT]) + np.int64(whole + inside)
 
 
+@kernel
+def _occupied(counts: Any, words: Any) -> Any:
+    """The bitmap of counts that are not 0, and the largest count."""
+    largest = np.uint64(0)
+    for w in range(words.size):
+        some = counts[w << 6 : (w << 6) + 64]
+        word = np.uint64(0)
+        for i in range(some.size):
+            word |= np.uint64(some[i] != 0) << np.uint64(i)
+            largest = max(largest, np.uint64(some[i]))
+        words[w] = word
+    return largest
+
+
+@kernel
+def _compact(counts: Any, out: Any) -> None:
+    """Counts that are not 0, in order, into `out`, which has room for one more: no branch to mispredict."""
+    m = np.int64(0)
+    for i in range(counts.size):
+        out[m] = counts[i]
+        m += np.int64(counts[i] != 0)
+
+
 def count(bits: Bits) -> int:
     """How many rows are set."""
     return int(_count(*words_of(bits)))
@@ -203,6 +224,19 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
     out = np.empty(len(rows), np.bool_)
     _test(bits, rows, out)
     return out
+
+
+def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:
+    """(bits, repeats) of a count for each row: the rows that have one, (ceil(n/8),) uint8, and how many each.
+
+    repeats is (kept,), in row order, of the narrowest of uint8, uint16 and uint32 that holds them.
+    """
+    words = np.empty(-(-len(counts) // 64), np.uint64)
+    narrow = np.min_scalar_type(int(_occupied(counts, words)))
+    bits = words.astype("<u8", copy=False).view(np.uint8)[: -(-len(counts) // 8)]
+    repeats = np.empty(count(bits) + 1, narrow)
+    _compact(counts, repeats)
+    return bits, repeats[:-1]
 
 
 class Index:

@@ -18,9 +18,7 @@ __all__ = ["multinomial_counts", "sample_without_replacement"]
 _BLOCK = 1 << 12  # rows whose cumulated weights stay in the first-level cache while they are drawn from
 _LEVELS = 12
 _MOST = 6.0  # the largest mean of one inversion; a larger Poisson count is a sum of several
-_TERMS = (
-    12  # of the inversion without a branch; a count beyond (1 % of those at the largest mean) takes a loop
-)
+_TERMS = 12  # of the inversion without a branch; a count beyond (1 % of those at the largest mean) takes a loop
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
@@ -205,9 +203,7 @@ def multinomial_counts(weights: NDArray[np.float32], num_samples: int, *, key: i
     sure = num_samples - 5 * math.sqrt(num_samples)
     if num_samples >= max(len(weights) // 8, 1024):
         attempt = 2
-        while (
-            left == num_samples or left < 0
-        ):  # a sum above num_samples (1 in 3 million) says nothing of its parts
+        while left == num_samples or left < 0:  # a sum above num_samples (1 in 3 million) says nothing of its parts
             keys = _stream(key, attempt), _stream(key, attempt + 1)
             left = num_samples - int(_poisson(*keys, weights, sure / total, counts))
             attempt += 2

@@ -182,9 +182,7 @@ def _pass(
     return before + more, m
 
 
-def _guess(
-    start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float
-) -> tuple[float, float, int]:
+def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float) -> tuple[float, float, int]:
     """(low, high, room): the k-th arrival is hardly ever outside [low, high), nor are there more than room in
     it."""
     n = len(weights)

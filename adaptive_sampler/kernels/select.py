@@ -67,28 +67,43 @@ class _Cut:
 
     def by_key(self, ties: Ties) -> Words:
         """Cut by (key, tie): one pass if a sample tells about where the rank lies and few keys lie there."""
-        low, high, room = self._guess()
-        if low < high or np.isnan(high):
+        near, room = self._guess()
+        if room:
+            low, high = near[0], near[-1]
             rows = np.empty(room, self._row_type)
             values = np.empty(room, np.float32)
             before, m = self._split(low, high, rows, values)
-            beyond = bool(np.isnan(high))
-            if low == low and m <= room and before <= self._rank and (beyond or self._rank < before + m):
+            inside = before <= self._rank and (self._rank < before + m or bool(np.isnan(high)))
+            if inside and m <= room and low == low:
                 self._settle(rows[:m], values[:m], self._rank - before, ties)
                 return self.words
-            low = _kth(self._keys, self._rank)
-        before, count = self._split(low, low)
-        if not before <= self._rank < before + count:
-            low = _kth(self._keys, self._rank)
-            before, count = self._split(low, low)
-        if np.isnan(low):  # fewer rows than `rank` have one
+        value, before, count = self._tied_at(near)
+        if np.isnan(value):  # fewer rows than `rank` have one
             return self.words if self._above else _ranked(self._keys, self._n)
         left = self._rank - before
         if ties == "random" and left > 0:
-            return self.by_hash(low, count, left)
+            return self.by_hash(value, count, left)
         for keys, _, words in self._parts:
-            left = split.split_rows(keys, low, left, self._above, words)
+            left = split.split_rows(keys, value, left, self._above, words)
         return self.words
+
+    def _tied_at(self, near: Keys) -> tuple[np.float32, int, int]:
+        """(the rank's key, keys below it, keys equal to it): sampled keys are tried first."""
+        for _ in range(4):
+            if len(near) == 0:
+                break
+            value = near[len(near) // 2]
+            if np.isnan(value):
+                if self._rank >= self._split(np.float32(-np.inf), _NAN)[1]:  # every key that is not NaN
+                    return value, 0, 0
+                near = near[~np.isnan(near)]
+                continue
+            before, count = self._split(value, value)
+            if before <= self._rank < before + count:
+                return value, before, count
+            near = near[near < value] if self._rank < before else near[~(near <= value)]
+        value = _kth(self._keys, self._rank)
+        return value, *self._split(value, value)
 
     def by_hash(self, value: np.float32, ties: int, rank: int) -> Words:
         """Cut by key at `value`, and the rows of that key by hash before the rank-th of these `ties` rows."""
@@ -107,24 +122,33 @@ class _Cut:
                 return self.words
             width *= 4
 
-    def _guess(self) -> tuple[np.float32, np.float32, int]:
-        """(low, high, room): the rank's key is hardly ever outside, and room enough for the keys inside."""
+    def _guess(self) -> tuple[Keys, int]:
+        """(near, room): sampled keys, ascending, around the rank's, and how many rows may lie between the
+        outer two.
+
+        room is 0 where the sample says that many more do, as few keys are shared by many rows.
+        """
         n = self._n
         size = min(_SAMPLE, n // 256)
         if size < 64:
-            return np.float32(-np.inf), _NAN, n
-        sample = np.empty(size, np.float32)
-        split.sample(self._keys, sample)
+            return np.array([-np.inf, _NAN], np.float32), n
+        sample = np.empty(size + 2, np.float32)
+        split.sample(self._keys, sample[1:-1])
+        sample[0], sample[-1] = -np.inf, _NAN
         sample.sort()
         share = self._rank / n
         slack = 3.5 * math.sqrt(share * (1 - share) / size) + 8 / size
-        low = sample[int((share - slack) * size)] if share > slack else np.float32(-np.inf)
-        high = sample[int((share + slack) * size)] if share + slack < 1 else _NAN
-        return low, high, min(n, int(4 * slack * n))
+        first, last = max(0, int((share - slack) * size)), min(size + 1, int((share + slack) * size) + 2)
+        between = np.searchsorted(sample, sample[last], "right") - np.searchsorted(
+            sample, sample[first], "left"
+        )
+        near = sample[first : last + 1]
+        return near, int(4 * slack * n) if between <= 3 * slack * size + 2 else 0
 
     def _split(
-        self, low: np.float32, high: np.float32, rows: NDArray[Any] = _NONE, values: Keys = _NONE
+        self, low: np.float32, high: np.float32, rows: NDArray[Any] | None = None, values: Keys = _NONE
     ) -> tuple[int, int]:
+        rows = np.empty(0, self._row_type) if rows is None else rows
         below, m = 0, 0
         for keys, first, words in self._parts:
             some, m = split.split(keys, low, high, self._above, first, words, rows, values, m)
@@ -171,23 +195,17 @@ def rank_window(keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties) -> NDArr
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
     keys = np.ascontiguousarray(keys, np.float32)
     start = _premix(salt)
-    return _window(
-        len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties)
-    )
+    return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties))
 
 
 def hash_window(n: int, lo: int, hi: int, *, salt: int) -> NDArray[np.uint8]:
     """As `rank_window` with n equal keys and random ties: hi - lo rows at random, (ceil(n/8),) uint8."""
     start = _premix(salt)
     value = np.float32(0)
-    return _window(
-        n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank)
-    )
+    return _window(n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank))
 
 
-def _window(
-    n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]
-) -> NDArray[np.uint8]:
+def _window(n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]) -> NDArray[np.uint8]:
     if not 0 <= lo <= hi:
         raise InvalidValue(f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi. Pass ranks in ascending order.")
     if lo >= min(hi, n):

@@ -67,9 +67,7 @@ def _scatter(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any)
 
 
 @kernel
-def _scatter_repeated(
-    rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any
-) -> Any:
+def _scatter_repeated(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
     """As `_scatter`, each row `repeats` times."""
     words = np.empty(_CHUNK // 4 + 1, np.uint64)
     some = np.empty(_CHUNK, rows.dtype)

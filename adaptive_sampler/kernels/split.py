@@ -58,9 +58,7 @@ def sample(keys: Any, out: Any) -> None:
 
 
 @kernel
-def split(
-    keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any
-) -> Any:
+def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any) -> Any:
     """Mark the rows whose key is above `high` (or below `low`), list those in [low, high] from rows[m] on.
 
     keys: whole words of 64, the first of them row `first`. Returns (keys below low, m plus the keys inside);

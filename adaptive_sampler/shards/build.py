@@ -153,9 +153,7 @@ def _reporting(progress: Progress) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def _judged(
-    result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]
-) -> ShardTable | None:
+def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
     """The table to take in, or None; every error has gone to `handler` and into `damage`."""
     errors = [result] if isinstance(result, Exception) else result.errors
     for error in errors:

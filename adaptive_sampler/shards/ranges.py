@@ -105,9 +105,7 @@ def _opened(index: ShardIndex, shard: int, reading: Reading) -> Source:
     return source
 
 
-def _samples(
-    index: ShardIndex, shard: int, rows: Ints, source: Source, reading: Reading
-) -> Iterator[Raw | None]:
+def _samples(index: ShardIndex, shard: int, rows: Ints, source: Source, reading: Reading) -> Iterator[Raw | None]:
     url, extents = index.urls[shard], index.extents(shard, rows)
     lead = BLOCK if reading.verify else 0
     gap = source.merge_gap if reading.merge_gap is None else reading.merge_gap
@@ -145,10 +143,9 @@ def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
     return runs
 
 
-def _fetched(
-    source: Source, begin: Ints, stop: Ints, runs: Sequence[tuple[int, int]]
-) -> Iterator[bytes | Exception]:
+def _fetched(source: Source, begin: Ints, stop: Ints, runs: Sequence[tuple[int, int]]) -> Iterator[bytes | Exception]:
     """The bytes of each run, or what went wrong; where latency counts, several runs ahead."""
+
     def one(low: int, high: int) -> bytes | Exception:
         try:
             return source.read(int(begin[low]), int(stop[high - 1] - begin[low]))
@@ -172,9 +169,7 @@ def _fetched(
         pool.shutdown(cancel_futures=True)
 
 
-def _sample(
-    extents: Extents, nth: int, data: bytes, base: int, row: int, url: str, reading: Reading
-) -> Raw:
+def _sample(extents: Extents, nth: int, data: bytes, base: int, row: int, url: str, reading: Reading) -> Raw:
     names, member = extents.names[nth], extents.first[nth]
     sample: Raw = {"__key__": extents.keys[nth], "__url__": url, "__index__": row}
     starts, sizes = extents.start, extents.size

@@ -31,7 +31,9 @@ def shards(folder: Path, counts: Iterable[int], size: int = 700) -> list[str]:
     urls = []
     for number, count in enumerate(counts):
         keys = [f"s{number}/{i:05d}" for i in range(count)]
-        members = [m for i, k in enumerate(keys) for m in ((f"{k}.bin", body(k, size)), (f"{k}.cls", str(i % 10).encode()))]
+        members = [
+            m for i, k in enumerate(keys) for m in ((f"{k}.bin", body(k, size)), (f"{k}.cls", str(i % 10).encode()))
+        ]
         urls.append(str(write_tar(folder / f"shard-{number:03d}.tar", members)))
     return urls
 

@@ -207,7 +207,13 @@ def test_moved_bytes_are_noticed_though_size_and_time_are_the_same(tmp_path: Pat
 def test_a_handler_that_stops_ends_the_epoch_in_good_order(tmp_path: Path) -> None:
     index = index_of(tmp_path, [5, 5, 5])
     Path(index.urls[1]).unlink()
-    assert [s["__index__"] for s in ShardReader(index, plan_of(15, range(15)), window=0, handler=stop)] == [0, 1, 2, 3, 4]
+    assert [s["__index__"] for s in ShardReader(index, plan_of(15, range(15)), window=0, handler=stop)] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_a_shard_cut_while_it_is_read_is_named(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ def test_resuming_anywhere_equals_never_having_stopped(index: ShardIndex, stop: 
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_an_epoch_resumed_on_other_ranks_and_workers_visits_each_row_once(index: ShardIndex, data: st.DataObject) -> None:
+def test_an_epoch_resumed_on_other_ranks_and_workers_visits_each_row_once(
+    index: ShardIndex, data: st.DataObject
+) -> None:
     plan = plan_of(N, range(0, N, 2), counts={10: 3})
     seen: Counter[int] = Counter()
     states: list[dict[str, object]] = []

@@ -46,9 +46,7 @@ paths = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    found=st.lists(st.tuples(paths, st.binary(max_size=1200)), max_size=8), format=st.sampled_from(sorted(FORMATS))
-)
+@given(found=st.lists(st.tuples(paths, st.binary(max_size=1200)), max_size=8), format=st.sampled_from(sorted(FORMATS)))
 def test_members_are_those_of_tarfile(tmp_path_factory: pytest.TempPathFactory, found: Found, format: str) -> None:
     path = tmp_path_factory.mktemp("tar") / "x.tar"
     try:

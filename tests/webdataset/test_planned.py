@@ -16,9 +16,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, ResumeError
-from adaptive_sampler.scoring import Loss
+from adaptive_sampler.scoring import Error, Loss
 from adaptive_sampler.selection import KeepAll, Prune, RandomPrune, Upsample
-from adaptive_sampler.scoring import Error
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
 from tests.shards.tars import index_of
