@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import IndexedDataset, L2RWLoss, L2RWSampler
 from adaptive_sampler.torch.functional import cross_entropy
 from benchmarks.harness import Row, options, save
@@ -149,18 +150,22 @@ def test_error(model: nn.Module, data: Data) -> float:
     return float((predicted != data["test y"]).float().mean())
 
 
-def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, float]:
+def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, Any]:
     """Train and test one model."""
     model, stack = small_net(classes, seed), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     start = time.perf_counter()
-    for _, loss in zip(range(steps), losses(method, model, data, seed, stack), strict=False):
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    diverged = False
+    try:
+        for _, loss in zip(range(steps), losses(method, model, data, seed, stack), strict=False):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    except InvalidValue:  # gradients that are not finite: the run counts with the model that it has left
+        diverged = True
     for store in stack:
         store.close()
-    return {"error": test_error(model, data), "seconds": time.perf_counter() - start}
+    return {"error": test_error(model, data), "seconds": time.perf_counter() - start, "diverged": diverged}
 
 
 def all_runs(arguments: argparse.Namespace) -> None:
@@ -201,7 +206,8 @@ def table(runs: list[dict[str, Any]]) -> list[Row]:
             found = 100 * np.array([r["error"] for r in runs if (r["task"], r["method"]) == (task, method)])
             row[task] = f"{found.mean():.1f} ± {found.std(ddof=1):.1f} ({len(found)})" if len(found) > 1 else "–"
         taken = [1e3 * r["seconds"] / r["steps"] for r in runs if r["method"] == method]
-        rows.append(row | {"ms a step": float(np.median(taken))})
+        lost = sum(r.get("diverged", False) for r in runs if r["method"] == method)
+        rows.append(row | {"diverged": lost, "ms a step": float(np.median(taken))})
     return rows
 
 
@@ -218,7 +224,7 @@ def figure(runs: list[dict[str, Any]], file: Path) -> None:
             axes.errorbar([str(p) for p in places], means, spreads, marker="o", capsize=3, label=method)
     axes.set_xlabel("share of the common class among 5,000 training images")
     axes.set_ylabel("test error in % (balanced)")
-    axes.legend()
+    axes.legend(loc="lower right", fontsize=8)
     plt.tight_layout()
     plt.savefig(file, dpi=120)
 

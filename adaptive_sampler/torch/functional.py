@@ -172,10 +172,11 @@ def check_finite(values: Tensor, what: str) -> Tensor:
     """`values` themselves, or an error that names the first non-finite one."""
     wrong = ~torch.isfinite(values)
     if bool(wrong.any()):
-        position = int(wrong.nonzero()[0, 0])
+        position = int(wrong.flatten().nonzero()[0, 0])
+        where = f" at position {position}" if values.ndim else ""
         raise InvalidValue(
-            f"{what} at position {position} is {float(values.flatten()[position])}: gradients must be finite; "
-            "look at that sample's inputs and loss, lower the learning rate, or use bfloat16 rather than float16"
+            f"{what}{where} is {float(values.flatten()[position])}: gradients must be finite; look at the inputs and loss "
+            "there, clip gradients or lower the learning rate, or use bfloat16 rather than float16"
         )
     return values
 
