@@ -189,8 +189,7 @@ class ScoreStore:
     def observed(self, name: str) -> int:
         """How many rows have been observed."""
         self.drain()
-        self._table[name]
-        return int(np.count_nonzero(self.count(name))) if self._table.observations[name] else 0
+        return self._table.observed(name)
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, naming the first unknown key."""

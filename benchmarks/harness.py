@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -118,7 +119,7 @@ def _print(name: str, rows: Sequence[Row]) -> None:
         table = Table(*names, title=name)
         for row in some:
             table.add_row(*(show(row[key]) for key in names))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _version(name: str) -> str | None:

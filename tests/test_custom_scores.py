@@ -19,13 +19,11 @@ class Total:
     limit: float = np.inf
     columns: ClassVar = {"total": Column("float32", 0)}
 
-    def fold(self, state, rows, values, epoch):
+    def fold(self, state, rows, values, before):
         for row, value in zip(rows, values, strict=True):
             if value > self.limit:
                 raise ArithmeticError(value)
             state["total"][row] += value
-            state["count"][row] += 1
-            state["last_seen"][row] = epoch
 
     def read(self, state):
         return np.where(state["count"] > 0, state["total"], np.nan).astype(np.float32)
@@ -40,9 +38,8 @@ class Counted:
 
     columns: ClassVar = {}
 
-    def fold(self, state, rows, values, epoch):
-        np.add.at(state["count"], rows, 1)
-        state["last_seen"][rows] = epoch
+    def fold(self, state, rows, values, before):
+        pass
 
     def read(self, state):
         return np.where(state["count"] > 0, state["count"], np.nan).astype(np.float32)

@@ -1,152 +1,138 @@
-"""Weighted draws: what is drawn, how often, and the weights that undo the bias."""
-
-import math
+"""Weighted draws follow their weights, and are the same everywhere."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.selection import Draw
+from adaptive_sampler.kernels import bits, draw
+from adaptive_sampler.kernels.draw import multinomial_counts, sample_without_replacement
 from tests import references
-from tests.stores import scored
+from tests.statistics import chi_square_limit
 
-SCORES = st.lists(st.one_of(st.floats(0, 1e6, width=32), st.just(np.nan)), min_size=1, max_size=20).map(np.array)
-WEIGHTS = [0.0, 1.0, 2.0, 5.0]
-
-
-def plans(policy, store, number):
-    return [policy.plan(store, epoch=epoch, seed=3) for epoch in range(number)]
+WEIGHTS = st.lists(
+    st.one_of(st.sampled_from([0.0, 1e-45, 1.0, 1e38]), st.floats(0, 100, width=32)), min_size=1, max_size=140
+).filter(any)
+KEYS = st.integers(0, 2**64 - 1)
 
 
-def drawn(policy, store, number):
-    """How often each row was drawn in so many plans."""
-    return np.sum([plan.repeats for plan in plans(policy, store, number)], axis=0)
+@settings(max_examples=60, deadline=None)
+@given(WEIGHTS, st.integers(0, 200), KEYS)
+def test_a_few_draws_are_made_one_by_one(weights, num_samples, key):
+    weights = np.array(weights, np.float32)
+    expected = references.drawn_one_by_one(weights, num_samples, key=key)
+    np.testing.assert_array_equal(multinomial_counts(weights, num_samples, key=key), expected)
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("values", [WEIGHTS, [1.0, np.nan, 3.0, 0.0], [0.001, 0.002, 0.001, 0.004]])
-def test_rows_are_drawn_in_proportion_to_their_scores(values, floor):
-    # 400 × 50 draws: each count within five standard deviations of its expectation
-    counts, p = drawn(Draw("loss", 50, floor=floor), scored(values), 400), references.draw_probabilities(values, floor)
-    np.testing.assert_array_less(np.abs(counts - 20_000 * p), 5 * np.sqrt(20_000 * p * (1 - p)) + 0.5)
+def test_draws_over_several_blocks_are_made_block_by_block():
+    weights = np.random.default_rng(0).lognormal(size=20_001).astype(np.float32)
+    expected = references.drawn_one_by_one(weights, 1000, key=3)
+    np.testing.assert_array_equal(multinomial_counts(weights, 1000, key=3), expected)
 
 
-@given(scores=SCORES, number=st.one_of(st.none(), st.integers(1, 50)), floor=st.sampled_from([0.25, 1.0]))
-def test_a_draw_has_the_number_of_samples_asked_for(scores, number, floor):
-    plan = Draw("loss", number, floor=floor).plan(scored(scores), epoch=0, seed=0)
-    everything = not np.isfinite(scores).any()
-    assert plan.num_samples == (len(scores) if everything or number is None else number)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=140), KEYS, KEYS)
+@example([0.0] * 65, 1, 2)
+@example([6.0, 12.0, 300.0, 1e-45], 1, 2)
+def test_poisson_counts_are_quantiles_of_the_rows_uniforms(weights, key, more_key):
+    weights = np.array(weights, np.float32)
+    counts = np.zeros(len(weights), np.uint32)
+    total = draw._poisson(np.uint64(key), np.uint64(more_key), weights, 1.5, counts)
+    expected = references.poisson_counts(key, more_key, weights, 1.5)
+    np.testing.assert_array_equal(counts, expected)
+    assert total == sum(expected)
 
 
-@given(scores=SCORES, floor=st.sampled_from([0.25, 1.0]))
-def test_the_unbiased_weight_of_a_row_is_one_over_n_p(scores, floor):
-    plan = Draw("loss", 40, floor=floor, unbiased=True).plan(scored(scores), epoch=0, seed=0)
-    if np.isfinite(scores).any():
-        p = references.draw_probabilities(scores, floor)[plan.rows]
-        np.testing.assert_allclose(plan.weights_of(plan.rows), 1 / (len(scores) * p), rtol=1e-4)
+@pytest.mark.parametrize("num_samples", [0, 1, 1023, 1024, 5000, 300_000])
+def test_there_are_as_many_draws_as_asked_for_and_none_of_a_row_without_weight(num_samples):
+    weights = np.random.default_rng(1).lognormal(size=5000).astype(np.float32)
+    weights[::3] = 0
+    counts = multinomial_counts(weights, num_samples, key=11)
+    assert counts.dtype == np.uint32
+    assert counts.sum() == num_samples
+    assert not counts[::3].any()
 
 
-def test_the_mean_unbiased_loss_is_that_of_all_rows():
-    losses, store = np.array([4.0, 1.0, 2.0, 5.0]), scored([1.0, 1.0, 2.0, 5.0])
-    estimates = [
-        (plan.repeats * plan.loss_weights * losses).sum() / plan.num_samples
-        for plan in plans(Draw("loss", 50, unbiased=True), store, 300)
+@pytest.mark.parametrize("at", [0, 4095, 4096, 9999])
+@pytest.mark.parametrize("weight", [1e-45, 1.0, 3e38])
+def test_one_positive_weight_takes_every_draw(at, weight):
+    weights = np.zeros(10_000, np.float32)
+    weights[at] = weight
+    assert multinomial_counts(weights, 70_000, key=1)[at] == 70_000
+    assert bits.rows(sample_without_replacement(weights, 5, key=1), 10_000).tolist() == [at]
+
+
+@pytest.mark.parametrize("num_samples", [1000, 200_000])
+def test_counts_fit_their_weights_by_chi_square(num_samples):
+    weights = np.concatenate([np.full(50, 1), np.full(20, 7), [100, 0.5, 40]]).astype(np.float32)
+    expected = weights / weights.sum() * num_samples
+    counts = multinomial_counts(weights, num_samples, key=17)
+    assert ((counts - expected) ** 2 / expected).sum() < chi_square_limit(len(weights) - 1)
+
+
+def test_a_rows_count_varies_as_that_of_independent_draws():
+    """Over many keys the variance is n·p·(1 - p): neither a Poisson's nor a systematic sample's."""
+    weights = np.array([1, 1, 2], np.float32)
+    counts = np.array([multinomial_counts(weights, 4096, key=k) for k in range(2000)])
+    variance = counts.var(axis=0) / (4096 * np.array([3 / 16, 3 / 16, 1 / 4]))
+    assert np.abs(variance - 1).max() < 5 * np.sqrt(2 / 2000)
+
+
+def test_counts_of_other_keys_are_independent():
+    weights = np.ones(20_000, np.float32)
+    one, other = (multinomial_counts(weights, 20_000, key=k).astype(float) for k in (1, 2))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(20_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(WEIGHTS, st.integers(0, 150), KEYS)
+def test_the_first_arrivals_are_in(weights, k, key):
+    weights = np.array(weights, np.float32)
+    expected = references.sample_without_replacement(weights, k, key=key)
+    np.testing.assert_array_equal(sample_without_replacement(weights, k, key=key), expected)
+
+
+@pytest.mark.parametrize("k", [0, 1, 70, 5000, 19_999, 20_000, 20_001, 30_000])
+def test_the_guess_of_when_the_race_ends_never_shows(k):
+    weights = np.random.default_rng(2).lognormal(size=30_001).astype(np.float32)
+    weights[::3] = 0
+    expected = references.sample_without_replacement(weights, k, key=5)
+    np.testing.assert_array_equal(sample_without_replacement(weights, k, key=5), expected)
+
+
+def test_pairs_without_replacement_have_the_probability_of_successive_draws():
+    weights = np.array([4, 3, 2, 1], np.float32)
+    p = weights / weights.sum()
+    pairs = {(i, j): p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i in range(4) for j in range(i)}
+    seen = dict.fromkeys(pairs, 0)
+    for key in range(6000):
+        low, high = bits.rows(sample_without_replacement(weights, 2, key=key), 4).tolist()
+        seen[high, low] += 1
+    chi = sum((seen[pair] - 6000 * q) ** 2 / (6000 * q) for pair, q in pairs.items())
+    assert chi < chi_square_limit(len(pairs) - 1)
+
+
+def test_draws_are_the_same_on_every_platform():
+    weights = (np.arange(12) % 5).astype(np.float32)
+    assert multinomial_counts(weights, 30, key=1).tolist() == [0, 3, 2, 4, 7, 0, 1, 2, 4, 6, 0, 1]
+    assert multinomial_counts(weights, 3000, key=1).tolist() == [
+        0,
+        137,
+        286,
+        432,
+        563,
+        0,
+        153,
+        303,
+        420,
+        575,
+        0,
+        131,
     ]
-    assert np.mean(estimates) == pytest.approx(losses.mean(), abs=5 * np.std(estimates) / math.sqrt(300))
+    assert bits.rows(sample_without_replacement(weights, 5, key=1), 12).tolist() == [2, 4, 6, 7, 9]
 
 
-def test_loss_weights_are_one_unless_asked_for():
-    assert not Draw("loss").plan(scored(WEIGHTS), epoch=0, seed=0).weighted
-
-
-def test_without_a_floor_a_row_of_score_zero_is_never_drawn():
-    assert drawn(Draw("loss", 50), scored(WEIGHTS), 100)[0] == 0
-
-
-def test_with_a_floor_a_row_of_score_zero_is_drawn_its_uniform_share():
-    assert int(drawn(Draw("loss", 50, floor=0.4), scored(WEIGHTS), 400)[0]) == pytest.approx(2000, abs=220)
-
-
-def test_without_replacement_no_row_comes_twice():
-    store = scored(np.arange(1.0, 31.0))
-    assert [plan.repeats.max() for plan in plans(Draw("loss", 20, replacement=False), store, 20)] == [1] * 20
-
-
-def test_without_replacement_a_row_of_score_zero_is_never_drawn():
-    counts = drawn(Draw("loss", 3, replacement=False), scored(WEIGHTS), 20)
-    assert counts.tolist() == [0, 20, 20, 20]
-
-
-def test_without_replacement_the_first_draw_is_proportional():
-    counts = drawn(Draw("loss", 1, replacement=False), scored(WEIGHTS), 2000)
-    np.testing.assert_allclose(counts / 2000, np.array(WEIGHTS) / 8, atol=0.06)
-
-
-def test_more_rows_than_have_a_score_cannot_be_drawn_without_replacement():
-    with pytest.raises(InvalidValue, match="num_samples=4 without replacement, but only 3 rows have a positive 'loss'"):
-        Draw("loss", replacement=False).plan(scored(WEIGHTS), epoch=0, seed=0)
-
-
-def test_scores_that_are_all_zero_are_drawn_uniformly_with_a_floor():
-    counts = drawn(Draw("loss", 50, floor=0.1), scored([0.0] * 4), 200)
-    np.testing.assert_allclose(counts / 10_000, 0.25, atol=0.022)
-
-
-@pytest.mark.parametrize("values", [[0.0] * 4, [0.0, np.nan, 0.0, np.nan]])
-def test_scores_that_are_all_zero_without_a_floor_are_an_error_with_the_remedy(values):
-    with pytest.raises(InvalidValue, match=r"every observed 'loss' is 0, so nothing can be drawn. Set floor above 0"):
-        Draw("loss").plan(scored(values), epoch=0, seed=0)
-
-
-@pytest.mark.parametrize("tiny", [1e-45, 1e-38, 1e-30])
-def test_scores_may_be_as_small_as_float32_can_be(tiny):
-    counts = drawn(Draw("loss", 50), scored([0.0, tiny] + [0.0] * 8), 2)
-    assert counts.tolist() == [0, 100] + [0] * 8
-
-
-def test_scores_may_be_as_large_as_float32_can_be():
-    counts = drawn(Draw("loss", 50), scored([3e38, 0.0, 3e38]), 20)
-    assert counts[1] == 0
-    assert int(counts[0]) == pytest.approx(500, abs=80)
-
-
-def test_a_negative_score_is_an_error_that_names_the_row():
-    with pytest.raises(
-        InvalidValue, match=r"'loss' of row 2 is -1.0: a score to draw by must be finite and not negative"
-    ):
-        Draw("loss").plan(scored([1.0, 2.0, -1.0]), epoch=0, seed=0)
-
-
-def test_an_infinite_score_is_an_error_that_names_the_row():
-    from adaptive_sampler import ScoreStore
-    from adaptive_sampler.scoring import Forgetting
-
-    with ScoreStore.create(None, 3, [Forgetting()]) as store:
-        store.fold("forgetting", [0, 1], [0.0, 1.0])
-        with pytest.raises(InvalidValue, match="'forgetting' of row 1 is inf: a score to draw by must be finite"):
-            Draw("forgetting").plan(store, epoch=0, seed=0)
-
-
-def test_draws_differ_from_epoch_to_epoch_and_seed_to_seed():
-    store, policy = scored(np.ones(40)), Draw("loss")
-    drawn_rows = {policy.plan(store, epoch=e, seed=s).indices().tobytes() for e in range(3) for s in range(3)}
-    assert len(drawn_rows) == 9
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"floor": -0.1}, "floor=-0.1: the share drawn uniformly, 0 <= floor <= 1"),
-        ({"floor": 1.1}, "floor=1.1: the share"),
-        ({"floor": float("nan")}, "floor=nan: the share"),
-        ({"num_samples": 0}, "num_samples=0: a whole number, 1 or more, or None"),
-        ({"num_samples": 2.0}, "num_samples=2.0: a whole number"),
-        ({"num_samples": True}, "num_samples=True: a whole number"),
-        ({"unbiased": True, "replacement": False}, "unbiased=True with replacement=False.*Draw with replacement"),
-    ],
-)
-def test_an_argument_that_breaks_a_rule_is_refused(arguments, words):
-    with pytest.raises(InvalidValue, match=words):
-        Draw("loss", **arguments)
+def test_no_rows_give_no_draws():
+    none = np.empty(0, np.float32)
+    assert multinomial_counts(none, 0, key=1).shape == (0,)
+    assert sample_without_replacement(none, 0, key=1).shape == (0,)

@@ -74,14 +74,11 @@ class Broken:
     rule: str = ""
     columns: ClassVar = {"total": Column("float32", 0)}
 
-    def fold(self, state, rows, values, epoch):
+    def fold(self, state, rows, values, before):
         if self.rule == "duplicates":  # the last of two wins, as NumPy's indexing has it
             state["total"][rows] += values
-            state["count"][rows] += 1
         else:
             np.add.at(state["total"], rows, values)
-            np.add.at(state["count"], rows, 1)
-        state["last_seen"][rows] = 0 if self.rule == "epoch" else epoch
         if self.rule == "others" and len(rows):
             state["total"][1] += 1
 
@@ -105,7 +102,6 @@ def test_a_fold_that_breaks_no_rule_passes():
     ("rule", "words"),
     [
         ("duplicates", "duplicates in order"),
-        ("epoch", "last_seen must be the epoch of the last observation"),
         ("others", "changed rows that it was not given"),
         ("unseen", "a row never observed must read as NaN"),
         ("dtype", "read gives float64, not float32"),

@@ -33,22 +33,28 @@ BOOKKEEPING = {"count": Column("uint32", 0), "last_seen": Column("int32", -1)}
 class Fold(Protocol):
     """How a row's values over time become one number.
 
-    `state` holds the fold's own `columns` and the two of `BOOKKEEPING`; `fold` updates them all in place, row by row
-    in the order given, so that a row that comes twice counts twice.
+    `state` holds the fold's own `columns` by name; `fold` updates them in place, row by row in the order given, so that
+    a row that comes twice counts twice. The store counts observations itself, in the two columns of `BOOKKEEPING`.
     """
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """The fold's own columns, by name."""
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        """Take `values` (batch,) float32, finite, for `rows` (batch,) int64, in range, into `state`."""
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        """Take `values` (batch,) float32, finite, for `rows` (batch,) int64, in range, into `state`.
+
+        `before` (batch,) uint32: how many observations of that row came before this one, in the batch too.
+        """
 
     def read(self, state: State) -> np.ndarray:
-        """The score of each row of `state` (any slice of the columns) as float32, NaN where never observed."""
+        """The score of each row of `state` (any slice of the columns) as float32, NaN where never observed.
+
+        Here `state` holds the two columns of `BOOKKEEPING` too.
+        """
 
     def begin_run(self, state: State) -> None:
-        """Close what belongs to one training run alone."""
+        """Close what belongs to one training run alone, in any slice of the columns."""
 
 
 @runtime_checkable

@@ -132,13 +132,13 @@ def test_any_other_dataset_may_be_wrapped(wrapper):
 
 
 def test_a_key_needs_dict_samples():
-    with pytest.raises(InvalidValue, match="key='row' needs dict samples, this one is a tuple. Leave key out"):
+    with pytest.raises(InvalidValue, match=r"key='row' needs dict samples, this one is a tuple. Leave key out"):
         IndexedDataset(dataset(), key="row")[0]
 
 
 def test_a_key_that_the_samples_have_already_is_refused():
     with pytest.raises(
-        InvalidValue, match="key='labels': the sample has an entry of that name already. Choose another"
+        InvalidValue, match=r"key='labels': the sample has an entry of that name already. Choose another"
     ):
         IndexedDataset(Dicts(), key="labels")[0]
 

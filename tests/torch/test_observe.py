@@ -116,7 +116,7 @@ def test_what_is_observed_may_be_said_by_a_function(model):
 
 def test_a_sample_that_is_neither_a_pair_nor_a_dict_is_refused_with_the_remedy(model):
     triples = [(torch.zeros(4), 0, 1)] * N
-    with pytest.raises(InvalidValue, match="a sample of type list is neither .*: pass observation="):
+    with pytest.raises(InvalidValue, match=r"a sample of type list is neither .*: pass observation="):
         observe(model, DataLoader(IndexedDataset(triples), batch_size=4), make_store(), progress=False)
 
 
