@@ -147,11 +147,12 @@ def check_storage(make: Callable[[], Storage]) -> None:
 def _check_objects(storage: Storage) -> None:
     array = np.arange(5, dtype="<i4")
     storage.put("v1/a/c/0", [b"head", array, b"", array[:0]])
+    storage.put("v1/empty", [])
+    storage.flush()
     wanted = np.frombuffer(b"head" + array.tobytes(), np.uint8)
     got = storage.get("v1/a/c/0")
     assert got.dtype == np.uint8, f"get gives {got.dtype}, not uint8"
     assert _same(got, wanted), "get does not give the parts that were put, end to end"
-    storage.put("v1/empty", [])
     assert storage.get("v1/empty").size == 0, "an object without bytes is an object"
     storage.share("v1/a/c/0", "v2/a/c/0")
     storage.flush()
@@ -167,6 +168,7 @@ def _check_names(storage: Storage) -> None:
     assert storage.names() == [], "an empty place has no names"
     for name in ("v10/a/c/0", "v10/a/c/1", "v10/b/c/0", "v1/a/c/0", "manifests/v1"):
         storage.put(name, [b"x"])
+    storage.flush()
     assert storage.names() == ["manifests", "v1", "v10"], "names are the first components, sorted, without repeats"
     assert storage.names("v10/a/c") == ["0", "1"], "names below a prefix are its components alone"
     assert storage.names("v2") == [], "a prefix with nothing below it has no names"

@@ -1,5 +1,13 @@
 """Slow, obvious twins of every kernel and score: the tests' oracles, written to be read."""
 
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
 
 # --- shards
 
@@ -349,8 +357,6 @@ def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
     values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
-
-import numpy as np
 
 # --- gradients
 
