@@ -30,6 +30,7 @@ class ScoreStore:
     def __init__(self, opened: files.Opened, mode: Mode) -> None:
         """Not for users: `create` and `open` make stores."""
         self.mode, self.epoch = mode, int(opened.meta["epoch"])
+        self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self._pid = opened.meta, os.getpid()
         self._since_commit = 0
@@ -151,7 +152,7 @@ class ScoreStore:
         """
         self._writable()
         self.drain()
-        self._meta["epoch"] = self.epoch
+        self._meta["epoch"], self._meta["delivered"] = self.epoch, self.delivered
         self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
         self._since_commit = 0
         return self.version
@@ -231,6 +232,11 @@ class ScoreStore:
     def committed_epoch(self) -> int:
         """The epoch clock at the commit that this store was opened at or last made."""
         return int(self._files.manifest.meta["epoch"])
+
+    @property
+    def committed_delivered(self) -> int:
+        """How many samples of that epoch a watched loader had delivered by then."""
+        return int(self._files.manifest.meta["delivered"])
 
     @property
     def made_from(self) -> MadeFrom:

@@ -1,0 +1,16 @@
+"""Where these tests keep their stores."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHM = Path("/dev/shm")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A path for a store, in memory where the system has such a folder: hundreds of commits, each with its fsyncs."""
+    with tempfile.TemporaryDirectory(dir=SHM if SHM.is_dir() else None) as folder:
+        yield Path(folder) / "store"
