@@ -24,17 +24,14 @@ class PlannedEpoch:
     def __len__(self) -> int:
         return self._length
 
-    def take(self, start: int, stop: int) -> np.ndarray:
+    def take(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """The rows at these positions."""
-        total = len(self.order)
-        if stop <= total:
-            return self.order.take(start, stop)
-        pieces = []
+        total, pieces = len(self.order), []
         while start < stop:
-            piece = self.order.take(start % total, min(start % total + stop - start, total))
-            pieces.append(piece)
-            start += len(piece)
-        return np.concatenate(pieces)
+            lap = start - start % total
+            pieces.append(self.order.take(start - lap, min(stop - lap, total), step))
+            start += len(pieces[-1]) * step
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.empty(0, np.int64)])
 
     def reach(self, position: int) -> int:
         """How far rows can be taken from `position` on."""

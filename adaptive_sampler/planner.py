@@ -47,6 +47,11 @@ class Planner:
             self._plan = self._make()
         return self._plan
 
+    @property
+    def fixed(self) -> Plan | None:
+        """This epoch's plan once it can no longer change."""
+        return None if self._seen is not None else self._plan
+
     def fix(self) -> Plan:
         """This epoch's plan, from now on unchanging and saved."""
         plan = self.plan

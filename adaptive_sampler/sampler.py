@@ -14,7 +14,7 @@ from adaptive_sampler.resume import FORMAT, check_state
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.walk import BatchIterator, SampleIterator
+from adaptive_sampler.walk import BatchIterator, Progress, SampleIterator
 
 
 class AdaptiveSampler:
@@ -52,7 +52,7 @@ class AdaptiveSampler:
             store.count(by)  # raises, with the scores that there are
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
         self._start = 0
-        self._active: SampleIterator | BatchIterator | None = None  # the iterator that has begun this epoch
+        self._active: Progress | None = None  # the iterator that has begun this epoch
         self._walking: PlannedEpoch | BlockedEpoch | None = None
         self._length: int | None = None  # of an epoch that has begun, or was loaded
         self._block: dict[str, Any] = {}  # what a loaded state says of the block it lies in
@@ -84,9 +84,19 @@ class AdaptiveSampler:
         return self._start if self._walking is None else self._walking.start
 
     @property
+    def drawn(self) -> int:
+        """How many samples of this epoch were drawn, those before a resume included."""
+        return self._start if self._active is None else self._active.position
+
+    @property
     def plan(self) -> Plan:
         """The current epoch's plan. Before its first draw, the plan that the scores as they are would give."""
         return self._planner.plan
+
+    @property
+    def fixed_plan(self) -> Plan | None:
+        """The current epoch's plan once it can no longer change."""
+        return self._planner.fixed
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
@@ -109,7 +119,7 @@ class AdaptiveSampler:
             )
         self._turn_to(epoch)
 
-    def begin(self, iterator: SampleIterator | BatchIterator) -> PlannedEpoch | BlockedEpoch:
+    def begin(self, iterator: Progress) -> PlannedEpoch | BlockedEpoch:
         """Fix the plan of the epoch that `iterator` begins. For iterators."""
         if self._active is not None:
             self._turn_to(self.epoch + 1)
@@ -161,13 +171,12 @@ class AdaptiveSampler:
         Counts the samples of the epoch that were drawn, or, where given, those that were `delivered`: a loader with
         workers has drawn more than it has delivered.
         """
-        drawn = self._start if self._active is None else self._active.position
         if delivered is None:
-            return self.state_of(self._walking, drawn)
-        if not self.start <= _whole("delivered", delivered, 0) <= drawn:
+            return self.state_of(self._walking, self.drawn)
+        if not self.start <= _whole("delivered", delivered, 0) <= self.drawn:
             raise InvalidValue(
-                f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {drawn}. Count the "
-                "samples of the epoch, those before a resume included, as LossHook.delivered does."
+                f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {self.drawn}. Count "
+                "the samples of the epoch, those before a resume included, as LossHook.delivered does."
             )
         return self.state_of(self._walking, int(delivered)) | {"counts": "delivered"}
 

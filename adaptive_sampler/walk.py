@@ -29,6 +29,17 @@ class Epoch(Protocol):
         """How far rows can be taken from `position` on."""
 
 
+class Progress(Protocol):
+    """What a sampler asks of the iterator that has begun its epoch."""
+
+    @property
+    def position(self) -> int:
+        """How many samples of the epoch have been drawn, those before a resume included."""
+
+    def invalidate(self, why: str) -> None:
+        """Make the next draw raise."""
+
+
 class Walker(Protocol):
     """What makes epochs: a sampler."""
 

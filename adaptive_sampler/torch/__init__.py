@@ -6,16 +6,21 @@ except ImportError as error:
     raise ImportError('adaptive_sampler.torch needs PyTorch: pip install "adaptive-sampler[torch]"') from error
 
 from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 from adaptive_sampler.torch.hook import LossHook
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
+from adaptive_sampler.torch.sync import distributed_store, sync
 
 __all__ = [
+    "DistributedAdaptiveSampler",
     "IndexedDataset",
     "JTTSampler",
     "L2RWSampler",
     "LossHook",
     "PrunedSampler",
     "SlidingWindowSampler",
+    "distributed_store",
     "observe",
+    "sync",
 ]

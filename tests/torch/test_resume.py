@@ -46,8 +46,6 @@ def test_a_stateful_loader_resumes_exactly_at_every_batch(place: Path, policy: s
 @pytest.mark.parametrize("every", [1, 5])
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("replan", ["epoch", 1, 2])
-def test_a_stateful_loader_with_workers_resumes_exactly(
-    place: Path, replan: Any, persistent: bool, every: int
-) -> None:
+def test_a_stateful_loader_with_workers_resumes_exactly(place: Path, replan: Any, persistent: bool, every: int) -> None:
     loader = stateful(num_workers=2, persistent_workers=persistent, snapshot_every_n_steps=every)
     check_resume(place, "prune", loader, slice(None, None, 4), replan=replan)

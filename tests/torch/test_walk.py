@@ -18,7 +18,7 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import InfoBatch, KeepAll, Prune, RandomPrune
 from adaptive_sampler.torch import IndexedDataset, PrunedSampler
 from adaptive_sampler.torch.samplers import TorchSampler
-from tests.torch.training import BATCH, EPOCHS, N, POLICIES, data, new_store, plain, restored, stateful, whole
+from tests.torch.training import BATCH, EPOCHS, POLICIES, N, data, new_store, plain, restored, stateful, whole
 
 WORKERS = [(0, None), (1, 2), (2, 2), (2, 4)]
 
@@ -123,9 +123,7 @@ def test_a_score_first_changes_the_block_that_begins_after_the_batches_in_flight
     before = store.made_from.updates
     sampler = TorchSampler(store, KeepAll(), replan=2)
     batches = sampler.batches(4)
-    loader = DataLoader(
-        IndexedDataset(data(80)), batch_sampler=batches, num_workers=workers, prefetch_factor=prefetch
-    )
+    loader = DataLoader(IndexedDataset(data(80)), batch_sampler=batches, num_workers=workers, prefetch_factor=prefetch)
     for rows, _ in loader:
         store.update(rows, loss=torch.ones(len(rows)))
     known = [store.plan(plan).made_from.updates - before for plan in plans_of(sampler, 20)]
