@@ -8,9 +8,9 @@ except ImportError as error:
 from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 from adaptive_sampler.torch.hook import LossHook
+from adaptive_sampler.torch.merge import distributed_store, sync
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
-from adaptive_sampler.torch.sync import distributed_store, sync
 
 __all__ = [
     "DistributedAdaptiveSampler",
