@@ -53,6 +53,7 @@ class AdaptiveSampler:
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
         self._start = 0
         self._active: Progress | None = None  # the iterator that has begun this epoch
+        self._again = False  # whether the next iterator walks this epoch again
         self._walking: PlannedEpoch | BlockedEpoch | None = None
         self._length: int | None = None  # of an epoch that has begun, or was loaded
         self._block: dict[str, Any] = {}  # what a loaded state says of the block it lies in
@@ -81,7 +82,7 @@ class AdaptiveSampler:
     @property
     def start(self) -> int:
         """The position at which this epoch's iterator began: 0, or where it was resumed."""
-        return self._start if self._walking is None else self._walking.start
+        return self._start
 
     @property
     def drawn(self) -> int:
@@ -101,13 +102,15 @@ class AdaptiveSampler:
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
 
-        Raises `ResumeError` straight after a mid-epoch state of another epoch was loaded. An iterator that has begun
+        To the current epoch once it has begun: the next iterator walks it again, as with torch's samplers (Lightning and
+        Composer call `iter` twice in an epoch). Raises `ResumeError` straight after a mid-epoch state of another epoch was loaded. An iterator that has begun
         another epoch raises at its next draw.
         """
         epoch = _whole("epoch", epoch, 0)
         if epoch == self.epoch:
+            self._again = self._active is not None
             return
-        if self._start:
+        if self._start and self._active is None:
             raise ResumeError(
                 f"set_epoch({epoch}) after loading a state at sample {self._start} of epoch {self.epoch}: that epoch is not "
                 f"over. Resume the loop at epoch {self.epoch}, or start afresh with a new sampler."
@@ -121,7 +124,7 @@ class AdaptiveSampler:
 
     def begin(self, iterator: Progress) -> PlannedEpoch | BlockedEpoch:
         """Fix the plan of the epoch that `iterator` begins. For iterators."""
-        if self._active is not None:
+        if self._active is not None and not self._again:
             self._turn_to(self.epoch + 1)
         self._length = len(self)
         walk: dict[str, Any] = {
@@ -135,7 +138,7 @@ class AdaptiveSampler:
         else:
             self._walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
             self._planner.made.plans[:] = [self._walking.plan.id]
-        self._active, self._start, self._block = iterator, 0, {}
+        self._active, self._again = iterator, False
         self.store.epoch, self.store.delivered = self.epoch, self._walking.start
         return self._walking
 
@@ -219,6 +222,7 @@ class AdaptiveSampler:
 
     def _leave(self, epoch: int) -> None:
         self._start, self._active, self._walking, self._length, self._block = 0, None, None, None, {}
+        self._again = False
         self.store.epoch, self.store.delivered = epoch, 0
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ try:
 except ImportError as error:
     raise ImportError('adaptive_sampler.torch needs PyTorch: pip install "adaptive-sampler[torch]"') from error
 
+from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 from adaptive_sampler.torch.hook import LossHook
@@ -20,6 +21,7 @@ __all__ = [
     "LossHook",
     "PrunedSampler",
     "SlidingWindowSampler",
+    "check",
     "distributed_store",
     "observe",
     "sync",

@@ -63,6 +63,19 @@ def test_set_epoch_to_the_current_epoch_changes_nothing_and_to_another_goes_to_i
     assert list(fresh) == seventh
 
 
+def test_set_epoch_to_an_epoch_that_has_begun_walks_it_again(place: Path) -> None:
+    """As with torch's samplers: Composer replays epochs so, and Lightning calls iter twice in one."""
+    sampler, state = halfway(place)
+    sampler.set_epoch(2)
+    again = list(sampler)
+    assert (sampler.epoch, len(again)) == (2, N)
+    resumed = sampler_with(sampler.store, state)
+    next(iter(resumed))
+    resumed.set_epoch(2)
+    assert list(resumed) == again[10:]
+    assert resumed.state_dict()["epoch"] == 3
+
+
 def test_a_loop_that_breaks_begins_the_next_epoch_at_its_beginning(place: Path) -> None:
     sampler, loader = loader_of(new_store(place), num_workers=2)
     for _ in loader:
