@@ -1,5 +1,6 @@
 """An epoch's rows by position: one plan in one order, or a new plan for each block of batches."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.order import Order
 from adaptive_sampler.plan import Plan
+
+_AHEAD = 256  # blocks that a loader may have begun beyond the one it delivers; bounds what a kept state can grow to
 
 
 class PlannedEpoch:
@@ -21,17 +24,14 @@ class PlannedEpoch:
     def __len__(self) -> int:
         return self._length
 
-    def take(self, start: int, stop: int) -> np.ndarray:
+    def take(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """The rows at these positions."""
-        total = len(self.order)
-        if stop <= total:
-            return self.order.take(start, stop)
-        pieces = []
+        total, pieces = len(self.order), []
         while start < stop:
-            piece = self.order.take(start % total, min(start % total + stop - start, total))
-            pieces.append(piece)
-            start += len(piece)
-        return np.concatenate(pieces)
+            lap = start - start % total
+            pieces.append(self.order.take(start - lap, min(stop - lap, total), step))
+            start += len(pieces[-1]) * step
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.empty(0, np.int64)])
 
     def reach(self, position: int) -> int:
         """How far rows can be taken from `position` on."""
@@ -48,11 +48,14 @@ class BlockedEpoch:
     The blocks follow one shuffle of all rows and take from it what their plan keeps, so that no row comes twice before
     every other that is kept came once. A second lap over the shuffle takes the rows that are repeated, and so on; where
     the laps of a plan end, a new shuffle begins. A block begins at a mark, (round, lap, cursor), that its state keeps.
+
+    A state also names the plans of the blocks begun after its position, because a loader draws ahead of what it
+    delivers: by a list that grows as they begin (see `planner.Made`).
     """
 
     def __init__(
         self,
-        make_plan: Callable[[], Plan],
+        make_plan: Callable[[str | None], Plan],
         number: int,
         *,
         n: int,
@@ -62,13 +65,24 @@ class BlockedEpoch:
         block: int,
         start: int = 0,
         mark: tuple[int, int, int] = (0, 0, 0),
-        plan: Plan | None = None,
+        plans: list[str] | None = None,
     ) -> None:
-        """`plan`, `mark`: of the block that `start` lies in, where a state is resumed."""
+        """`make_plan` takes the id of a plan made before a resume, or None for a new one.
+
+        `mark`, `plans`: of the block that `start` lies in, and those begun after it, where a state is resumed; the list
+        is kept and grows.
+        """
         self.number, self.start, self.block = number, start, block
         self._make_plan, self._n, self._seed, self._shuffle, self._length = make_plan, n, seed, shuffle, length
-        self._mark, self._given = mark, plan
-        self._records: dict[int, tuple[str, tuple[int, int, int]]] = {}  # block -> its plan and mark
+        self._mark = mark
+        self._marks = {start // block: mark}  # block -> where it begins in the shuffle
+        self._plans: defaultdict[int, list[str]] = defaultdict(
+            list
+        )  # block -> its plan, and those of blocks begun since
+        first, known = start // block, [] if plans is None else plans
+        self._plans[first] = known
+        for index in range(1, len(known)):
+            self._plans[first + index] = known[index:]
         self._rows = np.empty(0, np.int64)
         self._current = -1
         self._order: tuple[tuple[int, int], Order] | None = None
@@ -84,18 +98,30 @@ class BlockedEpoch:
         """The rows at these positions, which lie in one block: this one or the next."""
         index = start // self.block
         if index != self._current:
-            plan = self._given or self._make_plan()
-            self._given = None
-            self._records[index] = plan.id, self._mark
+            made = self._plans[index]
+            plan = self._make_plan(made[0] if made else None)
+            if not made:
+                self._note(index, plan.id)
             self._rows = self._collect(plan, self.reach(start) - index * self.block)
-            self._current = index
+            self._current, self._marks[index + 1] = index, self._mark
         first = index * self.block
         return self._rows[start - first : stop - first]
 
     def state(self, position: int) -> dict[str, Any]:
-        """The plan and mark of the block that `position` lies in; no plan where it is not begun."""
-        plan, mark = self._records.get(position // self.block, (None, self._mark))
-        return {"plan": plan, "block": self.block, "mark": list(mark)}
+        """The mark of the block that `position` lies in, and the plans made for it and for blocks after it."""
+        index = position // self.block
+        plans = self._plans[index]
+        return {
+            "plan": plans[0] if plans else None,
+            "plans": plans,
+            "block": self.block,
+            "mark": list(self._marks[index]),
+        }
+
+    def _note(self, index: int, plan: str) -> None:
+        """This block's plan, in the states of the blocks before it too."""
+        for before in range(max(index - _AHEAD, self.start // self.block), index + 1):
+            self._plans[before].append(plan)
 
     def _collect(self, plan: Plan, need: int) -> np.ndarray:
         """The next `need` rows that the plan keeps."""

@@ -36,5 +36,13 @@ class ResumeError(AdaptiveSamplerError, RuntimeError):
     """A saved state does not belong to this store, policy or epoch."""
 
 
+class NotDistributed(AdaptiveSamplerError, RuntimeError):
+    """A process group is needed, and there is none."""
+
+
+class OutOfStep(AdaptiveSamplerError, RuntimeError):
+    """The ranks of a distributed run hold different scores or plans."""
+
+
 class SelectionLost(AdaptiveSamplerError, RuntimeError):
     """Something outside replaced or reshaped our selection."""

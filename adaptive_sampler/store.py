@@ -14,6 +14,8 @@ from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage import files
+from adaptive_sampler.storage.generation import checksum
+from adaptive_sampler.storage.journal import Journal
 from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.pointer import Version
 from adaptive_sampler.storage.table import Values
@@ -31,9 +33,11 @@ class ScoreStore:
     def __init__(self, opened: files.Opened, mode: Mode) -> None:
         """Not for users: `create` and `open` make stores."""
         self.mode, self.epoch = mode, int(opened.meta["epoch"])
+        self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self._pid = opened.meta, os.getpid()
         self._since_commit = 0
+        self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
         self._pending: weakref.WeakSet[Any] = weakref.WeakSet()
         self._close = weakref.finalize(self, files.close, opened.files)
         self.path = opened.files.path
@@ -107,8 +111,19 @@ class ScoreStore:
         self._writable()
         epoch = self.epoch if epoch is None else _epoch(epoch)
         checked: Values = self._table.check(rows, values)
-        self._table.fold(rows, checked, epoch)
+        if self.journal is not None:
+            self.journal.append(rows, checked, epoch)
+        else:
+            self.fold_checked(rows, checked, epoch)
+
+    def fold_checked(self, rows: np.ndarray, values: Mapping[str, np.ndarray], epoch: int) -> None:
+        """Fold values that a store like this one has checked. For `sync`."""
+        self._table.fold(rows, values, epoch)
         self._since_commit += 1
+
+    def keep_journal(self) -> None:
+        """From now on keep updates in a journal, for `sync` to fold on every rank."""
+        self.journal = Journal(self.names, self.made_from)
 
     def add(self, score: ScoreLike) -> None:
         """A new score, on an old store too; no row has been observed."""
@@ -152,7 +167,11 @@ class ScoreStore:
         """
         self._writable()
         self.drain()
-        self._meta["epoch"] = self.epoch
+        if self.journal is not None:
+            self.journal.settled("a commit is wanted")
+        if self.mode == "journal":  # the first rank alone writes; the others may run the same line
+            return self.version
+        self._meta["epoch"], self._meta["delivered"] = self.epoch, self.delivered
         self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
         self._since_commit = 0
         return self.version
@@ -233,6 +252,11 @@ class ScoreStore:
         return tuple(self._table.columns)
 
     @property
+    def scores(self) -> tuple[ScoreLike, ...]:
+        """The scores, in the order of making."""
+        return tuple(self._table.scores)
+
+    @property
     def version(self) -> int:
         """The version that this store was opened at or last committed; 0 before the first commit."""
         return self._files.manifest.version
@@ -243,10 +267,27 @@ class ScoreStore:
         return int(self._files.manifest.meta["epoch"])
 
     @property
+    def committed_delivered(self) -> int:
+        """How many samples of that epoch a watched loader had delivered by then."""
+        return int(self._files.manifest.meta["delivered"])
+
+    @property
     def made_from(self) -> MadeFrom:
         """The state of the scores now: the commit, and the updates folded in since."""
         self.drain()
+        if self.journal is not None:
+            return self.journal.settled("a plan is wanted")
+        return self.progress
+
+    @property
+    def progress(self) -> MadeFrom:
+        """The last commit of this process, and what it folded in since."""
         return MadeFrom(self.version, self._since_commit)
+
+    def digest(self) -> int:
+        """A checksum of everything that the scores hold: equal stores have equal ones."""
+        self.drain()
+        return checksum([np.array([checksum(list(c.state.values())) for c in self._table.columns.values()])])
 
     @property
     def uuid(self) -> str:

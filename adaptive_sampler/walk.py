@@ -29,6 +29,17 @@ class Epoch(Protocol):
         """How far rows can be taken from `position` on."""
 
 
+class Progress(Protocol):
+    """What a sampler asks of the iterator that has begun its epoch."""
+
+    @property
+    def position(self) -> int:
+        """How many samples of the epoch have been drawn, those before a resume included."""
+
+    def invalidate(self, why: str) -> None:
+        """Make the next draw raise."""
+
+
 class Walker(Protocol):
     """What makes epochs: a sampler."""
 
@@ -117,8 +128,10 @@ class BatchIterator:
 
     @property
     def position(self) -> int:
-        """How many samples of the epoch have been drawn."""
-        return self._end - len(self._block) + self._at
+        """How many samples of the epoch have been drawn: all, once what is left makes no batch."""
+        position = self._end - len(self._block) + self._at
+        over = self._drop_last and self._epoch is not None and len(self._epoch) - position < self.batch_size
+        return len(self._epoch) if over and self._epoch is not None else position
 
     def invalidate(self, why: str) -> None:
         """Make the next draw raise."""
@@ -138,7 +151,7 @@ class BatchIterator:
         if self._epoch is None:
             self._epoch = self._walker.begin(self)
             self._end = self._epoch.start
-        position, length = self.position, len(self._epoch)
+        position, length = self._end - len(self._block) + self._at, len(self._epoch)
         stop = min(position + self.batch_size, length)
         if stop == position or (self._drop_last and stop < position + self.batch_size):
             raise StopIteration

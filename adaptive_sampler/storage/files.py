@@ -197,6 +197,7 @@ def _new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any]
     now = made_now()
     return {
         "epoch": 0,
+        "delivered": 0,
         "runs": [""],
         "fingerprint": fingerprint,
         "metadata": plain,

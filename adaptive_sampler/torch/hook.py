@@ -100,6 +100,7 @@ class LossHook(nn.Module):
                 if self.delivered == 0 and sampler is not None:
                     self.delivered = sampler.start
                 self.delivered += len(rows)
+                self.store.delivered = self.delivered
                 self._pending.put(rows, owner)
                 yield sample
         finally:

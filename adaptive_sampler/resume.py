@@ -1,0 +1,43 @@
+"""Whether a saved state belongs to the sampler and the store that are to go on from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from adaptive_sampler.errors import ResumeError
+from adaptive_sampler.store import ScoreStore
+
+FORMAT = 1
+_NEEDED = {"format", "epoch", "position", "plans", "once", "store", "commit", "counts"}
+
+
+def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> None:
+    """Raise `ResumeError` for the state of another store, setting or commit, naming the remedy."""
+    missing = sorted(_NEEDED - set(state))
+    if missing or state["format"] != FORMAT:
+        what = (
+            f"it lacks {', '.join(missing)}" if missing else f"its format is {state['format']}, this one reads {FORMAT}"
+        )
+        raise ResumeError(f"this is no state of an AdaptiveSampler: {what}. Pass what sampler.state_dict() returned.")
+    for name, value in {"store": store.uuid, **settings}.items():
+        if state.get(name) != value:
+            raise ResumeError(
+                f"the state was saved with {name}={state.get(name)!r}, this sampler has {name}={value!r}: it would walk "
+                "other rows. Make the sampler as it was, or start without the state."
+            )
+    _check_commit(state, store)
+
+
+def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
+    """A state needs the commit made with it. A loader's state may name an earlier one and lie before what was delivered: it
+    was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused."""
+    epoch, delivered = store.committed_epoch, store.committed_delivered
+    older = store.version < state["commit"]
+    exact = state["counts"] == "delivered"
+    newer = epoch > state["epoch"] or (exact and epoch == state["epoch"] and delivered > state["position"])
+    if older or newer:
+        raise ResumeError(
+            f"the state was saved at commit {state['commit']}, at sample {state['position']} of epoch {state['epoch']}; the "
+            f"store is open at commit {store.version}, made after sample {delivered} of epoch {epoch}: its scores are others. "
+            f"Open the commit made with the state: ScoreStore.open(path, version={state['commit']}), or the number that "
+            "store.commit() returned then (store.versions() lists them)."
+        )

@@ -1,0 +1,101 @@
+"""Is our selection alive in the loader that a framework really uses? Names what happened where it is not."""
+
+from typing import Any
+
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+from adaptive_sampler.errors import SelectionLost
+from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.torch.chain import chain
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+
+
+def check(loader: Any) -> None:
+    """Raise `SelectionLost` where `loader` does not draw what one of our samplers selects, naming cause and remedy.
+
+    Pass the loader that is iterated: what `accelerator.prepare`, `fabric.setup_dataloaders` or
+    `trainer.train_dataloader` gave, once training has begun.
+    """
+    links = list(chain(loader))
+    sampler = _alive(loader, links)
+    shards = [link for link in links if _splits(link)]
+    _sharded_once(sampler, links, shards)
+    for link in links:
+        _same_epoch(sampler, link)
+    for shard in shards:
+        _same_length(sampler, shard)
+
+
+def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
+    ours = [link for link in links if isinstance(link, AdaptiveSampler)]
+    for link in links:
+        if isinstance(link, Batches) and not isinstance(link.sampler, AdaptiveSampler):
+            raise SelectionLost(
+                f"the sampler inside our batch sampler was replaced by {_name(link.sampler)}: its rows are not the plan's. Keep "
+                "ours: Lightning needs Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(...)."
+            )
+    drawing = getattr(loader, "batch_sampler", None)
+    if drawing is not None and getattr(loader, "sampler", None) in ours:
+        ours = [link for link in chain(drawing) if isinstance(link, AdaptiveSampler)]
+    if not ours:
+        foreign = next((link for link in reversed(links) if hasattr(link, "__iter__") and link is not loader), loader)
+        raise SelectionLost(
+            f"{_name(foreign)} draws the indices of this {_name(loader)}, none of our samplers: the selection is lost. On many "
+            "ranks pass sampler=DistributedAdaptiveSampler(sampler) (Lightning, Composer and Ray replace anything else), or "
+            "tell the framework to keep it: use_distributed_sampler=False (Lightning), add_dist_sampler=False (Ray). "
+            "Accelerate and Hugging Face's Trainer take the sampler itself."
+        )
+    return ours[0]
+
+
+def _splits(link: Any) -> bool:
+    """Whether a link gives each rank a part of what comes from the inside."""
+    if isinstance(link, DistributedSampler):
+        return int(link.num_replicas) > 1
+    return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")  # Accelerate's shards
+
+
+def _sharded_once(sampler: AdaptiveSampler, links: list[Any], shards: list[Any]) -> None:
+    if len(shards) > 1:
+        raise SelectionLost(
+            f"the rows are shared among ranks twice, by {' and by '.join(map(_name, shards))}: most are never visited. Accelerate "
+            "and Hugging Face's Trainer share them themselves: pass the sampler without DistributedAdaptiveSampler; or do "
+            "not prepare this loader."
+        )
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if not shards and ranks > 1:
+        raise SelectionLost(
+            f"each of {ranks} ranks draws all rows of {_name(sampler)}: every sample is visited {ranks} times. Pass "
+            "sampler=DistributedAdaptiveSampler(sampler), or prepare the loader with Accelerate."
+        )
+
+
+def _same_epoch(sampler: AdaptiveSampler, link: Any) -> None:
+    told = getattr(link, "iteration", None)  # Accelerate's loader counts epochs so
+    if told is None and isinstance(link, DistributedSampler) and not isinstance(link, DistributedAdaptiveSampler):
+        told = link.epoch
+    known = {sampler.epoch, sampler.state_dict()["epoch"]}
+    if isinstance(told, int) and told not in known:
+        raise SelectionLost(
+            f"{_name(link)} is at epoch {told}, our sampler at epoch {sampler.epoch}: set_epoch({told}) never reached it. Load the "
+            "sampler's state before the first iter (adaptive_sampler.torch has helpers: lightning, transformers, accelerate), "
+            f"or call sampler.set_epoch({told})."
+        )
+
+
+def _same_length(sampler: AdaptiveSampler, shard: Any) -> None:
+    if isinstance(shard, DistributedAdaptiveSampler) or not isinstance(shard, DistributedSampler):
+        return  # they read the length anew
+    padded = -(-len(sampler) // shard.num_replicas) * shard.num_replicas
+    changes = sampler.num_samples is None and sampler.epoch < sampler.warmup_epochs
+    if changes or (not shard.drop_last and padded != shard.total_size):
+        when = "after warm-up the plan is another" if changes else f"the plan has {len(sampler)} samples"
+        raise SelectionLost(
+            f"{_name(shard)} froze the length of an epoch at {shard.total_size}, and {when}: rows would be repeated or left "
+            "out. Pass sampler=DistributedAdaptiveSampler(sampler), or make lengths constant by num_samples=."
+        )
+
+
+def _name(link: Any) -> str:
+    return type(link).__name__

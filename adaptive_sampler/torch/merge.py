@@ -1,0 +1,227 @@
+"""One store on many ranks: each journals what it observed, and `sync` folds all of it, in one order, on every rank."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from adaptive_sampler.epochs import PlannedEpoch
+from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
+from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.scoring.base import ScoreLike, describe
+from adaptive_sampler.storage.generation import checksum
+from adaptive_sampler.storage.journal import Entry, Journal, Tally, pieces
+from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, require_group
+
+LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long the journal
+T = TypeVar("T")
+
+
+def distributed_store(
+    path: str | os.PathLike[str],
+    n: int,
+    scores: Sequence[ScoreLike],
+    *,
+    group: Any = None,
+    version: int | None = None,
+) -> ScoreStore:
+    """The store at `path` on every rank of `group`, made where there is none; the same call on each of them.
+
+    Every rank journals its observations until `sync`; the first rank alone writes: `commit` on the others does nothing.
+    `version`: an older commit to go on from. Raises on every rank what one of them raises.
+    """
+    require_group("distributed_store")
+    first = dist.get_rank(group) == 0
+
+    def open_first() -> ScoreStore | None:
+        if not first:
+            return None
+        if version is None and not (os.path.isdir(path) and os.listdir(path)):
+            return ScoreStore.create(path, n, scores)
+        return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
+
+    store = _together(open_first, group)
+
+    def open_others() -> ScoreStore:
+        return store or _same(ScoreStore.open(path, version=version, mode="journal", scores=scores), n, scores)
+
+    store = _together(open_others, group)
+    store.keep_journal()
+    return store
+
+
+def sync(
+    store: ScoreStore,
+    sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None,
+    *,
+    group: Any = None,
+    limit: int = LIMIT,
+) -> None:
+    """Fold what all ranks observed since the last sync, in (update, rank) order, on every rank: equal bits afterwards.
+
+    With `sampler`, visits beyond its plan's (padding) are folded once, and its plan is compared. No rank sends more than
+    `limit` rows at a time. Call it on every rank before the next plan is made or the store committed. Raises on every rank
+    `OutOfStep` where stores or plans differ, and what one of them raises.
+    """
+    require_group("sync")
+    if isinstance(sampler, DistributedAdaptiveSampler):
+        sampler = sampler.sampler
+    journal = _together(lambda: _ready(store, limit), group)
+    plan = _agree(store, sampler, group)
+    journal.torn = True  # until the end is reached
+    entries = journal.entries
+    headers = _headers(entries, group)
+    tally = None if sampler is None or plan is None else _tally(journal, sampler, store.plan(plan[0]), plan[1])
+    for planned in pieces(headers[:, :, 0], limit):
+        for entry in _exchange(planned, headers, entries, group):
+            _fold(store, journal, entry, tally)
+    journal.entries = []
+    journal.synced = MadeFrom(*_gather([*store.progress], group)[0].tolist())  # the first rank's: it commits
+    _compare(_gather([store.digest()], group), ["scores"], "they did so before this epoch, or a rank folded on its own")
+    journal.torn = False
+
+
+def _ready(store: ScoreStore, limit: int) -> Journal:
+    store.drain()
+    if limit < 1:
+        raise InvalidValue(f"limit={limit}: the rows sent at a time, 1 or more.")
+    if store.journal is None:
+        raise StoreError(
+            f"{store.path} keeps no journal: open it with distributed_store(path, n, scores) on every rank."
+        )
+    if store.journal.torn:
+        store.journal.settled("a sync is wanted")
+    return store.journal
+
+
+def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tuple[str, int] | None:
+    """The plan that the ranks walk, and where its epoch was begun. Raises where they differ, or their stores do."""
+    remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
+    columns = checksum([repr([describe(score) for score in store.scores]).encode()])
+    stores = _gather([len(store), columns, int(store.uuid, 16) >> 65], group)
+    _compare(stores, ["numbers of rows", "scores", "stores"], remedy)
+    plan = None if sampler is None else sampler.fixed_plan
+    walk = (
+        [0] * 4
+        if sampler is None or plan is None
+        else [sampler.epoch, sampler.start, *divmod(int(plan.id, 16), 1 << 32)]
+    )
+    walks = _gather([int(plan is not None), *walk], group)
+    walking = walks[walks[:, 0] == 1]  # a rank that has drawn nothing yet has no plan to compare
+    _compare(walking[:, 1:], ["epochs", "positions", "plans", "plans"], remedy)
+    if not len(walking):
+        return None
+    _, _, start, high, low = walking[0].tolist()
+    return f"{(high << 32) + low:016x}", start
+
+
+def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
+    for column, name in enumerate(names):
+        values = gathered[:, column].tolist()
+        if len(set(values)) > 1:
+            odd = [rank for rank, value in enumerate(values) if value != values[0]]
+            raise OutOfStep(
+                f"the ranks' {name} differ: rank {odd[0]} has another than rank 0 ({len(odd)} ranks do): {remedy}. What was "
+                "committed is whole: start the processes again from there."
+            )
+
+
+def _headers(entries: list[Entry], group: Any) -> np.ndarray:
+    """(ranks, updates, 3) int64: rows, epoch and mask of each update; 0 rows where a rank has fewer updates."""
+    most = int(_gather([len(entries)], group).max())
+    ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
+    return _gather(np.array(ours, np.int64).reshape(most, 3), group).numpy()
+
+
+def _exchange(
+    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[Entry], group: Any
+) -> list[Entry]:
+    """One round: the pieces of all ranks. Rows travel in an int64 tensor of their own, never beside floats."""
+    me, ranks = dist.get_rank(group), len(headers)
+    ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
+    rows = [entry.rows[part] for entry, part in ours]
+    values = [entry.values[:, part].reshape(-1) for entry, part in ours]
+    sizes = np.zeros((ranks, 2), np.int64)
+    for rank, update, start, stop in planned:
+        sizes[rank] += (stop - start) * np.array([1, int(headers[rank, update, 2]).bit_count()])
+    all_rows = _gather(_padded(rows, sizes[:, 0].max(), np.int64), group).numpy()
+    all_values = _gather(_padded(values, sizes[:, 1].max(), np.float32), group).numpy()
+    merged, at = [], np.zeros((ranks, 2), np.int64)
+    for rank, update, start, stop in planned:
+        _, epoch, mask = headers[rank, update].tolist()
+        size, scores = stop - start, mask.bit_count()
+        first, value = at[rank]
+        block = all_values[rank, value : value + scores * size].reshape(scores, size)
+        merged.append(Entry(all_rows[rank, first : first + size], mask, block, epoch))
+        at[rank] += size, scores * size
+    return merged
+
+
+def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None) -> None:
+    for name, value in zip(journal.named(entry.mask), entry.values, strict=True):
+        counted = tally is not None and entry.epoch == tally.key[1]
+        mine = tally.take(name, entry.rows) if tally is not None and counted else slice(None)
+        store.fold_checked(entry.rows[mine], {name: np.ascontiguousarray(value[mine])}, entry.epoch)
+
+
+def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> Tally:
+    """How often the plan visits each row in what was left of the epoch when it was begun; goes on within an epoch."""
+    key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
+    if journal.tally is None or journal.tally.key != key:
+        occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
+        if start or length != plan.num_samples:
+            walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
+            occurrences = np.bincount(walk.take(start, length), minlength=plan.n)
+        journal.tally = Tally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
+    return journal.tally
+
+
+def _together(act: Callable[[], T], group: Any) -> T:
+    """What `act` returns here, if it succeeds on every rank; else raises on every rank."""
+    result: Any = None
+    failure: BaseException | None = None
+    try:
+        result = act()
+    except Exception as error:
+        failure = error
+    said: list[str | None] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(said, None if failure is None else f"{type(failure).__name__}: {failure}", group)
+    if failure is not None:
+        raise failure
+    failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
+    if failed:
+        raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
+    return result  # type: ignore[no-any-return]
+
+
+def _gather(values: Any, group: Any) -> torch.Tensor:
+    """(ranks, …): the arrays of all ranks, which have one shape."""
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else None
+    ours = torch.as_tensor(np.asarray(values)).to(device) if device else torch.as_tensor(np.asarray(values))
+    gathered = [torch.empty_like(ours) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, ours.contiguous(), group)
+    return torch.stack(gathered).cpu()
+
+
+def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
+    array: np.ndarray = np.zeros(size, dtype)
+    joined = np.concatenate([*parts, np.empty(0, dtype)])
+    array[: len(joined)] = joined
+    return array
+
+
+def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike]) -> ScoreStore:
+    """The store, if it is of these rows and scores."""
+    names = tuple(score.name for score in scores)
+    if (len(store), store.names) == (n, names):
+        return store
+    store.close()
+    raise InvalidValue(
+        f"{store.path} has {len(store)} rows and the scores {', '.join(store.names)}; asked for were {n} and "
+        f"{', '.join(names)}. Name another path, or pass what it was made with."
+    )

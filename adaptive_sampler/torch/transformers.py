@@ -1,0 +1,125 @@
+"""Hugging Face's Trainer: our sampler, rows beside the inputs, observations from the outputs, and a resume in the right epoch."""
+
+from typing import Any
+
+import torch
+
+from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.torch.hook import LossHook
+from adaptive_sampler.torch.merge import sync
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerState
+except ImportError as error:
+    raise ImportError(
+        'adaptive_sampler.torch.transformers needs Transformers: pip install "transformers[torch]>=4.46"'
+    ) from error
+
+KEY = "adaptive_sampler"  # in trainer_state.json
+
+
+class SamplerCallback(TrainerCallback):
+    """Keeps the scores and the sampler in step with the Trainer's checkpoints.
+
+    Before each checkpoint and at each epoch's end the store is synced (where it is distributed) and committed; the walk
+    goes into `trainer_state.json`. Resume with `trainer.train(resume_from_checkpoint=...)` and the store opened at the
+    commit that `commit_of(checkpoint)` tells. The Trainer skips what the epoch has done, so the sampler begins the epoch
+    anew, by the plan that it had; `set_epoch` alone does not reach it on several processes.
+    """
+
+    def __init__(self, sampler: AdaptiveSampler) -> None:
+        if not isinstance(sampler, AdaptiveSampler) or isinstance(sampler.replan, int):
+            raise InvalidValue(
+                f"sampler={sampler!r}: an AdaptiveSampler with replan='epoch' or 'once', not DistributedAdaptiveSampler: the "
+                "Trainer shares out batches itself, and skips whole epochs of them when it resumes."
+            )
+        self.sampler = sampler
+        self._steps_per_epoch = 0
+
+    @staticmethod
+    def commit_of(checkpoint: Any) -> int:
+        """The store's commit that a checkpoint needs: ScoreStore.open(..., version=...)."""
+        return int(_saved(TrainerState.load_from_json(f"{checkpoint}/trainer_state.json"))["commit"])
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint, before the first draw."""
+        accumulated = args.gradient_accumulation_steps
+        self._steps_per_epoch = max(-(-len(kwargs["train_dataloader"]) // accumulated), 1)
+        if state.global_step:
+            self.sampler.load_state_dict(_saved(state)["walk"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint is about to be written."""
+        if control.should_save:
+            self._keep(state)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch's scores, and perhaps a checkpoint."""
+        self._keep(state)
+
+    def _keep(self, state: Any) -> None:
+        store = self.sampler.store
+        if store.journal is not None:
+            sync(store, self.sampler)
+        over = state.global_step % self._steps_per_epoch == 0
+        walk = self.sampler.state_of(None, 0) if over else self.sampler.state_dict(delivered=self.sampler.start)
+        state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit()}
+
+
+class AdaptiveTrainerMixin:
+    """Put it before your Trainer: `class MyTrainer(AdaptiveTrainerMixin, SFTTrainer)`.
+
+    `hook`: records what the store's scores take of (logits, labels); its `sampler` or `sampler=` is walked. Train on
+    `IndexedDataset(dataset, key="row")`: the rows go through the collator beside the inputs.
+    """
+
+    def __init__(self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, **kwargs: Any) -> None:
+        self.adaptive_sampler, self.hook = sampler, hook
+        super().__init__(*args, **kwargs)
+        train: Any = getattr(self, "train_dataset", None)
+        self._row_key = getattr(train, "key", None)
+        if hook is not None and self._row_key is None:
+            raise InvalidValue(
+                "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
+                "collator and is taken off before the model is called."
+            )
+        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
+        return self.adaptive_sampler
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """The Trainer would drop the rows: the model's forward does not take them."""
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        columns: list[str] = self._signature_columns  # type: ignore[has-type]
+        key = getattr(self, "_row_key", None)
+        self._signature_columns = columns if key is None or key in columns else [*columns, key]
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        """The Trainer's own loss; the outputs are recorded where the batch carries rows and the model trains."""
+        rows = inputs.pop(self._row_key, None) if self._row_key else None
+        labels = inputs.get("labels")
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]
+        if self.hook is not None and rows is not None and model.training and torch.is_grad_enabled():
+            if self.adaptive_sampler.plan.weighted:
+                raise InvalidValue(
+                    f"{self.adaptive_sampler.policy} weighs samples, which the model's own loss does not. Override compute_loss: "
+                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows)."
+                )
+            self.hook.record(rows, logits=outputs["logits"], labels=labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):
+    """Hugging Face's Trainer, walking an `AdaptiveSampler`."""
+
+
+def _saved(state: Any) -> dict[str, Any]:
+    if KEY not in state.stateful_callbacks:
+        raise ResumeError(
+            f"the checkpoint holds no sampler state ({KEY!r} in trainer_state.json): it was saved without SamplerCallback. Its "
+            "epoch's plan cannot be known; train anew, or from a checkpoint that has one."
+        )
+    saved: dict[str, Any] = state.stateful_callbacks[KEY]
+    return saved

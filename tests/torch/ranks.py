@@ -1,0 +1,70 @@
+"""Real processes with a gloo process group among them, for tests."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["torch.distributed", "adaptive_sampler.torch", "tests.torch.training"])
+
+
+class Failed(Exception):
+    """What a rank raised: its type's name and its words."""
+
+
+def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`act(rank, *arguments)` in each of `ranks` processes -> what each returned; an exception as `Failed`.
+
+    A rank that ends without an answer is None.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answers: Any = _context.SimpleQueue()
+        started = [
+            _context.Process(target=_rank, args=(act, rank, ranks, f"{folder}/meet", answers, arguments))
+            for rank in range(ranks)
+        ]
+        for process in started:
+            process.start()
+        results: list[Any] = [None] * ranks
+        for process in started:
+            process.join(120)
+            if process.is_alive():
+                process.kill()
+        while not answers.empty():
+            rank, answer = answers.get()
+            results[rank] = answer
+    return results
+
+
+def _rank(act: Callable[..., Any], rank: int, ranks: int, meet: str, answers: Any, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meet}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
+    )
+    try:
+        answers.put((rank, act(rank, *arguments)))
+    except Exception as error:
+        answers.put((rank, Failed(f"{type(error).__name__}: {error}")))
+    dist.destroy_process_group()
+
+
+def succeeded(results: list[Any]) -> list[Any]:
+    """The results, if every rank has one."""
+    for rank, result in enumerate(results):
+        assert not isinstance(result, Failed), f"rank {rank}: {result}"
+        assert result is not None, f"rank {rank} ended without an answer"
+    return results
+
+
+def all_failed(results: list[Any], words: str) -> None:
+    """Every rank raised, and said `words`."""
+    for rank, result in enumerate(results):
+        assert isinstance(result, Failed), f"rank {rank} returned {result}"
+        assert words in str(result), f"rank {rank}: {result}"
