@@ -287,7 +287,8 @@ class ScoreStore:
     def digest(self) -> int:
         """A checksum of everything that the scores hold: equal stores have equal ones."""
         self.drain()
-        return checksum([np.array([checksum(list(c.state.values())) for c in self._table.columns.values()])])
+        blocks = [block for c in self._table.columns.values() for block in (c, c.book)]
+        return checksum([np.array([checksum(list(block.state.values())) for block in blocks])])
 
     @property
     def uuid(self) -> str:
