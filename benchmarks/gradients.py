@@ -1,21 +1,12 @@
-"""What the gradient scores cost: GraNd beside vmap(grad) at the same memory, L2RW beside its two-step definition.
-
-python benchmarks/gradients.py [--device cuda] [--rounds 5]
-"""
+"""What the gradient scores cost: GraNd beside vmap(grad) at the same memory, L2RW beside its two-step definition."""
 
 import argparse
-import json
-import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +14,12 @@ from torch.func import functional_call, grad, vmap
 
 from adaptive_sampler.torch import grand, l2rw_weights
 from adaptive_sampler.torch.functional import cross_entropy
+from benchmarks.harness import Row, options, save, take_turns
 
-SAMPLES, CHUNK = 256, 128
+ABOUT = (
+    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "
+    "in fresh processes, above what one sample needs; and L2RW's weights of one batch, in plain training steps."
+)
 VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -82,24 +77,15 @@ def plain_step(model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torc
     optimizer.step()
 
 
-def seconds(run: Callable[[], Any], device: str) -> float:
-    """One run, the device waited for."""
-    start = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def waited(run: Callable[[], Any], device: str) -> Callable[[], Any]:
+    """`run`, the device waited for."""
 
-
-def medians(runs: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each; taken in turns, so that a slow spell of the machine meets all."""
-    for run in runs.values():
+    def whole() -> None:
         run()
-    times = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, device))
-    return {name: statistics.median(values) for name, values in times.items()}
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return whole
 
 
 def peak(device: str) -> float:
@@ -109,82 +95,95 @@ def peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def grand_alone(way: str, chunk: int, samples: int, rounds: int, device: str) -> dict[str, float]:
-    """Seconds and MiB above what the process held after one sample; for a process of its own."""
-    model, (inputs, labels) = conv_net().to(device).eval(), batch(samples, device)
-    how = {"grand": lambda x, y: grand(model, x, y, chunk_size=chunk), "vmap": lambda x, y: by_vmap(model, x, y, chunk)}
-    how[way](inputs[:1], labels[:1])
+def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
+    """GraNd in chunks of so many samples, ours and torch's."""
+    model = conv_net().to(device).eval()
+    return {
+        "grand": lambda x, y, chunk: grand(model, x, y, chunk_size=chunk),
+        "vmap(grad)": lambda x, y, chunk: by_vmap(model, x, y, chunk),
+    }
+
+
+def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
+    """MiB above what the process held after one sample; for a process of its own, which never gives its peak back."""
+    run, (inputs, labels) = ways(device)[way], batch(samples, device)
+    run(inputs[:1], labels[:1], chunk)
     before = peak(device)
-    taken = medians({way: lambda: how[way](inputs, labels)}, rounds, device)[way]
-    return {"seconds": taken, "mib": peak(device) - before}
+    run(inputs, labels, chunk)
+    return peak(device) - before
 
 
-def in_a_process(way: str, chunk: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """`grand_alone` in a fresh process: a process never gives its highest memory back."""
-    command = [sys.executable, __file__, "--alone", way, "--chunk", str(chunk), "--samples", str(arguments.samples)]
-    command += ["--rounds", str(arguments.rounds), "--device", arguments.device]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # type: ignore[no-any-return]
+def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
+    """`memory_alone` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.gradients", "--alone", way, "--chunk", str(chunk)]
+    for name in ("samples", "device", "threads"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return float(found.stdout)
 
 
-def grand_table(arguments: argparse.Namespace) -> list[str]:
-    """GraNd, and vmap(grad) at every chunk: the fastest of those that need no more memory is what it is held against."""
-    ours = in_a_process("grand", CHUNK, arguments)
-    theirs = {chunk: in_a_process("vmap", chunk, arguments) for chunk in VMAP_CHUNKS}
-    fair = min(v["seconds"] for c, v in theirs.items() if v["mib"] <= max(ours["mib"], theirs[1]["mib"]))
-    lines = ["| way | chunk | ms | MiB | times grand |", "| --- | ---: | ---: | ---: | ---: |"]
-    for name, chunk, found in [("grand", CHUNK, ours), *(("vmap(grad)", c, v) for c, v in theirs.items())]:
-        ratio = found["seconds"] / ours["seconds"]
-        lines.append(f"| {name} | {chunk} | {found['seconds'] * 1e3:.0f} | {found['mib']:.0f} | {ratio:.1f} |")
-    lines.append("")
-    lines.append(f"vmap(grad) at the same memory or less takes {fair / ours['seconds']:.1f} times as long as grand.")
-    return lines
+def grand_rows(arguments: argparse.Namespace) -> list[Row]:
+    """GraNd, and vmap(grad) at every chunk; the last row is the fastest vmap that needs no more memory than GraNd."""
+    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
+    chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
+    cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
+    held = [memory(*case, arguments) for case in cases]
+    times = take_turns(
+        {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]
+        arguments.rounds,
+    )
+    taken = [times[str(case)] for case in cases]
+    fair = [i for i in range(1, len(cases)) if held[i] <= held[0]] or [1]
+    best = min(fair, key=taken.__getitem__)
+    return [
+        {
+            "GraNd": cases[i][0] if place < len(cases) else "vmap(grad), same memory",
+            "chunk": cases[i][1],
+            "ms": 1e3 * taken[i],
+            "peak MiB": round(held[i]),
+            "times grand": taken[i] / taken[0],
+        }
+        for place, i in enumerate([*range(len(cases)), best])
+    ]
 
 
-def l2rw_table(samples: int, rounds: int, device: str) -> list[str]:
+def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
     """L2RW's weights in plain training steps, for a clean batch of a tenth of the batch and of its size."""
-    model = conv_net().to(device)
+    model, data, rows = conv_net().to(device), batch(samples, device), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    data = batch(samples, device)
-    lines = ["| clean batch | way | ms | plain steps |", "| ---: | --- | ---: | ---: |"]
     for clean_size in (max(samples // 10, 1), samples):
         clean = batch(clean_size, device, seed=1)
-        runs: dict[str, Callable[[], Any]] = {
-            "plain step": lambda: plain_step(model, *data, optimizer),
-            "l2rw_weights": lambda clean=clean: l2rw_weights(model, *data, *clean),  # type: ignore[misc]
-            "two-step definition": lambda clean=clean: two_steps(model, *data, *clean),  # type: ignore[misc]
+        runs = {
+            "plain step": waited(lambda: plain_step(model, *data, optimizer), device),
+            "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]
+            "two-step definition": waited(lambda clean=clean: two_steps(model, *data, *clean), device),  # type: ignore[misc]
         }
-        found = medians(runs, rounds, device)
+        found = take_turns(runs, rounds)
         for name, taken in found.items():
-            lines.append(f"| {clean_size} | {name} | {taken * 1e3:.1f} | {taken / found['plain step']:.2f} |")
-    return lines
-
-
-def machine(device: str) -> str:
-    """What it ran on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, Python {platform.python_version()}"
+            steps = taken / found["plain step"]
+            rows.append({"L2RW": name, "batch": samples, "clean": clean_size, "ms": 1e3 * taken, "plain steps": steps})
+    return rows
 
 
 def main() -> None:
-    """Print both tables, or one measurement in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Both tables, or one measurement in a process of its own."""
+    parser = options(ABOUT)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--alone", choices=["grand", "vmap"])
-    parser.add_argument("--chunk", type=int, default=CHUNK)
+    parser.add_argument("--alone", choices=["grand", "vmap(grad)"], help=argparse.SUPPRESS)
+    parser.add_argument("--chunk", type=int, default=128, help="of grand; vmap(grad) takes every chunk up to it")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.samples, arguments.rounds = 8, 1
     torch.set_num_threads(arguments.threads)
     if arguments.alone:
-        given = arguments.samples, arguments.rounds, arguments.device
-        print(json.dumps(grand_alone(arguments.alone, arguments.chunk, *given)))
+        print(memory_alone(arguments.alone, arguments.chunk, arguments.samples, arguments.device))
         return
-    print(machine(arguments.device))
-    print(f"\nGraNd of {arguments.samples} images, {sum(p.numel() for p in conv_net().parameters()):,} parameters\n")
-    print("\n".join(grand_table(arguments)))
-    print(f"\nL2RW's weights of a batch of {arguments.samples // 4}\n")
-    print("\n".join(l2rw_table(arguments.samples // 4, arguments.rounds, arguments.device)))
+    rows = grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
+    if arguments.device == "cuda":
+        rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]
+    save("gradients" if arguments.device == "cpu" else "gradients_cuda", rows, arguments, ABOUT)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,18 @@
 """L2RW end to end on Fashion-MNIST: two unbalanced classes with ten clean images, and 40 % wrong labels.
 
-python benchmarks/l2rw.py --out results [--data-dir DIR] [--seeds 5] [--steps 1000] [--only imbalance|noise]
-
 The protocol is the paper's (Ren et al. 2018, section 4.1, there for MNIST): 5,000 training images of two classes, batches
-of 100, the clean images being ten of the 5,000, five of each class. Every run is appended to OUT/runs.jsonl, and a run
-that is there already is not repeated; OUT/table.md and OUT/error.png are written from that file.
+of 100, the clean images being ten of the 5,000, five of each class. Every run is appended to OUT/l2rw.jsonl, and a run
+that is there already is not repeated; l2rw.md, l2rw.json and l2rw.png are written from that file.
 """
 
 import argparse
 import gzip
 import json
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
@@ -26,9 +20,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import IndexedDataset, L2RWLoss, L2RWSampler
 from adaptive_sampler.torch.functional import cross_entropy
+from benchmarks.harness import Row, options, save
 
+ABOUT = (
+    "Fashion-MNIST, 5,000 training images: coats against pullovers with the given share of coats and ten clean images, or "
+    "ten classes with 40 % wrong labels and a hundred clean images. Error on the balanced test set in %, mean ± standard "
+    "deviation over the seeds."
+)
 DATA = os.environ.get("ADAPTIVE_SAMPLER_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
 RATIOS = (0.9, 0.95, 0.98, 0.99, 0.995)
 PAIR = (4, 2)  # coats are common, pullovers are rare: the two are often confused
@@ -99,12 +100,12 @@ def _data(
     }
 
 
-def lenet(classes: int, seed: int) -> nn.Module:
-    """Two convolutions and two linear layers, 20,000 parameters."""
+def small_net(classes: int, seed: int) -> nn.Module:
+    """Two strided convolutions and two linear layers, 46,000 parameters."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        *(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, classes)),
+        *(nn.Conv2d(1, 16, 5, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 5, stride=2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, classes)),
     )
 
 
@@ -149,30 +150,34 @@ def test_error(model: nn.Module, data: Data) -> float:
     return float((predicted != data["test y"]).float().mean())
 
 
-def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, float]:
+def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, Any]:
     """Train and test one model."""
-    model, stack = lenet(classes, seed), []
+    model, stack = small_net(classes, seed), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     start = time.perf_counter()
-    for _, loss in zip(range(steps), losses(method, model, data, seed, stack), strict=False):
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    diverged = False
+    try:
+        for _, loss in zip(range(steps), losses(method, model, data, seed, stack), strict=False):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    except InvalidValue:  # gradients that are not finite: the run counts with the model that it has left
+        diverged = True
     for store in stack:
         store.close()
-    return {"error": test_error(model, data), "seconds": time.perf_counter() - start}
+    return {"error": test_error(model, data), "seconds": time.perf_counter() - start, "diverged": diverged}
 
 
 def all_runs(arguments: argparse.Namespace) -> None:
-    """Every run that OUT/runs.jsonl does not hold yet, seeds outermost so that a part of it is a table too."""
-    file = arguments.out / "runs.jsonl"
+    """Every run that OUT/l2rw.jsonl does not hold yet, seeds outermost so that a part of it is a table too."""
+    file = arguments.out / "l2rw.jsonl"
     done = {(r["task"], r["method"], r["seed"], r["steps"]) for r in recorded(file)}
     tasks: dict[str, Callable[[int], Data]] = {}
     if arguments.only != "noise":
         tasks |= {f"{r}": lambda seed, r=r: unbalanced(arguments.data_dir, r, seed) for r in RATIOS}  # type: ignore[misc]
     if arguments.only != "imbalance":
         tasks["noise"] = lambda seed: noisy(arguments.data_dir, seed)
-    for seed in arguments.seed_list:
+    for seed in range(arguments.seeds):
         for task, make in tasks.items():
             data = None
             for method in METHODS:
@@ -191,22 +196,19 @@ def recorded(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def table(runs: list[dict[str, Any]]) -> list[str]:
-    """Test error in %, mean ± standard deviation over seeds, a column for each task."""
+def table(runs: list[dict[str, Any]]) -> list[Row]:
+    """A row for each method, a column for each task: error in %, mean ± standard deviation over seeds."""
     tasks = [t for t in (*map(str, RATIOS), "noise") if any(r["task"] == t for r in runs)]
-    lines = ["| method | " + " | ".join(tasks) + " | ms a step |", "| --- |" + " ---: |" * (len(tasks) + 1)]
+    rows: list[Row] = []
     for method in METHODS:
-        cells = []
+        row: Row = {"method": method}
         for task in tasks:
             found = 100 * np.array([r["error"] for r in runs if (r["task"], r["method"]) == (task, method)])
-            cells.append(f"{found.mean():.1f} ± {found.std(ddof=1):.1f}" if len(found) > 1 else "–")
+            row[task] = f"{found.mean():.1f} ± {found.std(ddof=1):.1f} ({len(found)})" if len(found) > 1 else "–"
         taken = [1e3 * r["seconds"] / r["steps"] for r in runs if r["method"] == method]
-        lines.append(f"| {method} | " + " | ".join(cells) + f" | {np.median(taken):.1f} |")
-    seeds = len({r["seed"] for r in runs})
-    lines.append(
-        f"\n{seeds} seeds, {runs[0]['steps']} steps, {platform.machine()}, torch {torch.__version__}, 1 thread."
-    )
-    return lines
+        lost = sum(r.get("diverged", False) for r in runs if r["method"] == method)
+        rows.append(row | {"diverged": lost, "ms a step": float(np.median(taken))})
+    return rows
 
 
 def figure(runs: list[dict[str, Any]], file: Path) -> None:
@@ -222,29 +224,27 @@ def figure(runs: list[dict[str, Any]], file: Path) -> None:
             axes.errorbar([str(p) for p in places], means, spreads, marker="o", capsize=3, label=method)
     axes.set_xlabel("share of the common class among 5,000 training images")
     axes.set_ylabel("test error in % (balanced)")
-    axes.legend()
+    axes.legend(loc="lower right", fontsize=8)
     plt.tight_layout()
     plt.savefig(file, dpi=120)
 
 
 def main() -> None:
     """Run what is missing, then write the table and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(ABOUT)
     parser.add_argument("--data-dir", type=Path, default=Path(DATA))
-    parser.add_argument("--out", type=Path, default=Path("results/l2rw"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--only", choices=["imbalance", "noise"])
     arguments = parser.parse_args()
-    arguments.seed_list = range(arguments.seeds)
+    if arguments.quick:
+        arguments.seeds, arguments.steps = 2, 2
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     all_runs(arguments)
-    runs = [r for r in recorded(arguments.out / "runs.jsonl") if r["steps"] == arguments.steps]
-    lines = table(runs)
-    (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
-    figure(runs, arguments.out / "error.png")
-    print("\n".join(lines))
+    runs = [r for r in recorded(arguments.out / "l2rw.jsonl") if r["steps"] == arguments.steps]
+    save("l2rw", table(runs), arguments, ABOUT)
+    figure(runs, arguments.out / "l2rw.png")
 
 
 if __name__ == "__main__":

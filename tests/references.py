@@ -1,5 +1,13 @@
 """Slow, obvious twins of every kernel and score: the tests' oracles, written to be read."""
 
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
 
 # --- shards
 
@@ -35,6 +43,7 @@ def hash_keys(keys: list[bytes]) -> list[int]:
     return hashes
 
 
+import itertools
 import math
 
 import numpy as np
@@ -180,6 +189,38 @@ def image(at: int, total: int, *, key: int, rounds: int = 8) -> int:
             return at
 
 
+# --- shards
+
+
+def window_order(n: int, window: int, key: int) -> list[int]:
+    """The order in which 0 … n − 1 leave a shuffling buffer of `window`, drawn with splitmix64."""
+    order, held = [], list(range(min(window, n)))
+    state = key
+    for out in range(n):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        bits = state
+        bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) % 2**64
+        bits ^= bits >> 31
+        pick = int((bits >> 11) / 2**53 * len(held))
+        order.append(held[pick])
+        if out + window < n:
+            held[pick] = out + window
+        else:
+            held[pick] = held[-1]
+            held.pop()
+    return order
+
+
+def hash_keys(keys: list[bytes]) -> list[int]:
+    """FNV-1a of each key."""
+    hashes = []
+    for key in keys:
+        value = 0xCBF29CE484222325
+        for byte in key:
+            value = (value ^ byte) * 0x100000001B3 % 2**64
+        hashes.append(value)
+    return hashes
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -263,7 +304,7 @@ def forgetting(wrong: Sequence[float], never_learned: str) -> float:
     """One run: `wrong` is 1 where the sample was wrong at a presentation."""
     if all(wrong):
         return {"inf": math.inf, "presentations": float(len(wrong)), "zero": 0.0}[never_learned]
-    return float(sum(before == 0 and after == 1 for before, after in zip(wrong, wrong[1:], strict=False)))
+    return float(sum(before == 0 and after == 1 for before, after in itertools.pairwise(wrong)))
 
 
 # -- selection: sets of rows -------------------------------------------------------------------------------------------
@@ -316,8 +357,6 @@ def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
     values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
-
-import numpy as np
 
 # --- gradients
 

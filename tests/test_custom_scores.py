@@ -166,6 +166,6 @@ def test_a_score_that_cannot_work_is_refused_where_it_is_made(arguments, words):
 
 
 def test_a_measure_that_gives_something_else_than_one_value_a_sample_is_refused():
-    with ScoreStore.create(None, 3, [Score("mine", lambda loss: loss.mean(), Last())]) as store:
-        with pytest.raises(InvalidValue, match=r"mine: \(\) values for \(2,\) rows; one value a row is needed"):
-            store.update([0, 1], loss=np.ones(2))
+    store = ScoreStore.create(None, 3, [Score("mine", lambda loss: loss.mean(), Last())])
+    with pytest.raises(InvalidValue, match=r"mine: \(\) values for \(2,\) rows; one value a row is needed"):
+        store.update([0, 1], loss=np.ones(2))

@@ -45,7 +45,7 @@ def test_the_table_of_sequences(sequence, convention):
 def test_several_rows_at_once_have_the_values_of_toneva_in_the_order_of_toneva():
     store = forgetting(never_learned="presentations")
     for bits in zip(*TABLE, strict=True):
-        store.update(range(7), logits=np.tile([1.0, 0.0], (7, 1)), labels=[(bit == "0" and 1) or 0 for bit in bits])
+        store.update(range(7), logits=np.tile([1.0, 0.0], (7, 1)), labels=[int(bit == "0") for bit in bits])
     scores = store["forgetting"]
     assert np.argsort(scores, kind="stable").tolist() == [1, 3, 4, 6, 2, 5, 0]
     assert np.sort(scores).tolist() == [0, 0, 1, 1, 2, 2, 5]

@@ -126,7 +126,7 @@ def test_values_that_are_no_real_numbers(store):
 
 def test_an_unknown_score_to_fold_into(store):
     before = snapshot(store)
-    with pytest.raises(UnknownName, match="no score 'entropy'; it has el2n, loss, margin. Add it with store.add"):
+    with pytest.raises(UnknownName, match=r"no score 'entropy'; it has el2n, loss, margin. Add it with store.add"):
         store.fold("entropy", [0], [1.0])
     assert snapshot(store) == before
 

@@ -139,9 +139,7 @@ class _Cut:
         share = self._rank / n
         slack = 3.5 * math.sqrt(share * (1 - share) / size) + 8 / size
         first, last = max(0, int((share - slack) * size)), min(size + 1, int((share + slack) * size) + 2)
-        between = np.searchsorted(sample, sample[last], "right") - np.searchsorted(
-            sample, sample[first], "left"
-        )
+        between = np.searchsorted(sample, sample[last], "right") - np.searchsorted(sample, sample[first], "left")
         near = sample[first : last + 1]
         return near, int(4 * slack * n) if between <= 3 * slack * size + 2 else 0
 

@@ -72,12 +72,12 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:
-    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed."""
+    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed, and with it 1."""
     rule = f"a fraction, 0 {'<=' if zero else '<'} {name} <= 1 as a float, or a count of rows as an int"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InvalidValue(f"{name}={value!r} must be {rule}.")
     if isinstance(value, (int, np.integer)):
-        if value == 1:
+        if value == 1 and not zero:
             raise InvalidValue(f"{name}=1 could mean one row or all of them: write {name}=1.0 for all. It is {rule}.")
         if value < 0 or (value == 0 and not zero):
             raise InvalidValue(f"{name}={value}: must be {rule}.")

@@ -43,13 +43,14 @@ def build(
     order = _in_order(expand(urls), list(known), path)
     tables: list[ShardTable] = []
     damage: list[dict[str, str]] = []
+    last = next(reversed(known), None)
     for url, result in _scanned(order, known, workers, progress, access):
         try:
             table = _judged(result, handler, damage)
         except _Stop:
             break
         if table is not None:
-            _check_rows_stay(known.get(url), table, url == list(known)[-1] if known else False)
+            _check_rows_stay(known.get(url), table, url == last)
             tables.append(table)
     columns, layouts = _merged(tables)
     _check_keys(columns, tables, handler, damage)
@@ -69,9 +70,11 @@ def expand(urls: str | Iterable[str]) -> list[str]:
     expanded = [url for part in text for url in (braceexpand.braceexpand(part) if isinstance(urls, str) else [part])]
     if not expanded:
         raise InvalidValue("urls is empty: give at least one shard.")
-    if len(set(expanded)) != len(expanded):
-        twice = next(url for i, url in enumerate(expanded) if url in expanded[:i])
-        raise InvalidValue(f"{twice} is listed twice: a shard's samples have one row each. Remove one.")
+    seen: set[str] = set()
+    for url in expanded:
+        if url in seen:
+            raise InvalidValue(f"{url} is listed twice: a shard's samples have one row each. Remove one.")
+        seen.add(url)
     return expanded
 
 
@@ -112,7 +115,8 @@ def _in_order(urls: list[str], known: list[str], path: Path) -> list[str]:
             f"{path} indexes {sorted(gone)[0]} and {len(gone) - 1} more shards that are not among the {len(urls)} given: "
             "without them the rows behind would move. List them too, or pass renumber=True and start a new store."
         )
-    return known + [url for url in urls if url not in set(known)]
+    old = set(known)
+    return known + [url for url in urls if url not in old]
 
 
 def _scanned(

@@ -110,12 +110,7 @@ class ShardIndex:
 
     def keys_of(self, start: int, stop: int) -> list[str]:
         """The keys of rows start … stop."""
-        ends = self._columns("key_ends", max(start - 1, 0), stop).tolist()
-        bounds = ends if start else [0, *ends]
-        blob = self._columns("keys", bounds[0], bounds[-1]).tobytes() if len(bounds) > 1 else b""
-        base = bounds[0]
-        pairs = zip(bounds, bounds[1:], strict=False)
-        return [blob[a - base : b - base].decode("utf-8", "surrogateescape") for a, b in pairs]
+        return self._keys_at(start, stop, np.arange(stop - start)) if stop > start else []
 
     def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(rows,) the shard that holds each row."""

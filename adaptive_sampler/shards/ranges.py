@@ -19,7 +19,9 @@ Ints = NDArray[np.int64]
 Raw = dict[str, Any]
 """A raw WebDataset sample: __key__, __url__, __index__ (its row) and the parts as bytes."""
 
-_RUN = 4 << 20  # bytes: a longer run is read in pieces, so that memory stays bounded
+_RUN = 4 << 20  # bytes of a remote run: a longer one is read in pieces, so that memory stays bounded
+_LOCAL_RUN = 512 << 10  # of a local one: what is cut into samples while it is in the processor's cache
+_LARGE = 256 << 10  # bytes of a local sample whose parts are read one by one, which saves copying them
 
 
 @dataclass
@@ -111,30 +113,48 @@ def _samples(index: ShardIndex, shard: int, rows: Ints, source: Source, reading:
     gap = source.merge_gap if reading.merge_gap is None else reading.merge_gap
     # A sample without parts lies where the one before it does, and must not cut that one short.
     begin, stop = np.maximum(extents.offset - lead, 0), np.maximum.accumulate(extents.stop)
-    runs = _runs(begin, stop, gap)
-    for (low, high), data in zip(runs, _fetched(source, begin, stop, runs), strict=True):
+    large = stop - begin >= _LARGE if not source.parallel else np.zeros(len(rows), bool)
+    runs = _runs(begin, stop, gap, large, _RUN if source.parallel else _LOCAL_RUN)
+    for (low, high), data in zip(runs, _fetched(source, begin, stop, runs, large), strict=True):
         if isinstance(data, Exception):
             _lost(data, reading, high - low)
             yield from [None] * (high - low)
             continue
-        reading.counts.ranges += 1
+        reading.counts.ranges += bool(data)
         reading.counts.bytes_read += len(data)
         base = int(begin[low])
         for nth in range(low, high):
             try:
-                yield _sample(extents, nth, data, base, int(rows[nth]), url, reading)
-            except ShardDamaged as error:
+                if large[nth]:
+                    yield _sample(extents, nth, _Far(source, reading.counts), 0, int(rows[nth]), url, reading)
+                else:
+                    yield _sample(extents, nth, data, base, int(rows[nth]), url, reading)
+            except (ShardDamaged, OSError) as error:
                 _lost(error, reading, 1)
                 yield None
 
 
-def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
-    """(low, high) of samples read with one range each: gaps up to `gap` merged, runs bounded."""
-    cuts = (np.flatnonzero(begin[1:] - stop[:-1] > gap) + 1).tolist()
+class _Far:
+    """A file as if it were bytes: each slice is a read of its own."""
+
+    def __init__(self, source: Source, counts: Counts) -> None:
+        self._source, self._counts = source, counts
+
+    def __getitem__(self, part: slice) -> bytes:
+        data = self._source.read(part.start, part.stop - part.start)
+        self._counts.ranges += 1
+        self._counts.bytes_read += len(data)
+        return data
+
+
+def _runs(begin: Ints, stop: Ints, gap: int, large: NDArray[np.bool_], most: int) -> list[tuple[int, int]]:
+    """(low, high) of samples read with one range each: gaps up to `gap` merged, of bounded length, `large` alone."""
+    apart = (begin[1:] - stop[:-1] > gap) | large[1:] | large[:-1]
+    cuts = (np.flatnonzero(apart) + 1).tolist()
     runs = []
     for low, high in zip([0, *cuts], [*cuts, len(begin)], strict=True):
-        while int(stop[high - 1] - begin[low]) > _RUN:
-            middle = max(int(np.searchsorted(stop[low:high], begin[low] + _RUN, side="right")), 1) + low
+        while int(stop[high - 1] - begin[low]) > most:
+            middle = max(int(np.searchsorted(stop[low:high], begin[low] + most, side="right")), 1) + low
             if middle >= high:
                 break
             runs.append((low, middle))
@@ -143,10 +163,14 @@ def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
     return runs
 
 
-def _fetched(source: Source, begin: Ints, stop: Ints, runs: Sequence[tuple[int, int]]) -> Iterator[bytes | Exception]:
-    """The bytes of each run, or what went wrong; where latency counts, several runs ahead."""
+def _fetched(
+    source: Source, begin: Ints, stop: Ints, runs: Sequence[tuple[int, int]], large: NDArray[np.bool_]
+) -> Iterator[bytes | Exception]:
+    """The bytes of each run, or what went wrong; where latency counts, several runs ahead. None yet for a large one."""
 
     def one(low: int, high: int) -> bytes | Exception:
+        if large[low]:
+            return b""
         try:
             return source.read(int(begin[low]), int(stop[high - 1] - begin[low]))
         except Exception as error:  # judged by the handler, in order
@@ -169,7 +193,7 @@ def _fetched(source: Source, begin: Ints, stop: Ints, runs: Sequence[tuple[int, 
         pool.shutdown(cancel_futures=True)
 
 
-def _sample(extents: Extents, nth: int, data: bytes, base: int, row: int, url: str, reading: Reading) -> Raw:
+def _sample(extents: Extents, nth: int, data: bytes | _Far, base: int, row: int, url: str, reading: Reading) -> Raw:
     names, member = extents.names[nth], extents.first[nth]
     sample: Raw = {"__key__": extents.keys[nth], "__url__": url, "__index__": row}
     starts, sizes = extents.start, extents.size
@@ -183,14 +207,13 @@ def _sample(extents: Extents, nth: int, data: bytes, base: int, row: int, url: s
             )
     kept = 0
     for name in names:
-        at = starts[member] - base
-        sample[name] = data[at : at + sizes[member]]
-        kept += sizes[member]
+        at, size = starts[member] - base, sizes[member]
+        part = sample[name] = data[at : at + size]
+        if len(part) != size:
+            where = f"sample {extents.keys[nth]!r} (row {row})"
+            raise ShardDamaged(f"{url}: cut off within {where}. Fetch the shard again.", starts[member] + len(part))
+        kept += size
         member += 1
-    if names and at + sizes[member - 1] > len(data):
-        raise ShardDamaged(
-            f"{url}: cut off within sample {extents.keys[nth]!r} (row {row}). Fetch the shard again.", base + len(data)
-        )
     reading.counts.samples += 1
     reading.counts.bytes_kept += kept
     return sample

@@ -20,7 +20,7 @@ class ShardReader:
     A sample has __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes. A row comes as often
     as the plan says. Several readers, each with its `place`, get equal, disjoint shares.
 
-    window: samples in the shuffling buffer, at most 256 MiB of them; 0: the shards' own order.
+    window: samples in the shuffling buffer, at most 64 MiB of them; 0: the shards' own order.
     uneven: whether ranks are padded or cut to equal counts. merge_gap: bytes that are read rather than skipped;
     None: as measured. verify: look at the header before each sample. handler: judges what is damaged or missing;
     True goes on, and `.counts` says what was lost. access: how remote shards are opened.

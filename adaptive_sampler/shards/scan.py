@@ -41,7 +41,9 @@ def scan(url: str, access: Access) -> ShardTable:
     source = access.open(url)
     errors: list[Exception] = []
     layouts: dict[tuple[str, ...], int] = {}
-    layout, offsets, keys = [], [], []
+    layout: list[int] = []
+    offsets: list[int] = []
+    keys: list[bytes] = []
     places: list[tuple[int, int]] = []
     try:
         for key, parts in _samples(url, source, errors):

@@ -10,11 +10,11 @@ from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.ranges import Counts, Raw, Reading, read
 from adaptive_sampler.shards.share import Place, Stint
 
-WINDOW_BYTES = 256 << 20
+WINDOW_BYTES = 64 << 20  # a worker; memory that is used again and again is also faster than fresh memory
 
 
 def bounded(window: int, index: ShardIndex) -> int:
-    """`window` samples, or as many as fit into 256 MiB on average, which is a function of the index alone."""
+    """`window` samples, or as many as fit into 64 MiB on average, which is a function of the index alone."""
     return min(window, max(int(WINDOW_BYTES / max(index.bytes_per_sample, 1)), 1)) if window else 0
 
 

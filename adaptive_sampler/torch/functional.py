@@ -172,10 +172,11 @@ def check_finite(values: Tensor, what: str) -> Tensor:
     """`values` themselves, or an error that names the first non-finite one."""
     wrong = ~torch.isfinite(values)
     if bool(wrong.any()):
-        position = int(wrong.nonzero()[0, 0])
+        position = int(wrong.flatten().nonzero()[0, 0])
+        where = f" at position {position}" if values.ndim else ""
         raise InvalidValue(
-            f"{what} at position {position} is {float(values.flatten()[position])}: gradients must be finite; "
-            "look at that sample's inputs and loss, lower the learning rate, or use bfloat16 rather than float16"
+            f"{what}{where} is {float(values.flatten()[position])}: gradients must be finite; look at the inputs and loss "
+            "there, clip gradients or lower the learning rate, or use bfloat16 rather than float16"
         )
     return values
 
@@ -192,7 +193,7 @@ def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     with contextlib.ExitStack() as stack:
         stack.enter_context(same_random_state(model))
-        for context in _transparent():
+        for context in _transparent(model):
             stack.enter_context(context)
         try:
             if evaluate:
@@ -213,7 +214,7 @@ def _load_derivatives() -> None:
         torch.func.vmap(torch.sin)(torch.zeros(1))
 
 
-def _transparent() -> list[contextlib.AbstractContextManager[Any]]:
+def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any]]:
     """Contexts in which each operator has all the derivatives that it can have."""
     contexts: list[contextlib.AbstractContextManager[Any]] = [
         torch.inference_mode(False),
@@ -222,6 +223,9 @@ def _transparent() -> list[contextlib.AbstractContextManager[Any]]:
         _no_fast_path(),
         _no_autocast_cache(),
     ]
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
+        contexts.append(torch.backends.cudnn.flags(enabled=False))
     if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
         # a compiled graph has neither forward mode nor hooks
         contexts.append(torch.compiler.set_stance("force_eager"))

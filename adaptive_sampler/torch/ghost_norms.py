@@ -143,8 +143,11 @@ def _embedding(module: nn.Embedding, activation: Tensor, gradient: Tensor, wante
 
 def _batch_norm(module: nn.BatchNorm2d, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
     """In eval mode: normalised by the running statistics."""
-    mean, var = module.running_mean, module.running_var
-    normal = F.batch_norm(activation, mean, var, training=False, eps=module.eps)
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    shape = (-1, *[1] * (activation.ndim - 2))
+    mean, var = (t.to(activation.dtype).view(shape) for t in (module.running_mean, module.running_var))
+    normal = (activation - mean) * (var + module.eps).rsqrt()
     return _channel_affine(normal, gradient, wanted)
 
 

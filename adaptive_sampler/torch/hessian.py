@@ -88,7 +88,7 @@ class Hessian:
             along = torch.stack([(first[name] * tangents[name]).sum() for name in theta]).sum()
             if along.requires_grad:
                 # not autograd.grad, which passes by a backward that refuses to be differentiated; the leaves are our own
-                along.backward()
+                torch.autograd.backward(along)
         except RuntimeError as error:
             if "differentia" not in str(error) and "derivative" not in str(error):
                 raise

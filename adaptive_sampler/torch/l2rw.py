@@ -103,7 +103,7 @@ def _averaged(gradient: Params, group: dist.ProcessGroup | None) -> Params:
     if group is not None:
         dist.all_reduce(vector, group=group)  # a sum does: only the direction matters
     # after the reduction, so that a bad batch on one rank raises on every rank rather than leaving them waiting
-    length = check_finite(torch.linalg.vector_norm(vector)[None], "the length of ∇L_clean")
+    length = check_finite(torch.linalg.vector_norm(vector), "the length of ∇L_clean")
     return shaped(vector / torch.where(length == 0, torch.ones_like(length), length), gradient)
 
 
@@ -121,6 +121,9 @@ class L2RWLoss:
     plain steps for it. `L2RWSampler` draws the next epochs by the weights that the store has kept, at no cost in the
     step, but they are as old as the last visit. Both at once weight a sample twice (drawn by w, then weighted by w),
     unless the sampler is `unbiased=True`, whose loss weights 1/(n·p) take the draw out again.
+
+    The weights of a batch may rest on one or two samples whose loss is high, so steps vary more in length than without
+    them: take a lower learning rate, or clip gradients (`benchmarks/l2rw.py` shows a run that diverged).
 
     No `.grad` is read or written, so gradient accumulation goes on as without it: weights are normalised within each
     micro-batch, and dividing the loss by the number of micro-batches is the caller's, as ever. Under autocast both

@@ -28,6 +28,16 @@ class PlannedLoader:
             self.dataset.delivered(worker, taken)
             yield batch
 
+    def __len__(self) -> int:
+        """Batches of the present epoch on this rank. Raises TypeError where stages decide how many there are."""
+        loader = self.dataloader
+        if self.dataset.stages:
+            raise TypeError("the stages of this stream decide how many items there are: a length would be a guess.")
+        shares = self.dataset.shares(max(loader.num_workers, 1))
+        if loader.batch_size is None:
+            return sum(shares)
+        return sum(n // loader.batch_size if loader.drop_last else -(-n // loader.batch_size) for n in shares)
+
     def set_epoch(self, epoch: int) -> None:
         """As PlannedShards.set_epoch; without it, every pass goes on to the next epoch."""
         self.dataset.set_epoch(epoch)

@@ -89,8 +89,13 @@ class PlannedShards(IterableDataset[Any]):
     @property
     def num_samples(self) -> int:
         """Samples of this rank in the present epoch."""
-        start, stop, padding = share(len(self.plans.owner), Place(*self._layout()), self._uneven)
-        return stop - start + padding
+        return sum(self.shares(1))
+
+    def shares(self, workers: int) -> list[int]:
+        """(workers,) samples of each worker of this rank in the present epoch."""
+        total, (rank, ranks) = len(self.plans.owner), self._layout()
+        bounds = [share(total, Place(rank, ranks, worker, workers), self._uneven) for worker in range(workers)]
+        return [stop - start + padding for start, stop, padding in bounds]
 
     def set_epoch(self, epoch: int) -> None:
         """Drain the hooks, plan `epoch` and tell the workers. The epoch of a loaded state keeps its position.

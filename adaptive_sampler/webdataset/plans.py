@@ -76,7 +76,7 @@ class Plans:
         self._walked = shared(1, WORKERS)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"sampler": None, "epoch": None}
+        return self.__dict__ | {"sampler": None, "epoch": None, "_starts": None}
 
     @property
     def owner(self) -> AdaptiveSampler:

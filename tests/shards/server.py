@@ -1,6 +1,5 @@
 """A real web server on 127.0.0.1 that counts what it serves, with or without ranges, and can be made to fail."""
 
-import hashlib
 import re
 import threading
 from collections.abc import Iterator
@@ -50,19 +49,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self._send(path.read_bytes(), drop)
+        self._send(path, drop)
 
-    def _send(self, data: bytes, drop: bool) -> None:
+    def _send(self, path: Path, drop: bool) -> None:
+        status = path.stat()
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.state.ranges else None
-        start, stop = (int(asked[1]), min(int(asked[2]) + 1, len(data))) if asked else (0, len(data))
+        start, stop = (int(asked[1]), min(int(asked[2]) + 1, status.st_size)) if asked else (0, status.st_size)
         self.send_response(206 if asked else 200)
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{status.st_size}")
         if self.state.etags:
-            self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
+            self.send_header("ETag", f'"{status.st_size}-{status.st_mtime_ns}"')
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
-        body = data[start:stop]
+        with path.open("rb") as file:
+            file.seek(start)
+            body = file.read(stop - start)
         if drop:
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True

@@ -233,17 +233,17 @@ def test_gnu_tars_of_every_format_are_read(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for i in range(4):
         (folder / f"sample{i}.txt").write_bytes(bytes([65 + i]) * 600 * i)
-    for format in ("gnu", "oldgnu", "pax", "posix", "ustar", "v7"):
-        path = tmp_path / f"{format}.tar"
+    for kind in ("gnu", "oldgnu", "pax", "posix", "ustar", "v7"):
+        path = tmp_path / f"{kind}.tar"
         done = subprocess.run(
-            ["tar", f"--format={format}", "-cf", path, "--sort=name", "-C", tmp_path, "data"], capture_output=True
+            ["tar", f"--format={kind}", "-cf", path, "--sort=name", "-C", tmp_path, "data"], capture_output=True
         )
         if done.returncode:  # v7 has no room for such names
-            assert format == "v7"
+            assert kind == "v7"
             continue
         with tarfile.open(path) as archive:
             expected = [(m.name[:-4], archive.extractfile(m).read()) for m in archive if m.isreg()]  # type: ignore[union-attr]
-        index = ShardIndex.build(str(path), tmp_path / f"index-{format}")
+        index = ShardIndex.build(str(path), tmp_path / f"index-{kind}")
         assert [(s["__key__"], s["txt"]) for s in whole(index)] == expected
 
 

@@ -4,6 +4,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,7 +191,7 @@ def test_a_compressed_shard_is_named_as_such(tmp_path: Path, mode: str) -> None:
         archive.addfile(tarfile.TarInfo("a.x"))
     path = tmp_path / "x.tar"
     path.write_bytes(path.read_bytes() + bytes(512))
-    with pytest.raises(ShardUnsupported, match="compressed with .*Decompress the shard"):
+    with pytest.raises(ShardUnsupported, match=r"compressed with .*Decompress the shard"):
         members(path)
 
 
@@ -225,7 +226,5 @@ def test_a_header_is_recognised_by_checksum_and_size() -> None:
 
 @given(st.lists(st.binary(max_size=20), max_size=10))
 def test_the_hash_kernel_equals_its_twin(keys: list[bytes]) -> None:
-    import numpy as np
-
     ends = np.cumsum([len(k) for k in keys], dtype=np.int64)
     assert hash_keys(np.frombuffer(b"".join(keys), np.uint8), ends).tolist() == slow_hash_keys(keys)

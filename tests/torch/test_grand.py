@@ -13,6 +13,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.functional import as_found, cross_entropy, trainable
 from adaptive_sampler.torch.ghost_plan import make_plan
 from adaptive_sampler.torch.grand import grand, grand_last_layer
+from benchmarks import gradients
 from tests.references import grand_one_by_one
 from tests.torch.models import MODELS, Mixing, Tied, made
 
@@ -181,7 +182,7 @@ def test_a_compiled_model_gives_what_the_plain_one_gives(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["bfloat16 model", "autocast"])
-@pytest.mark.parametrize("name", ["frozen", "attention", "tied"])
+@pytest.mark.parametrize("name", ["frozen", "1d", "attention", "tied"])
 def test_half_precision_gives_the_same_up_to_its_rounding(how: str, name: str) -> None:
     model, inputs, labels = made(name)
     model = model.float()
@@ -228,6 +229,13 @@ def test_agrees_with_opacus(name: str) -> None:
     _, inputs, labels = made("tied" if name == "embedding" else "convolutional")
     found = grand(model, inputs, labels)
     torch.testing.assert_close(found, opacus_norms(model, inputs, labels), rtol=1e-10, atol=0)
+
+
+def test_the_benchmarks_vmap_gives_the_same_norms() -> None:
+    model, (inputs, labels) = gradients.conv_net().eval(), gradients.batch(5, "cpu")
+    wanted = grand(model, inputs, labels)
+    torch.testing.assert_close(gradients.by_vmap(model, inputs, labels, chunk=2), wanted, rtol=1e-4, atol=0)
+    assert gradients.memory_alone("vmap(grad)", 2, samples=2, device="cpu") >= 0
 
 
 def test_inputs_may_be_nested_and_labels_absent() -> None:

@@ -1,5 +1,6 @@
 """Facts about L2RW: the weights of the two-step definition, from one backward pass and one forward-mode pass."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.functional import cross_entropy
 from adaptive_sampler.torch.l2rw import L2RWLoss, l2rw_weights
+from benchmarks import gradients
+from benchmarks import l2rw as benchmark
 from tests.references import l2rw_two_steps
 from tests.torch.models import MODELS, made
 
@@ -150,6 +153,63 @@ def test_ranks_average_their_clean_gradients(tmp_path: Path) -> None:
         assert not torch.allclose(alone, wanted)
 
 
+# the benchmarks
+
+
+def test_the_benchmarks_two_steps_give_the_same_weights() -> None:
+    model, data = gradients.conv_net().double(), gradients.batch(6, "cpu")
+    inputs, labels = data[0].double(), data[1]
+    clean = inputs[:3] + 1, labels[:3]
+    wanted = l2rw_weights(model, inputs, labels, *clean)
+    torch.testing.assert_close(gradients.two_steps(model, inputs, labels, *clean), wanted, rtol=1e-9, atol=1e-12)
+    rows = gradients.l2rw_rows(4, rounds=1, device="cpu")
+    assert [row["clean"] for row in rows] == [1, 1, 1, 4, 4, 4]
+
+
+def fashion(folder: Path) -> Path:
+    """Noise in the files' format, 6,000 training and 20 test images."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 12_000), ("t10k", 20)):
+        images, labels = rng.integers(0, 256, (n, 28, 28), np.uint8), (np.arange(n) % 10).astype(np.uint8)
+        labels = np.where(np.arange(n) % 2 == 0, 4, labels).astype(np.uint8)  # half of them the common class
+        for kind, header, array in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+            packed = gzip.compress(bytes(header) + array.tobytes(), compresslevel=0)
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(packed)
+    return folder
+
+
+@pytest.mark.parametrize("method", benchmark.METHODS)
+def test_the_benchmark_runs_each_method(method: str, tmp_path: Path) -> None:
+    data = benchmark.noisy(fashion(tmp_path), seed=0)
+    assert len(data["train x"]) == 5000
+    found = benchmark.run(method, data, classes=10, seed=0, steps=2)
+    assert 0 <= found["error"] <= 1
+
+
+def test_the_benchmarks_table_and_figure_come_from_its_runs(tmp_path: Path) -> None:
+    runs = [
+        {"task": task, "method": method, "seed": seed, "steps": 10, "error": 0.1 + seed / 100, "seconds": 0.05}
+        for task in ("0.995", "noise")
+        for method in benchmark.METHODS
+        for seed in (0, 2)
+    ]
+    plain = benchmark.table(runs)[0]
+    assert plain == {
+        "method": "plain",
+        "0.995": "11.0 ± 1.4 (2)",
+        "noise": "11.0 ± 1.4 (2)",
+        "diverged": 0,
+        "ms a step": 5.0,
+    }
+    benchmark.figure(runs, tmp_path / "error.png")
+    assert (tmp_path / "error.png").stat().st_size > 1000
+
+
+def test_the_benchmark_says_where_its_data_come_from(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"is missing. On Debian: apt-get install dataset-fashion-mnist"):
+        benchmark.read(tmp_path, "train")
+
+
 # the loss
 
 
@@ -266,7 +326,7 @@ def test_bad_input_is_named() -> None:
         l2rw_weights(model, inputs, labels, inputs, beyond)
     with pytest.raises(InvalidValue, match="loss_fn gave"):
         l2rw_weights(model, inputs, labels, *clean, loss_fn=nn.CrossEntropyLoss())
-    with pytest.raises(InvalidValue, match="the length of ∇L_clean at position 0 is nan"):
+    with pytest.raises(InvalidValue, match="the length of ∇L_clean is nan"):
         l2rw_weights(model, inputs, labels, inputs * float("nan"), labels)
     with pytest.raises(InvalidValue, match=r"⟨∇ℓ_i, ∇L_clean⟩ at position 0 is nan"):
         l2rw_weights(model, inputs * float("nan"), labels, *clean)

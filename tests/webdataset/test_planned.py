@@ -215,6 +215,17 @@ def test_the_rank_comes_from_the_environment_as_in_webdataset(
     assert PlannedShards(index, top_half()).num_samples == 15
 
 
+@pytest.mark.parametrize("options", [{"drop_last": True}, {}, {"num_workers": 2}, {"batch_size": None}], ids=str)
+def test_a_loader_has_as_many_batches_as_it_says(index: ShardIndex, options: dict[str, Any]) -> None:
+    loader = PlannedShards(index, top_half()).loader(**({"batch_size": 7, "collate_fn": list} | options))
+    assert len(list(loader)) == len(loader)
+
+
+def test_stages_leave_the_length_open(index: ShardIndex) -> None:
+    with pytest.raises(TypeError, match="the stages of this stream decide"):
+        len(PlannedShards(index, top_half(), stages=[wds.batched(3)]).loader())
+
+
 def test_a_worker_whose_shards_are_all_pruned_ends_quietly(index: ShardIndex) -> None:
     sampler = AdaptiveSampler(store_of(), Prune(2, "loss"))
     loader = PlannedShards(index, sampler).loader(batch_size=2, num_workers=3, collate_fn=indices)
