@@ -42,13 +42,15 @@ def test_before_the_first_observation_everything_is_visited_with_weight_one():
 
 
 def test_rows_at_or_above_the_mean_stay_with_weight_one_and_the_easy_ones_that_stay_have_two():
-    seen = {tuple(weights(InfoBatch(epochs=8), scored(SCORES), epoch=1, seed=seed)) for seed in range(60)}
+    store = scored(SCORES)
+    seen = {tuple(weights(InfoBatch(epochs=8), store, epoch=1, seed=seed)) for seed in range(60)}
     assert {row[3:] for row in seen} == {(1, 1)}
     assert {weight for row in seen for weight in row[:3]} == {0, 2}
 
 
 def test_of_three_easy_rows_one_or_two_stay_so_that_the_mean_total_weight_is_n():
-    totals = [weights(InfoBatch(epochs=8), scored(SCORES), epoch=1, seed=seed).sum() for seed in range(400)]
+    store = scored(SCORES)
+    totals = [weights(InfoBatch(epochs=8), store, epoch=1, seed=seed).sum() for seed in range(400)]
     assert set(totals) == {4.0, 6.0}
     assert np.mean(totals) == pytest.approx(5, abs=0.25)  # five standard errors
 
@@ -56,7 +58,8 @@ def test_of_three_easy_rows_one_or_two_stay_so_that_the_mean_total_weight_is_n()
 @given(st.lists(st.floats(0, 100, width=16), min_size=2, max_size=30), st.sampled_from([0.25, 0.5, 0.8]))
 def test_the_expected_total_weight_is_n_whatever_the_scores(values, ratio):
     easy = int((np.array(values) < np.mean(np.array(values, np.float64))).sum())
-    totals = [weights(InfoBatch(ratio, epochs=8), scored(values), epoch=1, seed=seed).sum() for seed in range(3)]
+    store = scored(values)
+    totals = [weights(InfoBatch(ratio, epochs=8), store, epoch=1, seed=seed).sum() for seed in range(3)]
     share = (1 - ratio) * easy
     allowed = [len(values) - easy + stay / (1 - ratio) for stay in (int(share + 1e-9), int(np.ceil(share - 1e-9)))]
     assert all(np.isclose(total, allowed, rtol=1e-5).any() for total in totals)

@@ -25,10 +25,9 @@ def prune(scores: np.ndarray, keep: float | int, order: str, ages: np.ndarray | 
 
 
 def window(scores: np.ndarray, start: int, stop: int, ages: np.ndarray | None = None) -> set[int]:
-    """As `prune`, with ranks `start` … `stop` − 1 of the ascending order, moved down where the rest is shorter."""
+    """As `prune`, with ranks `start` … `stop` − 1 of the ascending order; what comes first shortens the window."""
     kept, ranked, number = _first(scores, stop - start, ages)
-    low = min(start, len(ranked) - number)
-    return kept | set(ranked[low : low + number])
+    return kept | set(ranked[start : start + number])
 
 
 def _first(scores: np.ndarray, budget: int, ages: np.ndarray | None) -> tuple[set[int], list[int], int]:
