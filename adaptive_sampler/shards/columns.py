@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 CHUNK = 1 << 20  # elements; below 256 Ki Zarr's cost per chunk shows
@@ -12,6 +11,8 @@ CHUNK = 1 << 20  # elements; below 256 Ki Zarr's cost per chunk shows
 
 def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
     """Write a new Zarr group at `path`: `columns` (1-d) by name, and JSON `attributes`."""
+    import zarr  # late, as below: it takes longer to import than the rest of the package
+
     group = zarr.create_group(str(path), attributes=attributes)
     with zarr.config.set({"array.write_empty_chunks": True}):
         for name, values in columns.items():
@@ -27,6 +28,8 @@ class Columns:
     """The columns of one Zarr group written by `write`, each chunk mapped when first touched."""
 
     def __init__(self, path: Path) -> None:
+        import zarr
+
         self._path = path
         group = zarr.open_group(str(path), mode="r")
         self.attributes: dict[str, Any] = dict(group.attrs)
