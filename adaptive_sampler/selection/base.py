@@ -120,26 +120,30 @@ def fill(
     age: np.ndarray | None,
     salt: int,
     ties: Ties,
+    observed: int | None = None,
 ) -> np.ndarray:
     """Fill `budget` rows: those never observed (all of them), then the oldest of `age`, then a window of the ranking.
 
     `start(ranked, number)` says where, among the `ranked` other rows in ascending order, the window of `number` rows
-    begins. -> packed bits.
+    begins. `observed`: how many rows have a score, where that is known. -> packed bits.
     """
-    unseen = np.isnan(scores)
-    forced = np.packbits(unseen, bitorder="little")
-    ranked = len(scores) - int(np.count_nonzero(unseen))
+    forced: Any = np.uint8(0)
+    ranked = len(scores)
+    if observed != len(scores):
+        unseen = np.isnan(scores)
+        forced, ranked = np.packbits(unseen, bitorder="little"), ranked - int(np.count_nonzero(unseen))
     number = max(budget - (len(scores) - ranked), 0)
     if age is not None:
         old = int(np.count_nonzero(~np.isnan(age)))
         first = min(old, number)
         oldest = select.rank_window(age, old - first, old, salt=salt, ties="random")
         scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
-        forced |= oldest
+        forced = forced | oldest
         ranked, number = ranked - first, number - first
     low = start(ranked, number)
     best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties)
-    return best | forced
+    best |= forced
+    return best
 
 
 def check_max_age(max_age: int | None) -> None:

@@ -60,5 +60,6 @@ class Window:
             age=stale_age(store, self.by, epoch, self.max_age),
             salt=ties_salt(epoch, seed),
             ties=self.ties,
+            observed=store.observed(self.by),
         )
         return make(store, self, epoch, seed, kept=kept)

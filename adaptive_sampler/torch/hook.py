@@ -70,7 +70,7 @@ class LossHook(nn.Module):
         """
         taken: torch.Tensor | None
         if torch.is_grad_enabled():
-            taken = self._pending.claim(len(input)) if rows is None else _rows(rows, len(input))
+            taken = self.claim(len(input)) if rows is None else _rows(rows, len(input))
         else:
             taken = None if rows is None else _rows(rows, len(input))
         weights = None if self.sampler is None or taken is None else self.sampler.loss_weights(taken.cpu())
@@ -105,6 +105,10 @@ class LossHook(nn.Module):
                 yield sample
         finally:
             self._pending.forget(owner)
+
+    def claim(self, length: int) -> torch.Tensor:
+        """The rows (length,) of the watched batch, for a loss that is computed elsewhere; each batch gives them once."""
+        return self._pending.claim(length)
 
     def forget(self) -> None:
         """Tell that the watched batch is left out: no loss will be computed for it."""

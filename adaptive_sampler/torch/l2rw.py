@@ -182,7 +182,7 @@ class L2RWLoss:
     def weights(self, inputs: Any, labels: Any, *, rows: Any = None) -> Tensor:
         """(batch,) weights, kept in the store: for a loop that runs the model itself."""
         if self._hook is not None and rows is None:
-            rows = self._hook._pending.claim(batch_size(inputs))
+            rows = self._hook.claim(batch_size(inputs))
         _, clean_inputs, clean_labels = next(self._clean)
         found = l2rw_weights(
             self.model, inputs, labels, clean_inputs, clean_labels, loss_fn=self.loss_fn, group=self._group
