@@ -89,17 +89,23 @@ class Planner:
 
     def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:
         """Take up the plans that a state names. Raises `ResumeError`."""
-        loaded = self.saved(plans[0]) if plans else None
-        self._once = self.saved(once[0]) if once else None
+        loaded = self.saved(plans[0], epoch) if plans else None
+        self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
         self.made.plans[:] = plans
         self._plan = loaded
 
-    def saved(self, plan_id: str) -> Plan:
-        """A plan from the store."""
+    def saved(self, plan_id: str, epoch: int | None = None) -> Plan:
+        """A plan from the store; from a store that is open to read only, made once more as of `epoch` or one before."""
         try:
             return self.store.plan(plan_id)
         except KeyError as error:
+            if self.store.mode == "r":
+                for at in range(self.epoch if epoch is None else epoch, -1, -1):
+                    policy = KeepAll() if at < self.warmup_epochs else self.policy
+                    plan = policy.plan(self.store, epoch=at, seed=self.seed)
+                    if plan.id == plan_id:
+                        return plan
             raise ResumeError(f"the state needs plan {plan_id}: {error}") from error
 
     def _make(self) -> Plan:

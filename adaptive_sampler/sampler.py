@@ -103,8 +103,10 @@ class AdaptiveSampler:
         """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
 
         To the current epoch once it has begun: the next iterator walks it again, as with torch's samplers (Lightning and
-        Composer call `iter` twice in an epoch). Raises `ResumeError` straight after a mid-epoch state of another epoch was
-        loaded. An iterator that has begun another epoch raises at its next draw.
+        Composer call `iter` twice in an epoch).
+
+        Raises `ResumeError` straight after a mid-epoch state of another epoch was loaded. An iterator that has begun
+        another epoch raises at its next draw.
         """
         epoch = _whole("epoch", epoch, 0)
         if epoch == self.epoch:

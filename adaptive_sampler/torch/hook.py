@@ -10,8 +10,9 @@ from torch import nn
 
 from adaptive_sampler.arrays import as_array
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.chain import find_sampler
 from adaptive_sampler.torch.reduction import per_sample, weighted
 from adaptive_sampler.torch.rows import PendingRows, row_key, split
 from adaptive_sampler.torch.transfer import Step, Transfer, finite_rows
@@ -90,7 +91,7 @@ class LossHook(nn.Module):
         It must be the outermost iterator. One pass is one epoch of the store's clock, unless a sampler sets it.
         """
         key, owner = row_key(loader), object()
-        sampler = _sampler_of(loader) if self.sampler is None else self.sampler
+        sampler = find_sampler(loader) if self.sampler is None else self.sampler
         if sampler is None and self._watched:
             self.store.epoch += 1
         self._watched += 1
@@ -240,12 +241,3 @@ def _rows(rows: Any, length: int | None) -> torch.Tensor:
         raise InvalidValue(f"{len(rows)} rows for {length} samples: one row a sample is needed.")
     whole: torch.Tensor = rows.to(torch.int64)
     return whole
-
-
-def _sampler_of(loader: Any) -> AdaptiveSampler | None:
-    """Our sampler behind a loader, where one can be seen."""
-    for candidate in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
-        sampler = candidate.sampler if isinstance(candidate, Batches) else getattr(candidate, "sampler", candidate)
-        if isinstance(sampler, AdaptiveSampler):
-            return sampler
-    return None

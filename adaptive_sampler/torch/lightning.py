@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 from adaptive_sampler.torch.merge import sync
@@ -40,8 +41,14 @@ class SamplerCallback(Callback):
         return "SamplerCallback"
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """A new epoch has no steps yet."""
+        """A new epoch has no steps yet. Raises `SelectionLost` where Lightning would leave the end of its plan out."""
         self._steps = 0
+        batches, frozen = len(trainer.train_dataloader), trainer.num_training_batches
+        if trainer.limit_train_batches == 1.0 and trainer.overfit_batches == 0 and batches > frozen:
+            raise SelectionLost(
+                f"epoch {self._walk.epoch} has {batches} batches, but Lightning took the number of them once, {frozen}, and stops "
+                "there. Make lengths constant by num_samples=, or set Trainer(reload_dataloaders_every_n_epochs=1)."
+            )
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count what was trained on, which with workers is less than was drawn."""

@@ -44,7 +44,8 @@ def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 def _rank(act: Callable[..., Any], rank: int, ranks: int, meet: str, answers: Any, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
+    about = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "OMP_NUM_THREADS": 1}
+    os.environ |= {name: str(value) for name, value in about.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     dist.init_process_group(
         "gloo", init_method=f"file://{meet}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
     )

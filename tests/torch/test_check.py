@@ -1,0 +1,127 @@
+"""check: silent where our selection is alive, and names what happened where it is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from adaptive_sampler import AdaptiveSampler
+from adaptive_sampler.errors import SelectionLost
+from adaptive_sampler.selection import Prune, RandomPrune
+from adaptive_sampler.torch import DistributedAdaptiveSampler, check
+from adaptive_sampler.torch.samplers import TorchSampler
+from tests.torch.ranks import run, succeeded
+from tests.torch.training import N, new_store
+
+
+@pytest.fixture
+def sampler(place: Path) -> TorchSampler:
+    return TorchSampler(new_store(place), RandomPrune(0.5))
+
+
+@pytest.mark.parametrize("loader", [DataLoader, StatefulDataLoader])
+def test_loaders_that_draw_from_ours_pass(sampler: TorchSampler, loader: Any) -> None:
+    rank = DistributedAdaptiveSampler(sampler, num_replicas=2, rank=0)
+    check(loader(range(N), sampler=sampler, batch_size=4))
+    check(loader(range(N), batch_sampler=sampler.batches(4)))
+    check(loader(range(N), sampler=sampler.batches(4), batch_size=None))
+    check(loader(range(N), batch_sampler=BatchSampler(sampler, 4, False)))
+    check(loader(range(N), sampler=rank, batch_size=4))
+
+
+@pytest.mark.parametrize(
+    "foreign", [RandomSampler(range(N)), SequentialSampler(range(N)), DistributedSampler(range(N), 2, 0)]
+)
+def test_a_replaced_sampler_is_named(foreign: Any) -> None:
+    """What Ray Train does to a sampler that is no DistributedSampler."""
+    with pytest.raises(SelectionLost, match=rf"{type(foreign).__name__} draws the indices.*DistributedAdaptiveSampler"):
+        check(DataLoader(range(N), sampler=foreign, batch_size=4))
+
+
+def test_a_sampler_swapped_inside_our_batch_sampler_is_named(sampler: TorchSampler) -> None:
+    batches = sampler.batches(4)
+    loader = DataLoader(range(N), batch_sampler=batches)
+    batches.sampler = RandomSampler(range(N))  # type: ignore[assignment]
+    with pytest.raises(SelectionLost, match=r"inside our batch sampler was replaced by RandomSampler.*use_distributed"):
+        check(loader)
+
+
+def test_rows_shared_twice_are_named(sampler: TorchSampler) -> None:
+    rank = DistributedAdaptiveSampler(sampler, num_replicas=2, rank=0)
+    shard = BatchSamplerShard(BatchSampler(rank, 4, False), num_processes=2, process_index=0)
+    with pytest.raises(SelectionLost, match="twice, by BatchSamplerShard and by DistributedAdaptiveSampler"):
+        check(DataLoaderShard(range(N), batch_sampler=shard))
+
+
+def test_an_epoch_that_never_reached_the_sampler_is_named(sampler: TorchSampler) -> None:
+    """What Accelerate and the Trainer do on two processes when they resume in epoch 3."""
+    shard = BatchSamplerShard(BatchSampler(sampler, 4, False), num_processes=2, process_index=0)
+    loader = skip_first_batches(DataLoaderShard(range(N), batch_sampler=shard), 1)
+    loader.set_epoch(3)
+    with pytest.raises(SelectionLost, match=r"at epoch 3, our sampler at epoch 0: set_epoch\(3\) never reached it"):
+        check(loader)
+    sampler.set_epoch(3)
+    check(loader)
+
+
+def test_a_frozen_length_that_will_change_is_named(place: Path) -> None:
+    store = new_store(place)
+    warm = TorchSampler(store, Prune(0.5, by="loss"), warmup_epochs=1)
+    loader = DataLoader(range(N), sampler=DistributedSamplerWrapper(warm, 2, 0), batch_size=4)
+    with pytest.raises(SelectionLost, match=r"froze the length.*after warm-up the plan is another.*num_samples="):
+        check(loader)
+    warm.set_epoch(1)
+    with pytest.raises(SelectionLost, match=r"froze the length of an epoch at 46, and the plan has 23 samples"):
+        check(loader)
+    constant = TorchSampler(store, Prune(0.5, by="loss"), warmup_epochs=1, num_samples=30)
+    check(DataLoader(range(N), sampler=DistributedSamplerWrapper(constant, 2, 0), batch_size=4))
+
+
+def test_accelerates_seedable_sampler_leaves_ours_alone(sampler: TorchSampler) -> None:
+    machine = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
+    loader = machine.prepare(DataLoader(torch.arange(N), sampler=sampler, batch_size=4))
+    check(loader)
+    assert sorted(int(row) for batch in loader for row in batch) == sampler.plan.indices().tolist()
+
+
+def every_rank_alike(rank: int, path: str) -> bool:
+    sampler = AdaptiveSampler(new_store(None), RandomPrune(0.5))
+    with pytest.raises(
+        SelectionLost, match="each of 2 ranks draws all rows of AdaptiveSampler: every sample is visited 2"
+    ):
+        check(DataLoader(range(N), sampler=sampler, batch_size=4))
+    check(DataLoader(range(N), sampler=DistributedAdaptiveSampler(sampler), batch_size=4))
+    return True
+
+
+def test_ranks_that_all_draw_everything_are_named(place: Path) -> None:
+    succeeded(run(2, every_rank_alike, str(place)))
+
+
+def test_ours_is_what_ray_and_composer_ask_for(sampler: TorchSampler) -> None:
+    """Ray Train (train/torch/train_loop_utils.py) and Composer (core/data_spec.py) keep a DistributedSampler, and only that."""
+    ours = DistributedAdaptiveSampler(sampler, num_replicas=2, rank=1)
+    loader = DataLoader(range(N), sampler=ours, batch_size=4)
+    assert isinstance(loader.sampler, DistributedSampler)
+    assert isinstance(loader.batch_sampler.sampler, DistributedSampler)
+
+
+def test_composers_replay_of_past_epochs_ends_in_the_epoch_that_it_sets(sampler: TorchSampler) -> None:
+    """`_spin_dataloaders_to_cur_epoch` draws one batch of each past epoch, then trains on the current one."""
+    ours = DistributedAdaptiveSampler(sampler, num_replicas=1, rank=0)
+    loader = DataLoader(range(N), sampler=ours, batch_size=4)
+    for epoch in range(3):
+        ours.set_epoch(epoch)
+        for _ in loader:
+            break
+    ours.set_epoch(2)
+    rows = [int(row) for batch in loader for row in batch]
+    alone = TorchSampler(sampler.store, RandomPrune(0.5))
+    alone.set_epoch(2)
+    assert (ours.epoch, rows) == (2, list(alone))

@@ -1,0 +1,153 @@
+"""Hugging Face's Trainer, one process and two: the planned rows, in the resumed epoch's own order."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.scoring import EL2N, Loss
+from adaptive_sampler.selection import InfoBatch, Prune
+from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store
+from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
+from tests.torch.ranks import run, succeeded
+from tests.torch.training import data
+
+N, BATCH = 44, 4
+SCORES = [EL2N(), Loss()]
+
+
+class Samples(torch.utils.data.Dataset[Any]):
+    """Dict samples, as the Trainer's collators want them."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        inputs, label = data(N)[row]
+        return {"inputs": inputs, "labels": int(label)}
+
+
+class Model(nn.Module):
+    """Notes the inputs it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(6, 3)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.net(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class Trainer(AdaptiveTrainer):
+    """Notes the rows of each step, and checks the loader that it uses."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append(inputs["row"].tolist())
+        check(self.callback_handler.train_dataloader)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def train(
+    store: ScoreStore, folder: Path, checkpoint: Path | None = None, *, policy: Any = None, epochs: int = 3
+) -> Any:
+    """Train, with a checkpoint at every second step -> rows of each step."""
+    torch.manual_seed(0)
+    sampler = TorchSampler(store, policy or Prune(0.5, "loss"), seed=1)
+    arguments = TrainingArguments(
+        str(folder),
+        use_cpu=True,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        save_steps=2,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        dataloader_pin_memory=False,
+    )
+    hook = LossHook(nn.CrossEntropyLoss(), store)
+    trainer = Trainer(
+        Model(), arguments, train_dataset=IndexedDataset(Samples(), store, key="row"), sampler=sampler, hook=hook
+    )
+    trainer.seen = []
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer.seen
+
+
+def scored(store: ScoreStore) -> ScoreStore:
+    """From the first epoch on half of the rows are planned: the Trainer takes an epoch's length once."""
+    store.update(range(N), loss=torch.arange(N), logits=torch.zeros(N, 3), labels=torch.zeros(N, dtype=torch.int64))
+    return store
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers, on its own deprecations
+def test_one_process_trains_on_the_plan_and_resumes_in_the_epochs_order(place: Path) -> None:
+    folder = place.parent / "checkpoints"
+    with scored(ScoreStore.create(place, N, SCORES)) as store:
+        steps = train(store, folder)
+        scores = store["loss"].tolist()
+    assert [len({row for rows in steps[6 * e : 6 * e + 6] for row in rows}) for e in range(3)] == [N // 2] * 3
+    for step in (2, 6, 8, 12, 16):
+        checkpoint = folder / f"checkpoint-{step}"
+        with ScoreStore.open(place, version=SamplerCallback.commit_of(checkpoint)) as store:
+            assert train(store, folder, checkpoint) == steps[step:]
+            assert store["loss"].tolist() == scores
+
+
+def on_two(rank: int, path: str, checkpoint: Path | None) -> Any:
+    warnings.simplefilter("ignore")
+    version = SamplerCallback.commit_of(checkpoint) if checkpoint else None
+    store = distributed_store(path, N, SCORES, version=version)
+    seen = train(store, Path(path).parent / "checkpoints", checkpoint)
+    return seen, store["loss"].tolist()
+
+
+def test_two_processes_resume_in_the_epochs_order_though_set_epoch_never_arrives(place: Path) -> None:
+    with scored(ScoreStore.create(place, N, SCORES)) as store:
+        store.commit()
+    whole = succeeded(run(2, on_two, str(place), None))
+    for epoch in range(3):
+        rows = [row for seen, _ in whole for batch in seen[3 * epoch : 3 * epoch + 3] for row in batch]
+        assert len(set(rows)) == N // 2
+    assert whole[0][1] == whole[1][1]
+    for step in (4, 6):
+        again = succeeded(run(2, on_two, str(place), place.parent / "checkpoints" / f"checkpoint-{step}"))
+        for rank in range(2):
+            assert again[rank][0] == whole[rank][0][step:]
+            assert again[rank][1] == whole[0][1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_without_our_state_is_refused(place: Path) -> None:
+    folder = place.parent / "checkpoints"
+    store = scored(ScoreStore.create(place, N, SCORES))
+    train(store, folder, epochs=1)
+    state = folder / "checkpoint-2" / "trainer_state.json"
+    state.write_text(state.read_text().replace('"adaptive_sampler"', '"another"'))
+    with pytest.raises(ResumeError, match="the checkpoint holds no sampler state"):
+        train(store, folder, folder / "checkpoint-2")
+
+
+def test_what_the_trainer_cannot_walk_is_refused(place: Path) -> None:
+    store = scored(ScoreStore.create(place, N, SCORES))
+    sampler = TorchSampler(store, Prune(0.5, "loss"))
+    for wrong in (
+        DistributedAdaptiveSampler(sampler, num_replicas=2, rank=0),
+        TorchSampler(store, Prune(9, "loss"), replan=2),
+    ):
+        with pytest.raises(InvalidValue, match="replan='epoch' or 'once', not DistributedAdaptiveSampler"):
+            SamplerCallback(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_policy_that_weighs_samples_needs_a_loss_that_does(place: Path) -> None:
+    store = scored(ScoreStore.create(place, N, SCORES))
+    with pytest.raises(InvalidValue, match="weighs samples, which the model's own loss does not"):
+        train(store, place.parent / "checkpoints", policy=InfoBatch(0.5, epochs=9))
