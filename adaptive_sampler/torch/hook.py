@@ -90,7 +90,11 @@ class LossHook(nn.Module):
 
         It must be the outermost iterator. One pass is one epoch of the store's clock, unless a sampler sets it.
         """
-        key, owner = row_key(loader), object()
+        owner = object()
+        self._pending.expect(owner)
+        return self._watching(loader, row_key(loader), owner)
+
+    def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
         sampler = find_sampler(loader) if self.sampler is None else self.sampler
         if sampler is None and self._watched:
             self.store.epoch += 1
