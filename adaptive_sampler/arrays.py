@@ -20,12 +20,29 @@ def to_host(x: Any) -> np.ndarray:
     x = as_array(x)
     if array_api_compat.is_torch_array(x):
         x = x.detach()
-        if x.dtype.itemsize == 2 and x.dtype.is_floating_point:
+        if x.dtype.itemsize <= 2 and x.dtype.is_floating_point:
             x = x.float()  # NumPy has no bfloat16
         return np.asarray(x.cpu())
     if array_api_compat.is_numpy_array(x):
         return np.asarray(x)
-    return np.asarray(array_api_compat.to_device(x, "cpu") if array_api_compat.is_cupy_array(x) else x)
+    array = np.asarray(array_api_compat.to_device(x, "cpu") if array_api_compat.is_cupy_array(x) else x)
+    # ml_dtypes' bfloat16 and float8, as JAX has them, are no numbers to NumPy.
+    return array.astype(np.float32) if "float" in array.dtype.name and array.dtype.kind == "V" else array
+
+
+def like(x: Any, reference: Array) -> Array:
+    """`x` as an array of the library and device of `reference`; itself where it is one of that library already."""
+    if array_api_compat.is_array_api_obj(x):
+        if array_api_compat.array_namespace(x) is array_api_compat.array_namespace(reference):
+            return x
+        x = to_host(x)
+    x = np.asarray(x)
+    if x.size == 0 and x.dtype == np.float64:
+        x = x.astype(np.int32)  # an empty list has no type of its own
+    if not x.flags.writeable:
+        x = x.copy()  # torch warns of memory it may not write
+    xp = array_api_compat.array_namespace(reference)
+    return xp.asarray(x, device=array_api_compat.device(reference))
 
 
 def on_host(x: Array) -> bool:

@@ -1,4 +1,4 @@
-"""The order in which an epoch visits a plan's rows: a function of (plan, key) alone, readable from any position."""
+"""The order in which an epoch visits a plan: a function of (plan, key) alone, readable from anywhere."""
 
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,9 @@ from adaptive_sampler.kernels import bits as bitmaps
 from adaptive_sampler.kernels.runs import Runs
 from adaptive_sampler.kernels.shuffle import Network, Shuffle
 
-# Up to here a shuffled array is made at the first take (4 bytes an occurrence, exactly uniform, the fastest to read);
-# beyond, positions go through a keyed permutation, which starts at once. The bound is part of the format: it depends
-# on sizes only, so a seed means the same order everywhere.
+# Up to here a shuffled array is made at the first take (4 bytes an occurrence, exactly uniform, the fastest
+# to read); beyond, positions go through a keyed permutation, which starts at once. The bound is part of the
+# format: it depends on sizes only, so a seed means the same order everywhere.
 MATERIALISE = 1 << 25
 _PIECE = 1 << 20  # rows handled at a time: what is held for a moment stays small beside the bitmap
 
@@ -21,9 +21,9 @@ _PIECE = 1 << 20  # rows handled at a time: what is held for a moment stays smal
 class Order:
     """An epoch's visits: every kept row, `repeats` times, shuffled by `key` or ascending where `key` is None.
 
-    n: rows of the data set. bits: (ceil(n/8),) uint8, little bit order, or None for all rows. repeats: None or
-    (kept,) integers of at least 1, aligned with the ascending kept rows. Neither array is copied; neither may change.
-    Nothing is shuffled before the first `take`.
+    n: rows of the data set. bits: (ceil(n/8),) uint8, little bit order, or None for all rows. repeats: None
+    or (kept,) integers of at least 1, aligned with the ascending kept rows. Neither array is copied; neither
+    may change. Nothing is shuffled before the first `take`.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Order:
         return self._total
 
     def take(self, start: int, stop: int, step: int = 1) -> NDArray[Any]:
-        """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >= 2**31."""
+        """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >=
+        2**31."""
         if start < 0 or step < 1:
             raise InvalidValue(f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1.")
         stop = min(stop, self._total)
@@ -55,7 +56,7 @@ class Order:
         if self._key is not None and self._total <= MATERIALISE:
             return self._shuffled[start:stop:step].copy()
         if self._network is not None:
-            return self._rows(self._network.images(start, -(-(stop - start) // step), step))
+            return self._rows(self._network.images(start, stop, step))
         return self._rows(np.arange(start, stop, step, dtype=np.int64))
 
     def _rows(self, occurrences: NDArray[np.int64]) -> NDArray[Any]:

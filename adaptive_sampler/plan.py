@@ -88,6 +88,17 @@ class Plan:
         """The multiset of rows, (num_samples,) int64, ascending."""
         return self.rows if self.counts is None else np.repeat(self.rows, self.counts)
 
+    def part(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows visited in `start` … `stop` − 1: (m,) int64 ascending, their repeats, and their float32 loss weights."""
+        if self.kept is None:
+            rows = np.arange(start, stop)
+        else:
+            first = start // 8 * 8
+            bits = np.unpackbits(self.kept[start // 8 : -(-stop // 8)], bitorder="little")
+            bits[: start - first] = 0
+            rows = np.flatnonzero(bits[: stop - first]) + first
+        return rows, self.repeats_of(rows), self.weights_of(rows)
+
     def weights_of(self, rows: np.ndarray) -> np.ndarray:
         """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
         outside = (rows < 0) | (rows >= self.n)

@@ -10,6 +10,7 @@ import numpy as np
 
 from adaptive_sampler.arrays import as_rows
 from adaptive_sampler.errors import InvalidValue, StoreError
+from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage import files
@@ -207,8 +208,7 @@ class ScoreStore:
     def observed(self, name: str) -> int:
         """How many rows have been observed."""
         self.drain()
-        self._table[name]
-        return int(np.count_nonzero(self.count(name))) if self._table.observations[name] else 0
+        return self._table.observed(name)
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, naming the first unknown key."""
@@ -217,6 +217,15 @@ class ScoreStore:
     def key(self, row: int) -> str:
         """The key of a row."""
         return self._key_map().key(row)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the rows have keys."""
+        return self._keys is not None
+
+    def export(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
+        """Write the rows of `plan` (None: all) with keys and scores to a .csv, or the rows alone to a .npy."""
+        export(self, path, plan)
 
     def plan(self, plan_id: str) -> Plan:
         """A saved plan by its id. Raises `UnknownName`."""
@@ -234,7 +243,8 @@ class ScoreStore:
     @property
     def inputs(self) -> frozenset[str]:
         """Every observation name that some score takes."""
-        return frozenset(name for score in self._table.scores for names in score.inputs for name in names)
+        scores = self._table.scores
+        return frozenset(n for s in scores for names in (*s.inputs, getattr(s, "optional", ())) for n in names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -277,7 +287,8 @@ class ScoreStore:
     def digest(self) -> int:
         """A checksum of everything that the scores hold: equal stores have equal ones."""
         self.drain()
-        return checksum([np.array([checksum(list(c.state.values())) for c in self._table.columns.values()])])
+        blocks = [block for c in self._table.columns.values() for block in (c, c.book)]
+        return checksum([np.array([checksum(list(block.state.values())) for block in blocks])])
 
     @property
     def uuid(self) -> str:

@@ -8,12 +8,21 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
 
-# A block is 512 rows: one cache line of bitmap. The index holds one int64 a block and one hint per 512 kept rows.
-_BLOCK_WORDS = 8
-_BLOCK_SHIFT = 9
+# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every
+# 256th kept row, so that a select has few blocks to choose from.
+_BLOCK_SHIFT = 7
+_HINT_SHIFT = 8
 _WORD_SHIFT = 6
+_CHUNK = 256
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_BYTES = np.uint64(0x0101010101010101)
+_SIGNS = np.uint64(0x8080808080808080)
+# _IN_BYTE[byte, k]: the position of the k-th set bit of a byte
+_IN_BYTE = np.array(
+    [[*(j for j in range(8) if byte >> j & 1), *[0] * (8 - byte.bit_count())] for byte in range(256)],
+    np.uint8,
+)
 
 Bits = NDArray[np.uint8]
 
@@ -39,7 +48,7 @@ def _lowest(typing_context: Any, word: Any) -> Any:
 
 
 def words_of(bits: Bits) -> tuple[NDArray[np.uint64], np.uint64]:
-    """The bitmap as whole 64-bit words (a view where it is aligned) and the zero-padded rest as one more word."""
+    """The bitmap as whole 64-bit words, a view where it is aligned, and the rest as one more word."""
     whole = len(bits) // 8 * 8
     head = np.ascontiguousarray(bits[:whole])
     if head.ctypes.data % 8:  # a kernel's uint64 loads are aligned
@@ -49,14 +58,14 @@ def words_of(bits: Bits) -> tuple[NDArray[np.uint64], np.uint64]:
 
 
 @kernel
-def _word(words, tail, i):  # type: ignore[no-untyped-def]
+def _word(words: Any, tail: Any, i: Any) -> Any:
     if i < words.size:
         return words[i]
     return tail if i == words.size else np.uint64(0)
 
 
 @kernel
-def _count(words, tail):  # type: ignore[no-untyped-def]
+def _count(words: Any, tail: Any) -> Any:
     total = _popcount(tail)
     for i in range(words.size):
         total += _popcount(words[i])
@@ -64,8 +73,8 @@ def _count(words, tail):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rows(words, tail, first, out):  # type: ignore[no-untyped-def]
-    """Set bits in ascending order into `out`, which has room for exactly all of them; bit 0 is row `first`."""
+def _rows(words: Any, tail: Any, first: Any, out: Any) -> Any:
+    """Set bits in ascending order into `out`, which has room for exactly all; bit 0 is row `first`."""
     m = 0
     for i in range(words.size + 1):
         word = _word(words, tail, i)
@@ -82,77 +91,108 @@ def _rows(words, tail, first, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _test(bits, rows, out):  # type: ignore[no-untyped-def]
+def _test(bits: Any, rows: Any, out: Any) -> Any:
     for i in range(rows.size):
         out[i] = (bits[rows[i] >> 3] >> (rows[i] & 7)) & 1
 
 
 @kernel
-def _index(words, tail, before, hints):  # type: ignore[no-untyped-def]
-    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 512·h."""
-    total = 0
+def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
+    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last
+    block."""
+    total = np.int64(0)
     h = 0
     for b in range(before.size - 1):
         before[b] = total
-        for i in range(b * _BLOCK_WORDS, (b + 1) * _BLOCK_WORDS):
-            total += np.int64(_popcount(_word(words, tail, i)))
-        while h < hints.size and h << _BLOCK_SHIFT < total:
+        total += np.int64(_popcount(_word(words, tail, 2 * b)) + _popcount(_word(words, tail, 2 * b + 1)))
+        while h << _HINT_SHIFT < total:
             hints[h] = b
             h += 1
     before[before.size - 1] = total
-    while h < hints.size:
-        hints[h] = max(before.size - 2, 0)
-        h += 1
+    hints[h:] = max(before.size - 2, 0)
 
 
 @kernel
-def _select_in_word(word, k):  # type: ignore[no-untyped-def]
-    """Position of the k-th set bit (from 0): halve the word by population count, which never mispredicts much."""
-    at = np.uint64(0)
+def _select_in_word(word: Any, k: Any) -> Any:
+    """Position of the k-th set bit (from 0): the byte by sums inside the word, the bit by table."""
     k = np.uint64(k)
-    for half in (32, 16, 8, 4, 2, 1):
-        width = np.uint64(half)
-        below = _popcount(word & ((_ONE << width) - _ONE))
-        if k >= below:
-            k -= below
-            word >>= width
-            at += width
-    return np.int64(at)
+    sums = word - ((word >> _ONE) & np.uint64(0x5555555555555555))
+    sums = (sums & np.uint64(0x3333333333333333)) + ((sums >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES  # byte j: bits in bytes 0 … j
+    place = np.uint64(8) * _popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS)
+    k -= ((sums << np.uint64(8)) >> place) & np.uint64(0xFF)
+    byte = (word >> place) & np.uint64(0xFF)
+    return np.int64(place) + np.int64(_IN_BYTE[byte, k])
 
 
 @kernel
-def _select(words, tail, before, hints, ranks, out):  # type: ignore[no-untyped-def]
-    for i in range(ranks.size):
-        k = np.int64(ranks[i])
-        h = k >> _BLOCK_SHIFT
-        low = np.int64(hints[h])
-        high = np.int64(hints[h + 1])
-        while low < high:  # the last block with before <= k
-            middle = (low + high + 1) >> 1
-            if before[middle] <= k:
-                low = middle
-            else:
-                high = middle - 1
-        left = k - before[low]
-        at = low * _BLOCK_WORDS
-        ones = np.int64(_popcount(_word(words, tail, at)))
-        while ones <= left:
-            left -= ones
-            at += 1
-            ones = np.int64(_popcount(_word(words, tail, at)))
-        out[i] = (at << _WORD_SHIFT) + _select_in_word(_word(words, tail, at), left)
+def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any) -> None:
+    """A chunk in three steps, so that each step's cache misses overlap; no branches where the way depends on
+    the bits, as they would be mispredicted every other time."""
+    low = np.empty(_CHUNK, np.int64)
+    high = np.empty(_CHUNK, np.int64)
+    for first in range(0, ranks.size, _CHUNK):
+        some = ranks[first : first + _CHUNK]
+        for i in range(some.size):
+            h = np.uint64(some[i]) >> np.uint64(_HINT_SHIFT)
+            low[i] = hints[h]
+            high[i] = hints[h + _ONE]
+        for i in range(some.size):
+            k = np.int64(some[i])
+            block, last = low[i], high[i]
+            while last - block > 7:  # only where fewer than one row in three is kept
+                middle = (block + last) >> 1
+                if np.int64(before[middle]) <= k:
+                    block = middle
+                else:
+                    last = middle
+            for step in (4, 2, 1):
+                middle = min(block + step, last)
+                block = middle if np.int64(before[middle]) <= k else block
+            low[i] = block
+            high[i] = k - np.int64(before[block])
+        for i in range(some.size):
+            block, left = low[i], high[i]
+            one, other = _word(words, tail, 2 * block), _word(words, tail, 2 * block + 1)
+            ones = np.int64(_popcount(one))
+            second = np.int64(ones <= left)
+            word = one ^ ((one ^ other) & np.uint64(-second))
+            left -= ones & -second
+            out[first + i] = (block << _BLOCK_SHIFT) + (second << _WORD_SHIFT) + _select_in_word(word, left)
 
 
 @kernel
-def _rank(words, tail, before, rows, out):  # type: ignore[no-untyped-def]
+def _rank(words: Any, tail: Any, before: Any, rows: Any, out: Any) -> None:
     for i in range(rows.size):
         row = np.int64(rows[i])
-        last = row >> _WORD_SHIFT
-        total = before[row >> _BLOCK_SHIFT]
-        for w in range((row >> _BLOCK_SHIFT) * _BLOCK_WORDS, last):
-            total += np.int64(_popcount(_word(words, tail, w)))
+        at = row >> _WORD_SHIFT
         mask = (_ONE << np.uint64(row & 63)) - _ONE
-        out[i] = total + np.int64(_popcount(_word(words, tail, last) & mask))
+        whole = _popcount(_word(words, tail, at - 1)) if at & 1 else np.uint64(0)
+        inside = _popcount(_word(words, tail, at) & mask)
+        out[i] = np.int64(before[row >> _BLOCK_SHIFT]) + np.int64(whole + inside)
+
+
+@kernel
+def _occupied(counts: Any, words: Any) -> Any:
+    """The bitmap of counts that are not 0, and the largest count."""
+    largest = np.uint64(0)
+    for w in range(words.size):
+        some = counts[w << 6 : (w << 6) + 64]
+        word = np.uint64(0)
+        for i in range(some.size):
+            word |= np.uint64(some[i] != 0) << np.uint64(i)
+            largest = max(largest, np.uint64(some[i]))
+        words[w] = word
+    return largest
+
+
+@kernel
+def _compact(counts: Any, out: Any) -> None:
+    """Counts that are not 0, in order, into `out`, which has room for one more: no branch to mispredict."""
+    m = np.int64(0)
+    for i in range(counts.size):
+        out[m] = counts[i]
+        m += np.int64(counts[i] != 0)
 
 
 def count(bits: Bits) -> int:
@@ -186,16 +226,30 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
     return out
 
 
+def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:
+    """(bits, repeats) of a count for each row: the rows that have one, (ceil(n/8),) uint8, and how many each.
+
+    repeats is (kept,), in row order, of the narrowest of uint8, uint16 and uint32 that holds them.
+    """
+    words = np.empty(-(-len(counts) // 64), np.uint64)
+    narrow = np.min_scalar_type(int(_occupied(counts, words)))
+    bits = words.astype("<u8", copy=False).view(np.uint8)[: -(-len(counts) // 8)]
+    repeats = np.empty(count(bits) + 1, narrow)
+    _compact(counts, repeats)
+    return bits, repeats[:-1]
+
+
 class Index:
-    """Rank and select on a bitmap of n rows, in about 0.03 bytes a row beside the bitmap, which it keeps as a view."""
+    """Rank and select on a bitmap of n rows, kept as a view: 0.05 bytes a row (0.1 from 2**32 rows on)."""
 
     def __init__(self, bits: Bits, n: int) -> None:
         self.n = n
         self._words, self._tail = words_of(bits)
         self.count = int(_count(self._words, self._tail))
         blocks = -(-n >> _BLOCK_SHIFT)
-        self._before = np.empty(blocks + 1, np.int64)
-        self._hints = np.empty((self.count >> _BLOCK_SHIFT) + 2, row_dtype(blocks))
+        narrow = np.uint32 if n < 2**32 else np.uint64
+        self._before = np.empty(blocks + 1, narrow)
+        self._hints = np.empty((self.count >> _HINT_SHIFT) + 2, narrow)
         _index(self._words, self._tail, self._before, self._hints)
 
     def select(self, ranks: NDArray[Any]) -> NDArray[Any]:
@@ -205,7 +259,7 @@ class Index:
         return out
 
     def rank(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """How many kept rows lie before each of `rows`, each in [0, n): the position of a kept row in rows()."""
+        """How many kept rows lie before each of `rows`, each in [0, n): a kept row's place in rows()."""
         out = np.empty(len(rows), np.int64)
         _rank(self._words, self._tail, self._before, rows, out)
         return out

@@ -26,74 +26,63 @@ def first_nonfinite(values):
 
 
 @kernel
-def mark(rows, chunk, dirty):
-    """Set `dirty[row // chunk]` for each row."""
+def observe(rows, epoch, chunk, count, last_seen, dirty):
+    """Count each row and mark its chunk -> how often each had been observed before, duplicates in the batch included."""
+    before = np.empty(rows.size, np.uint32)
+    for i in range(rows.size):
+        r = rows[i]
+        before[i] = count[r]
+        count[r] += 1
+    for i in range(rows.size):
+        last_seen[rows[i]] = epoch
     for i in range(rows.size):
         dirty[rows[i] // chunk] = True
+    return before
 
 
 @kernel
-def last(rows, values, epoch, value, count, last_seen):
+def last(rows, values, value):
     for i in range(rows.size):
-        r = rows[i]
-        value[r] = values[i]
-        count[r] += 1
-        last_seen[r] = epoch
+        value[rows[i]] = values[i]
 
 
 @kernel
-def mean(rows, values, epoch, value, count, last_seen):
+def mean(rows, values, before, value):
     for i in range(rows.size):
         r = rows[i]
-        seen = count[r]
-        if seen == 0:
+        old = np.float64(value[r]) if before[i] else 0.0
+        value[r] = old + (values[i] - old) / (before[i] + 1.0)
+
+
+@kernel
+def ema(rows, values, before, decay, value):
+    for i in range(rows.size):
+        r = rows[i]
+        value[r] = decay * value[r] + (1.0 - decay) * values[i] if before[i] else values[i]
+
+
+@kernel
+def maximum(rows, values, before, value):
+    for i in range(rows.size):
+        r = rows[i]
+        if before[i] == 0 or values[i] > value[r]:
             value[r] = values[i]
-        else:
-            old = np.float64(value[r])
-            value[r] = old + (values[i] - old) / (seen + 1.0)
-        count[r] = seen + 1
-        last_seen[r] = epoch
 
 
 @kernel
-def ema(rows, values, epoch, decay, value, count, last_seen):
-    for i in range(rows.size):
-        r = rows[i]
-        if count[r] == 0:
-            value[r] = values[i]
-        else:
-            value[r] = decay * value[r] + (1.0 - decay) * values[i]
-        count[r] += 1
-        last_seen[r] = epoch
-
-
-@kernel
-def maximum(rows, values, epoch, value, count, last_seen):
-    for i in range(rows.size):
-        r = rows[i]
-        if count[r] == 0 or values[i] > value[r]:
-            value[r] = values[i]
-        count[r] += 1
-        last_seen[r] = epoch
-
-
-@kernel
-def deviation(rows, values, epoch, mean, m2, count, last_seen):
+def deviation(rows, values, before, mean, m2):
     """Welford's update: `m2` is the sum of squared deviations from the running mean."""
     for i in range(rows.size):
         r = rows[i]
-        seen = count[r] + 1.0
         old = np.float64(mean[r])
         delta = values[i] - old
-        new = old + delta / seen
+        new = old + delta / (before[i] + 1.0)
         mean[r] = new
         m2[r] += delta * (values[i] - new)
-        count[r] += 1
-        last_seen[r] = epoch
 
 
 @kernel
-def transitions(rows, values, epoch, events, presentations, state, count, last_seen):
+def transitions(rows, values, events, presentations, state):
     """Count correct → wrong between consecutive presentations; `values` are 0 where correct."""
     for i in range(rows.size):
         r = rows[i]
@@ -104,5 +93,3 @@ def transitions(rows, values, epoch, events, presentations, state, count, last_s
                 events[r] += 1
             state[r] &= LEARNED
         presentations[r] += 1
-        count[r] += 1
-        last_seen[r] = epoch

@@ -1,4 +1,4 @@
-"""Rows that a plan visits more than once: which of them the q-th occurrence belongs to, without expanding them."""
+"""Rows visited more than once: which of them the q-th occurrence belongs to, without expanding them."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ _HINT_SHIFT = 7  # occurrences a hint
 
 
 @kernel
-def _index(repeats, before, hints):  # type: ignore[no-untyped-def]
+def _index(repeats: Any, before: Any, hints: Any) -> Any:
     """before[b]: occurrences ahead of block b.  hints[h]: the block that holds occurrence 128·h."""
-    total = 0
+    total = np.int64(0)
     h = 0
     for b in range(before.size - 1):
         before[b] = total
@@ -30,7 +30,7 @@ def _index(repeats, before, hints):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _locate(repeats, before, hints, at, out):  # type: ignore[no-untyped-def]
+def _locate(repeats: Any, before: Any, hints: Any, at: Any, out: Any) -> Any:
     for i in range(at.size):
         q = np.int64(at[i])
         low = np.int64(hints[q >> _HINT_SHIFT])
@@ -50,7 +50,7 @@ def _locate(repeats, before, hints, at, out):  # type: ignore[no-untyped-def]
 
 
 class Runs:
-    """An index of repeats, (m,) integers of at least 1, which it keeps by reference: about 0.2 bytes an entry."""
+    """An index of repeats, (m,) integers of at least 1, kept by reference: about 0.2 bytes an entry."""
 
     def __init__(self, repeats: NDArray[Any]) -> None:
         self._repeats = repeats
@@ -61,7 +61,7 @@ class Runs:
         _index(repeats, self._before, self._hints)
 
     def locate(self, occurrences: NDArray[Any]) -> NDArray[np.int64]:
-        """The entries that these occurrences, each in [0, total), belong to when each entry is repeated in place."""
+        """The entries to which these occurrences belong, each in [0, total), in the ascending multiset."""
         out = np.empty(len(occurrences), np.int64)
         _locate(self._repeats, self._before, self._hints, occurrences, out)
         return out

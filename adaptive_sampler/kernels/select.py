@@ -1,275 +1,217 @@
-"""Which rows have a rank in [lo, hi): exact, one bit a row, ties broken by a keyed hash of the row or by row order."""
+"""Which rows have a rank in [lo, hi): exact, one bit a row, ties broken by a keyed hash or by row order."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels import split
 
 Ties = Literal["random", "row"]
+Keys = NDArray[np.float32]
+Words = NDArray[np.uint64]
 
-_SAMPLE = 1 << 16  # keys looked at to guess where a rank lies; the guess is checked and never changes the result
-_NAN = 0xFFFFFFFF  # the ordered key of every NaN: after +inf, which is 0xFF800000
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
+_SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
+_NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
+_NONE = np.empty(0, np.float32)
 _WORD = 1 << 64
-
-
-@kernel
-def _hash(salt, row):  # type: ignore[no-untyped-def]
-    """SplitMix64 of the row's place in the salt's sequence: for one salt a bijection, so no two rows collide."""
-    x = np.uint64(salt) + np.uint64(row) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
-
-
-@kernel
-def _ordered(bits):  # type: ignore[no-untyped-def]
-    """float32 bits as a uint32 that sorts like the number: -0.0 is 0.0, NaN comes last."""
-    bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
-    flipped = bits ^ np.uint32(0xFFFFFFFF) if bits >= np.uint32(0x80000000) else bits ^ np.uint32(0x80000000)
-    magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
-    return np.uint32(_NAN) if magnitude > np.uint32(0x7F800000) else np.uint32(flipped)
-
-
-@kernel
-def _sample(raw, out):  # type: ignore[no-untyped-def]
-    """One ordered key from each of len(out) equal stretches, at a hashed place so that no period can hide."""
-    stretch = raw.size // out.size
-    for i in range(out.size):
-        shift = np.int64((_hash(0, i) >> np.uint64(32)) % np.uint64(stretch))
-        out[i] = _ordered(raw[i * stretch + shift])
-
-
-@kernel
-def _bracket(raw, low, high, out):  # type: ignore[no-untyped-def]
-    """(keys < low, keys in [low, high]); the latter also go to `out` as far as it has room."""
-    low = np.uint32(low)
-    width = np.uint32(np.uint32(high) - low)
-    below = 0
-    m = 0
-    for start in range(0, raw.size, 32):
-        stop = min(start + 32, raw.size)
-        inside = 0
-        for i in range(start, stop):
-            key = _ordered(raw[i])
-            below += key < low
-            inside += np.uint32(key - low) <= width
-        if inside and m + inside <= out.size:
-            at = m
-            for i in range(start, stop):
-                key = _ordered(raw[i])
-                if np.uint32(key - low) <= width:
-                    out[at] = key
-                    at += 1
-        m += inside
-    return below, m
-
-
-@kernel
-def _histogram(raw, high, counts):  # type: ignore[no-untyped-def]
-    """Counts of the upper 16 bits (high < 0), or of the lower 16 among keys whose upper bits are `high`."""
-    for i in range(raw.size):
-        key = np.int64(_ordered(raw[i]))
-        if high < 0:
-            counts[key >> 16] += 1
-        elif key >> 16 == high:
-            counts[key & 0xFFFF] += 1
-
-
-@kernel
-def _hashes(raw, key, n, salt, low, width, out):  # type: ignore[no-untyped-def]
-    """Of the rows with this ordered key (all n rows where raw is empty): (hashes < low, hashes in low .. low + width)."""
-    below = 0
-    m = 0
-    key = np.uint32(key)
-    for start in range(0, n, 64):
-        stop = min(start + 64, n)
-        inside = 0
-        for i in range(start, stop):
-            tied = raw.size == 0 or _ordered(raw[i]) == key
-            value = _hash(salt, i)
-            below += tied and value < low
-            inside += tied and value - low <= width
-        if inside and m + inside <= out.size:
-            at = m
-            for i in range(start, stop):
-                value = _hash(salt, i)
-                if value - low <= width and (raw.size == 0 or _ordered(raw[i]) == key):
-                    out[at] = value
-                    at += 1
-        m += inside
-    return below, m
-
-
-@kernel
-def _tied_row(raw, key, rank):  # type: ignore[no-untyped-def]
-    """The row of the rank-th (from 0) row with this ordered key."""
-    key = np.uint32(key)
-    for i in range(raw.size):
-        if _ordered(raw[i]) == key:
-            if rank == 0:
-                return i
-            rank -= 1
-    return raw.size
-
-
-@kernel
-def _mark(raw, key_lo, tie_lo, key_hi, tie_hi, hashed, salt, out):  # type: ignore[no-untyped-def]
-    """Set the bit of every row with (key_lo, tie_lo) <= (key, tie) < (key_hi, tie_hi); out: words of 64 rows."""
-    key_lo, key_hi = np.uint32(key_lo), np.uint32(key_hi)
-    tie_lo, tie_hi = np.uint64(tie_lo), np.uint64(tie_hi)
-    for w in range(out.size):
-        start = w << 6
-        stop = min(start + 64, raw.size)
-        word = np.uint64(0)
-        ties = 0
-        for i in range(start, stop):
-            key = _ordered(raw[i])
-            word |= np.uint64(key_lo <= key and key < key_hi) << np.uint64(i - start)
-            ties += (key == key_lo and tie_lo > 0) or (key == key_hi and tie_hi > 0)
-        if ties:
-            word = np.uint64(0)
-            for i in range(start, stop):
-                key = _ordered(raw[i])
-                tie = _hash(salt, i) if hashed else np.uint64(i)
-                after = key > key_lo or (key == key_lo and tie >= tie_lo)
-                ahead = key < key_hi or (key == key_hi and tie < tie_hi)
-                word |= np.uint64(after and ahead) << np.uint64(i - start)
-        out[w] = word
-
-
-@kernel
-def _mark_hashes(n, tie_lo, tie_hi, open_top, salt, out):  # type: ignore[no-untyped-def]
-    """As `_mark` where all n keys are equal."""
-    tie_lo, tie_hi = np.uint64(tie_lo), np.uint64(tie_hi)
-    for w in range(out.size):
-        start = w << 6
-        word = np.uint64(0)
-        for i in range(start, min(start + 64, n)):
-            tie = _hash(salt, i)
-            word |= np.uint64(tie >= tie_lo and (open_top or tie < tie_hi)) << np.uint64(i - start)
-        out[w] = word
 
 
 def _premix(salt: int) -> np.uint64:
     """The salt's start in SplitMix64's sequence; near salts must not mean near starts."""
     x = (int(salt) + 0x5E1EC7) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % _WORD
     return np.uint64(x ^ (x >> 31))
 
 
-def _by_histogram(raw: NDArray[np.uint32], rank: int) -> tuple[int, int]:
-    """(ordered key, how many of its ties come first) of the rank-th row: two passes, whatever the keys are."""
-    key, before = 0, 0
-    for shift, high in ((16, -1), (0, 0)):
+def _kth(keys: Keys, rank: int) -> np.float32:
+    """The rank-th smallest key by two histograms: slower than a guess, whatever the keys are. NaN if it has
+    none."""
+    raw = keys.view(np.uint32)
+    key, before = -1, 0
+    for _ in range(2):
         counts = np.zeros(1 << 16, np.int64)
-        _histogram(raw, high if shift else key >> 16, counts)
+        split.histogram(raw, key, counts)
         ends = np.cumsum(counts)
         digit = int(np.searchsorted(ends, rank - before, side="right"))
         before += int(ends[digit] - counts[digit])
-        key |= digit << shift
-    return key, rank - before
+        key = digit if key < 0 else key << 16 | digit
+    bits = key ^ (0x80000000 if key >> 31 else 0xFFFFFFFF)
+    return np.uint32(bits).view(np.float32)
 
 
-def _kth(raw: NDArray[np.uint32], rank: int) -> tuple[int, int]:
-    """As `_by_histogram`, by one pass over the keys where a sample of them tells about where the rank lies."""
-    n = len(raw)
-    if n < 8 * _SAMPLE:
-        return _by_histogram(raw, rank)
-    sample = np.empty(_SAMPLE, np.uint32)
-    _sample(raw, sample)
-    sample.sort()
-    share = rank / n
-    slack = 4 * math.sqrt(share * (1 - share) / _SAMPLE) + 8 / _SAMPLE
-    low = int(sample[int((share - slack) * _SAMPLE)]) if share > slack else 0
-    high = int(sample[int((share + slack) * _SAMPLE)]) if share + slack < 1 else _NAN
-    room = 0 if low == high else int(4 * slack * n)
-    inside = np.empty(room, np.uint32)
-    below, m = _bracket(raw, low, high, inside)
-    if not below <= rank < below + m or (room and m > room):
-        return _by_histogram(raw, rank)
-    if not room:
-        return low, rank - below
-    key, left = _by_histogram_of_ordered(inside[:m], rank - below)
-    return key, left
+class _Cut:
+    """The rows on one side of a rank in (0, n): [rank, …) if `above`, else [0, rank). `words` is the answer.
+
+    `keys` None stands for n equal ones, whose ties are random.
+    """
+
+    def __init__(self, keys: Keys | None, n: int, rank: int, above: bool, salt: np.uint64) -> None:
+        self._rank, self._above, self._salt, self._n = rank, above, salt, n
+        self._row_type = np.int32 if n < 2**31 else np.int64
+        self.words: Words = np.zeros(-(-n // 64), np.uint64)
+        self._keys, self._parts = _NONE, [(_NONE, 0, self.words)]
+        if keys is not None:  # whole words, and the rest padded with NaN, which is on neither side
+            whole = n // 64
+            rest = np.full(64 if n % 64 else 0, _NAN, np.float32)
+            rest[: n % 64] = keys[whole * 64 :]
+            self._keys = keys
+            self._parts = [
+                (keys[: whole * 64], 0, self.words[:whole]),
+                (rest, whole * 64, self.words[whole:]),
+            ]
+
+    def by_key(self, ties: Ties) -> Words:
+        """Cut by (key, tie): one pass if a sample tells about where the rank lies and few keys lie there."""
+        near, room = self._guess()
+        if room:
+            low, high = near[0], near[-1]
+            rows = np.empty(room, self._row_type)
+            values = np.empty(room, np.float32)
+            before, m = self._split(low, high, rows, values)
+            inside = before <= self._rank and (self._rank < before + m or bool(np.isnan(high)))
+            if inside and m <= room and low == low:
+                self._settle(rows[:m], values[:m], self._rank - before, ties)
+                return self.words
+        value, before, count = self._tied_at(near)
+        if np.isnan(value):  # fewer rows than `rank` have one
+            return self.words if self._above else _ranked(self._keys, self._n)
+        left = self._rank - before
+        if ties == "random" and left > 0:
+            return self.by_hash(value, count, left)
+        for keys, _, words in self._parts:
+            left = split.split_rows(keys, value, left, self._above, words)
+        return self.words
+
+    def _tied_at(self, near: Keys) -> tuple[np.float32, int, int]:
+        """(the rank's key, keys below it, keys equal to it): sampled keys are tried first."""
+        for _ in range(4):
+            if len(near) == 0:
+                break
+            value = near[len(near) // 2]
+            if np.isnan(value):
+                if self._rank >= self._split(np.float32(-np.inf), _NAN)[1]:  # every key that is not NaN
+                    return value, 0, 0
+                near = near[~np.isnan(near)]
+                continue
+            before, count = self._split(value, value)
+            if before <= self._rank < before + count:
+                return value, before, count
+            near = near[near < value] if self._rank < before else near[~(near <= value)]
+        value = _kth(self._keys, self._rank)
+        return value, *self._split(value, value)
+
+    def by_hash(self, value: np.float32, ties: int, rank: int) -> Words:
+        """Cut by key at `value`, and the rows of that key by hash before the rank-th of these `ties` rows."""
+        width = 8 * math.sqrt(ties) + 64  # in ranks; hashes are uniform, so the rank tells where to look
+        while True:
+            low = max(0, int((rank - width) / ties * _WORD))
+            high = min(_WORD - 1, int((rank + width) / ties * _WORD))
+            rows = np.empty(int(4 * width) + 64, self._row_type)
+            ends, before, m = (self._salt, np.uint64(low), np.uint64(high - low)), 0, 0
+            for keys, first, words in self._parts:
+                some, m = split.split_ties(keys, value, *ends, self._above, self._n, first, words, rows, m)
+                before += some
+            if before <= rank < before + m <= before + len(rows):
+                order = self._by_tie(rows[:m], "random")
+                split.set_rows(self.words, order[rank - before :] if self._above else order[: rank - before])
+                return self.words
+            width *= 4
+
+    def _guess(self) -> tuple[Keys, int]:
+        """(near, room): sampled keys, ascending, around the rank's, and how many rows may lie between the
+        outer two.
+
+        room is 0 where the sample says that many more do, as few keys are shared by many rows.
+        """
+        n = self._n
+        size = min(_SAMPLE, n // 256)
+        if size < 64:
+            return np.array([-np.inf, _NAN], np.float32), n
+        sample = np.empty(size + 2, np.float32)
+        split.sample(self._keys, sample[1:-1])
+        sample[0], sample[-1] = -np.inf, _NAN
+        sample.sort()
+        share = self._rank / n
+        slack = 3.5 * math.sqrt(share * (1 - share) / size) + 8 / size
+        first, last = max(0, int((share - slack) * size)), min(size + 1, int((share + slack) * size) + 2)
+        between = np.searchsorted(sample, sample[last], "right") - np.searchsorted(sample, sample[first], "left")
+        near = sample[first : last + 1]
+        return near, int(4 * slack * n) if between <= 3 * slack * size + 2 else 0
+
+    def _split(
+        self, low: np.float32, high: np.float32, rows: NDArray[Any] | None = None, values: Keys = _NONE
+    ) -> tuple[int, int]:
+        rows = np.empty(0, self._row_type) if rows is None else rows
+        below, m = 0, 0
+        for keys, first, words in self._parts:
+            some, m = split.split(keys, low, high, self._above, first, words, rows, values, m)
+            below += some
+        return below, m
+
+    def _settle(self, rows: NDArray[Any], values: Keys, rank: int, ties: Ties) -> None:
+        """Set those of `rows`, which is all on which the sample left a doubt, that lie on the side of
+        `rank`."""
+        if rank >= len(rows):  # beyond the last row that is ranked
+            split.set_rows(self.words, rows[:0] if self._above else rows)
+            return
+        ranked = np.sort(values)
+        value = ranked[rank]
+        tied = self._by_tie(rows[: split.settle(self.words, value, self._above, rows, values)], ties)
+        left = rank - int(np.searchsorted(ranked, value))
+        split.set_rows(self.words, tied[left:] if self._above else tied[:left])
+
+    def _by_tie(self, rows: NDArray[Any], ties: Ties) -> NDArray[Any]:
+        if ties == "row":
+            return rows
+        hashes = np.empty(len(rows), np.uint64)
+        split.hashes(self._salt, rows, hashes)
+        return rows[np.argsort(hashes)]
 
 
-def _by_histogram_of_ordered(ordered: NDArray[np.uint32], rank: int) -> tuple[int, int]:
-    key = int(np.partition(ordered, rank)[rank])
-    return key, rank - int(np.count_nonzero(ordered < key))
+def _ranked(keys: Keys | None, n: int) -> Words:
+    """Every row that has a rank."""
+    words = np.zeros(-(-n // 64), "<u8")
+    some = np.ones(n, np.bool_) if keys is None else keys == keys
+    words.view(np.uint8)[: -(-n // 8)] = np.packbits(some, bitorder="little")
+    return words.astype(np.uint64, copy=False)
 
 
-def _kth_hash(raw: NDArray[np.uint32], key: int, n: int, ties: int, rank: int, salt: np.uint64) -> int:
-    """The rank-th smallest hash among the `ties` rows with this key; ranks beyond them give 2**64 - 1."""
-    width = 8 * math.sqrt(ties) + 64  # in ranks; hashes are uniform, so the rank tells where to look
-    while True:
-        low = max(0, int((rank - width) / ties * _WORD))
-        high = min(_WORD - 1, int((rank + width) / ties * _WORD))
-        inside = np.empty(int(4 * width) + 64, np.uint64)
-        below, m = _hashes(raw, key, n, salt, np.uint64(low), np.uint64(high - low), inside)
-        if below <= rank < below + m <= below + len(inside):
-            return int(np.partition(inside[:m], rank - below)[rank - below])
-        width *= 4
+def rank_window(keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties) -> NDArray[np.uint8]:
+    """The rows whose ascending rank by (key, tie) is in [lo, hi): (ceil(n/8),) uint8, little bit order.
 
-
-def _words(n: int) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    words = np.zeros(-(-n // 64), np.uint64)
-    return words, words.astype("<u8", copy=False).view(np.uint8)[: -(-n // 8)]
-
-
-def rank_window(keys: NDArray[np.float32], lo: int, hi: int, *, salt: int, ties: Ties) -> NDArray[np.uint8]:
-    """The rows whose ascending rank by (key, tie) is in [lo, hi), as a bitmap: (ceil(n/8),) uint8, little bit order.
-
-    `keys` is (n,) float32. A NaN has no rank and is never selected; -inf and +inf are ordinary, -0.0 equals 0.0.
-    ties="random" orders equal keys by a hash of (salt, row), whatever n and the other rows are; ties="row" by row,
-    as a stable argsort does. Windows that share a bound partition the rows exactly. Raises InvalidValue for other
-    ties and for a window that is none.
+    `keys` is (n,) float32. A NaN has no rank and is never selected; -inf and +inf are ordinary, -0.0 equals
+    0.0. ties="random" orders equal keys by a hash of (salt, row), whatever n and the other rows are;
+    ties="row" by row, as a stable argsort does. Windows that share a bound partition the ranked rows exactly.
+    Raises InvalidValue for other ties and unless 0 <= lo <= hi.
     """
     if ties not in ("random", "row"):
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
-    _check_window(lo, hi)
-    raw = np.ascontiguousarray(keys, np.float32).view(np.uint32)
+    keys = np.ascontiguousarray(keys, np.float32)
     start = _premix(salt)
-    bounds = [_bound(raw, rank, ties, start) for rank in (lo, hi)]
-    words, bits = _words(len(raw))
-    _mark(raw, *bounds[0], *bounds[1], ties == "random", start, words)
-    return bits
-
-
-def _bound(raw: NDArray[np.uint32], rank: int, ties: Ties, salt: np.uint64) -> tuple[np.uint32, np.uint64]:
-    """(ordered key, tie) of the rank-th row; ranks of NaN and beyond give the key of NaN, which is never inside."""
-    if rank >= len(raw):
-        return np.uint32(_NAN), np.uint64(0)
-    if rank == 0:
-        return np.uint32(0), np.uint64(0)
-    key, ahead = _kth(raw, rank)
-    if key == _NAN or ahead == 0:
-        return np.uint32(key), np.uint64(0)
-    if ties == "row":
-        return np.uint32(key), np.uint64(_tied_row(raw, key, ahead))
-    count = int(_bracket(raw, key, key, np.empty(0, np.uint32))[1])
-    return np.uint32(key), np.uint64(_kth_hash(raw, key, len(raw), count, ahead, salt))
-
-
-def _check_window(lo: int, hi: int) -> None:
-    if not 0 <= lo <= hi:
-        raise InvalidValue(f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi. Pass ranks in ascending order.")
+    return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties))
 
 
 def hash_window(n: int, lo: int, hi: int, *, salt: int) -> NDArray[np.uint8]:
-    """As `rank_window` with n equal keys and random ties: hi - lo rows chosen uniformly, (ceil(n/8),) uint8."""
-    _check_window(lo, hi)
+    """As `rank_window` with n equal keys and random ties: hi - lo rows at random, (ceil(n/8),) uint8."""
     start = _premix(salt)
-    none = np.empty(0, np.uint32)
-    ends = [0 if not 0 < rank < n else _kth_hash(none, 0, n, n, rank, start) for rank in (lo, hi)]
-    words, bits = _words(n)
-    if lo < min(hi, n):
-        _mark_hashes(n, np.uint64(ends[0]), np.uint64(ends[1]), hi >= n, start, words)
-    return bits
+    value = np.float32(0)
+    return _window(n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank))
+
+
+def _window(n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]) -> NDArray[np.uint8]:
+    if not 0 <= lo <= hi:
+        raise InvalidValue(f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi. Pass ranks in ascending order.")
+    if lo >= min(hi, n):
+        words = np.zeros(-(-n // 64), np.uint64)
+    elif hi >= n:
+        words = cut(lo, True) if lo > 0 else _ranked(keys, n)
+    else:
+        words = cut(hi, False)
+        if lo > 0:
+            words &= ~cut(lo, False)
+    return words.astype("<u8", copy=False).view(np.uint8)[: -(-n // 8)]

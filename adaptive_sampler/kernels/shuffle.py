@@ -1,5 +1,6 @@
-"""Random order: an exactly uniform shuffle where an array may exist, a keyed permutation of positions where not."""
+"""Random order: an exactly uniform shuffle where an array may exist, a keyed permutation where not."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _WORD = 1 << 64
 
 
 @kernel
-def _hash(key, i):  # type: ignore[no-untyped-def]
+def _hash(key: Any, i: Any) -> Any:
     """The i-th number of SplitMix64's sequence that starts at `key`."""
     x = np.uint64(key) + np.uint64(i) * _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * _MIX1
@@ -27,35 +28,69 @@ def _hash(key, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _count_buckets(key, total, shift, counts):  # type: ignore[no-untyped-def]
-    """How many of `total` entries fall into each bucket; one hash gives four entries 16 bits each."""
-    for i in range(0, total, 4):
-        word = _hash(key, i >> 2)
-        for j in range(min(4, total - i)):
-            counts[np.int64((word >> np.uint64(16 * j)) & np.uint64(0xFFFF)) >> shift] += 1
+def _number(key: Any, first: Any, words: Any) -> None:
+    """Numbers of the entries from `first` on, a multiple of 4: one hash gives four of them 16 bits each."""
+    for i in range(words.size):
+        words[i] = _hash(key, (first >> 2) + i)
 
 
 @kernel
-def _scatter(rows, repeats, first, key, shift, cursor, out):  # type: ignore[no-untyped-def]
-    """Put the entries of `rows` (each `repeats` times, once where that is empty) into their buckets; returns their
-    number. `first` is the number of the first of them among all entries, which is what its bucket depends on."""
-    entry = first
-    word = _hash(key, entry >> 2) >> np.uint64(16 * (entry & 3))
+def _count_buckets(key: Any, total: Any, shift: Any, counts: Any) -> None:
+    """How many of `total` entries fall into each bucket."""
+    words = np.empty(_CHUNK // 4, np.uint64)
+    lanes = words.view(np.uint16)
+    for first in range(0, total, _CHUNK):
+        _number(key, first, words)
+        for i in range(min(_CHUNK, total - first)):
+            counts[lanes[i] >> shift] += 1
+
+
+@kernel
+def _put(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, words: Any, out: Any) -> None:
+    """Put up to a chunk of entries, the first of them number `first`, into their buckets."""
+    lanes = words.view(np.uint16)
+    _number(key, first & ~3, words)
+    for i in range(rows.size):
+        bucket = lanes[(first & 3) + i] >> shift
+        at = cursor[bucket]
+        out[at] = rows[i]
+        cursor[bucket] = at + np.uint64(1)
+
+
+@kernel
+def _scatter(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
+    """Put `rows`, numbered from `first` on, into their buckets; returns the number after the last."""
+    words = np.empty(_CHUNK // 4 + 1, np.uint64)
+    for start in range(0, rows.size, _CHUNK):
+        _put(rows[start : start + _CHUNK], first + start, key, shift, cursor, words, out)
+    return first + rows.size
+
+
+@kernel
+def _scatter_repeated(rows: Any, repeats: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
+    """As `_scatter`, each row `repeats` times."""
+    words = np.empty(_CHUNK // 4 + 1, np.uint64)
+    some = np.empty(_CHUNK, rows.dtype)
+    m = 0
     for r in range(rows.size):
-        for _ in range(repeats[r] if repeats.size else 1):
-            if entry & 3 == 0:
-                word = _hash(key, entry >> 2)
-            bucket = np.int64(word & np.uint64(0xFFFF)) >> shift
-            word >>= np.uint64(16)
-            out[cursor[bucket]] = rows[r]
-            cursor[bucket] += 1
-            entry += 1
-    return entry - first
+        left: Any = np.int64(repeats[r])
+        while left > 0:
+            if m + 4 > _CHUNK:
+                _put(some[:m], first, key, shift, cursor, words, out)
+                first += m
+                m = 0
+            for i in range(4):  # four at once, of which `left` stay: how many is not predictable
+                some[m + i] = rows[r]
+            m += min(left, 4)
+            left -= 4
+    _put(some[:m], first, key, shift, cursor, words, out)
+    return first + m
 
 
 @kernel
-def _below(key, i, bound):  # type: ignore[no-untyped-def]
-    """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is redrawn."""
+def _below(key: Any, i: Any, bound: Any) -> Any:
+    """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is
+    redrawn."""
     x = _hash(key, i)
     product = (x >> np.uint64(32)) * bound
     if product & _LOW32 < bound:
@@ -66,21 +101,24 @@ def _below(key, i, bound):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shuffle_buckets(key, ends, out):  # type: ignore[no-untyped-def]
-    """Fisher-Yates inside each bucket; the numbers come a chunk ahead of the swaps, so that they are vectorised."""
+def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
+    """Fisher-Yates inside each bucket; the numbers come a chunk ahead of the swaps, so that they are
+    vectorised."""
     picks = np.empty(_CHUNK, np.int64)
     first = 0
     for bucket in range(ends.size):
         last = ends[bucket]
         for start in range(first, last, _CHUNK):
             stop = min(start + _CHUNK, last)
+            unfair = np.int64(0)
             for i in range(start, stop):
                 bound = np.uint64(i - first + 1)
-                picks[i - start] = np.int64(((_hash(key, i) >> np.uint64(32)) * bound) >> np.uint64(32))
-            for i in range(start, stop):
-                bound = np.uint64(i - first + 1)
-                if ((_hash(key, i) >> np.uint64(32)) * bound) & _LOW32 < bound:
-                    picks[i - start] = _below(key, i, bound)
+                product = (_hash(key, i) >> np.uint64(32)) * bound
+                unfair += np.int64(product & _LOW32 < bound)
+                picks[i - start] = np.int64(product >> np.uint64(32))
+            if unfair:  # perhaps: `_below` says
+                for i in range(start, stop):
+                    picks[i - start] = _below(key, i, np.uint64(i - first + 1))
             for i in range(start, stop):
                 j = first + picks[i - start]
                 out[i], out[j] = out[j], out[i]
@@ -88,36 +126,45 @@ def _shuffle_buckets(key, ends, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _round(half, key):  # type: ignore[no-untyped-def]
-    """32 bits that depend on all of a half and of the round's key."""
-    x = np.uint32(np.uint32(half) * np.uint32(0x9E3779B1) + np.uint32(key))
-    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD))
-    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97))
-    return np.uint32(x ^ (x >> np.uint32(15)))
+def _round(half: Any, key: Any, span: Any) -> Any:
+    """A number in [0, span) that depends on all of a half and of the round's 64-bit key; 32-bit lanes
+    throughout."""
+    x = np.uint32(np.uint32(half + np.uint32(key)) * np.uint32(0x9E3779B1))
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
+    x = np.uint32(np.uint32(x ^ np.uint32(key >> np.uint64(32))) * np.uint32(0x85EBCA77))
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(15)))
+    x = np.uint32(x * np.uint32(0xC2B2AE3D))
+    return np.uint32((np.uint64(x) * np.uint64(span)) >> np.uint64(32))
 
 
 @kernel
-def _permute(at, a, b, keys):  # type: ignore[no-untyped-def]
-    """A keyed bijection of [0, a·b): a Feistel network whose halves are added modulo a and b (Black and Rogaway)."""
-    left = np.uint64(at // b)
-    right = np.uint64(at - np.int64(left) * b)
-    a, b = np.uint64(a), np.uint64(b)
-    for r in range(0, ROUNDS, 2):
-        left += (np.uint64(_round(right, keys[r])) * a) >> np.uint64(32)
-        left -= a if left >= a else np.uint64(0)
-        right += (np.uint64(_round(left, keys[r + 1])) * b) >> np.uint64(32)
-        right -= b if right >= b else np.uint64(0)
-    return np.int64(left * b + right)
+def _permute(at: Any, a: Any, b: Any, keys: Any) -> None:
+    """Replace each of `at` by its image under a keyed bijection of [0, a·b), a and b < 2**31, a·b < 2**53.
 
-
-@kernel
-def _walk(start, step, total, a, b, keys, out):  # type: ignore[no-untyped-def]
-    """out[i] = the image of start + i·step; images in [total, a·b) are mapped on until they fall inside."""
-    for i in range(out.size):
-        out[i] = _permute(start + i * step, a, b, keys)
-    for i in range(out.size):
-        while out[i] >= total:
-            out[i] = _permute(out[i], a, b, keys)
+    A Feistel network whose halves are added modulo a and b (Black and Rogaway), a chunk of numbers round by
+    round, as LLVM vectorises it only so.
+    """
+    left = np.empty(_CHUNK, np.uint32)
+    right = np.empty(_CHUNK, np.uint32)
+    inverse = 1.0 / b
+    wide_a, wide_b = np.uint32(a), np.uint32(b)
+    for first in range(0, at.size, _CHUNK):
+        size = min(_CHUNK, at.size - first)
+        for i in range(size):
+            q = np.int64(np.float64(at[first + i]) * inverse)
+            r = at[first + i] - q * b
+            q += np.int64(r >= b) - np.int64(r < 0)  # the float quotient is off by one at most
+            left[i] = np.uint32(q)
+            right[i] = np.uint32(at[first + i] - q * b)
+        for k in range(0, keys.size, 2):
+            for i in range(size):
+                x = np.uint32(left[i] + _round(right[i], keys[k], wide_a))
+                x = min(x, np.uint32(x - wide_a))  # x mod a: where x < a the difference wraps to above it
+                y = np.uint32(right[i] + _round(x, keys[k + 1], wide_b))
+                left[i] = x
+                right[i] = min(y, np.uint32(y - wide_b))
+        for i in range(size):
+            at[first + i] = np.int64(left[i]) * b + np.int64(right[i])
 
 
 def stream(key: int, use: int) -> np.uint64:
@@ -129,24 +176,28 @@ def stream(key: int, use: int) -> np.uint64:
 
 
 class Shuffle:
-    """Rao and Sandelius' shuffle of `total` entries that arrive in pieces: a bucket each at random, then Fisher-Yates
-    inside the buckets. Every order is equally likely. It holds one array of `total` and reads nothing twice."""
+    """Rao and Sandelius' shuffle of `total` entries that arrive in pieces: a bucket each at random, then
+    Fisher-Yates inside the buckets. Every order is equally likely. It holds one array of `total` and reads
+    nothing twice."""
 
     def __init__(self, total: int, dtype: type[np.int32] | type[np.int64], *, key: int) -> None:
         bits = min(16, max(0, (max(total, 1) - 1) // _BUCKET).bit_length())
-        self._shift = 16 - bits
+        self._shift = np.uint16(16 - bits)
         self._buckets, self._swaps = stream(key, 0), stream(key, 1)
         counts = np.zeros(1 << bits, np.int64)
         _count_buckets(self._buckets, total, self._shift, counts)
         self._ends = np.cumsum(counts)
-        self._cursor = self._ends - counts
+        self._cursor = (self._ends - counts).astype(np.uint64)
         self._filled = 0
         self._out = np.empty(total, dtype)
 
     def add(self, rows: NDArray[Any], repeats: NDArray[Any] | None = None) -> None:
         """The next entries: `rows` in turn, each `repeats` times ((len(rows),) integers) or once."""
-        times = np.empty(0, np.uint8) if repeats is None else repeats
-        self._filled += _scatter(rows, times, self._filled, self._buckets, self._shift, self._cursor, self._out)
+        where = self._buckets, self._shift, self._cursor, self._out
+        if repeats is None:
+            self._filled = _scatter(rows, self._filled, *where)
+        else:
+            self._filled = _scatter_repeated(rows, repeats, self._filled, *where)
 
     def finish(self) -> NDArray[Any]:
         """All `total` entries in random order."""
@@ -157,17 +208,23 @@ class Shuffle:
 class Network:
     """A keyed permutation of [0, total) that holds no array and gives any position's image by itself.
 
-    total < 2**62. Each image costs `ROUNDS` rounds; hardly any is mapped twice, as a·b exceeds `total` by less than a.
+    total < 2**52. Hardly any position is mapped twice, as a·b exceeds `total` by less than a.
     """
 
     def __init__(self, total: int, *, key: int) -> None:
         self._total = total
-        self._a = max(1, int(np.sqrt(total)))
+        self._a = max(1, math.isqrt(total))
         self._b = -(-total // self._a)
-        self._keys = np.array([int(stream(key, 2 + r)) >> 32 for r in range(ROUNDS)], np.uint32)
+        self._keys = np.array([stream(key, 2 + r) for r in range(ROUNDS)], np.uint64)
 
-    def images(self, start: int, count: int, step: int = 1) -> NDArray[np.int64]:
-        """The images of start, start + step, … (`count` of them, all in [0, total))."""
-        out = np.empty(count, np.int64)
-        _walk(start, step, self._total, self._a, self._b, self._keys, out)
+    def images(self, start: int, stop: int, step: int = 1) -> NDArray[np.int64]:
+        """The images of start, start + step, … below stop <= total."""
+        out = np.arange(start, stop, step, dtype=np.int64)
+        _permute(out, self._a, self._b, self._keys)
+        outside = np.flatnonzero(out >= self._total)
+        while len(outside):  # walk the cycle until it comes back inside
+            some = out[outside]
+            _permute(some, self._a, self._b, self._keys)
+            out[outside] = some
+            outside = outside[some >= self._total]
         return out

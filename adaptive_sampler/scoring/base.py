@@ -33,22 +33,28 @@ BOOKKEEPING = {"count": Column("uint32", 0), "last_seen": Column("int32", -1)}
 class Fold(Protocol):
     """How a row's values over time become one number.
 
-    `state` holds the fold's own `columns` and the two of `BOOKKEEPING`; `fold` updates them all in place, row by row
-    in the order given, so that a row that comes twice counts twice.
+    `state` holds the fold's own `columns` by name; `fold` updates them in place, row by row in the order given, so that
+    a row that comes twice counts twice. The store counts observations itself, in the two columns of `BOOKKEEPING`.
     """
 
     @property
     def columns(self) -> Mapping[str, Column]:
         """The fold's own columns, by name."""
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        """Take `values` (batch,) float32, finite, for `rows` (batch,) int64, in range, into `state`."""
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        """Take `values` (batch,) float32, finite, for `rows` (batch,) int64, in range, into `state`.
+
+        `before` (batch,) uint32: how many observations of that row came before this one, in the batch too.
+        """
 
     def read(self, state: State) -> np.ndarray:
-        """The score of each row of `state` (any slice of the columns) as float32, NaN where never observed."""
+        """The score of each row of `state` (any slice of the columns) as float32, NaN where never observed.
+
+        Here `state` holds the two columns of `BOOKKEEPING` too.
+        """
 
     def begin_run(self, state: State) -> None:
-        """Close what belongs to one training run alone."""
+        """Close what belongs to one training run alone, in any slice of the columns."""
 
 
 @runtime_checkable
@@ -101,14 +107,28 @@ class Score:
             raise InvalidValue(f"score name {self.name!r} must be an identifier such as 'my_score': it names a column.")
         if not callable(self.measure):
             raise InvalidValue(f"score {self.name!r}: measure {self.measure!r} must be callable.")
-        if not isinstance(self.fold, Fold):
+        if isinstance(self.fold, type) or not isinstance(self.fold, Fold):
             raise InvalidValue(f"score {self.name!r}: fold {self.fold!r} must be a Fold such as Mean() or Last().")
+        if not self.inputs[0]:
+            raise InvalidValue(
+                f"score {self.name!r}: measure {self.measure!r} has no parameter without a default, so nothing says which "
+                "observations it takes. Name one, such as measure(logits, labels)."
+            )
 
     @property
     def inputs(self) -> Inputs:
         """The parameters of `measure` that have no default."""
+        return (self._parameters(optional=False),)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The parameters of `measure` that have a default."""
+        return self._parameters(optional=True)
+
+    def _parameters(self, *, optional: bool) -> tuple[str, ...]:
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         parameters = inspect.signature(self.measure).parameters.values()
-        return (tuple(p.name for p in parameters if p.default is p.empty),)
+        return tuple(p.name for p in parameters if p.kind in named and (p.default is not p.empty) == optional)
 
 
 REGISTRY: dict[str, Any] = {}  # kind -> dataclass

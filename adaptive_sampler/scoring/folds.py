@@ -32,8 +32,8 @@ class _Simple:
 class Last(_Simple):
     """The newest value."""
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.last(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.last(rows, values, state["value"])
 
 
 @register("mean")
@@ -41,8 +41,8 @@ class Last(_Simple):
 class Mean(_Simple):
     """The arithmetic mean of all values, over epochs and runs."""
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.mean(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.mean(rows, values, before, state["value"])
 
 
 @register("ema")
@@ -56,8 +56,8 @@ class EMA(_Simple):
         if not 0 <= self.decay < 1:
             raise InvalidValue(f"decay={self.decay!r}: 0 <= decay < 1. Use Mean() for equal weights, Last() for 0.")
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.ema(rows, values, epoch, self.decay, state["value"], state["count"], state["last_seen"])
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.ema(rows, values, before, self.decay, state["value"])
 
 
 @register("max")
@@ -65,8 +65,8 @@ class EMA(_Simple):
 class Max(_Simple):
     """The largest value ever."""
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.maximum(rows, values, epoch, state["value"], state["count"], state["last_seen"])
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.maximum(rows, values, before, state["value"])
 
 
 @register("deviation")
@@ -76,8 +76,8 @@ class Deviation:
 
     columns: ClassVar[Mapping[str, Column]] = {"mean": Column("float32", 0), "m2": Column("float32", 0)}
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.deviation(rows, values, epoch, state["mean"], state["m2"], state["count"], state["last_seen"])
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.deviation(rows, values, before, state["mean"], state["m2"])
 
     def read(self, state: State) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a row never observed
@@ -117,20 +117,11 @@ class Transitions:
         if self.runs not in ("sum", "mean"):
             raise InvalidValue(f"runs={self.runs!r}: one of 'sum', 'mean'.")
 
-    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, epoch: int) -> None:
-        kernels.transitions(
-            rows,
-            values,
-            epoch,
-            state["events"],
-            state["presentations"],
-            state["state"],
-            state["count"],
-            state["last_seen"],
-        )
+    def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+        kernels.transitions(rows, values, state["events"], state["presentations"], state["state"])
 
     def read(self, state: State) -> np.ndarray:
-        total = state["total"] + self._this_run(state)
+        total: np.ndarray = state["total"] + self._this_run(state)
         if self.runs == "mean":
             total /= np.maximum(state["runs"] + (state["presentations"] > 0), 1)
         total[state["count"] == 0] = np.nan

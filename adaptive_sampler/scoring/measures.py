@@ -9,7 +9,7 @@ torch on the CPU), and give NaN elsewhere, because looking would wait for the de
 import array_api_compat
 import numpy as np
 
-from adaptive_sampler.arrays import Array, as_array, on_host
+from adaptive_sampler.arrays import Array, as_array, like, on_host
 from adaptive_sampler.errors import InvalidValue
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
@@ -21,9 +21,10 @@ def el2n(logits: Array, labels: Array) -> Array:
     `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions. -> (batch,) float32.
     """
     xp, logits = _logits(logits)
+    labels = like(labels, logits)
     with np.errstate(all="ignore"):
         p = xp.exp(_log_softmax(xp, logits))
-        if as_array(labels).ndim == 2:
+        if labels.ndim == 2:
             difference = p - _distributions(xp, logits, labels)
             return _float32(xp, xp.sqrt(xp.sum(difference * difference, axis=1)))
         labels, valid = _labels(xp, logits, labels)
@@ -36,11 +37,12 @@ def el2n(logits: Array, labels: Array) -> Array:
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """−log softmax(logits)[label], in nats. Shapes as for `el2n`; distributions give −Σ q·log p."""
     xp, logits = _logits(logits)
+    labels = like(labels, logits)
     with np.errstate(all="ignore"):
         log_p = _log_softmax(xp, logits)
-        if as_array(labels).ndim == 2:
+        if labels.ndim == 2:
             q = _distributions(xp, logits, labels)
-            return _float32(xp, -xp.sum(xp.where(q > 0, q * log_p, xp.zeros_like(log_p)), axis=1))
+            return _float32(xp, -xp.sum(xp.where(q == 0, xp.zeros_like(log_p), q * log_p), axis=1))
         labels, valid = _labels(xp, logits, labels)
         return _valid(xp, -_pick(xp, log_p, labels), valid)
 
@@ -87,7 +89,8 @@ def token_mean(loss: Array, mask: Array) -> Array:
     `loss` (batch, tokens); `mask` (batch, tokens), true or 1 where a token counts. -> (batch,) float32, NaN for a
     sample in which none counts (a store refuses it, a hook skips it).
     """
-    loss, mask = as_array(loss), as_array(mask)
+    loss = as_array(loss)
+    mask = like(mask, loss)
     if loss.ndim != 2 or loss.shape != mask.shape:
         raise InvalidValue(
             f"loss {tuple(loss.shape)} and mask {tuple(mask.shape)}: both must be (batch, tokens). "
@@ -118,8 +121,7 @@ def _floating(xp: Array, x: Array) -> Array:
 
 def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | None]:
     """Labels that are safe to index with, and where they were valid (None: everywhere, already looked at)."""
-    if not array_api_compat.is_array_api_obj(labels):
-        labels = xp.asarray(labels)
+    labels = like(labels, logits)
     if labels.ndim == 2:
         raise InvalidValue(
             f"labels have shape {tuple(labels.shape)}: this measure needs one class a sample, (batch,). Distributions "
@@ -131,16 +133,20 @@ def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | Non
         )
     if not xp.isdtype(labels.dtype, "integral"):
         raise InvalidValue(f"labels have dtype {labels.dtype}: class indices are integers. Cast them to int64.")
-    classes = logits.shape[1]
+    classes, free = logits.shape[1], on_host(labels)
+    if free:
+        labels = xp.astype(labels, xp.int64)
+    elif labels.dtype not in (xp.int32, xp.int64):
+        labels = xp.astype(labels, xp.int32)  # uint8 cannot be compared with 300 classes
     valid = (labels >= 0) & (labels < classes)
-    if on_host(labels):
+    if free:
         if not bool(xp.all(valid)):
             i = int(xp.argmax(xp.astype(~valid, xp.int8)))
             raise InvalidValue(
                 f"label {int(labels[i])} at position {i} is outside 0 … {classes - 1}. Drop such samples first; "
                 "LossHook leaves out those that its criterion ignores (ignore_index)."
             )
-        return xp.astype(labels, xp.int64), None
+        return labels, None
     return xp.where(valid, labels, xp.zeros_like(labels)), valid
 
 

@@ -60,6 +60,9 @@ def _plain(value: Any) -> Any:
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
     """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
+    weights = arrays.get("weights")
+    if weights is not None and (weights == 1).all():
+        arrays["weights"] = None
     plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
     if plan.num_samples == 0:
         raise InvalidValue(
@@ -69,12 +72,12 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:
-    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed."""
+    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed, and with it 1."""
     rule = f"a fraction, 0 {'<=' if zero else '<'} {name} <= 1 as a float, or a count of rows as an int"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InvalidValue(f"{name}={value!r} must be {rule}.")
     if isinstance(value, (int, np.integer)):
-        if value == 1:
+        if value == 1 and not zero:
             raise InvalidValue(f"{name}=1 could mean one row or all of them: write {name}=1.0 for all. It is {rule}.")
         if value < 0 or (value == 0 and not zero):
             raise InvalidValue(f"{name}={value}: must be {rule}.")
@@ -117,26 +120,30 @@ def fill(
     age: np.ndarray | None,
     salt: int,
     ties: Ties,
+    observed: int | None = None,
 ) -> np.ndarray:
     """Fill `budget` rows: those never observed (all of them), then the oldest of `age`, then a window of the ranking.
 
     `start(ranked, number)` says where, among the `ranked` other rows in ascending order, the window of `number` rows
-    begins. -> packed bits.
+    begins. `observed`: how many rows have a score, where that is known. -> packed bits.
     """
-    unseen = np.isnan(scores)
-    forced = np.packbits(unseen, bitorder="little")
-    ranked = len(scores) - int(np.count_nonzero(unseen))
+    forced: Any = np.uint8(0)
+    ranked = len(scores)
+    if observed != len(scores):
+        unseen = np.isnan(scores)
+        forced, ranked = np.packbits(unseen, bitorder="little"), ranked - int(np.count_nonzero(unseen))
     number = max(budget - (len(scores) - ranked), 0)
     if age is not None:
         old = int(np.count_nonzero(~np.isnan(age)))
         first = min(old, number)
         oldest = select.rank_window(age, old - first, old, salt=salt, ties="random")
         scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
-        forced |= oldest
+        forced = forced | oldest
         ranked, number = ranked - first, number - first
     low = start(ranked, number)
     best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties)
-    return best | forced
+    best |= forced
+    return best
 
 
 def check_max_age(max_age: int | None) -> None:

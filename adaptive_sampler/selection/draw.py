@@ -1,5 +1,6 @@
 """Draw rows with probability proportional to a score: weighted sampling, as for L2RW."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -7,9 +8,12 @@ import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import bits
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, make
+
+_PART = 1 << 20  # rows at a time: what is held for a moment stays small beside the scores
 
 
 @dataclass(frozen=True)
@@ -66,27 +70,37 @@ class Draw:
 
     def _probabilities(self, scores: np.ndarray) -> np.ndarray:
         """(n,) float32 weights with mean 1."""
-        bad = (scores < 0) | np.isinf(scores)
-        if bad.any():
-            row = int(bad.argmax())
-            raise InvalidValue(
-                f"{self.by!r} of row {row} is {scores[row]}: a score to draw by must be finite and not negative. "
-                "Draw by another score, or prune by this one."
-            )
-        known = ~np.isnan(scores)
-        mean = float(scores.mean(where=known, dtype=np.float64))
-        if mean == 0 and self.floor == 0:
+        parts = [slice(start, start + _PART) for start in range(0, len(scores), _PART)]
+        total, known = 0.0, 0
+        for part in parts:
+            some = scores[part]
+            bad = (some < 0) | np.isinf(some)
+            if bad.any():
+                row = part.start + int(bad.argmax())
+                raise InvalidValue(
+                    f"{self.by!r} of row {row} is {scores[row]}: a score to draw by must be finite and not negative. "
+                    "Draw by another score, or prune by this one."
+                )
+            total += float(np.nansum(some, dtype=np.float64))
+            known += int(np.count_nonzero(~np.isnan(some)))
+        if total == 0 and self.floor == 0:
             raise InvalidValue(
                 f"every observed {self.by!r} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly where "
                 "there is nothing to choose by."
             )
-        share = np.where(known, scores / np.float32(mean) if mean else np.float32(1), np.float32(1))
-        return ((1 - self.floor) * share + self.floor).astype(np.float32)
+        mean = total / known
+        power = math.frexp(mean)[1]  # a mean below float32's smallest number must not become 0
+        scale = np.float32(math.ldexp(mean, -power))
+        weights = np.ones(len(scores), np.float32)
+        for part in parts if total else ():
+            share = np.ldexp(scores[part], -power) / scale
+            weights[part] = np.where(np.isnan(share), 1, (1 - self.floor) * share + self.floor)
+        return weights
 
     def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-        kept = counts > 0
-        arrays: dict[str, Any] = {"kept": np.packbits(kept, bitorder="little"), "counts": counts[kept]}
+        kept, repeats = bits.occupied(counts)
+        arrays: dict[str, Any] = {"kept": kept, "counts": repeats}
         if self.unbiased:
-            p = weights[kept] / weights.mean(dtype=np.float64)  # n·p
+            p = weights[counts > 0] / weights.mean(dtype=np.float64)  # n·p
             arrays["weights"] = (1 / p).astype(np.float32)
         return arrays

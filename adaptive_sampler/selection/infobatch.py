@@ -1,6 +1,8 @@
 """Drop a random share of the easy rows and weigh the others up for it: InfoBatch."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,7 +18,7 @@ class InfoBatch:
     """Of the rows whose `by` is below the mean, drop a random `ratio`; weigh the rest of them 1/(1 − ratio) (Qin et al. 2024).
 
     The number that stays is rounded at random, so that the expected total weight is n exactly. From epoch
-    `anneal`·`epochs` on, and where nothing was observed yet, all rows are visited with weight 1. Rows never observed
+    floor(`anneal`·`epochs`) on, and where nothing was observed yet, all rows are visited with weight 1. Rows never observed
     are kept with weight 1. Give `LossHook` the sampler: it applies the weights.
     """
 
@@ -39,7 +41,7 @@ class InfoBatch:
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows and weights of one epoch."""
         scores, n = store[self.by], len(store)
-        if epoch >= self.anneal * self.epochs or not store.observed(self.by):
+        if epoch >= math.floor(Fraction(str(float(self.anneal))) * self.epochs) or not store.observed(self.by):
             return make(store, self, epoch, seed)
         known = scores[np.isfinite(scores)]
         easy = scores < (known.mean(dtype=np.float64) if len(known) else 0)

@@ -57,18 +57,18 @@ class Prune:
         scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
         salt = ties_salt(epoch, seed)
         if self.per_class is None:
-            return make(store, self, epoch, seed, kept=self._best(scores, age, salt))
+            return make(store, self, epoch, seed, kept=self._best(scores, age, salt, store.observed(self.by)))
         kept = np.zeros(len(store), np.bool_)
         for members in self._classes(len(store)):
             part = self._best(scores[members], None if age is None else age[members], salt)
             kept[members] = np.unpackbits(part, count=len(members), bitorder="little")
         return make(store, self, epoch, seed, kept=np.packbits(kept, bitorder="little"))
 
-    def _best(self, scores: np.ndarray, age: np.ndarray | None, salt: int) -> np.ndarray:
+    def _best(self, scores: np.ndarray, age: np.ndarray | None, salt: int, observed: int | None = None) -> np.ndarray:
         budget = cut({"keep": self.keep}, len(scores))
         highest = self.order == "highest"
         start = (lambda ranked, number: ranked - number) if highest else (lambda ranked, number: 0)
-        return fill(scores, budget, start, age=age, salt=salt, ties=self.ties)
+        return fill(scores, budget, start, age=age, salt=salt, ties=self.ties, observed=observed)
 
     def _classes(self, n: int) -> list[np.ndarray]:
         """The rows of each class, ascending."""
@@ -76,4 +76,5 @@ class Prune:
         if labels.shape != (n,):
             raise InvalidValue(f"per_class has shape {labels.shape}: one label for each of the {n} rows is needed.")
         by_class = np.argsort(labels, kind="stable")
-        return np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1)
+        ordered = labels[by_class]
+        return np.split(by_class, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)

@@ -55,10 +55,11 @@ class Window:
         kept = fill(
             store[self.by],
             stop - offset,
-            # Rows that come first shorten the ranking; the window then moves down rather than out of it.
-            lambda ranked, number: min(offset, ranked - number),
+            # Rows that come first shorten ranking and window by as much, so the window ends within the ranking.
+            lambda ranked, number: offset,
             age=stale_age(store, self.by, epoch, self.max_age),
             salt=ties_salt(epoch, seed),
             ties=self.ties,
+            observed=store.observed(self.by),
         )
         return make(store, self, epoch, seed, kept=kept)

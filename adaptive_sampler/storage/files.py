@@ -45,7 +45,7 @@ class Files:
             raise InvalidValue(f"note={note!r}: a string.")
         arrays = {} if keys is None else {f"keys/{name}": array for name, array in keys.arrays().items()}
         signature = _signature(table, arrays)
-        observed = {name: int(np.count_nonzero(c.state["count"])) for name, c in table.columns.items()}
+        observed = {name: table.observed(name) for name in table.columns}
         meta = meta | {
             "n": table.n,
             "chunk": table.chunk,
@@ -55,6 +55,7 @@ class Files:
             "parent": self.manifest.version,
             "layout": signature,
             "keys": keys is not None,
+            "books": table.books,
         }
         same = self.manifest.meta.get("layout") == signature
         self.manifest = self.repository.commit(
@@ -71,7 +72,7 @@ class Files:
             keys.settle(self.kept_keys(table.n))
         self.keys = keys
         for columns in table.columns.values():
-            columns.dirty[:] = False
+            columns.book.dirty[:] = False
 
     def kept_keys(self, n: int) -> KeyMap:
         """The keys as the version on disk has them."""
@@ -215,8 +216,13 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
         raise InvalidValue(
             f"scores={sorted(unknown)}: the store has none of that name. Add a new score by store.add(...)."
         )
+    meta = manifest.meta
     table = Table(
-        restored, int(manifest.meta["n"]), lambda name: repository.loader(manifest, name), int(manifest.meta["chunk"])
+        restored,
+        int(meta["n"]),
+        lambda name: repository.loader(manifest, name),
+        int(meta["chunk"]),
+        {name: int(number) for name, number in meta["books"].items()},
     )
     table.observations.update({name: int(number) for name, number in manifest.meta["observations"].items()})
     return table

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class GenerationWriter:
     def __init__(self, storage: Storage, version: int, parent: Manifest | None) -> None:
         self._storage, self._parent = storage, parent
         self._manifest = Manifest(version, {})
+        self._copies: list[tuple[str, str]] = []
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         """Write a new object."""
@@ -69,9 +70,21 @@ class GenerationWriter:
         self._manifest.objects[name] = self._parent.objects[name]
         return True
 
+    def copy_later(self, source: str, target: str, columns: Iterable[str]) -> None:
+        """Have the group `target` share these columns of the group `source`, once they are written."""
+        for column in columns:
+            prefix = f"{source}/{column}/c/"
+            names = [name for name in self._manifest.objects if name.startswith(prefix)]
+            self._copies += [(name, f"{target}/{column}/c/{name.removeprefix(prefix)}") for name in names]
+
     def finish(self, meta: dict[str, Any]) -> tuple[Manifest, Seal]:
         """Write the manifest and make everything durable. -> the manifest, and the seal that the pointer keeps."""
         manifest = Manifest(self._manifest.version, meta, self._manifest.objects)
+        at = folder(manifest.version)
+        self._storage.flush()
+        for source, target in self._copies:
+            self._storage.share(f"{at}/{source}", f"{at}/{target}")
+            manifest.objects[target] = manifest.objects[source]
         body = json.dumps({"version": manifest.version, "meta": meta, "objects": manifest.objects}).encode()
         self._storage.put(manifest_name(manifest.version), [body])
         self._storage.flush()

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.plan import Plan, from_files
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.columns import Columns, Load
+from adaptive_sampler.storage.columns import Block, Columns, Load
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 
@@ -63,7 +63,7 @@ class Repository:
     def commit(
         self,
         parent: Manifest | None,
-        columns: Iterable[Columns],
+        columns: Collection[Columns],
         arrays: Mapping[str, np.ndarray],
         layout: Callable[[], Mapping[str, bytes]] | None,
         meta: dict[str, Any],
@@ -81,7 +81,11 @@ class Repository:
             for name, array in arrays.items():
                 writer.put(f"{name}/c/0", [array])
             for table in columns:
-                _put_columns(writer, table)
+                _put_block(writer, table, table.score.name, table.book.dirty)
+            for first, *others in _by_book(columns):
+                _put_block(writer, first.book, first.score.name, first.book.dirty)
+                for other in others:
+                    writer.copy_later(first.score.name, other.score.name, first.book.spec)
             manifest, manifest_seal = writer.finish(meta)
             pointer = self.pointer.committed(version, manifest_seal, note=note, pinned=pin, observed=observed)
             pointer.swing(self._storage)
@@ -161,11 +165,19 @@ def _put_layout(
             writer.share(name)
 
 
-def _put_columns(writer: GenerationWriter, table: Columns) -> None:
-    for column in table.spec:
-        for index in range(len(table.dirty)):
-            name = f"{table.score.name}/{column}/c/{index}"
-            if table.dirty[index]:
-                writer.put(name, table.chunk_parts(column, index))
+def _put_block(writer: GenerationWriter, block: Block, score: str, dirty: np.ndarray) -> None:
+    for column in block.spec:
+        for index in range(len(dirty)):
+            name = f"{score}/{column}/c/{index}"
+            if dirty[index]:
+                writer.put(name, block.chunk_parts(column, index))
             else:
                 writer.share(name)  # False: never observed, all fill, no file
+
+
+def _by_book(columns: Iterable[Columns]) -> Iterable[list[Columns]]:
+    """The columns of scores that share a book, together."""
+    books: dict[int, list[Columns]] = {}
+    for table in columns:
+        books.setdefault(id(table.book), []).append(table)
+    return books.values()

@@ -22,14 +22,11 @@ class IndexedDataset(Dataset[Any]):
                 f"{type(dataset).__name__} is a stream: its samples have no index. Use adaptive_sampler.webdataset.PlannedShards, "
                 "or let the stream yield (row, sample) and call hook.record(rows, ...)."
             )
-        inner = dataset
-        while inner is not None:
-            if isinstance(inner, IndexedDataset):
-                raise InvalidValue(
-                    "an IndexedDataset lies inside another dataset: it must be the outermost, or its rows are not those that the "
-                    "sampler names. Wrap last: IndexedDataset(Subset(dataset, ...))."
-                )
-            inner = getattr(inner, "dataset", None)
+        if isinstance(dataset, IndexedDataset) or nested_in(dataset):
+            raise InvalidValue(
+                "an IndexedDataset lies inside another dataset: it must be the outermost, or its rows are not those that the "
+                "sampler names. Wrap last: IndexedDataset(Subset(dataset, ...))."
+            )
         if store is not None:
             _check(dataset, store)
         self.dataset, self.key = dataset, key
@@ -37,7 +34,9 @@ class IndexedDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int) and index < 0:
+            index += len(self)  # a row counts from the front
         return self._with_row(index, self.dataset[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
@@ -72,8 +71,22 @@ def _check(dataset: Any, store: ScoreStore) -> None:
 
 
 def nested_in(dataset: Any) -> bool:
-    """Whether an `IndexedDataset` lies inside another dataset."""
-    inner = getattr(dataset, "dataset", None) if not isinstance(dataset, IndexedDataset) else None
-    while inner is not None and not isinstance(inner, IndexedDataset):
-        inner = getattr(inner, "dataset", None)
-    return inner is not None
+    """Whether an `IndexedDataset` lies inside another dataset, as torch's wrappers hold theirs."""
+    seen: list[Any] = []
+    inside = [] if isinstance(dataset, IndexedDataset) else _held(dataset)
+    while inside:
+        inner = inside.pop()
+        if isinstance(inner, IndexedDataset):
+            return True
+        if not any(inner is other for other in seen):
+            seen.append(inner)
+            inside += _held(inner)
+    return False
+
+
+def _held(dataset: Any) -> list[Any]:
+    """What Subset, ConcatDataset and StackDataset hold."""
+    several = getattr(dataset, "datasets", None)
+    several = list(several.values()) if isinstance(several, Mapping) else several
+    one = getattr(dataset, "dataset", None)
+    return [*(several if isinstance(several, (list, tuple)) else []), *([] if one is None else [one])]

@@ -3,11 +3,12 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from adaptive_sampler.arrays import as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
@@ -43,6 +44,11 @@ class LossHook(nn.Module):
         super().__init__()
         if nonfinite not in ("skip", "raise"):
             raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        if not isinstance(criterion, nn.Module):
+            raise InvalidValue(
+                f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
+                "compute it as you do and call hook.record(rows, ...)."
+            )
         if sampler is not None and not hasattr(criterion, "reduction"):
             raise InvalidValue(
                 f"sampler= weighs samples, and {type(criterion).__name__} has no `reduction` to take them apart by. Give it a "
@@ -63,13 +69,15 @@ class LossHook(nn.Module):
         `rows` (batch,): which rows these samples are; from `watch` where None. Raises `InvalidValue` where the rows
         are in doubt.
         """
+        taken: torch.Tensor | None
         if torch.is_grad_enabled():
-            taken = self._pending.claim(len(input)) if rows is None else _rows(rows, len(input))
+            taken = self.claim(len(input)) if rows is None else _rows(rows, len(input))
         else:
             taken = None if rows is None else _rows(rows, len(input))
         weights = None if self.sampler is None or taken is None else self.sampler.loss_weights(taken.cpu())
+        losses: torch.Tensor | None = None
         if weights is None or (weights == 1).all():
-            value, losses = self.criterion(input, target), cast(torch.Tensor | None, None)
+            value = self.criterion(input, target)
         else:
             value, losses = weighted(self.criterion, input, target, torch.from_numpy(weights))
         if taken is not None and torch.is_grad_enabled():
@@ -82,7 +90,8 @@ class LossHook(nn.Module):
 
         It must be the outermost iterator. One pass is one epoch of the store's clock, unless a sampler sets it.
         """
-        key, sampler, owner = row_key(loader), self.sampler or find_sampler(loader), object()
+        key, owner = row_key(loader), object()
+        sampler = find_sampler(loader) if self.sampler is None else self.sampler
         if sampler is None and self._watched:
             self.store.epoch += 1
         self._watched += 1
@@ -97,6 +106,10 @@ class LossHook(nn.Module):
                 yield sample
         finally:
             self._pending.forget(owner)
+
+    def claim(self, length: int) -> torch.Tensor:
+        """The rows (length,) of the watched batch, for a loss that is computed elsewhere; each batch gives them once."""
+        return self._pending.claim(length)
 
     def forget(self) -> None:
         """Tell that the watched batch is left out: no loss will be computed for it."""
@@ -151,7 +164,7 @@ class LossHook(nn.Module):
             copy.deepcopy(self.criterion, memo),
             self.store,
             sampler=self.sampler,
-            nonfinite=self._nonfinite,  # type: ignore[arg-type]
+            nonfinite=self._nonfinite,
             max_skipped=self._max_skipped,
         )
         memo[id(self)] = twin
@@ -178,14 +191,14 @@ class LossHook(nn.Module):
             and target.ndim == 1
         ):
             valid = target != ignore
-            observation["labels"] = target.clamp(min=0) if ignore < 0 else torch.where(valid, target, 0)
+            observation["labels"] = torch.where(valid, target, 0)
         self._send(rows, self.store.measure(**observation), valid)
 
     def _send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
         for name, value in values.items():
-            if tuple(value.shape) != (len(rows),):
+            if tuple(as_array(value).shape) != (len(rows),):
                 raise InvalidValue(
-                    f"{name}: {tuple(value.shape)} values for {len(rows)} rows; one value a row is needed."
+                    f"{name}: {tuple(as_array(value).shape)} values for {len(rows)} rows; one value a row is needed."
                 )
         self._transfer.send(rows, values, valid, self.store.epoch)
         for step in self._transfer.receive(wait=False):

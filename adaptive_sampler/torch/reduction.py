@@ -14,6 +14,11 @@ def unreduced(criterion: nn.Module, input: torch.Tensor, target: Any) -> torch.T
     twin: Any = copy.copy(criterion)  # shares parameters and buffers
     twin.reduction = "none"
     losses: torch.Tensor = twin(input, target)
+    if not losses.ndim or len(losses) != len(input):
+        raise InvalidValue(
+            f"{type(criterion).__name__} with reduction='none' gives losses {tuple(losses.shape)} for {len(input)} samples: one "
+            "a sample is needed. Make its reduction='none' do that, or record the losses yourself: hook.record(rows, loss=...)."
+        )
     return losses
 
 

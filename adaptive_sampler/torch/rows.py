@@ -15,41 +15,51 @@ class PendingRows:
 
     def __init__(self) -> None:
         self._rows: torch.Tensor | None = None
-        self._owner: object = None
-        self._unclaimed = 0  # batches delivered since the last claim
+        self._owners: list[object] = []  # the iterators that delivered since the last claim, the newest last
+        self._unclaimed = 0  # batches that they delivered
+        self._doubted: list[object] = []  # iterators that ran ahead of the loss calls once, and so may again
 
     def put(self, rows: torch.Tensor, owner: object) -> None:
         """A batch was delivered."""
-        self._rows, self._owner = rows, owner
+        self._rows = rows
+        self._owners = [*(other for other in self._owners if other is not owner), owner]
         self._unclaimed += 1
 
     def forget(self, owner: object = None) -> None:
         """Nothing is pending, because the batch is left out or (with `owner`) its iterator has ended."""
-        if owner is None or owner is self._owner:
-            self._rows, self._owner, self._unclaimed = None, None, 0
+        if owner is None:
+            self._doubted.clear()
+        else:
+            self._doubted = [other for other in self._doubted if other is not owner]
+        if owner is None or (self._owners and owner is self._owners[-1]):
+            self._settle()
+
+    def _settle(self) -> None:
+        self._rows, self._owners, self._unclaimed = None, [], 0
 
     def claim(self, length: int) -> torch.Tensor:
         """The rows for a loss call on `length` samples. Raises `InvalidValue` where they might be another batch's."""
-        rows, unclaimed = self._rows, self._unclaimed
+        rows, owners, unclaimed = self._rows, self._owners, self._unclaimed
         if rows is None:
             raise InvalidValue(
                 "no rows for this loss call: either no batch of hook.watch(loader) came before it, or its rows were used "
                 "by an earlier call. Pass rows= (micro-batches, several losses a step), or compute under "
                 "torch.no_grad() to record nothing."
             )
-        if unclaimed > 1:
-            self.forget()
+        if unclaimed > 1 or owners[-1] in self._doubted:
+            self._doubted += [owner for owner in owners if owner not in self._doubted]
+            self._settle()
             raise InvalidValue(
-                f"hook.watch(loader) delivered {unclaimed} batches since the last loss call, so this call's rows are in doubt. "
-                "Make watch the outermost iterator (around the prefetcher, not inside it), call hook.forget() for a batch that you "
-                "leave out, or pass rows=."
+                f"hook.watch(loader) delivered {unclaimed} batches since the last loss call (or several before an earlier one), so "
+                "this call's rows are in doubt. Make watch the outermost iterator (around the prefetcher, not inside it), call "
+                "hook.forget() for a batch that you leave out, or pass rows=."
             )
         if len(rows) != length:
             raise InvalidValue(
                 f"the loss call has {length} samples, the watched batch {len(rows)} rows: they do not belong together. Pass rows= "
                 "with the rows of these samples (micro-batches, filtered batches)."
             )
-        self.forget()
+        self._settle()
         return rows
 
 

@@ -1,6 +1,7 @@
 """Measured values on their way from the device to the store, without a synchronisation per step."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,16 @@ class Transfer:
             Step(moved[0], tuple(values), moved[1], moved[2] if valid is not None else None, epoch, event)
         )
 
-    def receive(self, *, wait: bool) -> list[Step]:
-        """The steps that have arrived, in order; with `wait` all of them, else without waiting unless too many are on the way."""
-        arrived = []
+    def receive(self, *, wait: bool) -> Iterator[Step]:
+        """The steps that have arrived, in order; with `wait` all of them, else without waiting unless too many are on the way.
+
+        One at a time: whoever stops at a bad one leaves the others here.
+        """
         while self._steps and (wait or len(self._steps) > _MANY or self._steps[0].arrived()):
             step = self._steps.popleft()
             if step.event is not None:
                 step.event.synchronize()
-            arrived.append(step)
-        return arrived
+            yield step
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,13 @@
-"""Where these tests keep their stores."""
+"""One thread, because two cores are shared and sums must not depend on how they are split; and where stores are kept."""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+torch.set_num_threads(1)
 SHM = Path("/dev/shm")
 
 

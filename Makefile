@@ -1,0 +1,56 @@
+# Two commands for a fresh clone with Python 3.11 or newer, and nothing else: `make demo`, `make test`.
+# Both build what they need in .venv, from constraints.txt, and build it again only when that changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+WHEEL := build/wheel
+
+.PHONY: demo test lint core all-tests clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	$(BIN)/adaptive-sampler demo $(ARGS)
+
+# The whole suite comes last, so that its closing line is the last line printed.
+test: lint core all-tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The wheel, away from the sources, in an environment that has the core's dependencies and no framework: what is not in
+# the wheel, or needs torch, fails here. What cannot run there is skipped, and runs in the whole suite below.
+core: $(VENV)/.dev $(VENV)/core/.core
+	rm -rf build dist
+	$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
+	$(VENV)/core/bin/pip install -q --no-deps --force-reinstall dist/adaptive_sampler-*.whl
+	mkdir -p $(WHEEL)
+	cp -r tests README.md docs pyproject.toml $(WHEEL)
+	cd $(WHEEL) && $(abspath $(VENV))/core/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider \
+		--ignore=tests/torch --ignore=tests/webdataset
+
+all-tests: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[torch,report]"
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@ $(VENV)/.demo
+
+$(VENV)/core/.core: $(BIN)/python pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/core
+	$(VENV)/core/bin/pip install -q -c constraints.txt ".[cloud]" hypothesis pytest pytest-xdist rich
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache

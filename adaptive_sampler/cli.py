@@ -1,0 +1,154 @@
+"""The commands: see it work (`demo`), look into a store (`info`), draw its figures (`report`)."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from adaptive_sampler.errors import AdaptiveSamplerError
+from adaptive_sampler.store import ScoreStore
+
+try:
+    import typer
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    raise ImportError('The commands need rich and typer: pip install "adaptive-sampler[torch,report]"') from error
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Decide, while a model trains, which samples are worth the next step.",
+)
+console = Console()
+Store = Annotated[Path, typer.Argument(help="The folder of a store.", metavar="PATH", show_default=False)]
+
+
+@app.command()
+def demo(
+    data: Annotated[Literal["digits", "fashion-mnist"], typer.Option(help="What to train on.")] = "digits",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of Fashion-MNIST's idx files. Default: where Debian's dataset-fashion-mnist puts them.",
+            envvar="ADAPTIVE_SAMPLER_FASHION_MNIST",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for stores, figure and results.")] = Path("demo-output"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: splits, initialisations and noise differ.")] = 6,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=2, help="Epochs of each training. Default: 30; 15 for fashion-mnist.", show_default=False),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=50, help="Training samples. Default: all digits; 6000 of Fashion-MNIST.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smallest size: whether it runs, not what it shows.")
+    ] = False,
+) -> None:
+    """Train small networks on all, on random and on selected samples, and report what each is worth."""
+    try:
+        import torch
+
+        from adaptive_sampler.torch import demo as demonstration
+    except ImportError as error:
+        console.print(
+            f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+    torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
+    settings = demonstration.Settings(data, data_dir, output, seeds, epochs, samples)
+    _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
+
+
+@app.command()
+def info(path: Store) -> None:
+    """The scores and versions of a store."""
+    _run(lambda: _info(path))
+
+
+@app.command()
+def report(
+    path: Store,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: PATH-report.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
+    try:
+        from adaptive_sampler import report as figures
+    except ImportError as error:
+        console.print(f"{error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+    def draw() -> None:
+        with ScoreStore.open(path, mode="r") as store:
+            classes = None if labels is None else np.load(labels, allow_pickle=False)
+            for file in figures.save_all(store, output or path.with_name(f"{path.name}-report"), labels=classes):
+                console.print(str(file), soft_wrap=True, highlight=False)
+
+    _run(draw)
+
+
+def _run(command: Callable[[], object]) -> None:
+    """What goes wrong on purpose is one line, not a traceback."""
+    try:
+        command()
+    except AdaptiveSamplerError as error:
+        console.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _info(path: Path) -> None:
+    with ScoreStore.open(path, mode="r") as store:
+        about = store.about
+        made = f"{datetime.fromtimestamp(about['created']):%Y-%m-%d %H:%M}"
+        runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
+        console.print(f"{path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
+        console.print(_scores(store))
+        versions = Table(
+            "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD
+        )
+        for version in store.versions():
+            when = f"{datetime.fromtimestamp(version.time):%Y-%m-%d %H:%M:%S}"
+            pinned = "yes" if version.pinned else ""
+            versions.add_row(str(version.version), when, f"{version.observed:,}", pinned, Text(version.note))
+        console.print(versions)
+
+
+def _scores(store: ScoreStore) -> Table:
+    table = Table(
+        "score",
+        "observed",
+        "times",
+        "last epoch",
+        "lowest",
+        "median",
+        "highest",
+        title="scores",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for name in store.names:
+        observed = store.observed(name)
+        row = [name, f"{observed:,}"]
+        if observed:
+            seen = store.count(name) > 0
+            values = store[name][seen]
+            times, epoch = store.count(name)[seen].mean(), store.last_seen(name).max()
+            row += [f"{times:.1f}", str(epoch), *(f"{v:.4g}" for v in (values.min(), np.median(values), values.max()))]
+        table.add_row(*row)
+    return table

@@ -1,0 +1,50 @@
+"""Write what a plan keeps, with keys and scores, as a file that other tools read."""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.plan import Plan
+
+if TYPE_CHECKING:
+    from adaptive_sampler.store import ScoreStore
+
+_AT_ONCE = 1 << 16  # rows
+
+
+def export(store: "ScoreStore", path: str | os.PathLike[str], plan: Plan | None) -> None:
+    """Write the rows of `plan` (None: all), ascending, which is the dataset's own order.
+
+    ".csv": row, key where there are keys, repeats, loss_weight and every score, a line a row. ".npy": the rows alone,
+    int64. Raises `InvalidValue` for another ending.
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".npy"):
+        raise InvalidValue(f"{path.name}: export writes .csv or .npy. Name the file so.")
+    rows = np.arange(len(store)) if plan is None else plan.rows
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") if path.suffix == ".npy" else open(partial, "w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".npy":
+            np.save(file, rows)  # type: ignore[arg-type]
+        else:
+            csv.writer(file).writerows(_lines(store, plan, rows))  # type: ignore[arg-type]
+    os.replace(partial, path)  # a reader finds the whole file or none
+
+
+def _lines(store: "ScoreStore", plan: Plan | None, rows: np.ndarray) -> Iterator[list[Any]]:
+    scores = {name: store[name] for name in store.names}
+    yield ["row", *(["key"] if store.has_keys else []), "repeats", "loss_weight", *scores]
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        columns: list[list[Any]] = [part.tolist()]
+        if store.has_keys:
+            columns.append([store.key(row) for row in part])
+        columns.append([1] * len(part) if plan is None else plan.repeats_of(part).tolist())
+        columns.append([1.0] * len(part) if plan is None else plan.weights_of(part).tolist())
+        columns += [[repr(float(v)) if v == v else "" for v in values[part]] for values in scores.values()]
+        yield from map(list, zip(*columns, strict=True))

@@ -1,0 +1,171 @@
+"""Figures of a store: how a score is distributed and where a plan cuts it, the data map, what was kept of each class."""
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.store import ScoreStore
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError('adaptive_sampler.report needs matplotlib: pip install "adaptive-sampler[report]"') from error
+
+__all__ = ["data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
+
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
+_MANY = 20_000  # points a scatter plot can show; of more, an even sample is drawn
+
+
+def histogram(
+    store: ScoreStore,
+    by: str,
+    *,
+    plan: Plan | None = None,
+    marked: np.ndarray | None = None,
+    mark: str = "marked",
+    bins: int = 40,
+    axes: Axes | None = None,
+) -> Figure:
+    """How the score `by` is distributed -> the figure, or that of the `axes` drawn into.
+
+    With `plan`, what it keeps is shaded: the stretch between its cuts where it was made by this score, else the kept
+    rows' own outline. `marked` (n,) bool: rows shown in a colour of their own, called `mark`.
+    """
+    axes = axes or _axes(f"{by}: how many rows have which score")
+    scores = store[by]
+    known = np.isfinite(scores)
+    if not known.any():
+        raise InvalidValue(f"no row has a finite {by!r} yet: observe some first.")
+    parts = [(known, "all rows" if marked is None else "other rows", BLUE)]
+    if marked is not None:
+        marked = _of_rows("marked", marked, store).astype(np.bool_)
+        parts = [(known & ~marked, "other rows", BLUE), (known & marked, mark, ORANGE)]
+    edges = np.histogram_bin_edges(scores[known], bins)
+    axes.hist(
+        [scores[rows] for rows, _, _ in parts],
+        edges.tolist(),
+        stacked=True,
+        color=[color for *_, color in parts],
+        label=[f"{name} ({np.count_nonzero(rows):,})" for rows, name, _ in parts],
+    )
+    if plan is not None and plan.num_rows < plan.n:
+        _show_plan(axes, scores, known, plan, by, edges)
+    axes.set(xlabel=_with_missing(by, scores), ylabel="rows")
+    axes.legend(frameon=False)
+    return _figure(axes)
+
+
+def data_map(
+    store: ScoreStore,
+    *,
+    confidence: str = "confidence",
+    variability: str = "variability",
+    marked: np.ndarray | None = None,
+    mark: str = "marked",
+    axes: Axes | None = None,
+) -> Figure:
+    """Every row by how sure the model was of its label and how much that moved (Swayamdipta et al. 2020, figure 1)."""
+    axes = axes or _axes("data map")
+    x, y = store[variability], store[confidence]
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    shown = known[:: -(-len(known) // _MANY) or 1]
+    chosen = np.zeros(len(store), np.bool_) if marked is None else _of_rows("marked", marked, store).astype(np.bool_)
+    for rows, name, color, shape in (
+        (shown[~chosen[shown]], "other rows" if marked is not None else "rows", BLUE, "o"),
+        (shown[chosen[shown]], mark, ORANGE, "D"),
+    ):
+        if len(rows):
+            axes.scatter(x[rows], y[rows], s=12, c=color, alpha=0.6, marker=shape, linewidths=0, label=name)
+    for height, words in (
+        (0.95, "easy to learn:\nupper left"),
+        (0.5, "ambiguous:\nright"),
+        (0.05, "hard to learn:\nlower left"),
+    ):
+        axes.text(1.02, height, words, va="center", style="italic", color="0.3", transform=axes.transAxes)
+    axes.set(xlabel="variability: standard deviation of p(label)", ylabel="confidence: mean p(label)")
+    axes.set(xlim=(0, 0.5), ylim=(0, 1))  # a probability deviates by 0.5 at most
+    if marked is not None:
+        axes.legend(frameon=False, loc="upper right")
+    return _figure(axes)
+
+
+def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Axes | None = None) -> Figure:
+    """The share of each class that `plan` keeps, against the share of all rows. `labels` (n,): the rows' classes."""
+    axes = axes or _axes("what was kept of each class")
+    classes, members = np.unique(_of_rows("labels", labels, store), return_inverse=True)
+    kept = plan.repeats > 0
+    share = 100 * np.bincount(members, kept) / np.bincount(members)
+    bars = axes.bar([str(c) for c in classes], share, color=BLUE)
+    axes.bar_label(bars, [f"{s:.0f}" for s in share], padding=2)
+    overall = 100 * plan.num_rows / plan.n
+    axes.axhline(overall, color=VERMILION, linestyle="--", label=f"of all rows: {overall:.0f} %")
+    axes.set(xlabel="class", ylabel="kept, %", ylim=(0, 115))
+    axes.legend(frameon=False, loc="upper right")
+    return _figure(axes)
+
+
+def newest_plan(store: ScoreStore) -> Plan | None:
+    """The plan saved last in the store's folder, or None."""
+    saved = list((store.path / "plans").glob("*/plan.json"))
+    return store.plan(max(saved, key=lambda file: file.stat().st_mtime_ns).parent.name) if saved else None
+
+
+def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:
+    """Every figure that the store can give, as PNG files in `folder` -> their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = newest_plan(store)
+    figures = {name: histogram(store, name, plan=plan) for name in store.names if np.isfinite(store[name]).any()}
+    if {"confidence", "variability"} <= set(figures):
+        figures["data-map"] = data_map(store)
+    if plan is not None and labels is not None:
+        figures["kept-by-class"] = kept_by_class(store, plan, labels)
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=150)
+    return paths
+
+
+def _show_plan(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, by: str, edges: np.ndarray) -> None:
+    kept = (plan.repeats > 0) & known
+    name = f"kept by {plan.policy['kind']} ({np.count_nonzero(kept):,})"
+    if kept.any() and plan.policy.get("by") == by:
+        low, high = float(scores[kept].min()), float(scores[kept].max())
+        axes.axvspan(low, high, color=GREEN, alpha=0.15, linewidth=0, zorder=0, label=name)
+        for cut, end in ((low, edges[0]), (high, edges[-1])):
+            if cut != end:
+                axes.axvline(cut, color=GREEN, linewidth=2, linestyle="--")
+    else:
+        axes.hist(scores[kept], edges.tolist(), histtype="step", color=GREEN, linewidth=1.5, label=name)
+
+
+def _with_missing(by: str, scores: np.ndarray) -> str:
+    """The axis' name, and how many rows it cannot show."""
+    never, infinite = int(np.isnan(scores).sum()), int(np.isinf(scores).sum())
+    left_out = [f"{never:,} never observed"] * (never > 0) + [f"{infinite:,} infinite"] * (infinite > 0)
+    return by + (f"   (not shown: {', '.join(left_out)})" if left_out else "")
+
+
+def _of_rows(name: str, values: np.ndarray, store: ScoreStore) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape != (len(store),):
+        raise InvalidValue(f"{name} has shape {values.shape}: one value for each of the {len(store)} rows is needed.")
+    return values
+
+
+def _axes(title: str) -> Axes:
+    """Axes in a figure of their own. No pyplot: a library leaves the user's figures and backend alone."""
+    axes = Figure(figsize=(7, 4.5), layout="constrained").subplots()
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _figure(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure

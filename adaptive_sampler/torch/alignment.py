@@ -1,0 +1,216 @@
+"""The one primitive: how strongly each sample's gradient points along a given direction."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    as_found,
+    check_finite,
+    cross_entropy,
+    leaves,
+    losses,
+    trainable,
+    unwrapped,
+)
+from adaptive_sampler.torch.randomness import generator_states, restore
+
+_warned: set[str] = set()
+
+
+def alignment(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tensor,
+    *,
+    loss_fn: LossFn = cross_entropy,
+) -> Tensor:
+    """Per-sample ⟨∇ℓ_i, direction⟩, by one forward-mode pass (a JVP of the vector of losses).
+
+    The model runs in the mode it is in. In training mode batch norm uses the batch's statistics, and a sample's loss
+    then depends on the others through them, as in the training step itself; running statistics are not touched.
+    Dropout draws the masks that the caller's next forward pass will draw. Where an operator has no forward mode, two
+    backward passes give the same values, or, if it has no second derivative either, one backward pass per sample; a
+    warning names the operator once.
+
+    Args:
+        model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.
+        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keywords.
+        labels: whatever `loss_fn` takes; (batch,) int64 classes for the default.
+        direction: one tensor per trainable parameter: by name, or in the order of `model.parameters()` among those
+            that require grad, or all in one flat vector. A missing name or None counts as zero.
+        loss_fn: (model output, labels) -> (batch,).
+
+    Returns:
+        (batch,) on the model's device, in the losses' dtype: loss per unit of `direction`.
+
+    Raises:
+        InvalidValue: no trainable parameters, a direction that does not fit them, a loss that is not per-sample, a
+            label beyond the classes, or a value that is not finite.
+    """
+    model = unwrapped(model)
+    params = trainable(model)
+    tangents = _as_params(direction, params)
+    with as_found(model):
+        return check_finite(along(model, params, tangents, inputs, labels, loss_fn), "⟨∇ℓ_i, direction⟩")
+
+
+def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """`alignment` without its checks and its keeping of state: for callers that are inside `as_found`."""
+    before = generator_states(model)
+    try:
+        return _forward_mode(model, params, tangents, inputs, labels, loss_fn)
+    except NotImplementedError as error:
+        _warn_once(_operator(error))
+    restore(before)  # the slower way must draw the same dropout masks
+    loss_params = leaves(params)
+    loss = losses(model, loss_params, inputs, labels, loss_fn)
+    twice = _two_backwards(loss, loss_params, tangents)
+    return _backward_each(loss, loss_params, tangents) if twice is None else twice
+
+
+def _forward_mode(
+    model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
+) -> Tensor:
+    with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
+        # forward_ad itself ships no types
+        dual = forward_ad.make_dual
+        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
+        out = losses(model, duals, inputs, labels, loss_fn)
+        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
+        return torch.zeros_like(loss) if tangent is None else tangent.clone()
+
+
+@contextlib.contextmanager
+def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
+    """Embeddings whose backward is not their derivative: no gradient for padding, or one scaled by frequency."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    if any(m.scale_grad_by_freq for m in embeddings):
+        raise NotImplementedError("Trying to use forward AD with Embedding(scale_grad_by_freq=True)")
+    handles = [m.register_forward_hook(_no_padding_tangent) for m in embeddings if m.padding_idx is not None]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _no_padding_tangent(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]
+    return torch.where((args[0] == module.padding_idx)[..., None], primal, out)
+
+
+def _two_backwards(loss: Tensor, params: Params, tangents: Params) -> Tensor | None:
+    """J·v as the derivative of ⟨Jᵀu, v⟩ with respect to u; None where a backward is not differentiable.
+
+    A custom backward may also drop the dependence on u silently. The inner product is linear in u, so ⟨u, result⟩ must
+    give it back: that is checked.
+    """
+    weights = torch.linspace(1.0, 2.0, len(loss), device=loss.device, dtype=loss.dtype).requires_grad_()
+    try:
+        pulled = torch.autograd.grad(
+            loss, list(params.values()), weights, create_graph=True, retain_graph=True, allow_unused=True
+        )
+        terms = [(g * t).sum() for g, t in zip(pulled, tangents.values(), strict=True) if g is not None]
+        if not terms:
+            return torch.zeros_like(loss)
+        total = torch.stack(terms).sum()
+        (result,) = torch.autograd.grad(total, weights, retain_graph=True)
+    except RuntimeError:
+        return None
+    size = (weights * result).abs().sum() + torch.stack(terms).abs().sum()
+    slack = size * torch.finfo(loss.dtype).eps ** 0.5
+    return result.detach() if bool(((weights * result).sum() - total).abs() <= slack) else None
+
+
+def _backward_each(loss: Tensor, params: Params, tangents: Params) -> Tensor:
+    """One backward pass per sample: slow, and right wherever training itself works."""
+    result = torch.zeros_like(loss)
+    if not loss.requires_grad:
+        return result
+    for position in range(len(loss)):
+        gradient = torch.autograd.grad(loss[position], list(params.values()), retain_graph=True, allow_unused=True)
+        for g, t in zip(gradient, tangents.values(), strict=True):
+            if g is not None:
+                result[position] += (g * t).sum()
+    return result.detach()
+
+
+def _as_params(direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tensor, params: Params) -> Params:
+    """The direction by name, checked against the parameters and cast to their device and dtype."""
+    given: dict[str, Tensor | None]
+    if isinstance(direction, Mapping):
+        unknown = [name for name in direction if name not in params]
+        if unknown:
+            raise InvalidValue(
+                f"direction names {unknown[0]!r}, which is no trainable parameter: use one of {list(params)[:8]}"
+            )
+        given = {name: direction.get(name) for name in params}
+    else:
+        parts = _split(direction, params) if isinstance(direction, Tensor) else list(direction)
+        if len(parts) != len(params):
+            raise InvalidValue(
+                f"direction has {len(parts)} tensors for {len(params)} trainable parameters: give one each, in the "
+                "order of model.parameters() among those that require grad"
+            )
+        given = dict(zip(params, parts, strict=True))
+    return {name: _fitted(name, given[name], p) for name, p in params.items()}
+
+
+def _split(flat: Tensor, params: Params) -> list[Tensor]:
+    sizes = [p.numel() for p in params.values()]
+    if flat.shape != (sum(sizes),):
+        raise InvalidValue(
+            f"direction has shape {tuple(flat.shape)}: as one tensor it must be flat, ({sum(sizes)},), one number per "
+            "trainable parameter; or give one tensor per parameter"
+        )
+    return [part.view_as(p) for part, p in zip(torch.split(flat, sizes), params.values(), strict=True)]
+
+
+def _fitted(name: str, tangent: Tensor | None, parameter: Tensor) -> Tensor:
+    if tangent is None:
+        return torch.zeros_like(parameter)
+    if tangent.shape != parameter.shape:
+        raise InvalidValue(
+            f"direction for {name!r} has shape {tuple(tangent.shape)}: it must be {tuple(parameter.shape)}, "
+            "the parameter's own"
+        )
+    return tangent.detach().to(parameter)
+
+
+def _operator(error: NotImplementedError) -> str:
+    """The operator that lacks forward mode: torch names its own; a custom function is found in the traceback."""
+    words = str(error).split()
+    if "with" in words and str(error).startswith("Trying to use forward AD with"):
+        return words[words.index("with") + 1]
+    trace: TracebackType | None = error.__traceback__
+    found = ""
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("cls")
+        if trace.tb_frame.f_code.co_name == "apply" and isinstance(owner, type):
+            found = owner.__name__
+        trace = trace.tb_next
+    if not found:
+        raise error  # not about forward mode: the user's own
+    return found
+
+
+def _warn_once(operator: str) -> None:
+    if operator in _warned:
+        return
+    _warned.add(operator)
+    warnings.warn(
+        f"{operator} has no forward-mode derivative: alignments through it take two backward passes instead of one "
+        "forward pass (the same values); a custom autograd.Function gains it with a jvp staticmethod",
+        stacklevel=4,
+    )

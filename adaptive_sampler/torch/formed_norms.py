@@ -1,0 +1,64 @@
+"""Per-sample gradient norms by forming each sample's gradient: for what no rule covers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    batch_size,
+    cross_entropy,
+    leaves,
+    losses,
+    map_tensors,
+    outputs,
+)
+
+
+def formed_squares(
+    model: nn.Module, params: Params, names: list[str], inputs: Any, labels: Any, loss_fn: LossFn
+) -> Tensor:
+    """(batch,) squared norms over the parameters `names`: by vmap(grad), or in a loop where vmap cannot follow."""
+    sought = {name: params[name] for name in names}
+    rest = {name: p for name, p in params.items() if name not in sought}
+    try:
+        return _by_vmap(model, sought, rest, inputs, labels, loss_fn)
+    except (RuntimeError, ValueError, NotImplementedError, TypeError):
+        # control flow on values, an operator without a batching rule, a custom function of the old style: the loop
+        # needs none of them, and meets again whatever was the caller's own error
+        return _one_by_one(model, sought, rest, inputs, labels, loss_fn)
+
+
+def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    def loss_of(theta: Params, one_input: Any, one_label: Any) -> Tensor:
+        single = map_tensors(lambda tensor: tensor[None], (one_input, one_label))
+        out = outputs(model, {**rest, **theta}, single[0])
+        return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
+
+    gradients = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
+    return sum_of_squares(list(gradients.values()))
+
+
+def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    found = []
+    for position in range(batch_size(inputs)):
+        theta = leaves(sought)
+        one_input, one_label = (
+            map_tensors(lambda tensor: tensor[position : position + 1], part)  # noqa: B023
+            for part in (inputs, labels)
+        )
+        loss = losses(model, {**rest, **theta}, one_input, one_label, loss_fn)
+        gradients: tuple[Tensor | None, ...] = (None,)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss[0], list(theta.values()), allow_unused=True)
+        used = [g[None] for g in gradients if g is not None]
+        found.append(sum_of_squares(used) if used else loss.detach() * 0)
+    return torch.cat(found)
+
+
+def sum_of_squares(gradients: list[Tensor]) -> Tensor:
+    """(batch,) squared norms over tensors of shape (batch, …), in float32 or better."""
+    wide = (g.flatten(1).to(torch.promote_types(g.dtype, torch.float32)) for g in gradients)
+    return torch.stack([g.square().sum(1) for g in wide]).sum(0)

@@ -1,0 +1,254 @@
+"""A model as a pure function of its trainable parameters: everything about it is left as found."""
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.randomness import same_random_state
+
+LossFn = Callable[[Any, Any], Tensor]
+"""(model output, labels) -> (batch,): one loss per sample, in the loss's own unit."""
+
+Params = dict[str, Tensor]
+"""Trainable parameters, or one tensor shaped like each, by the name `model.named_parameters()` gives them."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Per-sample cross entropy in nats, computed in float32 or better.
+
+    Args:
+        logits: (batch, classes) floating.
+        labels: (batch,) int64 classes, or (batch, classes) label distributions. A class of -100 is ignored: loss 0.
+
+    Returns:
+        (batch,) float32 (float64 for float64 logits).
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return nn.functional.cross_entropy(wide, labels, reduction="none")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel or DataParallel; a sharded model is refused.
+
+    The wrappers' own forward arms gradient hooks for a backward that never comes.
+    """
+    while isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        model = model.module
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "device_mesh") or type(parameter).__name__ == "FlatParameter":
+            raise InvalidValue(
+                f"parameter {name!r} is sharded ({type(parameter).__name__}): per-sample gradients need whole "
+                "parameters; score with an unsharded copy of the model, or shard with DistributedDataParallel"
+            )
+    return model
+
+
+def trainable(model: nn.Module) -> Params:
+    """The parameters that require grad, detached (they share memory); tied ones occur once."""
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise InvalidValue(
+            f"{type(model).__name__} has no trainable parameters: a gradient needs at least one; "
+            "set requires_grad_(True) on what is to be trained"
+        )
+    return found
+
+
+def leaves(params: Params) -> Params:
+    """The same values as new autograd leaves, so that no `.grad` of the model is ever written."""
+    return {name: p.detach().requires_grad_() for name, p in params.items()}
+
+
+def flat(params: Params) -> Tensor:
+    """All of them in one vector, (parameters,), in float32 or better."""
+    return torch.cat([p.flatten().to(torch.promote_types(p.dtype, torch.float32)) for p in params.values()])
+
+
+def shaped(vector: Tensor, params: Params) -> Params:
+    """A flat vector as one tensor per parameter, in the parameters' shapes and dtypes."""
+    parts = torch.split(vector, [p.numel() for p in params.values()])
+    return {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(params.items(), parts, strict=True)}
+
+
+def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False) -> Params:
+    """∂loss/∂theta by name; zero where the loss does not depend on a parameter."""
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in theta.items()}
+    found = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph, allow_unused=True)
+    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(theta.items(), found, strict=True)}
+
+
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Every tensor of a nested batch, depth first."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str):
+        for value in batch:
+            yield from tensors_of(value)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """The same nesting with `change` applied to every tensor; anything else is passed on."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Mapping):
+        return {key: map_tensors(change, value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(map_tensors(change, value) for value in batch)
+    return batch
+
+
+def batch_size(inputs: Any) -> int:
+    """Length of the leading axis of the first tensor in `inputs`."""
+    for tensor in tensors_of(inputs):
+        if tensor.ndim:
+            return len(tensor)
+    raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")
+
+
+def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
+    """One forward pass with `params` in the parameters' place, all others constant, and buffers that are copies.
+
+    A tuple or list of inputs is passed as positional arguments, a mapping as keywords, a tensor alone.
+    """
+    state = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    state |= {name: buffer.clone() for name, buffer in model.named_buffers()}
+    positional, keywords = (inputs,), {}
+    if isinstance(inputs, Mapping):
+        positional, keywords = (), dict(inputs)  # type: ignore[assignment]
+    elif isinstance(inputs, tuple | list):
+        positional = tuple(inputs)
+    return torch.func.functional_call(model, {**state, **params}, positional, keywords)
+
+
+def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """(batch,) losses as a function of `params`; raises if they are not one per sample."""
+    out = outputs(model, params, inputs)
+    if loss_fn is cross_entropy:
+        out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
+        check_labels(out, labels)
+    loss = loss_fn(out, labels)
+    size = batch_size(inputs)
+    if not isinstance(loss, Tensor) or loss.shape != (size,):
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise InvalidValue(
+            f"loss_fn gave {shape} for a batch of {size}: it must give one loss per sample, ({size},); "
+            "use reduction='none' and reduce every axis but the first"
+        )
+    return loss
+
+
+def check_labels(logits: Any, labels: Any) -> None:
+    """Raise on a class the logits do not have: on a GPU the loss itself would end the process."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not isinstance(labels, Tensor):
+        raise InvalidValue(
+            f"the default loss needs (batch, classes) logits and (batch,) labels, got "
+            f"{[tuple(t.shape) for t in tensors_of((logits, labels))]}: give loss_fn=(output, labels) -> (batch,)"
+        )
+    if labels.is_floating_point() or not labels.numel():
+        return
+    wrong = ((labels < 0) & (labels != -100)) | (labels >= logits.shape[1])
+    if bool(wrong.any()):
+        position = int(wrong.nonzero()[0, 0])
+        raise InvalidValue(
+            f"label {int(labels[position])} at position {position} is beyond the model's {logits.shape[1]} classes: "
+            f"labels must be 0 … {logits.shape[1] - 1} (or -100, ignored); map them first"
+        )
+
+
+def check_finite(values: Tensor, what: str) -> Tensor:
+    """`values` themselves, or an error that names the first non-finite one."""
+    wrong = ~torch.isfinite(values)
+    if bool(wrong.any()):
+        position = int(wrong.flatten().nonzero()[0, 0])
+        where = f" at position {position}" if values.ndim else ""
+        raise InvalidValue(
+            f"{what}{where} is {float(values.flatten()[position])}: gradients must be finite; look at the inputs and loss "
+            "there, clip gradients or lower the learning rate, or use bfloat16 rather than float16"
+        )
+    return values
+
+
+@contextlib.contextmanager
+def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
+    """Run what is inside eagerly, with gradients on; afterwards modes and random state are what they were.
+
+    Args:
+        model: the module whose training flags are kept.
+        evaluate: put every module into eval mode inside.
+    """
+    _load_derivatives()
+    modes = [(module, module.training) for module in model.modules()]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(same_random_state(model))
+        for context in _transparent(model):
+            stack.enter_context(context)
+        try:
+            if evaluate:
+                model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+@functools.cache
+def _load_derivatives() -> None:
+    """Have torch load its forward-mode and vmap rules, whose scripting it now deprecates itself: not the user's doing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
+        torch.func.vmap(torch.sin)(torch.zeros(1))
+
+
+def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any]]:
+    """Contexts in which each operator has all the derivatives that it can have."""
+    contexts: list[contextlib.AbstractContextManager[Any]] = [
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),  # flash attention has no forward mode and no second derivative
+        _no_fast_path(),
+        _no_autocast_cache(),
+    ]
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
+        contexts.append(torch.backends.cudnn.flags(enabled=False))
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+        # a compiled graph has neither forward mode nor hooks
+        contexts.append(torch.compiler.set_stance("force_eager"))
+    return contexts
+
+
+@contextlib.contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Keep MultiheadAttention off its fused inference kernel, which has no derivatives."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Autocast would keep a cast copy of each of our temporary parameters until the caller's region ends."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

@@ -1,0 +1,137 @@
+"""GraNd: the exact norm of each sample's gradient over all trainable parameters."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.formed_norms import formed_squares
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    as_found,
+    batch_size,
+    check_finite,
+    cross_entropy,
+    map_tensors,
+    trainable,
+    unwrapped,
+)
+from adaptive_sampler.torch.ghost_pass import ghost_squares
+from adaptive_sampler.torch.ghost_plan import make_plan
+
+
+def grand(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    *,
+    loss_fn: LossFn = cross_entropy,
+    chunk_size: int = 128,
+) -> Tensor:
+    """Per-sample ‖∇_θ ℓ_i‖₂ over all trainable parameters, in eval mode.
+
+    Norms come from each layer's input and output gradient where the layer has a rule (Linear, Conv, Embedding, batch,
+    group, layer and RMS norm), also for weights that are tied or used several times; the rest, attention's packed
+    projections or a parameter of one's own, by vmap(grad) over those parameters alone, or one sample at a time where
+    vmap cannot follow the model. Which is which is found by watching one sample, on each call; where its loss alone is
+    not its loss in the batch, the model mixes samples, and each is scored alone. So the values do not depend on how the
+    data set is cut into batches.
+
+    Args:
+        model: any module; it is run in eval mode and given back in the mode it was in.
+        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keywords.
+        labels: whatever `loss_fn` takes; (batch,) int64 classes for the default.
+        loss_fn: (model output, labels) -> (batch,).
+        chunk_size: samples worked on at once; memory grows with it, values do not change.
+
+    Returns:
+        (batch,) ≥ 0 float32 (float64 for float64 models) on the model's device: loss per unit of parameter.
+
+    Raises:
+        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a loss that is not
+            per-sample, a label beyond the classes, or a gradient that is not finite.
+
+    Source:
+        Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.
+    """
+    model = unwrapped(model)
+    return _norms(model, trainable(model), inputs, labels, loss_fn, chunk_size)
+
+
+def grand_last_layer(
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    *,
+    layer: nn.Linear | None = None,
+    loss_fn: LossFn = cross_entropy,
+    chunk_size: int = 128,
+) -> Tensor:
+    """Per-sample gradient norm over ONE linear layer only: not GraNd, but a forward pass is all it costs.
+
+    For logits W h + b under cross entropy it is the closed form EL2N · √(‖h‖² + 1).
+
+    Args:
+        model: as for `grand`.
+        inputs: as for `grand`.
+        labels: as for `grand`.
+        layer: the linear layer; the last `nn.Linear` of `model.modules()` if not given.
+        loss_fn: (model output, labels) -> (batch,).
+        chunk_size: samples worked on at once.
+
+    Returns:
+        (batch,) ≥ 0, as `grand`, over the layer's weight and bias.
+
+    Raises:
+        InvalidValue: as `grand`; or there is no linear layer.
+    """
+    model = unwrapped(model)
+    linear = layer or next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
+    if linear is None:
+        raise InvalidValue(f"{type(model).__name__} has no nn.Linear: name the head with layer=, or use grand")
+    own = {id(parameter) for parameter in linear.parameters()}
+    head = {name: p.detach() for name, p in model.named_parameters() if id(p) in own}
+    return _norms(model, head, inputs, labels, loss_fn, chunk_size)
+
+
+def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
+    _check(model, inputs, chunk_size)
+    inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
+    found = []
+    with as_found(model, evaluate=True):
+        last = min(chunk_size, batch_size(inputs)) - 1
+        plan = make_plan(model, params, _part(inputs, last, last + 1), _part(labels, last, last + 1), loss_fn)
+        for start in range(0, batch_size(inputs), chunk_size):
+            chunk = _part(inputs, start, start + chunk_size), _part(labels, start, start + chunk_size)
+            try:
+                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
+            except CheckpointError:  # layers that are run again in the backward pass do not find the same parameters
+                plan = plan.without_layers(params)
+                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
+            if start == 0 and not plan.alike(loss[last]):
+                # the model mixes samples: only alone has each a gradient of its own
+                plan, squares = plan.without_layers(params), torch.zeros_like(squares)
+            if plan.loose:
+                squares = squares + formed_squares(model, params, plan.loose, *chunk, loss_fn)
+            found.append(squares)
+    return check_finite(torch.cat(found).sqrt(), "the gradient norm")
+
+
+def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
+    if batch_size(inputs) == 0:
+        raise InvalidValue("the batch is empty: a gradient needs at least one sample; skip empty batches")
+    if chunk_size < 1:
+        raise InvalidValue(f"chunk_size is {chunk_size}: it counts samples and must be at least 1; 128 is usual")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InvalidValue(
+                f"{name!r} is batch norm without running statistics: it mixes the samples of a batch, so no sample "
+                "has a gradient of its own; use track_running_stats=True or group norm"
+            )
+
+
+def _part(batch: Any, start: int, stop: int) -> Any:
+    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)

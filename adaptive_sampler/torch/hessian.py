@@ -1,0 +1,101 @@
+"""Exact products of a vector with the Hessian of the mean training loss, damped, without ever forming it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.batches import device_of, samples
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    batch_size,
+    flat,
+    gradients,
+    leaves,
+    losses,
+    map_tensors,
+    shaped,
+)
+
+Product = Callable[[Tensor], Tensor]
+"""v -> (H + damping·I)·v, both (parameters,)."""
+
+
+class Hessian:
+    """H = (1/n) Σ ∇²ℓ_i over a loader's samples, plus damping·I, as products with a vector."""
+
+    def __init__(
+        self, model: nn.Module, loader: Iterable[Any], params: Params, loss_fn: LossFn, damping: float
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            model: in the mode in which the loss is meant.
+            loader: iterated once per `full` product, batch by batch for `batchwise` ones.
+            params: the trainable parameters at which the Hessian is taken.
+            loss_fn: per-sample.
+            damping: added to the diagonal, in the loss's unit per squared parameter; weight decay's λ belongs here.
+        """
+        self.model, self.loader, self.params = model, loader, params
+        self.loss_fn, self.damping = loss_fn, damping
+
+    def full(self, vector: Tensor) -> Tensor:
+        """The product over every sample of the loader: one pass."""
+        total, count = torch.zeros_like(vector), 0
+        for batch in samples(self.loader, device_of(self.model)):
+            summed, size = self._of_batch(vector, batch)
+            total, count = total + summed, count + size
+        if not count:
+            raise InvalidValue(
+                "train_loader yields no batch: the Hessian needs at least one sample, and a loader that can be "
+                "iterated again (a generator ends for good)"
+            )
+        return total / count + self.damping * vector
+
+    def batchwise(self) -> Product:
+        """Products over one batch each, the next batch at each call, over and over."""
+        batches = self._endless()
+
+        def product(vector: Tensor) -> Tensor:
+            summed, size = self._of_batch(vector, next(batches))
+            return summed / size + self.damping * vector
+
+        return product
+
+    def _endless(self) -> Iterator[Any]:
+        while True:
+            empty = True
+            for batch in samples(self.loader, device_of(self.model)):
+                empty = False
+                yield batch
+            if empty:
+                raise InvalidValue(
+                    "train_loader yields no batch: the Hessian needs at least one sample, and a loader that can be "
+                    "iterated again (a generator ends for good)"
+                )
+
+    def _of_batch(self, vector: Tensor, batch: tuple[Any, Any, Any]) -> tuple[Tensor, int]:
+        """Σ ∇²ℓ_i·v by two backward passes, and the number of samples."""
+        inputs, labels = map_tensors(Tensor.detach, batch[1:])
+        theta = leaves(self.params)
+        tangents = shaped(vector, self.params)
+        loss = losses(self.model, theta, inputs, labels, self.loss_fn).sum()
+        try:
+            first = gradients(loss, theta, create_graph=True)
+            along = torch.stack([(first[name] * tangents[name]).sum() for name in theta]).sum()
+            if along.requires_grad:
+                # not autograd.grad, which passes by a backward that refuses to be differentiated; the leaves are our own
+                torch.autograd.backward(along)
+        except RuntimeError as error:
+            if "differentia" not in str(error) and "derivative" not in str(error):
+                raise
+            raise InvalidValue(
+                f"the loss has no second derivative ({str(error).splitlines()[0]}): influence needs one; replace that "
+                "operator, or score by `alignment` with the clean gradient, which needs none"
+            ) from error
+        zeros = {name: torch.zeros_like(p) for name, p in theta.items() if p.grad is None}
+        second = {name: zeros[name] if p.grad is None else p.grad for name, p in theta.items()}
+        return flat(second), batch_size(inputs)

@@ -1,0 +1,213 @@
+"""Influence: how the mean clean loss of a trained model moves with each training sample's weight."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.alignment import along
+from adaptive_sampler.torch.batches import device_of, samples
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    as_found,
+    batch_size,
+    check_finite,
+    cross_entropy,
+    flat,
+    gradients,
+    leaves,
+    losses,
+    shaped,
+    trainable,
+    unwrapped,
+)
+from adaptive_sampler.torch.hessian import Hessian
+from adaptive_sampler.torch.influence_file import InfluenceFile
+from adaptive_sampler.torch.solvers import conjugate_gradients, lissa
+
+Say = Callable[[str], None]
+
+
+def influence(
+    model: nn.Module,
+    train_loader: Iterable[Any],
+    clean_loader: Iterable[Any],
+    *,
+    solver: Literal["cg", "lissa"] = "cg",
+    damping: float = 0.01,
+    loss_fn: LossFn = cross_entropy,
+    store: ScoreStore | None = None,
+    score: str = "influence",
+    tolerance: float | None = None,
+    max_iterations: int = 1000,
+    scale: float | None = None,
+    repeats: int = 1,
+    checkpoint: str | Path | None = None,
+    progress: bool | None = None,
+) -> Tensor:
+    """d(mean clean loss) / d(weight of the sample), for every training sample, in eval mode.
+
+    The training loss is (1/n) Σ w_i ℓ_i with all weights 1, and the model is taken to be at its minimum. Then
+    dL_clean/dw_i = −(1/n) ⟨s, ∇ℓ_i⟩ with s = (H + damping·I)⁻¹ ∇L_clean. A positive value: more of this sample raises
+    the clean loss, so it is unfavourable; leaving the sample out changes the clean loss by minus the value, to first
+    order. s is solved for once; then each batch costs one forward-mode pass.
+
+    Args:
+        model: trained. It is run in eval mode and given back in the mode it was in.
+        train_loader: batches (rows, (inputs, labels)) of an IndexedDataset, each row once; without rows the loader
+            must keep the data set's order. Iterated once per CG iteration, and once for the values.
+        clean_loader: batches of (inputs, labels), with or without rows, of trusted data; iterated once.
+        solver: "cg", exact, a pass over the training data per iteration; "lissa", stochastic, a batch per iteration.
+        damping: added to the Hessian's diagonal. Put the weight decay λ of a loss with λ/2·‖θ‖² here; a model that is
+            not at a minimum needs more.
+        loss_fn: (model output, labels) -> (batch,).
+        store: folds the values into its column `score` when all are known.
+        score: the store's column.
+        tolerance: CG's relative residual; 1e-10 for float64 models and 1e-5 for others if not given.
+        max_iterations: CG's limit; LiSSA's number of steps.
+        scale: LiSSA's scale; estimated if not given.
+        repeats: LiSSA's estimates that are averaged.
+        checkpoint: a file that what is done is kept in. The same call with the same file goes on from the last
+            iteration or batch; it is deleted by nobody but you.
+        progress: draw a progress bar; if not given, where stderr is a terminal.
+
+    Returns:
+        (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows the loader does not bring: loss per
+        unit of weight.
+
+    Raises:
+        InvalidValue: an empty loader, rows unknown, no trainable parameters, a loss that is not per-sample, a label
+            beyond the classes, gradients that are not finite, a damped Hessian that is not positive definite, a
+            diverging LiSSA.
+        ResumeError: `checkpoint` is of another model or other settings.
+
+    Source:
+        Koh, Liang 2017, Understanding Black-box Predictions via Influence Functions, equation 2 and section 3.
+    """
+    _check(solver, damping, max_iterations, repeats)
+    model = unwrapped(model)
+    params = trainable(model)
+    if tolerance is None:
+        tolerance = 1e-10 if flat(params).dtype == torch.float64 else 1e-5
+    settings = [solver, damping, tolerance, max_iterations, scale, repeats]
+    done = InfluenceFile.begin(None if checkpoint is None else Path(checkpoint), params, settings)
+    with as_found(model, evaluate=True), done.saving(), _bar(progress) as say:
+        if done.solution is None:
+            target = _clean_gradient(model, params, clean_loader, loss_fn)
+            hessian = Hessian(model, train_loader, params, loss_fn, damping)
+            if solver == "cg":
+                done.solution = _by_cg(hessian, target, tolerance, max_iterations, done, say)
+            else:
+                done.solution = lissa(
+                    hessian.batchwise(),
+                    target,
+                    scale=scale,
+                    iterations=max_iterations,
+                    repeats=repeats,
+                    on_step=lambda step: say(f"LiSSA step {step} of {max_iterations * repeats}"),
+                )
+        values = _by_row(model, params, done, train_loader, loss_fn, say)
+    if store is not None:
+        rows = np.flatnonzero(~np.isnan(values.numpy()))
+        store.fold(score, rows, values.numpy()[rows].astype(np.float32))
+    return values
+
+
+def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done: InfluenceFile, say: Say) -> Tensor:
+    def on_step(state: Any, error: float) -> None:
+        done.keep_step(state)
+        say(f"conjugate gradients, iteration {state.iteration}, relative residual {error:.1e}")
+
+    return conjugate_gradients(
+        hessian.full,
+        target,
+        tolerance=tolerance,
+        max_iterations=limit,
+        state=done.cg_state(target),
+        on_step=on_step,
+    )
+
+
+def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], loss_fn: LossFn) -> Tensor:
+    """∇ of the mean loss over all of the clean set, (parameters,)."""
+    total, count = torch.zeros_like(flat(params)), 0
+    for _, inputs, labels in samples(loader, device_of(model)):
+        theta = leaves(params)
+        loss = losses(model, theta, inputs, labels, loss_fn)
+        total, count = total + flat(gradients(loss.sum(), theta)), count + batch_size(inputs)
+    if not count:
+        raise InvalidValue("clean_loader yields no batch: influence needs at least one trusted sample; give some")
+    return check_finite(total / count, "the clean loss's gradient")
+
+
+def _by_row(
+    model: nn.Module, params: Params, done: InfluenceFile, loader: Iterable[Any], loss_fn: LossFn, say: Say
+) -> Tensor:
+    """−(1/n) ⟨s, ∇ℓ_i⟩ for every sample of the loader, at its row."""
+    assert done.solution is not None
+    direction = shaped(done.solution, params)
+    count, known = 0, _length(loader)
+    for number, (rows, inputs, labels) in enumerate(samples(loader, device_of(model)), start=1):
+        size = batch_size(inputs)
+        places = _rows(rows, loader, count, size)
+        if not done.has(places):
+            products = along(model, params, direction, inputs, labels, loss_fn)
+            done.keep(places, check_finite(products, f"⟨s, ∇ℓ_i⟩ of batch {number}"))
+        count += size
+        say(f"influence of {count} samples" + (f" of {known}" if known else ""))
+    if not count:
+        raise InvalidValue("train_loader yields no batch: influence needs at least one sample; give some")
+    return done.products(known) / -count
+
+
+def _rows(rows: Tensor | None, loader: Iterable[Any], start: int, size: int) -> np.ndarray[Any, Any]:
+    """(size,) int64: the rows the batch brought, or its places in an order that is known to be the data set's."""
+    if rows is not None:
+        return rows.cpu().numpy().astype(np.int64)
+    if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
+        raise InvalidValue(
+            f"train_loader brings no rows and draws by {type(loader.sampler).__name__}: whose values these are is "
+            "unknown; wrap the data set in IndexedDataset, or use shuffle=False"
+        )
+    return np.arange(start, start + size)
+
+
+def _length(loader: Iterable[Any]) -> int:
+    """Samples of the loader's data set, 0 where it does not say."""
+    try:
+        return len(loader.dataset)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):
+        return 0
+
+
+def _check(solver: str, damping: float, max_iterations: int, repeats: int) -> None:
+    if solver not in ("cg", "lissa"):
+        raise InvalidValue(f"solver is {solver!r}: it must be 'cg' or 'lissa'")
+    if not 0 <= damping < float("inf"):
+        raise InvalidValue(f"damping is {damping}: it must be a finite number of at least 0; 0.01 is usual")
+    for name, value in (("max_iterations", max_iterations), ("repeats", repeats)):
+        if value < 1:
+            raise InvalidValue(f"{name} is {value}: it must be at least 1")
+
+
+@contextlib.contextmanager
+def _bar(wanted: bool | None) -> Iterator[Say]:
+    """A line on stderr that says how far it is."""
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield lambda message: None
+        return
+    columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("influence", total=None)
+        yield lambda message: shown.update(task, description=message)

@@ -1,0 +1,120 @@
+"""What is done of an influence computation, in memory and, if wanted, in one file that it can be resumed from."""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptive_sampler.errors import ResumeError
+from adaptive_sampler.torch.functional import Params, flat
+from adaptive_sampler.torch.solvers import CGState
+
+_SECONDS_BETWEEN_SAVES = 30.0
+_CG = ("cg_solution", "cg_residual", "cg_direction")
+
+
+class InfluenceFile:
+    """The solver's last step, its solution, and the products of the batches that are done."""
+
+    def __init__(self, path: Path | None, like: Tensor, identity: str) -> None:
+        """Empty. `like` is a (parameters,) tensor whose dtype and device the solution has."""
+        self._path, self._like, self._identity = path, like, identity
+        self._step: CGState | None = None
+        self._products = np.empty(0, str(like.dtype).removeprefix("torch."))
+        self._saved = time.monotonic()
+        self.solution: Tensor | None = None  # (parameters,) s, once solved
+
+    @classmethod
+    def begin(cls, path: Path | None, params: Params, settings: list[Any]) -> "InfluenceFile":
+        """What `path` holds, or nothing yet; a file of another model or other settings raises ResumeError."""
+        like = flat(params)
+        identity = hashlib.sha256(repr(settings).encode())
+        if path is not None:
+            identity.update(like.cpu().numpy().tobytes())
+        made = cls(path, like, identity.hexdigest())
+        if path is not None and path.exists():
+            made._load(path)
+        return made
+
+    def _load(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as held:
+            if str(held["identity"]) != self._identity:
+                raise ResumeError(
+                    f"{path} is of another model or of other settings: an influence resumes only from its own file; "
+                    "give the settings it was begun with, another checkpoint=, or delete it"
+                )
+            self._products = held["products"]
+            if "solution" in held:
+                self.solution = self._tensor(held["solution"])
+            elif "iteration" in held:
+                solution, residual, direction = (self._tensor(held[name]) for name in _CG)
+                self._step = CGState(solution, residual, direction, int(held["iteration"]))
+
+    def _tensor(self, values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(values).to(self._like)
+
+    def cg_state(self, target: Tensor) -> CGState:
+        """Where conjugate gradients go on, or their start."""
+        return CGState.start(target) if self._step is None else self._step
+
+    def keep_step(self, state: CGState) -> None:
+        """Remember a solver's step; written now and then."""
+        self._step = state
+        self._save_sometimes()
+
+    def has(self, rows: np.ndarray[Any, Any]) -> bool:
+        """Whether every one of these rows is done."""
+        return bool(rows.max() < len(self._products) and not np.isnan(self._products[rows]).any())
+
+    def keep(self, rows: np.ndarray[Any, Any], products: Tensor) -> None:
+        """Remember a batch's ⟨s, ∇ℓ_i⟩; written now and then."""
+        self._grow(int(rows.max()) + 1)
+        self._products[rows] = products.cpu().numpy()
+        self._save_sometimes()
+
+    def products(self, length: int) -> Tensor:
+        """(max(length, largest row + 1),) by row, NaN where not done."""
+        self._grow(length)
+        return torch.from_numpy(self._products.copy())
+
+    def _grow(self, length: int) -> None:
+        more = length - len(self._products)
+        if more > 0:
+            self._products = np.pad(self._products, (0, more), constant_values=np.nan)
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Write what is done when leaving, above all by an error or an interrupt."""
+        try:
+            yield
+        finally:
+            self.save()
+
+    def _save_sometimes(self) -> None:
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file beside its old self, then swing its name."""
+        if self._path is None:
+            return
+        arrays: dict[str, Any] = {"identity": self._identity, "products": self._products}
+        if self.solution is not None:
+            arrays["solution"] = self.solution.cpu().numpy()
+        elif self._step is not None:
+            arrays |= {name: t.cpu().numpy() for name, t in zip(_CG, self._step[:3], strict=True)}
+            arrays["iteration"] = self._step.iteration
+        beside = self._path.with_name(self._path.name + ".new")
+        with beside.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+        self._saved = time.monotonic()

@@ -1,0 +1,174 @@
+"""How an epoch's plan reaches the loader's workers: as files named by one shared number, never as scores."""
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
+
+from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.shards.kept import Kept
+
+WORKERS = 1024  # rows of the shared tables, one a worker
+
+
+def shared(rows: int, columns: int = 1) -> torch.Tensor:
+    """(rows, columns) int64 zeros that a worker process sees change."""
+    return cast(torch.Tensor, torch.zeros(rows, columns, dtype=torch.int64).share_memory_())  # type: ignore[no-untyped-call]
+
+
+class Begun:
+    """What the sampler takes for the iterator that has begun its epoch; the stream counts for itself."""
+
+    position = 0
+    stale = ""
+
+    def invalidate(self, why: str) -> None:
+        """The sampler has gone on to another epoch."""
+        self.stale = why
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch as its readers see it; `more` is what the owner wants its workers to know (JSON)."""
+
+    number: int
+    seed: int
+    length: int
+    shuffle: bool
+    more: dict[str, Any]
+    kept: Kept
+    begun: Begun = field(default_factory=Begun)
+
+
+class Plans:
+    """The epochs of a sampler, for this process and for the workers of any DataLoader.
+
+    In the trainer, `begin` drains the hooks, plans and saves. In a worker `of_worker` opens what was published last.
+    Pickles without the sampler: a path, and tensors in shared memory.
+    """
+
+    def __init__(self, sampler: AdaptiveSampler, starts: NDArray[np.int64]) -> None:
+        if not isinstance(sampler, AdaptiveSampler):
+            raise InvalidValue(f"sampler={sampler!r}: pass an AdaptiveSampler; ranks are shared out here, not there.")
+        if isinstance(sampler.replan, int):
+            raise InvalidValue(
+                f"replan={sampler.replan} counts batches, and a stream reads its shards in one plan an epoch. Use "
+                'replan="epoch" or "once".'
+            )
+        self.sampler: AdaptiveSampler | None = sampler
+        self._starts = starts
+        self.epoch: Epoch | None = None  # the one begun last
+        self._waiting = False  # an epoch was begun by set_epoch and is not walked yet
+        self._folder = Path(tempfile.mkdtemp(prefix="adaptive-sampler-"))
+        weakref.finalize(self, _remove, self._folder, os.getpid())
+        self._ticket = shared(1)[0]
+        self._walked = shared(1, WORKERS)[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"sampler": None, "epoch": None, "_starts": None}
+
+    @property
+    def owner(self) -> AdaptiveSampler:
+        """The sampler; in a worker there is none."""
+        if self.sampler is None or get_worker_info() is not None:
+            raise SelectionLost("a loader's worker cannot plan: call this in the trainer.")
+        return self.sampler
+
+    def set_epoch(self, epoch: int, more: Callable[[], dict[str, Any]]) -> None:
+        """Go to `epoch`, plan it, and publish it to the workers; `more` says what else they are to know."""
+        owner = self.owner
+        if self._waiting and owner.epoch == epoch and not self.walked_by_workers():
+            return
+        if self.epoch is None or owner.epoch != epoch:
+            owner.set_epoch(epoch)
+            self._begin(more())
+        else:
+            self.epoch = replace(self.epoch, more=more())  # the same epoch again, from its start
+        self._publish()
+        self._waiting = True
+
+    def begin(self, more: Callable[[], dict[str, Any]], *, publish: bool) -> Epoch:
+        """The epoch that a fresh pass walks: the one set, else the next. In the trainer."""
+        if not self._waiting:
+            self._begin(more())
+            if publish:
+                self._publish()
+        self._waiting = False
+        assert self.epoch is not None
+        return self.epoch
+
+    def check(self, epoch: Epoch) -> None:
+        """Raise ResumeError where the sampler has left `epoch`, which a pass in this process still walks."""
+        if epoch.begun.stale:
+            raise ResumeError(epoch.begun.stale)
+
+    def restart(self) -> None:
+        """After a state was loaded into the sampler: whatever was begun is over."""
+        self.epoch, self._waiting = None, False
+
+    def walked_by_workers(self) -> bool:
+        """Whether a loader's worker has begun what was published last."""
+        return bool((self._walked == self._ticket).any()) and self.ticket() > 0
+
+    def _begin(self, more: dict[str, Any]) -> None:
+        owner = self.owner
+        owner.store.drain()  # what the hooks still hold belongs to the scores that the plan is made from
+        begun = Begun()
+        owner.begin(cast(Any, begun))  # fixes and saves the plan, and goes on to the next epoch if one had begun
+        kept = Kept.of(owner.plan, self._starts)
+        self.epoch = Epoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
+
+    def _publish(self) -> None:
+        epoch = self.epoch
+        assert epoch is not None
+        ticket = self.ticket() + 1
+        folder = self._folder / str(ticket)
+        epoch.kept.save(folder)
+        about = {name: getattr(epoch, name) for name in ("number", "seed", "length", "shuffle", "more")}
+        (folder / "epoch.json").write_text(json.dumps(about))
+        self._ticket[0] = ticket
+        # The one before stays for workers that are still leaving it.
+        shutil.rmtree(self._folder / str(ticket - 2), ignore_errors=True)
+
+    def ticket(self) -> int:
+        """The number of the epoch that was published last; 0 before the first."""
+        return int(self._ticket[0])
+
+    def of_worker(self, ticket: int) -> Epoch:
+        """The published epoch, in a worker. Raises SelectionLost where none was."""
+        if ticket == 0:
+            raise SelectionLost(
+                "a DataLoader's worker was started before any epoch was planned: call set_epoch(epoch) in the trainer "
+                "before each epoch, or iterate .loader(...), which does."
+            )
+        folder = self._folder / str(ticket)
+        about = json.loads((folder / "epoch.json").read_text())
+        return Epoch(kept=Kept.load(folder), **about)
+
+    def enter(self, ticket: int, worker: int) -> Epoch:
+        """As `of_worker`, for `worker` to walk. Raises SelectionLost for the second time: set_epoch was not called."""
+        epoch = self.of_worker(ticket)
+        if self._walked[worker % WORKERS] == ticket:
+            raise SelectionLost(
+                "a DataLoader with workers begins another epoch, and nobody told the trainer: it would repeat the last "
+                "plan in the same order. Call set_epoch(epoch) before each epoch, or iterate .loader(...), which does."
+            )
+        self._walked[worker % WORKERS] = ticket
+        return epoch
+
+
+def _remove(folder: Path, pid: int) -> None:
+    # A forked worker inherits the finalizer, but not the files.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

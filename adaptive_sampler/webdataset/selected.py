@@ -1,0 +1,120 @@
+"""A stage for pipelines that must read sequentially: what is not planned is dropped before it is decoded."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import get_worker_info
+
+from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.shards.index import ShardIndex
+from adaptive_sampler.webdataset.plans import Epoch, Plans
+
+
+def selected(index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> "Selected":
+    """A stage for `wds.DataPipeline` or `.compose`, behind the tar stages: passes what `sampler` plans, as often as it
+    plans it, with __index__ and __loss_weight__.
+
+    Samples are told by their `__key__`, which must be unique; by shard and key where an index is given and knows the
+    `__url__`. keys: (n,) by row. Under a DataLoader with workers, call `set_epoch` on the stage before every epoch.
+    """
+    return Selected(index_or_keys, sampler)
+
+
+class Selected:
+    """The stage that `selected` makes."""
+
+    def __init__(self, index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> None:
+        self._index = index_or_keys if isinstance(index_or_keys, ShardIndex) else None
+        self._keys = None if self._index is not None else tuple(index_or_keys)  # type: ignore[arg-type]
+        starts = np.array([0, len(index_or_keys)]) if self._index is None else self._index.starts
+        self._plans = Plans(sampler, starts)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Drain the hooks, plan `epoch` and tell the workers."""
+        self._plans.set_epoch(epoch, dict)
+
+    def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the planned ones among `samples`; raises UnknownName for a key that has no row."""
+        epoch = self._begin()
+        find = _ByShard(self._index, epoch) if self._index is not None else _ByKey(self._keys or (), epoch)
+        for sample in samples:
+            row, times, weight = find(sample)
+            for nth in range(times):
+                # A dict of its own for a repeat: stages behind write into their samples.
+                one = dict(sample) if nth else sample
+                one["__index__"], one["__loss_weight__"] = row, weight
+                yield one
+
+    def _begin(self) -> Epoch:
+        info = get_worker_info()
+        if info is None:
+            return self._plans.begin(dict, publish=False)
+        return self._plans.enter(self._plans.ticket(), info.id)
+
+
+Found = tuple[int, int, float]
+"""A sample's row, how often it is visited, and its loss weight."""
+
+
+def _planned(epoch: Epoch, start: int, stop: int) -> tuple[list[int], list[float]]:
+    """((rows,) visits, (rows,) weights) of rows start … stop."""
+    kept = epoch.kept
+    low, high = np.searchsorted(kept.rows, [start, stop])
+    here = kept.rows[low:high].astype(np.int64) - start
+    times, weights = np.zeros(stop - start, np.int64), np.zeros(stop - start)
+    before = 0 if kept.ends is None or low == 0 else kept.ends[low - 1]
+    times[here] = 1 if kept.ends is None else np.diff(kept.ends[low:high], prepend=before)
+    weights[here] = 1 if kept.weights is None else kept.weights[low:high]
+    return times.tolist(), weights.tolist()
+
+
+class _ByKey:
+    def __init__(self, keys: Sequence[str], epoch: Epoch) -> None:
+        self._rows = {key: row for row, key in enumerate(keys)}
+        if len(self._rows) != len(keys):
+            raise InvalidValue(
+                f"{len(keys) - len(self._rows)} keys occur twice: a sample cannot be told by its key. Give the index."
+            )
+        self._times, self._weights = _planned(epoch, 0, len(keys))
+
+    def __call__(self, sample: dict[str, Any]) -> Found:
+        row = self._rows.get(sample["__key__"])
+        if row is None:
+            raise _unknown(sample)
+        return row, self._times[row], self._weights[row]
+
+
+class _ByShard:
+    """Knows the keys of one shard at a time, as they pass."""
+
+    def __init__(self, index: ShardIndex, epoch: Epoch) -> None:
+        self._index, self._epoch = index, epoch
+        self._shards = {url: shard for shard, url in enumerate(index.urls)}
+        self._anywhere: _ByKey | None = None
+        self._url: str | None = None
+
+    def __call__(self, sample: dict[str, Any]) -> Found:
+        url = sample.get("__url__")
+        shard = self._shards.get(url) if url is not None else None
+        if shard is None:  # a pipe, or moved: its key has to do
+            if self._anywhere is None:
+                self._anywhere = _ByKey(self._index.keys, self._epoch)
+            return self._anywhere(sample)
+        if url != self._url:
+            start, stop = self._index.starts[shard : shard + 2].tolist()
+            self._rows = {key: nth for nth, key in enumerate(self._index.keys_of(start, stop))}
+            self._times, self._weights = _planned(self._epoch, start, stop)
+            self._url, self._start = url, start
+        nth = self._rows.get(sample["__key__"])
+        if nth is None:
+            raise _unknown(sample)
+        return self._start + nth, self._times[nth], self._weights[nth]
+
+
+def _unknown(sample: dict[str, Any]) -> UnknownName:
+    return UnknownName(
+        f"sample {sample['__key__']!r} of {sample.get('__url__', 'an unknown shard')} has no row. Index its shard, or "
+        "list its key."
+    )

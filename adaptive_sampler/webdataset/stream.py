@@ -1,0 +1,111 @@
+"""One pass of one process over its share of an epoch: in a loader's worker, or in the trainer itself."""
+
+from collections.abc import Iterator
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import get_worker_info
+from webdataset.utils import PipelineStage
+
+from adaptive_sampler.shards.order import Order
+from adaptive_sampler.shards.progress import KIND, Progress, check_same, merged, states_in
+from adaptive_sampler.shards.ranges import Counts, Raw
+from adaptive_sampler.shards.share import Place
+from adaptive_sampler.shards.walk import Walk
+from adaptive_sampler.webdataset.plans import Epoch
+
+if TYPE_CHECKING:
+    from adaptive_sampler.webdataset.planned import PlannedShards
+
+_OFTEN = 256  # samples between two reports of what was read
+
+
+class Stream(Iterator[Any]):
+    """Iterates over samples, or what the stages make of them. Nothing happens before the first draw.
+
+    Has state_dict and load_state_dict, by which StatefulDataLoader resumes it.
+    """
+
+    def __init__(self, shards: "PlannedShards") -> None:
+        self._shards, info = shards, get_worker_info()
+        self._worker, self._workers = (0, 0) if info is None else (info.id, info.num_workers)
+        self._ticket = shards.plans.ticket()
+        self._loaded: Any = None
+        self._walk: Walk | None = None
+        self._order: Order | None = None
+        self.place = Place()
+        self._past: tuple[Any, ...] = ()
+        self._items: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        if self._items is None:
+            self._items = self._begin()
+        return next(self._items)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was drawn from it, in the trainer."""
+        return self._walk is not None
+
+    @property
+    def taken(self) -> int:
+        """Visits delivered, those before a resume included."""
+        return 0 if self._walk is None else self._walk.taken
+
+    def _begin(self) -> Iterator[Any]:
+        shards = self._shards
+        if self._workers:
+            epoch = shards.plans.enter(self._ticket, self._worker)
+        else:
+            if self._loaded is not None:
+                shards.load_state_dict(self._loaded)
+                self._loaded = None
+            epoch = shards.begin(0)
+        walk = self._prepare(epoch)
+        items: Any = self._counted(walk, epoch)
+        for stage in shards.stages:
+            items = stage.run(items) if isinstance(stage, PipelineStage) else stage(items)
+        return iter(items)
+
+    def _prepare(self, epoch: Epoch) -> Walk:
+        shards = self._shards
+        self._order, progress = shards.order(epoch), Progress.of(epoch.more)
+        if self._loaded is not None:
+            state, progress = merged(states_in(self._loaded))
+            check_same(state, self._order)
+        # A loader asks its workers in turn and begins with the first, so that one goes on where another had stopped.
+        workers = max(self._workers, 1)
+        worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
+        self.place = Place(epoch.more["rank"], epoch.more["of"], worker, workers)
+        self._past, taken = progress.at(self.place)
+        reading = replace(shards.reading, counts=Counts())
+        self._walk = Walk(shards.index, self._order, self.place, reading, self._past, taken)
+        return self._walk
+
+    def _counted(self, walk: Walk, epoch: Epoch) -> Iterator[Raw]:
+        counts, lost = walk.counts, 0
+        row = self._shards.counts_of(self._worker)
+        try:
+            for drawn, sample in enumerate(walk):
+                if drawn % _OFTEN == 0 or counts.samples_lost != lost:
+                    row[:], lost = astuple(counts), counts.samples_lost
+                    if not self._workers:
+                        self._shards.plans.check(epoch)
+                yield sample
+        finally:
+            row[:] = astuple(counts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """This process's position: a few numbers."""
+        if not self._workers:
+            return self._shards.state_dict()
+        if self._walk is None and self._loaded is not None:
+            return dict(states_in(self._loaded)[0])
+        if self._walk is None or self._order is None:
+            return {"kind": KIND, "begun": False}
+        at = {(self.place.rank, self.place.worker): self._walk.taken}
+        return Progress(self.place.ranks, self.place.workers, at, self._past).state(self._order)
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from `state` at the first draw."""
+        self._loaded = state if states_in(state) else None

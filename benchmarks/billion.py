@@ -1,0 +1,80 @@
+"""A billion rows on one machine: create, fold, plan, walk and commit one score, beside ten times the cost of a tenth."""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import Draw, Prune
+from benchmarks.arena import reset_peak, status
+from benchmarks.harness import Row, options, save
+
+ABOUT = "One score of n rows, in a process of its own. `share`: the time at the largest n over ten times that at a tenth of it."
+PART = 1 << 24
+
+
+def life(n: int, folder: Path) -> list[Row]:
+    """Every step of a store's life, with its seconds and the memory at its peak."""
+    rows: list[Row] = []
+
+    def timed(step: str, run: Callable[[], Any]) -> Any:
+        reset_peak()
+        start = time.perf_counter()
+        result = run()
+        rows.append({"step": step, "n": n, "s": time.perf_counter() - start, "peak GiB": status("VmHWM") / 2**30})
+        return result
+
+    store = timed("create", lambda: ScoreStore.create(folder / str(n), n, [Loss()]))
+    timed("fold a loss into every row", lambda: _fold(store, n))
+    pruned = AdaptiveSampler(store, Prune(0.5, "loss"))
+    timed("plan: the top half, and the first batch", lambda: next(iter(pruned.batches(256))))
+    timed("walk 10,000 batches of it", lambda: _walk(pruned, 10_000))
+    drawn = AdaptiveSampler(store, Draw("loss"))
+    timed("plan: n weighted draws, and the first batch", lambda: next(iter(drawn.batches(256))))
+    timed("walk 10,000 batches of them", lambda: _walk(drawn, 10_000))
+    timed("commit", store.commit)
+    store.close()
+    return rows
+
+
+def _fold(store: ScoreStore, n: int) -> None:
+    rng = np.random.default_rng(0)
+    for start in range(0, n, PART):
+        rows = np.arange(start, min(start + PART, n))
+        store.fold("loss", rows, rng.random(len(rows), np.float32))
+
+
+def _walk(sampler: AdaptiveSampler, batches: int) -> None:
+    walk = iter(sampler.batches(256))
+    for _ in range(min(batches, len(sampler) // 256)):
+        next(walk)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """A tenth first, then the whole."""
+    n = 20_000 if arguments.quick else arguments.n
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    try:
+        tenth = life(n // 10, folder)
+        shutil.rmtree(folder / str(n // 10))
+        whole = life(n, folder)
+    finally:
+        shutil.rmtree(folder)
+    for small, large in zip(tenth, whole, strict=True):
+        small["share"], large["share"] = "", large["s"] / (10 * small["s"])
+    save("billion", [*tenth, *whole], arguments, ABOUT)
+
+
+if __name__ == "__main__":
+    parser = options(ABOUT)
+    parser.add_argument("--n", type=int, default=10**9, help="rows; 10⁹ need 20 GiB of memory and 13 GB of disk")
+    parser.add_argument("--folder", type=Path, default=None, help="where the store is written")
+    main(parser.parse_args())

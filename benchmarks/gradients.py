@@ -1,0 +1,190 @@
+"""What the gradient scores cost: GraNd beside vmap(grad) at the same memory, L2RW beside its two-step definition."""
+
+import argparse
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from adaptive_sampler.torch import grand, l2rw_weights
+from adaptive_sampler.torch.functional import cross_entropy
+from benchmarks.harness import Row, options, save, take_turns
+
+ABOUT = (
+    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "
+    "in fresh processes, above what one sample needs; and L2RW's weights of one batch, in plain training steps."
+)
+VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def conv_net() -> nn.Module:
+    """Four convolutions and a head, 0.4 million parameters: a small net for 32 × 32 images, batch norm and all."""
+    torch.manual_seed(0)
+    widths = ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 256, 1))
+    blocks = [
+        nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+        for a, b, stride in widths
+    ]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+def batch(samples: int, device: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """(samples, 3, 32, 32) images and their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(samples, 3, 32, 32, generator=generator)
+    return images.to(device), torch.randint(10, (samples,), generator=generator).to(device)
+
+
+def by_vmap(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    """(batch,) GraNd as torch's own tutorial has it: per-sample gradients by vmap(grad), then their norms."""
+    theta = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(model, {**theta, **buffers}, (x[None],)), y[None])[0]
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))
+    norms = []
+    for start in range(0, len(inputs), chunk):
+        found = gradients(theta, inputs[start : start + chunk], labels[start : start + chunk])
+        norms.append(torch.stack([g.flatten(1).square().sum(1) for g in found.values()]).sum(0).sqrt())
+    return torch.cat(norms)
+
+
+def two_steps(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Tensor, clean_labels: Tensor) -> Tensor:
+    """L2RW's weights by a differentiable look-ahead step, as a good user would write the paper's algorithm."""
+    theta = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    losses = cross_entropy(functional_call(model, {**theta, **buffers}, (inputs,)), labels)
+    epsilon = torch.zeros_like(losses, requires_grad=True)
+    slopes = torch.autograd.grad((epsilon * losses).sum(), list(theta.values()), create_graph=True)
+    ahead = {name: p - g for (name, p), g in zip(theta.items(), slopes, strict=True)}
+    clean = cross_entropy(functional_call(model, {**ahead, **buffers}, (clean_inputs,)), clean_labels).mean()
+    kept = (-torch.autograd.grad(clean, epsilon)[0]).clamp(min=0)
+    return kept / kept.sum()
+
+
+def plain_step(model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Forward, backward, update."""
+    optimizer.zero_grad()
+    cross_entropy(model(inputs), labels).mean().backward()
+    optimizer.step()
+
+
+def waited(run: Callable[[], Any], device: str) -> Callable[[], Any]:
+    """`run`, the device waited for."""
+
+    def whole() -> None:
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return whole
+
+
+def peak(device: str) -> float:
+    """MiB at the highest so far: of the process on a CPU, of the allocator on a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
+    """GraNd in chunks of so many samples, ours and torch's."""
+    model = conv_net().to(device).eval()
+    return {
+        "grand": lambda x, y, chunk: grand(model, x, y, chunk_size=chunk),
+        "vmap(grad)": lambda x, y, chunk: by_vmap(model, x, y, chunk),
+    }
+
+
+def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
+    """MiB above what the process held after one sample; for a process of its own, which never gives its peak back."""
+    run, (inputs, labels) = ways(device)[way], batch(samples, device)
+    run(inputs[:1], labels[:1], chunk)
+    before = peak(device)
+    run(inputs, labels, chunk)
+    return peak(device) - before
+
+
+def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
+    """`memory_alone` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.gradients", "--alone", way, "--chunk", str(chunk)]
+    for name in ("samples", "device", "threads"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return float(found.stdout)
+
+
+def grand_rows(arguments: argparse.Namespace) -> list[Row]:
+    """GraNd, and vmap(grad) at every chunk; the last row is the fastest vmap that needs no more memory than GraNd."""
+    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
+    chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
+    cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
+    held = [memory(*case, arguments) for case in cases]
+    times = take_turns(
+        {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]
+        arguments.rounds,
+    )
+    taken = [times[str(case)] for case in cases]
+    fair = [i for i in range(1, len(cases)) if held[i] <= held[0]] or [1]
+    best = min(fair, key=taken.__getitem__)
+    return [
+        {
+            "GraNd": cases[i][0] if place < len(cases) else "vmap(grad), same memory",
+            "chunk": cases[i][1],
+            "ms": 1e3 * taken[i],
+            "peak MiB": round(held[i]),
+            "times grand": taken[i] / taken[0],
+        }
+        for place, i in enumerate([*range(len(cases)), best])
+    ]
+
+
+def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
+    """L2RW's weights in plain training steps, for a clean batch of a tenth of the batch and of its size."""
+    model, data, rows = conv_net().to(device), batch(samples, device), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    for clean_size in (max(samples // 10, 1), samples):
+        clean = batch(clean_size, device, seed=1)
+        runs = {
+            "plain step": waited(lambda: plain_step(model, *data, optimizer), device),
+            "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]
+            "two-step definition": waited(lambda clean=clean: two_steps(model, *data, *clean), device),  # type: ignore[misc]
+        }
+        found = take_turns(runs, rounds)
+        for name, taken in found.items():
+            steps = taken / found["plain step"]
+            rows.append({"L2RW": name, "batch": samples, "clean": clean_size, "ms": 1e3 * taken, "plain steps": steps})
+    return rows
+
+
+def main() -> None:
+    """Both tables, or one measurement in a process of its own."""
+    parser = options(ABOUT)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--alone", choices=["grand", "vmap(grad)"], help=argparse.SUPPRESS)
+    parser.add_argument("--chunk", type=int, default=128, help="of grand; vmap(grad) takes every chunk up to it")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.samples, arguments.rounds = 8, 1
+    torch.set_num_threads(arguments.threads)
+    if arguments.alone:
+        print(memory_alone(arguments.alone, arguments.chunk, arguments.samples, arguments.device))
+        return
+    rows = grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
+    if arguments.device == "cuda":
+        rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]
+    save("gradients" if arguments.device == "cpu" else "gradients_cuda", rows, arguments, ABOUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What a commit costs beside zarr-python's own in-place write, how fast keys are found, and what a kill does."""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.scoring import EL2N, Margin
+from adaptive_sampler.storage.keys import KeyMap
+from adaptive_sampler.storage.layout import CHUNK
+from benchmarks.harness import Row, options, save, take_turns
+
+ABOUT = "Commits of six columns (fsync and checksums included) against zarr-python's plain in-place write (neither)."
+
+
+def commits(n: int, folder: Path, rounds: int) -> list[Row]:
+    """A full commit, and one with a tenth of the chunks dirty, against zarr."""
+    store = ScoreStore.create(folder / "store", n, [EL2N(), Margin()])
+    values = np.random.default_rng(0).random(n, np.float32)
+    for name in store.names:
+        store.fold(name, np.arange(n), values)
+    store.commit()
+    columns = {
+        f"{name}/{column}": _column(store, name, column)
+        for name in store.names
+        for column in ("value", "count", "last_seen")
+    }
+    tenth = np.arange(0, n, max(CHUNK, 1))[: max(n // CHUNK // 10, 1)]
+
+    def full() -> None:
+        for name in store.names:
+            store.fold(name, np.arange(0, n, min(n, CHUNK)), values[:: min(n, CHUNK)])
+        store.commit()
+        store.drop_versions(keep=1)
+
+    def part() -> None:
+        for name in store.names:
+            store.fold(name, tenth, values[tenth])
+        store.commit()
+        store.drop_versions(keep=1)
+
+    times = take_turns(
+        {"zarr": _zarr_in_place(folder / "zarr", columns), "full": full, "tenth": part}, rounds, before=os.sync
+    )
+    size = sum(c.nbytes for c in columns.values()) / 1e6
+    return [
+        {
+            "case": f"commit, {what}",
+            "rows": n,
+            "MB": size,
+            "ours s": times[key],
+            "zarr s": times["zarr"],
+            "ratio": times[key] / times["zarr"],
+        }
+        for what, key in (
+            ("every chunk changed", "full"),
+            (f"{len(tenth)} of {-(-n // CHUNK)} chunks changed", "tenth"),
+        )
+    ]
+
+
+def keys(n: int, rounds: int) -> Row:
+    """Look-ups a second of unsorted keys, in batches of 4096, and bytes a key in memory."""
+    names = [f"shard-{i % 1000:04d}/sample_{i:09d}" for i in range(n)]
+    made = KeyMap.of(names)
+    wanted = [names[i] for i in np.random.default_rng(0).integers(0, n, min(n, 1 << 18))]
+    batches = [wanted[i : i + 4096] for i in range(0, len(wanted), 4096)]
+    seconds = take_turns({"find": lambda: [made.rows(batch) for batch in batches]}, rounds)["find"]
+    held = sum(array.nbytes for array in made._table()) / n
+    return {"case": "keys found", "rows": n, "per second": len(wanted) / seconds, "bytes a key": held}
+
+
+def kills(times: int, folder: Path) -> Row:
+    """Kill a committing writer again and again: how often did the store not open at exactly one committed version?"""
+    from tests.storage.helpers import ROWS, kill_while_committing
+
+    rng, lost, mixed, unreadable = np.random.default_rng(0), 0, 0, 0
+    ScoreStore.create(folder / "killed", ROWS, [EL2N(), Margin()]).close()
+    start = time.perf_counter()
+    for _ in range(times):
+        try:
+            acknowledged, store = kill_while_committing(folder / "killed", rng.uniform(0, 0.1))
+        except Exception:  # whatever it is, it counts as a store that does not open
+            unreadable += 1
+            continue
+        with store:
+            lost += store.version < acknowledged
+            mixed += any(len(np.unique(store.last_seen(name))) > 1 for name in store.names)
+            store.drop_versions(keep=1)
+    return {
+        "case": "kill -9 while committing",
+        "kills": times,
+        "lost": lost,
+        "mixed": mixed,
+        "unreadable": unreadable,
+        "ours s": time.perf_counter() - start,
+    }
+
+
+def _column(store: ScoreStore, name: str, column: str) -> np.ndarray:
+    return {
+        "value": lambda: store[name],
+        "count": lambda: store.count(name),
+        "last_seen": lambda: store.last_seen(name),
+    }[column]()
+
+
+def _zarr_in_place(path: Path, columns: dict[str, np.ndarray]) -> Callable[[], None]:
+    group = zarr.open_group(path, mode="w")
+    arrays = {
+        name: group.create_array(
+            name, shape=c.shape, chunks=(CHUNK,), dtype=c.dtype, compressors=None, config={"write_empty_chunks": True}
+        )
+        for name, c in columns.items()
+    }
+
+    def write() -> None:
+        for name, column in columns.items():
+            arrays[name][:] = column
+
+    return write
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run everything."""
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    try:
+        n = 10_000 if arguments.quick else arguments.n
+        rows = [*commits(n, folder, arguments.rounds), keys(n, arguments.rounds), kills(arguments.kills, folder)]
+    finally:
+        shutil.rmtree(folder)
+    save("store", rows, arguments, ABOUT)
+
+
+if __name__ == "__main__":
+    parser = options(ABOUT)
+    parser.add_argument("--n", type=int, default=10**7, help="rows")
+    parser.add_argument("--kills", type=int, default=0, help="how often to kill a writer; 1000 takes some 30 minutes")
+    parser.add_argument("--folder", type=Path, default=None, help="a folder on the disk to measure")
+    main(parser.parse_args())

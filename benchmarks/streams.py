@@ -1,0 +1,236 @@
+"""What a pruned epoch over tar shards costs: ours beside WebDataset's own ways and tarfile, in one run.
+
+    python benchmarks/streams.py [--quick] [--folder DIR]
+
+Prints, in medians of interleaved rounds: µs per stored sample at 10 KB, 100 KB and 1 MB, keeping 1 – 100 %; the
+header pass beside tarfile's; bytes served over HTTP per kept byte; and a whole DataLoader with JPEG decode.
+"""
+
+import argparse
+import io
+import json
+import platform
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset as wds
+
+import adaptive_sampler.shards.build  # noqa: F401  (compiled before it is timed)
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import RandomPrune
+from adaptive_sampler.shards import ShardIndex, ShardReader
+from adaptive_sampler.shards.scan import scan
+from adaptive_sampler.shards.source import Access
+from adaptive_sampler.webdataset import PlannedShards
+
+KEEP = (0.01, 0.1, 0.5, 1.0)
+Way = Callable[[], int]
+
+
+def write_shards(folder: Path, size: int, samples: int, count: int = 2, mtime: float | None = None) -> list[str]:
+    """`count` shards of `samples` samples of `size` random bytes and a class, as wds.ShardWriter writes them.
+
+    mtime=None is the writer's default, a fraction of a second, for which every member gets a PAX header.
+    """
+    random, urls = np.random.default_rng(0), []
+    for shard in range(count):
+        path = folder / f"{size}-{shard}.tar"
+        with wds.TarWriter(str(path), mtime=mtime) as writer:
+            for i in range(samples):
+                writer.write({"__key__": f"{shard}/{i:07d}", "bin": random.bytes(size), "cls": i % 10})
+        urls.append(str(path))
+    return urls
+
+
+def drain(samples: Any) -> int:
+    """How many there are."""
+    return sum(1 for _ in samples)
+
+
+def plain(urls: list[str], **options: Any) -> wds.WebDataset:
+    """WebDataset as one reads a tar with it."""
+    return wds.WebDataset(urls, shardshuffle=False, empty_check=False, **options)
+
+
+def by_tarfile(urls: list[str], keep: set[str]) -> int:
+    """A seeking tarfile that reads the kept members only."""
+    found = 0
+    for url in urls:
+        with tarfile.open(url, "r:") as archive:
+            for member in archive:
+                if member.name.rpartition(".")[0] in keep:
+                    archive.extractfile(member).read()  # type: ignore[union-attr]
+                    found += member.name.endswith(".cls")
+    return found
+
+
+def planned(index: ShardIndex, keep: float) -> PlannedShards:
+    """Our stream of a random share."""
+    return PlannedShards(index, AdaptiveSampler(ScoreStore.create(None, len(index), [Loss()]), RandomPrune(keep)))
+
+
+def median(ways: dict[str, Way], rounds: int) -> dict[str, float]:
+    """Seconds of each way, the median of interleaved rounds; one round before them is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def reading(folder: Path, size: int, samples: int, rounds: int, mtime: float | None) -> Iterator[dict[str, Any]]:
+    """µs per stored sample, for each share kept."""
+    urls = write_shards(folder, size, samples, mtime=mtime)
+    index = ShardIndex.build(urls, folder / f"index-{size}")
+    for share in KEEP:
+        # Made once: a user plans once an epoch, and its cost is that of the sampler, benchmarked elsewhere.
+        stream = planned(index, share)
+        rows = np.array([s["__index__"] for s in stream])
+        keep = {index.keys_of(int(row), int(row) + 1)[0] for row in rows}
+        seconds = median(_ways(urls, index, stream, keep), rounds)
+        yield {"size": size, "keep": share} | {name: s / len(index) * 1e6 for name, s in seconds.items()}
+    for url in urls:
+        Path(url).unlink()
+
+
+def _ways(urls: list[str], index: ShardIndex, stream: PlannedShards, keep: set[str]) -> dict[str, Way]:
+    plan = stream.plans.owner.plan
+    return {
+        "ours": lambda: drain(ShardReader(index, plan)),
+        "ours, whole epoch": lambda: drain(stream),
+        "webdataset": lambda: drain(plain(urls)),
+        ".select": lambda: drain(plain(urls).select(lambda sample: sample["__key__"] in keep)),
+        "select_files": lambda: drain(plain(urls, select_files=lambda name: name.rpartition(".")[0] in keep)),
+        "tarfile": partial(by_tarfile, urls, keep),
+    }
+
+
+def header_pass(folder: Path, samples: int, rounds: int, mtime: float | None) -> dict[str, Any]:
+    """µs per sample to find all members of a shard of 10 KB samples."""
+    (url,) = write_shards(folder, 10_000, samples, count=1, mtime=mtime)
+
+    def by_tarfile() -> int:
+        with tarfile.open(url, "r:") as archive:
+            return drain(archive)
+
+    ways: dict[str, Way] = {"ours": lambda: len(scan(url, Access()).offsets), "tarfile": by_tarfile}
+    found = {name: s / samples * 1e6 for name, s in median(ways, rounds).items()}
+    return {"headers": "PAX" if mtime is None else "ustar", **found, "ratio": found["tarfile"] / found["ours"]}
+
+
+def over_http(folder: Path, samples: int) -> Iterator[dict[str, Any]]:
+    """Bytes served per kept byte by a server with ranges, keeping a tenth, gaps merged or not."""
+    from tests.shards.server import serving
+
+    write_shards(folder, 10_000, samples)
+    with serving(folder) as server:
+        urls = [server.url(f"10000-{shard}.tar") for shard in range(2)]
+        index = ShardIndex.build(urls, folder / "index-http")
+        for gap in (0, None):
+            stream = planned(index, 0.1)
+            server.reset()
+            reader = ShardReader(index, stream.plans.owner.plan, merge_gap=gap)
+            start = time.perf_counter()
+            drain(reader)
+            yield {
+                "merge_gap": "default" if gap is None else gap,
+                "served per kept byte": server.bytes_served / reader.counts.bytes_kept,
+                "requests": server.requests,
+                "µs/kept sample": (time.perf_counter() - start) / reader.counts.samples * 1e6,
+            }
+
+
+def with_decode(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
+    """Seconds of an epoch through a DataLoader with 2 workers and JPEG decode, keeping a tenth."""
+    from PIL import Image
+
+    picture, random = io.BytesIO(), np.random.default_rng(0)
+    pixels = random.integers(0, 255, (24, 32, 3), np.uint8)
+    Image.fromarray(pixels).resize((512, 375), Image.Resampling.BICUBIC).save(picture, "jpeg", quality=95)
+    urls = []
+    for shard in range(2):
+        urls.append(str(folder / f"jpeg-{shard}.tar"))
+        with wds.TarWriter(urls[-1]) as writer:
+            for i in range(samples):
+                writer.write({"__key__": f"{shard}/{i:05d}", "jpg": picture.getvalue(), "cls": i % 10})
+    index = ShardIndex.build(urls, folder / "index-jpeg")
+    stages = [wds.decode("torchrgb"), wds.to_tuple("jpg", "cls")]
+    stream = planned(index, 0.1)
+    stream.stages = tuple(stages)
+    plan = stream.plans.owner.plan
+    keep = {index.keys_of(row, row + 1)[0] for row in plan.rows.tolist()}
+    select = wds.DataPipeline(plain(urls).select(lambda s: s["__key__"] in keep), *stages)
+    loaders = {"ours": stream.loader(batch_size=16, num_workers=2)} | {
+        name: torch.utils.data.DataLoader(data, batch_size=16, num_workers=2)
+        for name, data in {"webdataset": wds.DataPipeline(plain(urls), *stages), ".select": select}.items()
+    }
+    return {"samples": len(index)} | median({n: partial(drain, loader) for n, loader in loaders.items()}, rounds)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of one shape as Markdown."""
+    head = list(rows[0])
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many times as long as ours each other way takes, planning aside: that is a fixed cost of an epoch."""
+    others = [name for name in rows[0] if name not in ("size", "keep", "ours", "ours, whole epoch")]
+    return [{"size": r["size"], "keep": r["keep"]} | {o: r[o] / r["ours"] for o in others} for r in rows]
+
+
+def machine() -> dict[str, str]:
+    """Where and with what this ran."""
+    import numba
+    import zarr
+
+    versions = {m.__name__: m.__version__ for m in (np, numba, zarr, torch, wds)}
+    return {"python": platform.python_version(), "machine": platform.platform(), **versions}
+
+
+def run(folder: Path, quick: bool) -> Iterator[tuple[str, Any]]:
+    """(title, table) one by one."""
+    rounds, some = (1, 100) if quick else (3, 2000)
+    sizes = {10_000: some} if quick else {10_000: 2000, 100_000: 500, 1_000_000: 80}
+    yield "machine", machine()
+    for headers, mtime in (("PAX, as ShardWriter writes", None), ("ustar", 0.0)):
+        rows = [row for size, n in sizes.items() for row in reading(folder, size, n, rounds, mtime)]
+        yield f"µs per stored sample, headers {headers}", rows
+        yield f"times ours, headers {headers}", ratios(rows)
+    yield "header pass, µs per sample", [header_pass(folder, some, rounds, mtime) for mtime in (None, 0.0)]
+    yield "HTTP, keep 10 %", list(over_http(folder, some))
+    decoded = with_decode(folder, some // 4, min(rounds, 3))
+    yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]
+
+
+def main(arguments: list[str]) -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny: does it run")
+    parser.add_argument("--folder", type=Path, help="where the shards are written; a temporary folder otherwise")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", category=ResourceWarning)  # WebDataset leaves its shards open
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for title, rows in run(Path(folder), options.quick):
+            text = table(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)
+            print(f"\n## {title}\n\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,15 @@
+"""What every test shares: Hypothesis's profiles, small on every run and larger at night."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# Every temporary store is committed with fsync when it is made: hundreds of them would wait for the disk.
+if Path("/dev/shm").is_dir() and "TMPDIR" not in os.environ:
+    tempfile.tempdir = "/dev/shm"

@@ -1,0 +1,105 @@
+"""Twins of the gradient scores, a sample or a retraining at a time; core tests run without torch, so it is imported late."""
+
+import numpy as np
+
+
+def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch, parameters): each sample's gradient by its own backward pass over the whole batch, in the model's mode."""
+    import torch
+
+    theta = [p for p in model.parameters() if p.requires_grad]
+    losses = loss_fn(model(inputs), labels)
+    rows = []
+    for loss in losses:
+        found = torch.autograd.grad(loss, theta, retain_graph=True, allow_unused=True)
+        rows.append(
+            torch.cat(
+                [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(theta, found, strict=True)]
+            )
+        )
+    return torch.stack(rows)
+
+
+def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch,) gradient norms in eval mode, every sample in a batch of its own."""
+    import torch
+
+    training = model.training
+    model.eval()
+    norms = [
+        gradients_one_by_one(model, loss_fn, inputs[i : i + 1], labels[i : i + 1])[0].norm() for i in range(len(inputs))
+    ]
+    model.train(training)
+    return torch.stack(norms)
+
+
+def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, step=0.1):  # type: ignore[no-untyped-def]
+    """L2RW's weights as the paper defines them: look ahead by ε, differentiate the clean loss by ε, rectify, normalise.
+
+    The training pass draws its dropout masks from the generator as found; the clean pass from one seeded by its next draw.
+    Run it under `sdpa_kernel(SDPBackend.MATH)`: flash attention has no second derivative.
+    """
+    import torch
+    from torch.func import functional_call
+
+    before = torch.get_rng_state()
+    theta = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    losses = loss_fn(functional_call(model, {**theta, **buffers}, (inputs,)), labels)
+    epsilon = torch.zeros_like(losses, requires_grad=True)
+    slope = torch.autograd.grad((epsilon * losses).sum(), list(theta.values()), create_graph=True)
+    ahead = {name: p - step * g for (name, p), g in zip(theta.items(), slope, strict=True)}
+    torch.set_rng_state(before)
+    torch.manual_seed(int(torch.randint(2**62, ())))
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    clean = loss_fn(functional_call(model, {**ahead, **buffers}, (clean_inputs,)), clean_labels).mean()
+    (by_epsilon,) = torch.autograd.grad(clean, epsilon)
+    torch.set_rng_state(before)
+    kept = (-by_epsilon).clamp(min=0)
+    return kept / kept.sum() if kept.sum() > 0 else kept
+
+
+def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_labels, damping):  # type: ignore[no-untyped-def]
+    """(n,) −(1/n) ⟨(H + damping·I)⁻¹ ∇L_clean, ∇ℓ_i⟩ with the Hessian written out."""
+    import torch
+    from torch.func import functional_call, hessian, jacrev
+
+    named = dict(model.named_parameters())
+    theta = torch.cat([p.detach().flatten() for p in named.values()])
+
+    def losses(vector, x, y):  # type: ignore[no-untyped-def]
+        parts = vector.split([p.numel() for p in named.values()])
+        shaped = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts, strict=True)}
+        return loss_fn(functional_call(model, shaped, (x,)), y)
+
+    matrix = hessian(lambda v: losses(v, inputs, labels).mean())(theta)
+    clean = jacrev(lambda v: losses(v, clean_inputs, clean_labels).mean())(theta)
+    solved = torch.linalg.solve(matrix + damping * torch.eye(len(theta), dtype=theta.dtype), clean)
+    return -(jacrev(lambda v: losses(v, inputs, labels))(theta) @ solved) / len(inputs)
+
+
+def fit_logistic(inputs, labels, classes, decay, weights=None, start=None, inverse=None):  # type: ignore[no-untyped-def]
+    """Minimum of (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
+
+    `inputs` (n, features) float64, `labels` (n,) int; θ is (classes, features + 1), the bias last. Returns θ and the
+    inverse of the last Hessian; given `inverse`, that of a near problem, no Hessian is made (slower steps, same minimum).
+    """
+    n = len(inputs)
+    with_one = np.hstack([inputs, np.ones((n, 1))])
+    weights = np.ones(n) if weights is None else weights
+    hot = np.eye(classes)[labels]
+    theta = np.zeros((classes, with_one.shape[1])) if start is None else start
+    fixed = inverse
+    for _ in range(500):
+        logits = with_one @ theta.T
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        slope = ((p - hot) * weights[:, None]).T @ with_one / n + decay * theta
+        if np.abs(slope).max() < 1e-11 and inverse is not None:
+            break
+        if fixed is None:
+            blocks = np.einsum("nk,kl->nkl", p, np.eye(classes)) - np.einsum("nk,nl->nkl", p, p)
+            curve = np.einsum("n,nkl,ni,nj->kilj", weights, blocks, with_one, with_one, optimize=True) / n
+            inverse = np.linalg.inv(curve.reshape(theta.size, -1) + decay * np.eye(theta.size))
+        theta = theta - (inverse @ slope.ravel()).reshape(theta.shape)
+    return theta, inverse

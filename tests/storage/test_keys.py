@@ -1,0 +1,121 @@
+"""Keys: names of rows that stay when positions move."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
+from adaptive_sampler.kernels import keys as kernels
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.storage.keys import Index, KeyMap
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(texts, unique=True, min_size=1), st.data())
+def test_every_key_is_found_at_its_row(keys: list[str], data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.integers(0, len(keys) - 1)))
+    found = KeyMap.of(keys).rows([keys[row] for row in rows])
+    assert found.dtype == np.int64
+    assert found.tolist() == rows
+
+
+@given(st.lists(texts, unique=True, min_size=1))
+def test_a_row_tells_its_key(keys: list[str]) -> None:
+    made = KeyMap.of(keys)
+    assert [made.key(row) for row in range(len(keys))] == keys
+
+
+@given(st.lists(texts, unique=True, min_size=2))
+def test_an_unknown_key_is_named(keys: list[str]) -> None:
+    with pytest.raises(UnknownName) as error:
+        KeyMap.of(keys[1:]).rows([keys[1], keys[0]])
+    assert f"key {keys[0]!r} (position 1) is not in the store" in str(error.value)
+
+
+def test_a_key_that_comes_twice_is_named_with_its_rows() -> None:
+    with pytest.raises(InvalidValue, match=r"key 'b' stands at rows 1 and 3"):
+        KeyMap.of(["a", "b", "c", "b", "c"])
+
+
+@pytest.mark.parametrize("bad", [7, None, b"bytes", "\ud800"])
+def test_a_key_that_is_no_text_is_named(bad: object) -> None:
+    with pytest.raises(InvalidValue, match="is no text"):
+        KeyMap.of(["a", bad])  # type: ignore[list-item]
+
+
+def test_strings_of_equal_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = KeyMap.of(["a", "b", "c", "d"])
+    same = np.full(4, 5, np.uint64)
+    made._index = Index(same, np.arange(4, dtype=np.int32), np.array([0, 4], np.int32))
+    text, ends = np.frombuffer(b"c\0a\0x\0", np.uint8), np.array([1, 3, 5])
+    found = kernels.find(np.full(3, 5, np.uint64), text, ends, *made._index, *made.arrays().values())
+    assert found.tolist() == [2, 0, -1]
+
+
+def test_a_stores_keys_come_back(tmp_path: Path) -> None:
+    names = [f"shard-{i:03d}/größe {i}" for i in range(500)]
+    ScoreStore.create(tmp_path / "s", 500, [Loss()], keys=names).close()
+    store = ScoreStore.open(tmp_path / "s", mode="r")
+    assert store.rows([names[7], names[499], names[0]]).tolist() == [7, 499, 0]
+    assert store.key(3) == names[3]
+
+
+def test_grow_appends_rows_and_keys(tmp_path: Path) -> None:
+    with ScoreStore.create(tmp_path / "s", 2, [Loss()], keys=["a", "b"]) as store:
+        store.fold("loss", store.rows(["b"]), [5.0])
+        store.commit()
+        store.grow(4, keys=["c", "d"])
+        store.fold("loss", store.rows(["d"]), [7.0])
+        store.commit()
+    again = ScoreStore.open(tmp_path / "s", mode="r")
+    np.testing.assert_array_equal(again["loss"], [np.nan, 5, np.nan, 7])
+    assert again.rows(["c", "a"]).tolist() == [2, 0]
+    assert len(ScoreStore.open(tmp_path / "s", mode="r", version=1)) == 2
+
+
+def test_a_store_grows_past_its_chunk(tmp_path: Path) -> None:
+    with ScoreStore.create(tmp_path / "s", 3, [Loss()]) as store:
+        store.fold("loss", [0, 1, 2], [1, 2, 3])
+        store.commit()
+        store.grow(1000)
+        store.fold("loss", [999], [4])
+        store.commit()
+    np.testing.assert_array_equal(
+        ScoreStore.open(tmp_path / "s", mode="r")["loss"][[0, 1, 2, 3, 999]], [1, 2, 3, np.nan, 4]
+    )
+
+
+def test_a_refused_grow_leaves_the_store_as_it_was() -> None:
+    store = ScoreStore.create(None, 2, [Loss()], keys=["a", "b"])
+    with pytest.raises(InvalidValue, match="key 'a' stands at rows 0 and 2"):
+        store.grow(3, keys=["a"])
+    assert len(store) == 2
+    assert store.rows(["b"]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("grow", "message"),
+    [
+        (lambda s: s.grow(3), "its 1 new rows need keys too"),
+        (lambda s: s.grow(4, keys=["c"]), "1 keys for 2 rows"),
+        (lambda s: s.grow(1, keys=[]), "rows are never taken away|keys for"),
+    ],
+)
+def test_growing_wrongly_is_refused(grow, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        grow(ScoreStore.create(None, 2, [Loss()], keys=["a", "b"]))
+
+
+def test_a_store_without_keys_says_so() -> None:
+    with pytest.raises(StoreError, match=r"has no keys.*create\(\.\.\., keys=\.\.\.\)"):
+        ScoreStore.create(None, 2, [Loss()]).rows(["a"])
+
+
+def test_as_many_keys_as_rows_are_needed() -> None:
+    with pytest.raises(InvalidValue, match="1 keys for 2 rows"):
+        ScoreStore.create(None, 2, [Loss()], keys=["a"])

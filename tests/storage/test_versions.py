@@ -1,0 +1,130 @@
+"""Versions: what they tell, opening an old one, going on from it, dropping them, pinning them."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
+from adaptive_sampler.selection import Prune
+from tests.storage.helpers import filled
+
+
+def three(path: Path) -> ScoreStore:
+    """Versions 1, 2 and 3; in version v the loss of row 0 is 10·v."""
+    store = filled(path)
+    store.fold("loss", [0], [10])
+    for version in (2, 3):
+        store.fold("loss", [0], [10 * version])
+        store.commit(f"note {version}", pin=version == 2)
+    return store
+
+
+def test_a_version_tells_its_number_time_note_pin_and_how_many_rows_were_observed(tmp_path: Path) -> None:
+    before = time.time()
+    versions = three(tmp_path / "s").versions()
+    assert [(v.version, v.note, v.pinned) for v in versions] == [
+        (1, "first", False),
+        (2, "note 2", True),
+        (3, "note 3", False),
+    ]
+    assert all(before <= v.time <= time.time() for v in versions)
+    assert [v.observed for v in versions] == [100, 100, 100]
+    number, when, note, pinned = versions[1]
+    assert (number, when, note, pinned) == (2, versions[1].time, "note 2", True)
+
+
+@pytest.mark.parametrize(("version", "loss"), [(1, 0), (2, 20), (3, 30), (None, 30)])
+def test_opening_a_version_gives_exactly_its_scores(tmp_path: Path, version: int | None, loss: float) -> None:
+    three(tmp_path / "s").close()
+    assert ScoreStore.open(tmp_path / "s", version=version, mode="r")["loss"][0] == loss
+
+
+def test_going_on_from_an_old_version_makes_it_the_head_and_destroys_nothing(tmp_path: Path) -> None:
+    three(tmp_path / "s").close()
+    with ScoreStore.open(tmp_path / "s", version=1) as store:
+        store.fold("loss", [0], [99])
+        assert store.commit("from 1") == 4
+    assert ScoreStore.open(tmp_path / "s", mode="r")["loss"][0] == 99
+    assert ScoreStore.open(tmp_path / "s", mode="r", version=3)["loss"][0] == 30
+    assert [v.version for v in ScoreStore.open(tmp_path / "s", mode="r").versions()] == [1, 2, 3, 4]
+
+
+def test_opening_an_old_version_alone_changes_nothing(tmp_path: Path) -> None:
+    three(tmp_path / "s").close()
+    ScoreStore.open(tmp_path / "s", version=1).close()
+    assert ScoreStore.open(tmp_path / "s", mode="r").version == 3
+
+
+def test_an_unknown_version_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    three(tmp_path / "s").close()
+    with pytest.raises(UnknownName, match=r"has no version 7: it has 0, 1, 2, 3"):
+        ScoreStore.open(tmp_path / "s", version=7)
+
+
+def test_dropping_keeps_the_newest_and_the_pinned(tmp_path: Path) -> None:
+    with three(tmp_path / "s") as store:
+        store.drop_versions(keep=1)
+        assert [v.version for v in store.versions()] == [2, 3]
+        assert not (tmp_path / "s/v1").exists()
+    assert ScoreStore.open(tmp_path / "s", version=2, mode="r")["loss"][0] == 20
+
+
+def test_dropping_spares_the_version_that_is_open(tmp_path: Path) -> None:
+    three(tmp_path / "s").close()
+    with ScoreStore.open(tmp_path / "s", version=1) as store:
+        store.drop_versions(keep=1)
+        assert store["el2n"][5] == 5
+        assert [v.version for v in store.versions()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_keeping_no_version_is_refused(tmp_path: Path, keep: int) -> None:
+    with pytest.raises(InvalidValue, match=f"keep={keep}: 1 or more"):
+        three(tmp_path / "s").drop_versions(keep=keep)
+
+
+def test_a_dropped_versions_number_is_not_given_again(tmp_path: Path) -> None:
+    with three(tmp_path / "s") as store:
+        store.drop_versions(keep=1)
+        assert store.commit() == 4
+
+
+def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        old = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
+        store.save_plan(old)
+        store.commit()
+        new = Prune(0.5, "loss").plan(store, epoch=1, seed=0)
+        store.save_plan(new)
+        store.drop_versions(keep=1)
+        assert store.plan(new.id).id == new.id
+        with pytest.raises(UnknownName, match=f"holds no plan '{old.id}'.*made from a version that has been dropped"):
+            store.plan(old.id)
+
+
+def test_the_clock_and_the_run_come_back(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        store.begin_run("second")
+        store.epoch = 7
+        store.commit()
+    with ScoreStore.open(tmp_path / "s") as store:
+        assert store.epoch == 7
+        store.begin_run("second")  # a resumed script calls it again
+        assert store.epoch == 7
+        with pytest.raises(StoreError, match="run '' has ended"):
+            store.begin_run("")
+
+
+def test_two_stores_of_one_note_are_told_apart(tmp_path: Path) -> None:
+    assert filled(tmp_path / "a").uuid != filled(tmp_path / "b").uuid
+
+
+def test_a_reader_opened_before_a_drop_names_the_remedy(tmp_path: Path) -> None:
+    store = three(tmp_path / "s")
+    reader = ScoreStore.open(tmp_path / "s", version=1, mode="r")
+    store.drop_versions(keep=1)
+    with pytest.raises(StoreError, match=r"If the version was dropped while this store was open, open it again"):
+        np.sum(reader["loss"])

@@ -1,0 +1,89 @@
+"""Bitmaps of rows agree with boolean arrays."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptive_sampler.kernels import bits
+from adaptive_sampler.kernels.runs import Runs
+from tests.references import pack
+
+SIZES = [0, 1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 1000, 20_000]
+
+
+def kept(n: int, share: float) -> np.ndarray:
+    return np.random.default_rng(n).random(n) < share
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("share", [0, 0.003, 0.5, 1])
+class TestBitmap:
+    def test_count_and_rows_are_those_of_the_mask(self, n, share):
+        mask = kept(n, share)
+        assert bits.count(pack(mask)) == mask.sum()
+        rows = bits.rows(pack(mask), n)
+        assert rows.dtype == np.int64
+        np.testing.assert_array_equal(rows, np.flatnonzero(mask))
+
+    def test_narrow_rows_are_int32_and_start_where_told(self, n, share):
+        mask = kept(n, share)
+        rows = bits.narrow_rows(pack(mask), n, first=5)
+        assert rows.dtype == np.int32
+        np.testing.assert_array_equal(rows, np.flatnonzero(mask) + 5)
+
+    def test_select_and_rank_invert_each_other(self, n, share):
+        mask = kept(n, share)
+        index = bits.Index(pack(mask), n)
+        rows = np.flatnonzero(mask)
+        np.testing.assert_array_equal(index.select(np.arange(len(rows))), rows)
+        np.testing.assert_array_equal(index.rank(np.arange(n)), np.cumsum(mask) - mask)
+
+    def test_membership_is_the_mask(self, n, share):
+        mask = kept(n, share)
+        np.testing.assert_array_equal(bits.test(pack(mask), np.arange(n)), mask)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize(("most", "dtype"), [(3, np.uint8), (300, np.uint16), (70_000, np.uint32)])
+def test_counts_become_the_rows_that_have_one_and_how_many_each(n, most, dtype):
+    counts = np.random.default_rng(n).integers(0, 3, n).astype(np.uint32)
+    counts[: n // 9] = most
+    packed, repeats = bits.occupied(counts)
+    np.testing.assert_array_equal(packed, pack(counts > 0))
+    np.testing.assert_array_equal(repeats, counts[counts > 0])
+    assert repeats.dtype == (dtype if n >= 9 else np.uint8)
+
+
+def test_select_finds_rows_in_clusters_far_apart():
+    mask = np.zeros(100_000, bool)
+    mask[[0, 3, 40_000, 99_999]] = True
+    mask[70_000:70_700] = True
+    rows = np.flatnonzero(mask)
+    np.testing.assert_array_equal(bits.Index(pack(mask), len(mask)).select(np.arange(len(rows))), rows)
+
+
+def test_a_bitmap_may_be_read_only_and_unaligned():
+    mask = kept(1000, 0.5)
+    whole = np.concatenate([[0], pack(mask)]).astype(np.uint8)
+    whole.flags.writeable = False
+    np.testing.assert_array_equal(bits.rows(whole[1:], 1000), np.flatnonzero(mask))
+
+
+def test_the_index_costs_a_twentieth_of_a_byte_a_row_at_most():
+    n = 1 << 20
+    assert bits.Index(np.full(n // 8, 255, np.uint8), n).nbytes <= 0.05 * n
+
+
+def test_row_arrays_are_int64_only_where_int32_does_not_reach():
+    assert bits.row_dtype(2**31 - 1) is np.int32
+    assert bits.row_dtype(2**31) is np.int64
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 1000), max_size=300), st.sampled_from([np.uint16, np.uint32, np.int64]))
+def test_an_occurrence_belongs_to_the_entry_that_repeat_puts_there(repeats, dtype):
+    runs = Runs(np.array(repeats, dtype))
+    entries = np.repeat(np.arange(len(repeats)), repeats)
+    assert runs.total == len(entries)
+    np.testing.assert_array_equal(runs.locate(np.arange(len(entries))), entries)

@@ -1,0 +1,70 @@
+"""Every Python block of every page runs, and every relative link leads somewhere."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptive_sampler import ScoreStore
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def given() -> dict[str, Any]:
+    """What every page takes for granted that its reader has: data, a model, an optimizer."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(600, 8, 8), torch.arange(600) % 10
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return {
+        "np": np,
+        "torch": torch,
+        "nn": torch.nn,
+        "DataLoader": torch.utils.data.DataLoader,
+        "train_set": torch.utils.data.TensorDataset(images, labels),
+        "test_set": torch.utils.data.TensorDataset(images[:100], labels[:100]),
+        "labels_of_train_set": labels.numpy(),
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+
+
+@each_page
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, namespace = page.read_text(), given()
+    blocks = list(BLOCK.finditer(text))
+    for block in blocks:
+        above = text.count("\n", 0, block.start(1))  # so that a traceback shows the page's own line
+        exec(compile("\n" * above + block[1], str(page), "exec"), namespace)
+    for value in namespace.values():
+        if isinstance(value, ScoreStore):
+            value.close()
+
+
+@each_page
+def test_every_relative_link_leads_to_a_file_and_heading(page: Path) -> None:
+    for target, heading in LINK.findall(page.read_text()):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} links to {target}, which is not there"
+        if heading:
+            assert heading[1:] in anchors(file), f"{page.name} links to {target}{heading}, a heading that is not there"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert all(BLOCK.search(page.read_text()) for page in PAGES)

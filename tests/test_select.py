@@ -1,0 +1,128 @@
+"""Rank windows are exact, whatever the keys and the ties."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import bits
+from adaptive_sampler.kernels.select import hash_window, rank_window
+from tests import references
+
+INF, TINY = np.inf, 1e-45
+KEYS = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, INF, -INF, np.nan, TINY, -TINY]),
+    st.floats(width=32),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(st.lists(KEYS, max_size=140), st.lists(st.sampled_from([0.0, 1.0, np.nan]), max_size=140)),
+    st.integers(0, 150),
+    st.integers(0, 150),
+    st.sampled_from(["random", "row"]),
+    st.integers(0, 2**64 - 1),
+)
+@example([np.nan] * 9, 0, 5, "random", 0)
+@example([0.0] * 65, 3, 64, "random", 1)
+@example([0.0, -0.0] * 32, 3, 60, "row", 1)
+@example([-INF, INF, np.nan, -INF, INF], 0, 5, "row", 1)
+@example([-INF, INF, np.nan, -INF, INF], 1, 3, "random", 1)
+def test_a_window_is_a_slice_of_the_sorted_rows(keys, lo, hi, ties, salt):
+    array = np.array(keys, np.float32)
+    lo, hi = min(lo, hi), max(lo, hi)
+    expected = references.rank_window(array, lo, hi, salt=salt, ties=ties)
+    np.testing.assert_array_equal(rank_window(array, lo, hi, salt=salt, ties=ties), expected)
+
+
+def long_keys(kind: str, n: int) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    keys = {
+        "continuous": lambda: rng.lognormal(size=n),
+        "sorted": lambda: np.arange(n),
+        "five values": lambda: rng.integers(0, 5, n),
+        "two hundred values": lambda: rng.integers(0, 200, n),
+        "one value": lambda: np.zeros(n),
+        "half unseen": lambda: np.where(rng.random(n) < 0.5, np.nan, rng.normal(size=n)),
+        "nearly all unseen": lambda: np.where(rng.random(n) < 0.999, np.nan, rng.normal(size=n)),
+        "mostly tied": lambda: np.where(rng.random(n) < 0.9, 1.0, rng.normal(size=n)),
+    }[kind]()
+    return keys.astype(np.float32)
+
+
+@pytest.mark.parametrize("ties", ["random", "row"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "continuous",
+        "sorted",
+        "five values",
+        "two hundred values",
+        "one value",
+        "half unseen",
+        "nearly all unseen",
+        "mostly tied",
+    ],
+)
+def test_the_sampled_guess_never_shows_in_the_result(kind, ties):
+    n = 40_001
+    keys = long_keys(kind, n)
+    for lo, hi in [(0, n // 2), (n // 5, 2 * n // 5), (n // 2, n), (17, 18), (n - 5, n - 1)]:
+        expected = references.rank_window(keys, lo, hi, salt=3, ties=ties)
+        np.testing.assert_array_equal(rank_window(keys, lo, hi, salt=3, ties=ties), expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 8, 9, 63, 64, 65, 5000])
+@pytest.mark.parametrize("salt", [0, 2**64 - 1])
+def test_a_hash_window_is_the_rank_window_of_equal_keys(n, salt):
+    for lo, hi in [(0, n), (n // 3, n // 2), (0, n // 2), (n // 2, n + 9), (n, n)]:
+        expected = references.rank_window(np.zeros(n, np.float32), lo, hi, salt=salt, ties="random")
+        np.testing.assert_array_equal(hash_window(n, lo, hi, salt=salt), expected)
+
+
+def test_windows_that_share_a_bound_partition_the_ranked_rows():
+    keys = long_keys("mostly tied", 30_000)
+    keys[::11] = np.nan
+    bounds = [0, 1, 9_000, 9_001, 25_000, 30_000]
+    parts = [rank_window(keys, a, b, salt=1, ties="random") for a, b in pairwise(bounds)]
+    assert sum(bits.count(part) for part in parts) == np.count_nonzero(~np.isnan(keys))
+    np.testing.assert_array_equal(np.bitwise_or.reduce(parts), references.pack(~np.isnan(keys)))
+
+
+def test_random_ties_depend_on_the_row_and_not_on_how_many_follow():
+    few, many = hash_window(1000, 0, 500, salt=5), hash_window(2000, 0, 1000, salt=5)
+    both = np.unpackbits(few, count=1000, bitorder="little") == np.unpackbits(many, count=1000, bitorder="little")
+    assert both.mean() > 0.9  # the thresholds differ a little, the hashes do not
+
+
+def test_random_ties_favour_no_end_of_the_data_and_other_salts_keep_others():
+    n = 1 << 20
+    first, second = (np.unpackbits(hash_window(n, 0, n // 2, salt=s), bitorder="little") for s in (1, 2))
+    assert first.sum() == second.sum() == n // 2
+    five_sigma = 5 * 0.5 * np.sqrt(n / 4)
+    assert abs(first[: n // 2].sum() - n / 4) < five_sigma
+    assert abs((first & second).sum() - n / 4) < five_sigma
+
+
+def test_selected_rows_are_the_same_on_every_platform():
+    keys = np.array([3, 1, 2, 1, 1, np.nan, 2, 0, 1, 1], np.float32)
+    np.testing.assert_array_equal(bits.rows(rank_window(keys, 2, 5, salt=9, ties="random"), 10), [4, 8, 9])
+    expected = [2, 10, 21, 28, 46, 61, 76, 78, 81, 97]
+    np.testing.assert_array_equal(bits.rows(hash_window(100, 40, 50, salt=9), 100), expected)
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(-1, 2), (3, 2)])
+def test_a_window_that_is_none_is_refused(lo, hi):
+    with pytest.raises(InvalidValue, match=f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi"):
+        rank_window(np.zeros(5, np.float32), lo, hi, salt=0, ties="row")
+    with pytest.raises(InvalidValue, match="a window needs"):
+        hash_window(5, lo, hi, salt=0)
+
+
+def test_other_ties_are_refused_by_name():
+    with pytest.raises(InvalidValue, match="ties='first' is neither 'random' nor 'row'"):
+        rank_window(np.zeros(5, np.float32), 0, 1, salt=0, ties="first")

@@ -1,0 +1,65 @@
+"""A whole example: train from shards, prune after the first epoch, and read less in the second."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset as wds
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import Forgetting, Loss
+from adaptive_sampler.selection import Prune
+from adaptive_sampler.shards import ShardIndex
+from adaptive_sampler.torch import LossHook
+from adaptive_sampler.webdataset import PlannedShards
+
+N, WIDTH = 240, 12
+
+
+def write(folder: Path) -> str:
+    random = np.random.default_rng(0)
+    for shard in range(3):
+        with wds.TarWriter(str(folder / f"{shard}.tar"), mtime=0) as writer:
+            for i in range(N // 3):
+                label = i % 3
+                vector = random.normal(size=WIDTH).astype(np.float32) + 2 * np.eye(WIDTH, dtype=np.float32)[label]
+                writer.write({"__key__": f"{shard}-{i:03d}", "npy": vector, "cls": label})
+    return str(folder / "{0..2}.tar")
+
+
+def with_row(sample: dict[str, Any]) -> tuple[int, tuple[Any, int]]:
+    return sample["__index__"], (sample["npy"], sample["cls"])
+
+
+def test_scores_flow_back_and_the_second_epoch_reads_less(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    index = ShardIndex.build(write(tmp_path), tmp_path / "index")
+    store = ScoreStore.create(tmp_path / "scores", len(index), [Loss(), Forgetting()], keys=index.keys)
+    sampler = AdaptiveSampler(store, Prune(0.25, "loss"), warmup_epochs=1)
+    shards = PlannedShards(index, sampler, stages=[wds.decode(), wds.map(with_row)], merge_gap=0)
+    loader = shards.loader(batch_size=16, num_workers=2, persistent_workers=True)
+    model = torch.nn.Linear(WIDTH, 3)
+    criterion = LossHook(torch.nn.CrossEntropyLoss(), store)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    counts, losses = [], []
+    for epoch in range(2):
+        for vectors, labels in criterion.watch(loader):
+            loss = criterion(model(vectors), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert sampler.epoch == store.epoch == epoch
+        counts.append(shards.counts)
+        losses.append(store["loss"].copy())
+        store.commit()
+
+    assert [c.samples for c in counts] == [N, N // 4]
+    assert counts[1].bytes_kept == counts[0].bytes_kept / 4
+    # Every sample by itself, its header before it: none of the neighbours' bytes.
+    assert counts[1].bytes_read < counts[0].bytes_read / 3
+    seen_again = np.flatnonzero(store.count("loss") == 2)
+    hardest = np.argsort(-losses[0])[: N // 4]
+    assert sorted(seen_again) == sorted(hardest), "the second epoch is the highest losses of the first"
+    assert store.rows([index.keys[7]]).tolist() == [7]
