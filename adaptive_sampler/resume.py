@@ -17,7 +17,7 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
         what = (
             f"it lacks {', '.join(missing)}" if missing else f"its format is {state['format']}, this one reads {FORMAT}"
         )
-        raise ResumeError(f"this is no state of an AdaptiveSampler: {what}. Pass what sampler.state_dict() returned.")
+        raise ResumeError(f"no sampler state of this version: {what}. Pass what sampler.state_dict() returned.")
     for name, value in {"store": store.uuid, **settings}.items():
         if state.get(name) != value:
             raise ResumeError(

@@ -209,6 +209,7 @@ class AdaptiveSampler:
         if not ended:
             here = self._block if epoch is None else epoch.state(position)
             walk |= {"epoch": self.epoch, "position": position, "length": self._length, **here}
+        walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for people: `plans` may yet grow
         about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
