@@ -38,8 +38,8 @@ class PlannedEpoch:
         return self._length
 
     def state(self, position: int) -> dict[str, Any]:
-        """The plan; its order and the position say the rest."""
-        return {"plan": self.plan.id}
+        """Nothing more: the plan, its order and the position say it all."""
+        return {}
 
 
 class BlockedEpoch:
@@ -111,12 +111,7 @@ class BlockedEpoch:
         """The mark of the block that `position` lies in, and the plans made for it and for blocks after it."""
         index = position // self.block
         plans = self._plans[index]
-        return {
-            "plan": plans[0] if plans else None,
-            "plans": plans,
-            "block": self.block,
-            "mark": list(self._marks[index]),
-        }
+        return {"plans": plans, "block": self.block, "mark": list(self._marks[index])}
 
     def _note(self, index: int, plan: str) -> None:
         """This block's plan, in the states of the blocks before it too."""

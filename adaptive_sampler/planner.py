@@ -74,8 +74,8 @@ class Planner:
         plan = self.fix()
         if plan.weighted:
             raise InvalidValue(
-                f"replan={self.replan} with {self.policy}, whose samples have loss weights: batches of several plans are in "
-                "flight, so a weight could be another plan's. Use replan='epoch'."
+                f"replan={self.replan} with {self.policy}, whose plans weigh the loss: batches of several plans are in flight, "
+                "so a weight could be another plan's. Use replan='epoch'."
             )
         return plan
 

@@ -17,7 +17,7 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
         what = (
             f"it lacks {', '.join(missing)}" if missing else f"its format is {state['format']}, this one reads {FORMAT}"
         )
-        raise ResumeError(f"this is no state of an AdaptiveSampler: {what}. Pass what sampler.state_dict() returned.")
+        raise ResumeError(f"no sampler state of this version: {what}. Pass what sampler.state_dict() returned.")
     for name, value in {"store": store.uuid, **settings}.items():
         if state.get(name) != value:
             raise ResumeError(
@@ -30,7 +30,7 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
 def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
     """A state needs the commit made with it. A loader's state may name an earlier one and lie before what was delivered: it
     was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused."""
-    epoch, delivered = store.committed_epoch, store.committed_delivered
+    epoch, delivered = store.committed_at
     older = store.version < state["commit"]
     exact = state["counts"] == "delivered"
     newer = epoch > state["epoch"] or (exact and epoch == state["epoch"] and delivered > state["position"])

@@ -11,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.planner import Planner, Replan
 from adaptive_sampler.resume import FORMAT, check_state
+from adaptive_sampler.rows import EpochRows
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
@@ -156,6 +157,21 @@ class AdaptiveSampler:
             self._planner.fix_block, self.epoch, n=len(self.store), block=rows, mark=mark, plans=plans, **walk
         )
 
+    def epoch_rows(self) -> EpochRows:
+        """This epoch at once, as a sequence, for loaders that are no Python loop; counts as walked to its end.
+
+        The next call, as the next iterator, begins the next epoch.
+        """
+        if isinstance(self.replan, int):
+            raise InvalidValue(
+                f"replan={self.replan}: an epoch known at once has one plan. Use replan='epoch' or 'once'."
+            )
+        whole = _Whole()
+        epoch = self.begin(whole)
+        whole.position = len(epoch)
+        walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
+        return EpochRows(self.store.path, self.plan, walk | {"start": epoch.start})
+
     def batches(self, batch_size: int, *, drop_last: bool = False) -> "Batches":
         """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's."""
         return Batches(self, batch_size, drop_last)
@@ -193,6 +209,7 @@ class AdaptiveSampler:
         if not ended:
             here = self._block if epoch is None else epoch.state(position)
             walk |= {"epoch": self.epoch, "position": position, "length": self._length, **here}
+        walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for people: `plans` may yet grow
         about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
@@ -230,6 +247,15 @@ class AdaptiveSampler:
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: the store by its path, the fixed plan by its id; no walk."""
         return self.__dict__ | {"_active": None, "_walking": None}
+
+
+class _Whole:
+    """The progress of an epoch that is handed out at once."""
+
+    position = 0
+
+    def invalidate(self, why: str) -> None:
+        """Nothing will be drawn from it."""
 
 
 class Batches:

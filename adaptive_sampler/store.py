@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.arrays import as_epoch, as_rows
 from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
@@ -36,7 +36,7 @@ class ScoreStore:
         self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self._pid = opened.meta, os.getpid()
-        self._since_commit = 0
+        self.updates = 0  # folded in since the commit
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
         self._pending: weakref.WeakSet[Any] = weakref.WeakSet()
         self._close = weakref.finalize(self, files.close, opened.files)
@@ -109,7 +109,7 @@ class ScoreStore:
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
         """Fold what `measure` returned, for `rows` (batch,) int64."""
         self._writable()
-        epoch = self.epoch if epoch is None else _epoch(epoch)
+        epoch = self.epoch if epoch is None else as_epoch(epoch)
         checked: Values = self._table.check(rows, values)
         if self.journal is not None:
             self.journal.append(rows, checked, epoch)
@@ -119,7 +119,7 @@ class ScoreStore:
     def fold_checked(self, rows: np.ndarray, values: Mapping[str, np.ndarray], epoch: int) -> None:
         """Fold values that a store like this one has checked. For `sync`."""
         self._table.fold(rows, values, epoch)
-        self._since_commit += 1
+        self.updates += 1
 
     def keep_journal(self) -> None:
         """From now on keep updates in a journal, for `sync` to fold on every rank."""
@@ -138,7 +138,7 @@ class ScoreStore:
         grown = files.grown_keys(self._keys, len(self), n, keys)
         self._table.grow(n)
         self._keys = grown
-        self._since_commit += 1
+        self.updates += 1
 
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; no effect if `name` is the current one.
@@ -157,7 +157,7 @@ class ScoreStore:
                 columns.begin_run()
         self._meta["runs"].append(name)
         self.epoch = 0
-        self._since_commit += 1
+        self.updates += 1
 
     def commit(self, note: str = "", *, pin: bool = False) -> int:
         """Keep everything as a new version, atomically and durably -> its number.
@@ -173,7 +173,7 @@ class ScoreStore:
             return self.version
         self._meta["epoch"], self._meta["delivered"] = self.epoch, self.delivered
         self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
-        self._since_commit = 0
+        self.updates = 0
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
@@ -252,24 +252,14 @@ class ScoreStore:
         return tuple(self._table.columns)
 
     @property
-    def scores(self) -> tuple[ScoreLike, ...]:
-        """The scores, in the order of making."""
-        return tuple(self._table.scores)
-
-    @property
     def version(self) -> int:
         """The version that this store was opened at or last committed; 0 before the first commit."""
         return self._files.manifest.version
 
     @property
-    def committed_epoch(self) -> int:
-        """The epoch clock at the commit that this store was opened at or last made."""
-        return int(self._files.manifest.meta["epoch"])
-
-    @property
-    def committed_delivered(self) -> int:
-        """How many samples of that epoch a watched loader had delivered by then."""
-        return int(self._files.manifest.meta["delivered"])
+    def committed_at(self) -> tuple[int, int]:
+        """At the commit that this store was opened at or last made: the epoch, and its samples that a watch delivered."""
+        return int(self._files.manifest.meta["epoch"]), int(self._files.manifest.meta["delivered"])
 
     @property
     def made_from(self) -> MadeFrom:
@@ -277,12 +267,7 @@ class ScoreStore:
         self.drain()
         if self.journal is not None:
             return self.journal.settled("a plan is wanted")
-        return self.progress
-
-    @property
-    def progress(self) -> MadeFrom:
-        """The last commit of this process, and what it folded in since."""
-        return MadeFrom(self.version, self._since_commit)
+        return MadeFrom(self.version, self.updates)
 
     def digest(self) -> int:
         """A checksum of everything that the scores hold: equal stores have equal ones."""
@@ -351,9 +336,3 @@ class ScoreStore:
 
 def _reopen(path: Path, version: int) -> ScoreStore:
     return ScoreStore.open(path, version=version, mode="r")
-
-
-def _epoch(epoch: Any) -> int:
-    if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or not 0 <= epoch < 2**31:
-        raise InvalidValue(f"epoch={epoch!r}: a whole number, 0 or more.")
-    return int(epoch)

@@ -12,7 +12,7 @@ from adaptive_sampler.epochs import PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.scoring.base import ScoreLike, describe
+from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.storage.journal import Entry, Journal, Tally, pieces
 from adaptive_sampler.store import ScoreStore
@@ -81,7 +81,9 @@ def sync(
         for entry in _exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    journal.synced = MadeFrom(*_gather([*store.progress], group)[0].tolist())  # the first rank's: it commits
+    journal.synced = MadeFrom(
+        *_gather([store.version, store.updates], group)[0].tolist()
+    )  # the first rank's: it commits
     _compare(_gather([store.digest()], group), ["scores"], "they did so before this epoch, or a rank folded on its own")
     journal.torn = False
 
@@ -102,7 +104,7 @@ def _ready(store: ScoreStore, limit: int) -> Journal:
 def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tuple[str, int] | None:
     """The plan that the ranks walk, and where its epoch was begun. Raises where they differ, or their stores do."""
     remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
-    columns = checksum([repr([describe(score) for score in store.scores]).encode()])
+    columns = checksum([repr(store.names).encode()])
     stores = _gather([len(store), columns, int(store.uuid, 16) >> 65], group)
     _compare(stores, ["numbers of rows", "scores", "stores"], remedy)
     plan = None if sampler is None else sampler.fixed_plan

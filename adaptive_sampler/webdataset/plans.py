@@ -126,6 +126,7 @@ class Plans:
         owner.store.drain()  # what the hooks still hold belongs to the scores that the plan is made from
         begun = Begun()
         owner.begin(cast(Any, begun))  # fixes and saves the plan, and goes on to the next epoch if one had begun
+        begun.position = len(owner)  # handed out at once: what was delivered is counted by the loader
         kept = Kept.of(owner.plan, self._starts)
         self.epoch = Epoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
 

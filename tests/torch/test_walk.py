@@ -336,7 +336,7 @@ def test_a_plan_that_the_store_no_longer_has_is_named(place: Path) -> None:
 
 @pytest.mark.parametrize("state", [{}, {"epoch": 3}, {"format": 9}])
 def test_what_is_no_state_is_refused(place: Path, state: dict[str, Any]) -> None:
-    with pytest.raises(ResumeError, match="no state of an AdaptiveSampler: it lacks"):
+    with pytest.raises(ResumeError, match="no sampler state of this version: it lacks"):
         sampler_with(new_store(place), state)
 
 
@@ -359,7 +359,7 @@ def test_blocks_of_another_size_are_refused(place: Path) -> None:
 
 def test_blocks_refuse_a_policy_that_weighs_samples(place: Path) -> None:
     sampler = TorchSampler(new_store(place), InfoBatch(epochs=9), replan=2)
-    with pytest.raises(InvalidValue, match=r"replan=2 with InfoBatch.*replan='epoch'"):
+    with pytest.raises(InvalidValue, match=r"replan=2 with InfoBatch.*weigh the loss.*replan='epoch'"):
         next(iter(sampler.batches(4)))
 
 
