@@ -164,7 +164,7 @@ def test_replanning_by_batches_is_refused_where_single_rows_are_drawn(store):
 
 @pytest.mark.parametrize("policy", [InfoBatch(epochs=9), Draw("loss", unbiased=True)])
 def test_replanning_by_batches_is_refused_for_plans_that_weigh_the_loss(store, policy):
-    with pytest.raises(InvalidValue, match=r"replan=2 with .*, whose samples have loss weights.*Use replan='epoch'"):
+    with pytest.raises(InvalidValue, match=r"replan=2 with .*, whose plans weigh the loss.*Use replan='epoch'"):
         next(iter(AdaptiveSampler(store, policy, replan=2).batches(2)))
 
 
