@@ -1,17 +1,8 @@
-"""What a pruned epoch over tar shards costs: ours beside WebDataset's own ways and tarfile, in one run.
-
-    python benchmarks/streams.py [--quick] [--folder DIR]
-
-Prints, in medians of interleaved rounds: µs per stored sample at 10 KB, 100 KB and 1 MB, keeping 1 – 100 %; the
-header pass beside tarfile's; bytes served over HTTP per kept byte; and a whole DataLoader with JPEG decode.
-"""
+"""What a pruned epoch over tar shards costs: ours beside WebDataset's own ways and tarfile, in one run."""
 
 import argparse
 import io
-import json
-import platform
 import statistics
-import sys
 import tarfile
 import tempfile
 import time
@@ -33,7 +24,12 @@ from adaptive_sampler.shards import ShardIndex, ShardReader
 from adaptive_sampler.shards.scan import scan
 from adaptive_sampler.shards.source import Access
 from adaptive_sampler.webdataset import PlannedShards
+from benchmarks.harness import Row, options, save
 
+ABOUT = (
+    "Pruned epochs over tar shards: µs per stored sample keeping 1 … 100 %, and how many times ours each other way takes; the "
+    "header pass beside tarfile's; bytes served over HTTP per kept byte; a whole DataLoader with JPEG decode."
+)
 KEEP = (0.01, 0.1, 0.5, 1.0)
 Way = Callable[[], int]
 
@@ -181,34 +177,16 @@ def with_decode(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
     return {"samples": len(index)} | median({n: partial(drain, loader) for n, loader in loaders.items()}, rounds)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of one shape as Markdown."""
-    head = list(rows[0])
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """How many times as long as ours each other way takes, planning aside: that is a fixed cost of an epoch."""
     others = [name for name in rows[0] if name not in ("size", "keep", "ours", "ours, whole epoch")]
     return [{"size": r["size"], "keep": r["keep"]} | {o: r[o] / r["ours"] for o in others} for r in rows]
 
 
-def machine() -> dict[str, str]:
-    """Where and with what this ran."""
-    import numba
-    import zarr
-
-    versions = {m.__name__: m.__version__ for m in (np, numba, zarr, torch, wds)}
-    return {"python": platform.python_version(), "machine": platform.platform(), **versions}
-
-
-def run(folder: Path, quick: bool) -> Iterator[tuple[str, Any]]:
-    """(title, table) one by one."""
-    rounds, some = (1, 100) if quick else (3, 2000)
+def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]]]:
+    """(case, rows) one by one."""
+    rounds, some = (1, 100) if quick else (rounds, 2000)
     sizes = {10_000: some} if quick else {10_000: 2000, 100_000: 500, 1_000_000: 80}
-    yield "machine", machine()
     for headers, mtime in (("PAX, as ShardWriter writes", None), ("ustar", 0.0)):
         rows = [row for size, n in sizes.items() for row in reading(folder, size, n, rounds, mtime)]
         yield f"µs per stored sample, headers {headers}", rows
@@ -219,18 +197,18 @@ def run(folder: Path, quick: bool) -> Iterator[tuple[str, Any]]:
     yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]
 
 
-def main(arguments: list[str]) -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny: does it run")
-    parser.add_argument("--folder", type=Path, help="where the shards are written; a temporary folder otherwise")
-    options = parser.parse_args(arguments)
+def main(arguments: argparse.Namespace) -> None:
+    """Run, say each table as it comes, and save all."""
     warnings.filterwarnings("ignore", category=ResourceWarning)  # WebDataset leaves its shards open
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for title, rows in run(Path(folder), options.quick):
-            text = table(rows) if isinstance(rows, list) else json.dumps(rows, indent=1)
-            print(f"\n## {title}\n\n{text}", flush=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for case, found in run(Path(folder), arguments.quick, arguments.rounds):
+            rows += [{"case": case} | row for row in found]
+            print(case, *found, sep="\n", flush=True)
+    save("streams", rows, arguments, ABOUT)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = options(ABOUT)
+    parser.add_argument("--folder", type=Path, help="where the shards are written; a temporary folder otherwise")
+    main(parser.parse_args())
