@@ -6,7 +6,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NAMES = sorted(
-    p.stem for p in HERE.glob("*.py") if p.stem not in ("__init__", "__main__", "arena", "contestants", "harness")
+    p.stem
+    for p in HERE.glob("*.py")
+    if p.stem not in ("__init__", "__main__", "arena", "contestants", "harness", "page")
 )
 
 if len(sys.argv) < 2 or sys.argv[1] not in NAMES:

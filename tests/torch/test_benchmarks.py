@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness import RESULTS, digest, markdown
+from benchmarks.page import page
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,3 +52,8 @@ def test_an_edited_result_is_noticed(tmp_path: Path) -> None:
     body = json.loads((tmp_path / "store.json").read_text())
     body["rows"][0]["ratio"] = 0.01
     assert body["digest"] != digest(body)
+
+
+def test_the_page_of_figures_is_what_the_results_make() -> None:
+    shown = (ROOT / "docs/benchmarks.md").read_text()
+    assert shown == page(), "results have changed: python -m benchmarks.page"
