@@ -192,7 +192,7 @@ def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]
         yield f"µs per stored sample, headers {headers}", rows
         yield f"times ours, headers {headers}", ratios(rows)
     yield "header pass, µs per sample", [header_pass(folder, some, rounds, mtime) for mtime in (None, 0.0)]
-    yield "HTTP, keep 10 %", list(over_http(folder, some))
+    yield "HTTP, keep 10 %", list(over_http(folder, max(some // 10, 50)))
     decoded = with_decode(folder, some // 4, min(rounds, 3))
     yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]
 
