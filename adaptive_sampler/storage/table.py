@@ -107,7 +107,7 @@ class Table:
             )
         checked = {}
         for name, value in values.items():
-            host = to_host(as_array(value))
+            host = value if type(value) is np.ndarray else to_host(as_array(value))
             if host.shape != rows.shape:
                 raise InvalidValue(
                     f"{name}: {host.shape} values for {rows.shape} rows; one value a row is needed. The leading axis of every "
@@ -115,12 +115,14 @@ class Table:
                 )
             if host.dtype.kind not in "fiub":
                 raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
-            with np.errstate(over="ignore"):
-                checked[name] = np.ascontiguousarray(host, np.float32)
-            bad = kernels.first_nonfinite(checked[name])
+            if host.dtype != np.float32 or not host.flags.c_contiguous:
+                with np.errstate(over="ignore"):
+                    host = np.ascontiguousarray(host, np.float32)
+            checked[name] = host
+            bad = kernels.first_nonfinite(host)
             if bad >= 0:
                 raise InvalidValue(
-                    f"{name} of row {rows[bad]} is {checked[name][bad]} (position {bad} of the batch): a score must be finite. "
+                    f"{name} of row {rows[bad]} is {host[bad]} (position {bad} of the batch): a score must be finite. "
                     "Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
                 )
         return checked
