@@ -72,7 +72,7 @@ def machine() -> dict[str, Any]:
 
 def save(name: str, rows: Sequence[Row], arguments: argparse.Namespace, about: str) -> Path:
     """Print the rows, and write them to `name`.json and `name`.md with the machine, versions and arguments."""
-    told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "out"}
+    told = {k: v for k, v in vars(arguments).items() if not isinstance(v, Path)}  # a reader's folders are others
     body = {"benchmark": name, "about": about, "arguments": told, "machine": machine(), "rows": list(rows)}
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"{name}.json"
