@@ -13,7 +13,6 @@ class Purpose(IntEnum):
     ORDER = 0
     TIES = 1
     DRAW = 2
-    STRATA = 3
     SHARDS = 4
 
 

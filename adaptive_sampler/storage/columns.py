@@ -116,8 +116,9 @@ class Columns(Block):
 
     def begin_run(self) -> None:
         """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
+        state = self.state  # and not `part`, which may be a copy read from disk
         for index in range(len(self.book.dirty)):
-            part = self.part(index * self.chunk, min((index + 1) * self.chunk, self.n))
+            part = {name: column[index * self.chunk : (index + 1) * self.chunk] for name, column in state.items()}
             before = {name: column.copy() for name, column in part.items()}
             self.score.fold.begin_run(part)
             self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())

@@ -15,7 +15,6 @@ from adaptive_sampler.storage.generation import GenerationWriter, Manifest, fold
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 
 PLANS = "plans"
-Objects = Mapping[str, "bytes | np.ndarray"]
 
 
 class Repository:

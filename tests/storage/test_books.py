@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.scoring import EL2N, Loss, Margin
+from adaptive_sampler.scoring import EL2N, Forgetting, Loss, Margin
 
 
 def together(path: Path | None) -> ScoreStore:
@@ -61,3 +61,17 @@ def test_a_grown_store_keeps_sharing() -> None:
     store.grow(20)
     assert np.shares_memory(store.count("el2n"), store.count("margin"))
     assert store.count("loss").tolist() == [0, 1, 2, *[0] * 17]
+
+
+def test_a_run_begun_on_a_store_just_opened_closes_the_run_before(tmp_path: Path) -> None:
+    right, wrong = [[1.0, 0.0]], [[0.0, 1.0]]
+    with ScoreStore.create(tmp_path / "s", 3, [Forgetting(never_learned="zero")]) as store:
+        for epoch, logits in enumerate([right, wrong, right]):
+            store.update([1], epoch=epoch, logits=logits, labels=[0])
+        store.commit()
+    with ScoreStore.open(tmp_path / "s") as store:
+        store.begin_run("second")
+        store.update([1], epoch=0, logits=wrong, labels=[0])  # no transition: the run before ended right, not this one
+        assert store["forgetting"][1] == 1
+        store.commit()
+    assert ScoreStore.open(tmp_path / "s", mode="r")["forgetting"][1] == 1
