@@ -128,7 +128,7 @@ class Table:
         return checked
 
     def fold(self, rows: np.ndarray, values: Values, epoch: int) -> None:
-        """Fold checked values in, all or nothing: custom folds, which may raise, are folded first and can be undone."""
+        """Fold checked values in, all or nothing: where a custom fold, which may raise, is among them, all can be undone."""
         route = self._routes.get(tuple(values)) or self._route(tuple(values))
         undo: list[tuple[Block, State]] = []
         if not all(columns.trusted for _, shelf in route for columns in shelf):
