@@ -8,7 +8,7 @@ from adaptive_sampler.shards.index import ShardIndex
 from adaptive_sampler.shards.kept import Kept
 from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.progress import Progress, check_same, merged, states_in
-from adaptive_sampler.shards.ranges import Counts, Reading
+from adaptive_sampler.shards.reading import Counts, Reading
 from adaptive_sampler.shards.share import Place, Uneven, share
 from adaptive_sampler.shards.source import Access
 from adaptive_sampler.shards.walk import Walk, bounded
@@ -20,10 +20,12 @@ class ShardReader:
     A sample has __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes. A row comes as often
     as the plan says. Several readers, each with its `place`, get equal, disjoint shares.
 
-    window: samples in the shuffling buffer, at most 64 MiB of them; 0: the shards' own order.
-    uneven: whether ranks are padded or cut to equal counts. merge_gap: bytes that are read rather than skipped;
-    None: as measured. verify: look at the header before each sample. handler: judges what is damaged or missing;
-    True goes on, and `.counts` says what was lost. access: how remote shards are opened.
+    window: samples in the shuffling buffer, at most 64 MiB of them; 0: the shards' own order. Those of local shards are
+    read when they are delivered, others when they enter. merge_gap: bytes that are read rather than skipped between
+    samples that are read as they enter; None: as measured; a number has local shards read so too, which pays where a
+    file system has no page cache. uneven: whether ranks are padded or cut to equal counts. verify: look at the header
+    before each sample. handler: judges what is damaged or missing; True goes on, and `.counts` says what was lost.
+    access: how remote shards are opened.
     """
 
     def __init__(

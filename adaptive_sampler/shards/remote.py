@@ -56,7 +56,7 @@ class HttpSource:
     """A file on a web server, over fsspec's session: connections are kept and shared by all shards."""
 
     parallel = _PARALLEL
-    merge_gap = _MERGE_GAP
+    merge_gap: int | None = _MERGE_GAP
 
     def __init__(self, url: str, retry: Retry) -> None:
         self.url, self._retry = url, retry
@@ -121,7 +121,7 @@ class ObjectSource:
     """A file in any store that fsspec knows (s3, gs, az, hf, memory, …); all of them have ranges."""
 
     parallel = _PARALLEL
-    merge_gap = _MERGE_GAP
+    merge_gap: int | None = _MERGE_GAP
 
     def __init__(self, url: str, retry: Retry) -> None:
         self._retry = retry

@@ -46,7 +46,7 @@ def scan(url: str, access: Access) -> ShardTable:
     keys: list[bytes] = []
     places: list[tuple[int, int]] = []
     try:
-        for key, parts in _samples(url, source, errors):
+        for key, parts in _samples(url, source, errors, access.header_bytes):
             keys.append(key.encode("utf-8", "surrogateescape"))
             layout.append(layouts.setdefault(tuple(parts), len(layouts)))
             # A handler may leave a sample without parts: it lies where the one before it does.
@@ -71,12 +71,12 @@ def scan(url: str, access: Access) -> ShardTable:
     )
 
 
-def _samples(url: str, source: Source, errors: list[Exception]) -> Iterator[Sample]:
+def _samples(url: str, source: Source, errors: list[Exception], header_bytes: int) -> Iterator[Sample]:
     def note(error: Exception) -> bool:
         errors.append(error)
         return True
 
     try:
-        yield from group(walk(source.read, url, source.size, source.mapped()), url, note)
+        yield from group(walk(source.read, url, source.size, source.mapped(), header_bytes), url, note)
     except ShardDamaged as error:
         errors.append(error)

@@ -18,7 +18,7 @@ class Source(Protocol):
     """An open shard. `read` may be called from several threads where `parallel` says so."""
 
     parallel: int  # how many reads at a time are worth having under way; 0: call it directly, in order
-    merge_gap: int  # bytes that are cheaper to read than to skip here
+    merge_gap: int | None  # bytes that are cheaper to read than to skip; None: each sample is best read when delivered
 
     @property
     def size(self) -> int | None:
@@ -65,10 +65,20 @@ class Retry:
 
 @dataclass(frozen=True)
 class Access:
-    """How shards are opened: without byte ranges at the server, read the whole shard and discard, or refuse."""
+    """How shards are opened and requests are made.
+
+    strict_ranges: refuse a server without byte ranges, instead of receiving the whole shard and discarding.
+    retry: what happens when a request fails. header_bytes: bytes of a request while a shard is indexed; more than the
+    default, which reads hardly any body, spares requests where samples are small and answers slow.
+    """
 
     strict_ranges: bool = False
     retry: Retry = Retry()
+    header_bytes: int = 2048  # a PAX member's three headers
+
+    def __post_init__(self) -> None:
+        if self.header_bytes < 512:
+            raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has 512; ask for that or more.")
 
     def open(self, url: str) -> Source:
         """Open the shard at `url`. Raises ShardMissing where there is none."""
@@ -89,7 +99,9 @@ class LocalSource:
     """A local file, read with `pread`: no seeking, no shared position, no SIGBUS should the file shrink."""
 
     parallel = 0
-    merge_gap = 16 * 1024  # measured in benchmarks/streams.py: about what a system call costs in copied bytes
+    merge_gap: int | None = (
+        None  # measured in benchmarks/streams.py: a read from the page cache costs less than holding its bytes
+    )
 
     def __init__(self, url: str) -> None:
         path = unquote(urlsplit(url).path) if url.startswith("file:") else url
@@ -111,6 +123,11 @@ class LocalSource:
             data += more
         return data
 
+    def expect(self, start: int, stop: int) -> None:
+        """Let the system fetch bytes start … stop − 1 into its page cache, without waiting for them."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+
     def mapped(self) -> mmap.mmap | None:
         """The file as memory, for the header pass: few pages are touched, and none read ahead."""
         if not self.size:
@@ -129,7 +146,7 @@ class StreamSource:
     """A file that can only be read forward: what lies between two reads is received and thrown away."""
 
     parallel = 0
-    merge_gap = 1 << 62  # skipping costs as much as reading
+    merge_gap: int | None = 1 << 62  # skipping costs as much as reading
 
     def __init__(
         self,

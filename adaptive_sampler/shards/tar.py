@@ -15,7 +15,6 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _SPACES = b" " * 8
 _ADLER = 65521
-_WINDOW = 2048  # a PAX member's three headers come with one read; hardly any body does
 _RUN = 4096  # members a kernel call
 _TAIL = 64 * 1024  # how far behind the end marker we look for members that a stray zero block would hide
 _REGULAR = b"0\x007"
@@ -37,30 +36,33 @@ class Member(NamedTuple):
 
 
 class _Window:
-    """A forward-only view: reads a little more than asked, never the same byte twice."""
+    """A forward-only view: reads `least` bytes at a time, never the same one twice."""
 
-    def __init__(self, read: Read) -> None:
-        self._read, self._start, self._data = read, 0, b""
+    def __init__(self, read: Read, least: int) -> None:
+        self._read, self._least, self._start, self._data = read, least, 0, b""
 
     def get(self, start: int, length: int) -> bytes:
         here = start - self._start
         if here + length > len(self._data):
             kept = self._data[here:] if here < len(self._data) else b""
-            more = self._read(start + len(kept), max(length, _WINDOW) - len(kept))
+            more = self._read(start + len(kept), max(length, self._least) - len(kept))
             self._start, self._data, here = start, kept + more, 0
         return self._data[here : here + length]
 
 
-def walk(read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None) -> Iterator[Member]:
+def walk(
+    read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None, header_bytes: int = 2048
+) -> Iterator[Member]:
     """Yield the regular members of the archive at `url`, `size` bytes long (None: unknown), as tarfile names them.
 
-    Where the archive is `mapped`, a kernel runs ahead over what is plain, which is most of most archives.
+    Where the archive is `mapped`, a kernel runs ahead over what is plain, which is most of most archives. Elsewhere
+    `header_bytes` are read at a time.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
     Raises ShardDamaged where the archive is cut off or a header's checksum is wrong (tarfile, and with it
     WebDataset, takes a bad header for the end of the archive), ShardUnsupported for compressed or sparse ones.
     """
-    window = _Window(read)
+    window = _Window(read, header_bytes)
     common: dict[str, str] = {}
     patches: list[str | dict[str, str]] = []  # what precedes a header: GNU long names (str), PAX records (dict)
     position = 0
@@ -114,9 +116,10 @@ def header_is(header: bytes, size: int) -> bool:
     if len(header) != BLOCK:
         return False
     try:
-        stored = number(header[124:136])
-        # A PAX record may overrule the field, and does so where 11 octal digits do not suffice.
-        return _sound(header) and (stored in (size, 0) or size >= 8**11)
+        # First as nearly every header has it. A PAX record may overrule the field, and does so where 11 octal digits
+        # do not suffice.
+        said = header[124:135] == b"%011o" % size or number(header[124:136]) in (size, 0) or size >= 8**11
+        return said and _sound(header)
     except ValueError:
         return False
 

@@ -1,14 +1,17 @@
 """One reader's way through its share of an epoch: reads ahead in shard order, delivers in the window's order."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import repeat
 
 import numpy as np
 
 from adaptive_sampler.shards.index import ShardIndex
+from adaptive_sampler.shards.local import OpenFiles
 from adaptive_sampler.shards.order import Order
-from adaptive_sampler.shards.ranges import Counts, Raw, Reading, read
+from adaptive_sampler.shards.ranges import Ticket, read
+from adaptive_sampler.shards.reading import Counts, Reading, Stop
 from adaptive_sampler.shards.share import Place, Stint
+from adaptive_sampler.shards.wanted import Raw
 
 WINDOW_BYTES = 64 << 20  # a worker; memory that is used again and again is also faster than fresh memory
 
@@ -50,25 +53,26 @@ class Walk(Iterator[Raw]):
     def _walk(self) -> Iterator[Raw]:
         visits, leaving = self._order.own(self._place, self._past)
         leaving = leaving[self.taken :]
+        kept, places = self._order.kept, self._order.places(visits)
+        weights = None if kept.weights is None else kept.weights[places[leaving]].tolist()
         arriving = np.sort(leaving)
-        places = self._order.places(visits[arriving])
-        kept = self._order.kept
-        weights = np.ones(len(places)) if kept.weights is None else kept.weights[places]
-        stream = read(self._index, kept.rows[places].astype(np.int64), self._reading)
-        arrivals = zip(arriving.tolist(), weights.tolist(), stream, strict=False)
-        held: dict[int, Any] = {}
-        for wanted in leaving.tolist():
-            if wanted not in held:
-                for nth, weight, sample in arrivals:
-                    if sample is not None:
-                        sample["__loss_weight__"] = weight
-                    held[nth] = sample
-                    if nth == wanted:
-                        break
-            # Absent: the handler stopped the reading; what had arrived before still goes out.
-            if wanted not in held:
-                continue
-            self.taken += 1
-            sample = held.pop(wanted)
-            if sample is not None:
-                yield sample
+        files = OpenFiles(self._index, self._reading)
+        tickets = read(self._index, kept.rows[places[arriving]].astype(np.int64), self._reading, files)
+        arrivals = zip(arriving.tolist(), tickets, strict=True)
+        held: dict[int, Ticket] = {}
+        try:
+            for wanted, weight in zip(leaving.tolist(), weights or repeat(1.0), strict=False):
+                while wanted not in held:
+                    nth, ticket = next(arrivals)
+                    held[nth] = ticket
+                hand_out, what = held.pop(wanted)
+                sample = hand_out(what)
+                self.taken += 1
+                if sample is not None:
+                    sample["__loss_weight__"] = weight
+                    self._reading.counts.samples += 1
+                    yield sample
+        except Stop:
+            return
+        finally:
+            files.close()

@@ -15,7 +15,7 @@ from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.index import ShardIndex
 from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.progress import KIND, Progress, check_same, merged, states_in
-from adaptive_sampler.shards.ranges import Counts, Reading
+from adaptive_sampler.shards.reading import Counts, Reading
 from adaptive_sampler.shards.share import Place, Uneven, share
 from adaptive_sampler.shards.source import Access
 from adaptive_sampler.shards.walk import bounded

@@ -9,9 +9,10 @@ from webdataset.utils import PipelineStage
 
 from adaptive_sampler.shards.order import Order
 from adaptive_sampler.shards.progress import KIND, Progress, check_same, merged, states_in
-from adaptive_sampler.shards.ranges import Counts, Raw
+from adaptive_sampler.shards.reading import Counts
 from adaptive_sampler.shards.share import Place
 from adaptive_sampler.shards.walk import Walk
+from adaptive_sampler.shards.wanted import Raw
 from adaptive_sampler.webdataset.plans import Epoch
 
 if TYPE_CHECKING:

@@ -11,12 +11,17 @@ from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.shards import ShardIndex
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]], format: int = tarfile.USTAR_FORMAT) -> Path:
-    """A tar of regular files by Python's tarfile."""
+def write_tar(
+    path: Path,
+    members: Iterable[tuple[str, bytes]],
+    format: int = tarfile.USTAR_FORMAT,
+    pax_headers: Mapping[str, str] | None = None,
+) -> Path:
+    """A tar of regular files by Python's tarfile; each with `pax_headers`."""
     with tarfile.open(path, "w", format=format) as archive:
         for name, data in members:
             info = tarfile.TarInfo(name)
-            info.size = len(data)
+            info.size, info.pax_headers = len(data), dict(pax_headers or {})
             archive.addfile(info, io.BytesIO(data))
     return path
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from adaptive_sampler.shards import (
     ShardReader,
 )
 from tests.shards.server import Server, serving
-from tests.shards.tars import body, plan_of, shards
+from tests.shards.tars import body, plan_of, shards, write_tar
 
 QUICK = Access(retry=Retry(4, 0.01))
 SIZE = 40_000
@@ -54,11 +55,39 @@ def test_the_header_pass_leaves_the_bodies_where_they_are(server: Server) -> Non
     assert server.bytes_served < 60 * 2 * 2048 + 100_000 < 60 * SIZE / 5
 
 
+def test_longer_requests_find_the_same_headers_with_fewer_of_them(server: Server) -> None:
+    keys, few = built(server).keys, server.requests
+    server.reset()
+    access = Access(retry=QUICK.retry, header_bytes=4 * SIZE)
+    again = ShardIndex.build(urls(server), server.folder / "again", access=access)
+    assert again.keys == keys
+    assert server.requests < few / 3
+    assert len(read(again, range(0, 60, 4)).index) == 60
+
+
+def test_header_requests_shorter_than_a_header_are_refused() -> None:
+    assert Access(header_bytes=512).header_bytes == 512
+    with pytest.raises(InvalidValue, match=r"header_bytes=511: a tar header has 512; ask for that or more\."):
+        Access(header_bytes=511)
+
+
 def test_kept_bytes_are_served_and_hardly_more(server: Server) -> None:
     index = built(server)
     server.reset()
     reader = read(index, range(0, 60, 4), merge_gap=0)
     assert server.bytes_served <= 1.1 * reader.counts.bytes_kept
+
+
+def test_headers_between_the_parts_of_a_sample_are_the_gaps_that_are_merged(tmp_path: Path) -> None:
+    members = [(f"{i:02d}.{part}", body(f"{i}{part}", 10_000)) for i in range(20) for part in ("a", "b")]
+    write_tar(tmp_path / "pax.tar", members, tarfile.PAX_FORMAT, {"mtime": "1.5"})
+    with serving(tmp_path) as server:
+        index = ShardIndex.build(server.url("pax.tar"), tmp_path / "index", access=QUICK)
+        server.reset()
+        reader = ShardReader(index, plan_of(20, range(0, 20, 5)), access=QUICK, merge_gap=0)
+        assert len(list(reader)) == 4
+        between = 240 + 3 * 512  # the block that the first part does not fill, and the second one's three headers
+        assert server.bytes_served <= 1.1 * reader.counts.bytes_kept + 4 * between
 
 
 def test_merged_gaps_are_what_is_served_beside(server: Server) -> None:
@@ -122,7 +151,9 @@ def test_a_shard_that_changes_while_it_is_read_is_named(server: Server) -> None:
     walk = iter(ShardReader(index, plan_of(60, range(20)), window=0, access=QUICK, merge_gap=0))
     next(walk)
     path = server.folder / "shard-000.tar"
-    path.write_bytes(b"\1" + path.read_bytes()[1:])
+    changed = path.with_suffix(".new")
+    changed.write_bytes(b"\1" + path.read_bytes()[1:])
+    changed.replace(path)  # at once: other requests are under way
     with pytest.raises(ShardChanged, match=r"was \d+ bytes, .* when opened and is"):
         list(walk)
 
