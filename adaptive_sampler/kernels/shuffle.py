@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from adaptive_sampler.kernels.jit import kernel
 
 ROUNDS = 8  # of the network; 4 are measurably not random, 6 pass every test of ours
-_BUCKET = 1 << 15  # entries a bucket holds on average: they are shuffled inside the second-level cache
+_BUCKET = (
+    1 << 18
+)  # entries a bucket holds on average: they are shuffled in the second-level cache, and few are filled at a time
 _CHUNK = 1024
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)

@@ -1,6 +1,5 @@
 """Draw rows with probability proportional to a score: weighted sampling, as for L2RW."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -8,12 +7,10 @@ import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits
+from adaptive_sampler.kernels import bits, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, make
-
-_PART = 1 << 20  # rows at a time: what is held for a moment stays small beside the scores
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,8 @@ class Draw:
         if not store.observed(self.by):
             store[self.by]
             return make(store, self, epoch, seed)
-        weights = self._probabilities(store[self.by])
+        weights, positive = self._probabilities(store[self.by])
         if not self.replacement:
-            positive = int(np.count_nonzero(weights))
             if number > positive:
                 raise InvalidValue(
                     f"num_samples={number} without replacement, but only {positive} rows have a positive {self.by!r}. "
@@ -68,34 +64,22 @@ class Draw:
         counts = kernels.multinomial_counts(weights, number, key=key)
         return make(store, self, epoch, seed, **self._drawn(counts, weights))
 
-    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """(n,) float32 weights with mean 1."""
-        parts = [slice(start, start + _PART) for start in range(0, len(scores), _PART)]
-        total, known = 0.0, 0
-        for part in parts:
-            some = scores[part]
-            bad = (some < 0) | np.isinf(some)
-            if bad.any():
-                row = part.start + int(bad.argmax())
-                raise InvalidValue(
-                    f"{self.by!r} of row {row} is {scores[row]}: a score to draw by must be finite and not negative. "
-                    "Draw by another score, or prune by this one."
-                )
-            total += float(np.nansum(some, dtype=np.float64))
-            known += int(np.count_nonzero(~np.isnan(some)))
+    def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, int]:
+        """(n,) float32 weights with mean 1, and how many of them are positive."""
+        total, known, bad = weigh.survey(scores)
+        if bad >= 0:
+            raise InvalidValue(
+                f"{self.by!r} of row {bad} is {scores[bad]}: a score to draw by must be finite and not negative. "
+                "Draw by another score, or prune by this one."
+            )
         if total == 0 and self.floor == 0:
             raise InvalidValue(
                 f"every observed {self.by!r} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly where "
                 "there is nothing to choose by."
             )
-        mean = total / known
-        power = math.frexp(mean)[1]  # a mean below float32's smallest number must not become 0
-        scale = np.float32(math.ldexp(mean, -power))
-        weights = np.ones(len(scores), np.float32)
-        for part in parts if total else ():
-            share = np.ldexp(scores[part], -power) / scale
-            weights[part] = np.where(np.isnan(share), 1, (1 - self.floor) * share + self.floor)
-        return weights
+        if total == 0:
+            return np.ones(len(scores), np.float32), len(scores)
+        return weigh.weigh(scores, total / known, self.floor)
 
     def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
         kept, repeats = bits.occupied(counts)

@@ -1,0 +1,61 @@
+"""Scores as the weights of a draw: looked over once, scaled to mean 1 once."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.kernels.jit import kernel
+
+_LANES = 64  # partial sums: additions overlap, and round as little as a pairwise sum's
+
+
+@kernel
+def _survey(scores: Any, sums: Any) -> Any:
+    """Partial sums of the scores into `sums`; returns (how many are there, the first negative or infinite one or n)."""
+    known = np.int64(0)
+    for start in range(0, scores.size, _LANES):
+        some = scores[start : start + _LANES]
+        wrong = np.int64(0)
+        for i in range(some.size):
+            score = np.float64(some[i])
+            there = not np.isnan(score)
+            sums[i] += score if there else 0.0
+            known += np.int64(there)
+            wrong += np.int64(score < 0) + np.int64(score == np.inf)
+        if wrong:
+            for i in range(some.size):
+                if some[i] < 0 or some[i] == np.inf:
+                    return known, start + i
+    return known, scores.size
+
+
+@kernel
+def _weigh(scores: Any, scale: Any, floor: Any, out: Any) -> Any:
+    """out[row] = (1 − floor) · score · scale + floor, 1 where the score is NaN; returns how many are above 0."""
+    positive = np.int64(0)
+    rest = 1.0 - floor
+    for i in range(scores.size):
+        score = np.float64(scores[i])
+        weight = np.float32(1.0 if np.isnan(score) else rest * (score * scale) + floor)
+        out[i] = weight
+        positive += np.int64(weight > 0)
+    return positive
+
+
+def survey(scores: NDArray[np.float32]) -> tuple[float, int, int]:
+    """(sum, number) of the scores that are there, (n,) float32 with NaN where not, and the first that is negative or
+    infinite, or −1 where none is."""
+    sums = np.zeros(_LANES)
+    known, bad = _survey(scores, sums)
+    return float(sums.sum()), int(known), int(bad) if bad < len(scores) else -1
+
+
+def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArray[np.float32], int]:
+    """Weights (n,) float32, those of scores with this mean > 0 being 1 on average, and how many are positive.
+
+    (1 − floor) · score / mean + floor, and 1 for a score that is NaN. floor: 0 … 1.
+    """
+    weights = np.empty(len(scores), np.float32)
+    positive = _weigh(scores, 1.0 / mean, floor, weights)
+    return weights, int(positive)
