@@ -8,6 +8,7 @@ import numpy as np
 from adaptive_sampler.kernels.jit import kernel
 
 _ONE = np.uint64(1)
+_LAST = np.uint64(1 << 63)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
@@ -76,16 +77,20 @@ def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, ro
             inside |= np.uint64((block[i] >= low) & (not block[i] > high)) << np.uint64(i)
         words[w] = over if above else under
         below += _popcount(under)
-        count = _popcount(inside)
-        if m + count <= rows.size:
-            at = m
-            while inside:
-                place = _lowest(inside)
-                rows[at] = first + (w << 6) + place
-                values[at] = block[place]
+        if m + 2 <= rows.size:
+            for _ in range(2):  # two at once, of which those inside stay: how many is not predictable
+                place = _lowest(inside | _LAST)
+                rows[m] = first + (w << 6) + place
+                values[m] = block[place]
+                m += np.int64(inside != 0)
                 inside &= inside - _ONE
-                at += 1
-        m += count
+        while inside and m < rows.size:
+            place = _lowest(inside)
+            rows[m] = first + (w << 6) + place
+            values[m] = block[place]
+            inside &= inside - _ONE
+            m += 1
+        m += _popcount(inside)
     return below, m
 
 
