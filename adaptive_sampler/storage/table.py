@@ -9,6 +9,7 @@ from adaptive_sampler.arrays import Array, as_array, to_host
 from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Fold, ScoreLike
+from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.storage.columns import Book, Columns, Load, Program
 from adaptive_sampler.storage.layout import chunk_rows
 
@@ -86,13 +87,14 @@ class Table:
         """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score."""
         observation = {name: as_array(array) for name, array in observation.items()}
         values = {}
-        for columns in self.columns.values():
-            score = columns.score
-            for names in score.inputs:
-                if all(name in observation for name in names):
-                    optional = _optional(score, observation) if len(score.inputs) == 1 else {}
-                    values[score.name] = score.measure(**{name: observation[name] for name in names}, **optional)
-                    break
+        with shared():
+            for columns in self.columns.values():
+                score = columns.score
+                for names in score.inputs:
+                    if all(name in observation for name in names):
+                        optional = _optional(score, observation) if len(score.inputs) == 1 else {}
+                        values[score.name] = score.measure(**{name: observation[name] for name in names}, **optional)
+                        break
         if not values:
             wanted = "; ".join(
                 f"{c.score.name}: {' or '.join(' + '.join(names) for names in c.score.inputs)}"
