@@ -1,8 +1,20 @@
 """Decide, while a model trains, which samples are worth the next step."""
 
-from adaptive_sampler import scoring, selection, shards
+import importlib
+import typing
+
+from adaptive_sampler import scoring, selection
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 
+if typing.TYPE_CHECKING:  # a module that only who streams needs: it is imported when it is asked for
+    from adaptive_sampler import shards
+
 __all__ = ["AdaptiveSampler", "Plan", "ScoreStore", "scoring", "selection", "shards"]
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name != "shards":
+        raise AttributeError(f"module 'adaptive_sampler' has no attribute {name!r}")
+    return importlib.import_module("adaptive_sampler.shards")

@@ -18,7 +18,6 @@ from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.storage.journal import Journal
 from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.pointer import Version
-from adaptive_sampler.storage.table import Values
 
 Mode = Literal["r+", "r", "journal"]
 
@@ -110,15 +109,15 @@ class ScoreStore:
         """Fold what `measure` returned, for `rows` (batch,) int64."""
         self._writable()
         epoch = self.epoch if epoch is None else as_epoch(epoch)
-        checked: Values = self._table.check(rows, values)
+        names, checked = tuple(values), self._table.check(rows, values)
         if self.journal is not None:
-            self.journal.append(rows, checked, epoch)
+            self.journal.append(rows, names, checked, epoch)
         else:
-            self.fold_checked(rows, checked, epoch)
+            self.fold_checked(rows, names, checked, epoch)
 
-    def fold_checked(self, rows: np.ndarray, values: Mapping[str, np.ndarray], epoch: int) -> None:
-        """Fold values that a store like this one has checked. For `sync`."""
-        self._table.fold(rows, values, epoch)
+    def fold_checked(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
+        """Fold values (scores, batch) float32 that a store like this one has checked. For `sync`."""
+        self._table.fold(rows, names, values, epoch)
         self.updates += 1
 
     def keep_journal(self) -> None:
@@ -152,7 +151,7 @@ class ScoreStore:
             return
         if name in self._meta["runs"]:
             raise StoreError(f"run {name!r} has ended, {self._meta['runs'][-1]!r} is the current one: name a new run.")
-        if any(self._table.observations.values()):
+        if any(book.observations for book in self._table.books):
             for columns in self._table.columns.values():
                 columns.begin_run()
         self._meta["runs"].append(name)
@@ -208,7 +207,7 @@ class ScoreStore:
     def observed(self, name: str) -> int:
         """How many rows have been observed."""
         self.drain()
-        return self._table.observed(name)
+        return self._table[name].book.observed
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, naming the first unknown key."""
@@ -272,8 +271,8 @@ class ScoreStore:
     def digest(self) -> int:
         """A checksum of everything that the scores hold: equal stores have equal ones."""
         self.drain()
-        blocks = [block for c in self._table.columns.values() for block in (c, c.book)]
-        return checksum([np.array([checksum(list(block.state.values())) for block in blocks])])
+        columns = self._table.columns.values()
+        return checksum([np.array([checksum(list(c.part(0, len(self)).values())) for c in columns])])
 
     @property
     def uuid(self) -> str:

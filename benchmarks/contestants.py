@@ -262,8 +262,10 @@ def loader_epoch(n: int, ours: bool) -> Turn:
 
 
 def imported(module: str) -> Turn:
-    """The import of a module, in a fresh interpreter."""
+    """The import of a module, in a fresh interpreter that finds all bytecode, as that of an installed package."""
+    import os
     import subprocess
     import sys
 
-    return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": tempfile.mkdtemp()}
+    return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)

@@ -292,8 +292,9 @@ def test_a_file_can_be_read_at_one_sitting(file: Path) -> None:
 
 
 def _bound(package: ModuleType) -> Iterator[str]:
-    """The public names that an __init__ binds by its imports and definitions."""
-    for node in tree(Path(package.__file__ or "")).body:
+    """The public names that an __init__ binds by its imports and definitions, those too that it imports when asked."""
+    body = tree(Path(package.__file__ or "")).body
+    for node in (*body, *(late for choice in body if isinstance(choice, ast.If) for late in choice.body)):
         if isinstance(node, ast.ImportFrom):
             yield from (a.asname or a.name for a in node.names if not (a.asname or a.name).startswith("_"))
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):

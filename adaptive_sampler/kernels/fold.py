@@ -1,43 +1,38 @@
-"""Fold one batch of values into the columns of a score, in the order given, so that duplicates count in order."""
+"""Fold one batch of values into the columns of scores, in the order given, so that duplicates count in order."""
 
 import numpy as np
 
 from adaptive_sampler.kernels.jit import kernel
 
 CORRECT, LEARNED = 1, 2  # bits of the forgetting state
+LAST, MEAN, EMA, MAXIMUM, DEVIATION, TRANSITIONS = range(6)  # the rules that `fold` knows
+BLOCK = 256  # rows whose records stay in the nearest cache until every score has been folded
 
 
 @kernel
 def first_outside(rows, n):
     """The position of the first row outside 0 … n - 1, or -1."""
-    for i in range(rows.size):
-        if rows[i] < 0 or rows[i] >= n:
-            return i
+    outside = False
+    for i in range(rows.size):  # no early way out: so it runs many rows at a time
+        outside |= (rows[i] < 0) | (rows[i] >= n)
+    if outside:
+        for i in range(rows.size):
+            if rows[i] < 0 or rows[i] >= n:
+                return i
     return -1
 
 
 @kernel
 def first_nonfinite(values):
     """The position of the first NaN or inf, or -1."""
+    finite = True
     for i in range(values.size):
-        if not np.isfinite(values[i]):
-            return i
+        finite &= np.isfinite(values[i])
+    if not finite:
+        for i in range(values.size):
+            if not np.isfinite(values[i]):
+                return i
     return -1
-
-
-@kernel
-def observe(rows, epoch, chunk, count, last_seen, dirty):
-    """Count each row and mark its chunk -> how often each had been observed before, duplicates in the batch included."""
-    before = np.empty(rows.size, np.uint32)
-    for i in range(rows.size):
-        r = rows[i]
-        before[i] = count[r]
-        count[r] += 1
-    for i in range(rows.size):
-        last_seen[rows[i]] = epoch
-    for i in range(rows.size):
-        dirty[rows[i] // chunk] = True
-    return before
 
 
 @kernel
@@ -86,10 +81,53 @@ def transitions(rows, values, events, presentations, state):
     """Count correct → wrong between consecutive presentations; `values` are 0 where correct."""
     for i in range(rows.size):
         r = rows[i]
-        if values[i] == 0:
-            state[r] = CORRECT | LEARNED
-        else:
-            if state[r] & CORRECT:
-                events[r] += 1
-            state[r] &= LEARNED
+        wrong = np.uint8(values[i] != 0)  # no branches: which way they go is hard to foresee
+        events[r] += state[r] & CORRECT & wrong
+        state[r] = (state[r] & LEARNED) | (np.uint8(1) - wrong) * np.uint8(CORRECT | LEARNED)
         presentations[r] += 1
+
+
+@kernel
+def observe(rows, epoch, ledger, before):
+    """Count each row and note the epoch -> how many rows were new. `before`: how often each had been observed before."""
+    new = 0
+    for i in range(rows.size):
+        r = rows[i]
+        before[i] = ledger[r, 0]
+        new += before[i] == 0
+        ledger[r, 0] = before[i] + 1
+        ledger[r, 1] = epoch
+    return new
+
+
+@kernel
+def fold(rows, values, epoch, steps, decays, ledger, words, floats, octets, chunk, dirty, before):
+    """Observe the rows and fold values (scores, batch) by the rule of each score -> how many rows were new.
+
+    A step is (rule, line of `values`, the word at which the score's columns begin). `ledger` (n, 2 or more) has count and
+    last_seen; `words`, `floats` and `octets` are one memory, a record a row. `dirty`: the chunks with a change.
+    """
+    new, size = 0, np.uint64(chunk)
+    unsigned = rows.view(np.uint64)  # which Numba need not ask whether it counts from the end
+    for start in range(0, rows.size, BLOCK):
+        stop = min(start + BLOCK, rows.size)
+        some, earlier = unsigned[start:stop], before[start:stop]
+        new += observe(some, epoch, ledger, earlier)
+        for i in range(some.size):
+            dirty[some[i] // size] = True
+        for s in range(steps.shape[0]):
+            rule, line, at = steps[s]
+            value, given = floats[:, at], values[line, start:stop]
+            if rule == LAST:
+                last(some, given, value)
+            elif rule == MEAN:
+                mean(some, given, earlier, value)
+            elif rule == EMA:
+                ema(some, given, earlier, decays[s], value)
+            elif rule == MAXIMUM:
+                maximum(some, given, earlier, value)
+            elif rule == DEVIATION:
+                deviation(some, given, earlier, value, floats[:, at + 1])
+            elif rule == TRANSITIONS:
+                transitions(some, given, words[:, at], words[:, at + 1], octets[:, 4 * (at + 2)])
+    return new

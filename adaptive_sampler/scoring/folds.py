@@ -32,6 +32,8 @@ class _Simple:
 class Last(_Simple):
     """The newest value."""
 
+    rule: ClassVar[int] = kernels.LAST
+
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.last(rows, values, state["value"])
 
@@ -41,6 +43,8 @@ class Last(_Simple):
 class Mean(_Simple):
     """The arithmetic mean of all values, over epochs and runs."""
 
+    rule: ClassVar[int] = kernels.MEAN
+
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.mean(rows, values, before, state["value"])
 
@@ -49,6 +53,8 @@ class Mean(_Simple):
 @dataclass(frozen=True)
 class EMA(_Simple):
     """decay · old + (1 − decay) · new; the first value as it is. `decay` in [0, 1)."""
+
+    rule: ClassVar[int] = kernels.EMA
 
     decay: float = 0.9
 
@@ -65,6 +71,8 @@ class EMA(_Simple):
 class Max(_Simple):
     """The largest value ever."""
 
+    rule: ClassVar[int] = kernels.MAXIMUM
+
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.maximum(rows, values, before, state["value"])
 
@@ -73,6 +81,8 @@ class Max(_Simple):
 @dataclass(frozen=True)
 class Deviation:
     """The standard deviation of all values, with ddof 0 (Swayamdipta et al. 2020, section 2)."""
+
+    rule: ClassVar[int] = kernels.DEVIATION
 
     columns: ClassVar[Mapping[str, Column]] = {"mean": Column("float32", 0), "m2": Column("float32", 0)}
 
@@ -100,6 +110,8 @@ class Transitions:
     `never_learned`: what a run counts for a row that was never right in it: infinity, its presentations, or zero.
     `runs`: whether the runs are summed or averaged.
     """
+
+    rule: ClassVar[int] = kernels.TRANSITIONS
 
     never_learned: NeverLearned = "inf"
     runs: Runs = "sum"

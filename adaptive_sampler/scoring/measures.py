@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptive_sampler.arrays import Array, as_array, like, on_host
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.scoring.sharing import once
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
 
@@ -21,9 +22,9 @@ def el2n(logits: Array, labels: Array) -> Array:
     `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions. -> (batch,) float32.
     """
     xp, logits = _logits(logits)
-    labels = like(labels, logits)
+    labels = _like(labels, logits)
     with np.errstate(all="ignore"):
-        p = xp.exp(_log_softmax(xp, logits))
+        p, _ = _softmax(xp, logits)
         if labels.ndim == 2:
             difference = p - _distributions(xp, logits, labels)
             return _float32(xp, xp.sqrt(xp.sum(difference * difference, axis=1)))
@@ -37,9 +38,9 @@ def el2n(logits: Array, labels: Array) -> Array:
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """−log softmax(logits)[label], in nats. Shapes as for `el2n`; distributions give −Σ q·log p."""
     xp, logits = _logits(logits)
-    labels = like(labels, logits)
+    labels = _like(labels, logits)
     with np.errstate(all="ignore"):
-        log_p = _log_softmax(xp, logits)
+        _, log_p = _softmax(xp, logits)
         if labels.ndim == 2:
             q = _distributions(xp, logits, labels)
             return _float32(xp, -xp.sum(xp.where(q == 0, xp.zeros_like(log_p), q * log_p), axis=1))
@@ -62,15 +63,14 @@ def confidence(logits: Array, labels: Array) -> Array:
     xp, logits = _logits(logits)
     labels, valid = _labels(xp, logits, labels)
     with np.errstate(all="ignore"):
-        return _valid(xp, xp.exp(_pick(xp, _log_softmax(xp, logits), labels)), valid)
+        return _valid(xp, xp.exp(_pick(xp, _softmax(xp, logits)[1], labels)), valid)
 
 
 def entropy(logits: Array) -> Array:
     """−Σ p·log p of softmax(logits), in nats, in [0, log classes]."""
     xp, logits = _logits(logits)
     with np.errstate(all="ignore"):
-        log_p = _log_softmax(xp, logits)
-        p = xp.exp(log_p)
+        p, log_p = _softmax(xp, logits)
         return _float32(xp, -xp.sum(xp.where(p == 0, xp.zeros_like(p), p * log_p), axis=1))
 
 
@@ -79,7 +79,7 @@ def incorrect(logits: Array, labels: Array) -> Array:
     xp, logits = _logits(logits)
     labels, valid = _labels(xp, logits, labels)
     wrong = xp.astype(xp.argmax(logits, axis=1) != labels, xp.float32)
-    known = ~xp.any(xp.isnan(logits), axis=1)
+    known = ~xp.isnan(_largest(xp, logits)[:, 0])
     return _valid(xp, wrong, known if valid is None else known & valid)
 
 
@@ -104,6 +104,10 @@ def token_mean(loss: Array, mask: Array) -> Array:
         return _float32(xp, total / xp.sum(xp.astype(counted, loss.dtype), axis=1))
 
 
+_like = once(like)
+
+
+@once
 def _logits(logits: Array) -> tuple[Array, Array]:
     logits = as_array(logits)
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -119,9 +123,10 @@ def _floating(xp: Array, x: Array) -> Array:
     return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
 
 
+@once
 def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | None]:
     """Labels that are safe to index with, and where they were valid (None: everywhere, already looked at)."""
-    labels = like(labels, logits)
+    labels = _like(labels, logits)
     if labels.ndim == 2:
         raise InvalidValue(
             f"labels have shape {tuple(labels.shape)}: this measure needs one class a sample, (batch,). Distributions "
@@ -156,18 +161,30 @@ def _distributions(xp: Array, logits: Array, q: Array) -> Array:
     return xp.astype(q, logits.dtype)
 
 
+@once
 def _onehot(xp: Array, logits: Array, labels: Array) -> Array:
     classes = xp.arange(logits.shape[1], dtype=labels.dtype, device=array_api_compat.device(labels))
     return classes[None, :] == labels[:, None]
 
 
+@once
 def _pick(xp: Array, table: Array, labels: Array) -> Array:
     return xp.take_along_axis(table, labels[:, None], axis=1)[:, 0]
 
 
-def _log_softmax(xp: Array, logits: Array) -> Array:
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+@once
+def _largest(xp: Array, logits: Array) -> Array:
+    """(batch, 1); NaN where one of the logits is."""
+    return xp.max(logits, axis=1, keepdims=True)
+
+
+@once
+def _softmax(xp: Array, logits: Array) -> tuple[Array, Array]:
+    """The probabilities and their logarithms."""
+    shifted = logits - _largest(xp, logits)
+    powers = xp.exp(shifted)  # once: the dearest of all these operations
+    total = xp.sum(powers, axis=1, keepdims=True)
+    return powers / total, shifted - xp.log(total)
 
 
 def _valid(xp: Array, values: Array, valid: Array | None) -> Array:

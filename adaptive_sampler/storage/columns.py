@@ -1,13 +1,15 @@
 """Columns in memory: read from the last commit when first needed, with the chunks that changed since marked."""
 
-from collections.abc import Callable, Mapping
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
+from adaptive_sampler.storage.records import Key, Records
 
 Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
 
@@ -17,130 +19,183 @@ def all_columns(fold: Fold) -> Mapping[str, Column]:
     return {**fold.columns, **BOOKKEEPING}
 
 
-class Block:
-    """Some columns of rows 0 … n − 1."""
+@dataclass(frozen=True)
+class Program:
+    """How the lines of a matrix of values fold into a book: what the kernel is told, and the custom folds with their lines."""
 
-    def __init__(self, spec: Mapping[str, Column], n: int, chunk: int, load: Load | None = None) -> None:
-        self.spec, self.n, self.chunk = spec, n, chunk
-        self._load = load
-        self._state = None if load else _read(spec, chunk, 0, n, lambda name, index: None)
-
-    @property
-    def state(self) -> State:
-        """All columns, (n,) each, writable."""
-        if self._state is None:
-            assert self._load is not None
-            self._state = _read(self.spec, self.chunk, 0, self.n, self._load)
-        return self._state
-
-    def part(self, start: int, stop: int) -> State:
-        """Rows `start` … `stop` − 1 of all columns, without reading more than the chunks they lie in."""
-        if self._state is None and self._load is not None:
-            return _read(self.spec, self.chunk, start, stop, self._load)
-        return {name: column[start:stop] for name, column in self.state.items()}
-
-    def rows(self, rows: np.ndarray) -> State:
-        """Copies of these rows of all columns."""
-        return {name: column[rows] for name, column in self.state.items()}
-
-    def put(self, rows: np.ndarray, state: State) -> None:
-        """Write back what `rows` copied."""
-        for name, column in state.items():
-            self.state[name][rows] = column
-
-    def fill(self, old: "Block") -> Self:
-        """Take over the rows of `old`."""
-        for name, column in old.state.items():
-            self.state[name][: old.n] = column
-        return self
-
-    def chunk_parts(self, name: str, index: int) -> list[np.ndarray]:
-        """One chunk of one column as Zarr stores it: little-endian, the last one filled up."""
-        spec, column = self.spec[name], self.state[name]
-        part = column[index * self.chunk : (index + 1) * self.chunk].astype(_little(spec), copy=False)
-        missing = self.chunk - len(part)
-        return [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
+    steps: np.ndarray  # (built-in folds, 3) int64: rule, line, first word
+    decays: np.ndarray  # (built-in folds,) float64
+    custom: list[tuple[ScoreLike, int]]
 
 
-class Book(Block):
-    """How often and when rows were observed, for all scores that are observed together: they share one book.
+class Book:
+    """The columns of scores that are always observed together, and how often and when their rows were: they share that.
 
-    `dirty`: (chunks,) which chunks of the book and of its scores changed since the last commit.
+    `dirty`: (chunks,) which chunks changed since the last commit. `observed`: rows observed; `observations`: how often.
     """
 
-    def __init__(self, n: int, chunk: int, load: Load | None = None) -> None:
-        super().__init__(BOOKKEEPING, n, chunk, load)
+    def __init__(
+        self, scores: Sequence[ScoreLike], n: int, chunk: int, load: Callable[[str], Load] | None = None
+    ) -> None:
+        self.scores, self.n, self.chunk = list(scores), n, chunk
+        self.observed = self.observations = 0
         self.dirty = np.zeros(-(-n // chunk), np.bool_)
+        self._load = load
+        self._records: tuple[Records, Records] | None = None
 
-    def observe(self, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Count the rows -> (batch,) uint32, how often each had been observed before."""
-        state = self.state
-        before: np.ndarray = kernels.observe(rows, epoch, self.chunk, state["count"], state["last_seen"], self.dirty)
-        return before
+    @property
+    def records(self) -> tuple[Records, Records]:
+        """The records with count and last_seen, and those with the scores' own columns: the same, except that a lone
+        column lies apart, because plans read it whole.
+        """
+        if self._records is None:
+            self._records = self._read()
+        return self._records
 
-    def copy(self) -> "Book":
-        """The same, for scores that from now on are observed apart."""
-        twin = Book(self.n, self.chunk).fill(self)
-        twin.dirty[:] = self.dirty
-        return twin
+    def _read(self) -> tuple[Records, Records]:
+        ledger = {("", name): column for name, column in BOOKKEEPING.items()}
+        own = {(s.name, name): column for s in self.scores for name, column in s.fold.columns.items()}
+        apart = len(own) == 1
+        found = Records(ledger if apart else ledger | own, self.n)
+        both = found, Records(own, self.n) if apart else found
+        if self._load is not None:
+            for key, column in (ledger | own).items():
+                self._fetch(both[bool(key[0])].columns[key], 0, key, column, self._load)
+        return both
+
+    def column(self, key: Key) -> np.ndarray:
+        """One column, (n,), writable."""
+        return self.records[bool(key[0])].columns[key]
+
+    def part(self, key: Key, column: Column, start: int, stop: int) -> np.ndarray:
+        """Rows `start` … `stop` − 1 of a column, without reading more than the chunks they lie in."""
+        if self._records is not None or self._load is None:
+            return self.column(key)[start:stop]
+        part = np.full(stop - start, column.fill, column.dtype)
+        self._fetch(part, start, key, column, self._load)
+        return part
+
+    def program(self, lines: Mapping[str, int]) -> Program:
+        """How to fold, where the values of a score stand in the line given."""
+        steps, decays, custom = [], [], []
+        for score in self.scores:
+            rule = _rule(score.fold)
+            if rule is None:
+                custom.append((score, lines[score.name]))
+            else:
+                first = (score.name, next(iter(score.fold.columns)))
+                steps.append((rule, lines[score.name], self.records[1].at[first]))
+                decays.append(getattr(score.fold, "decay", 0.0))
+        return Program(np.array(steps, np.int64).reshape(-1, 3), np.array(decays), custom)
+
+    def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> None:
+        """Fold checked values (scores, batch) in. Where a custom fold raises, `rows` and `put` are the way back."""
+        ledger, own = self.records
+        before = np.empty(len(rows), np.uint32)
+        self.observed += kernels.fold(
+            rows, values, epoch, program.steps, program.decays, ledger.words, own.words, own.floats, own.octets,
+            self.chunk, self.dirty, before,
+        )  # fmt: skip
+        self.observations += len(rows)
+        for score, line in program.custom:
+            score.fold.fold(self.state(score), rows, values[line], before)
+
+    def state(self, score: ScoreLike) -> State:
+        """A score's own columns, (n,) each, writable."""
+        return {name: self.column((score.name, name)) for name in score.fold.columns}
+
+    def rows(self, rows: np.ndarray) -> tuple[int, int, list[np.ndarray]]:
+        """Copies of these rows, for `put` to write back."""
+        return self.observed, self.observations, [records.octets[rows] for records in self.records]
+
+    def put(self, rows: np.ndarray, saved: tuple[int, int, list[np.ndarray]]) -> None:
+        """Write back what `rows` copied."""
+        self.observed, self.observations, copies = saved
+        for records, copy in zip(self.records, copies, strict=True):
+            records.octets[rows] = copy
+
+    def having(self, scores: Sequence[ScoreLike]) -> "Book":
+        """What this book says of some of its scores, for they are observed without the others from now on."""
+        part = Book(scores, self.n, self.chunk, self._load)
+        part.dirty[:] = self.dirty
+        return part._filled(self)
 
     def grown(self, n: int, chunk: int) -> "Book":
         """The same with rows up to `n`. Chunks of another length are all changed."""
-        new = Book(n, chunk).fill(self)
+        new = Book(self.scores, n, chunk)
+        if self._load is not None:
+            self.records  # noqa: B018 - read: what is on disk is shorter
         if chunk == self.chunk:
             new.dirty[: len(self.dirty)] = self.dirty
         else:
             new.dirty[: -(-self.n // chunk)] = True
-        return new
+        return new._filled(self)
+
+    def _filled(self, old: "Book") -> "Book":
+        """Take over what `old` holds; where that is on disk still, it stays there."""
+        self.observed, self.observations = old.observed, old.observations
+        if old._records is not None:
+            self._load = None
+            for key in chain(*(records.columns for records in self.records)):
+                self.column(key)[: old.n] = old.column(key)
+        return self
+
+    def _fetch(self, into: np.ndarray, start: int, key: Key, column: Column, load: Callable[[str], Load]) -> None:
+        """Read rows `start` … `start + len(into)` − 1 from disk; where nothing was committed, `into` stays as it is."""
+        read, stop = load(key[0] or self.scores[0].name), start + len(into)
+        for index in range(start // self.chunk, -(-stop // self.chunk) if len(into) else 0):
+            data = read(key[1], index)
+            if data is not None:
+                low, data = index * self.chunk, _typed(data, column, self.chunk)
+                first, last = max(start, low), min(stop, low + self.chunk)
+                into[first - start : last - start] = data[first - low : last - low]
 
 
-class Columns(Block):
-    """One score's own columns, and the book that it shares."""
+class Columns:
+    """One score's columns in the book that it shares."""
 
-    def __init__(self, score: ScoreLike, book: Book, load: Load | None = None) -> None:
-        super().__init__(score.fold.columns, book.n, book.chunk, load)
+    def __init__(self, score: ScoreLike, book: Book) -> None:
         self.score, self.book = score, book
 
     @property
-    def trusted(self) -> bool:
-        """Whether the fold is a built-in one, which does not raise."""
-        return REGISTRY.get(str(getattr(self.score.fold, "kind", None))) is type(self.score.fold)
+    def state(self) -> State:
+        """The fold's own columns, (n,) each, writable."""
+        return self.book.state(self.score)
 
-    def fold(self, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
-        """Fold checked values in. Where the fold raises, `rows` and `put` are the way back."""
-        self.score.fold.fold(self.state, rows, values, before)
+    def part(self, start: int, stop: int) -> State:
+        """Rows `start` … `stop` − 1 of all columns, those of the book too."""
+        spec = all_columns(self.score.fold)
+        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` … `stop` − 1 of the score, float32."""
-        return self.score.fold.read(self.part(start, stop) | self.book.part(start, stop))
+        return self.score.fold.read(self.part(start, stop))
 
     def begin_run(self) -> None:
         """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
-        state = self.state  # and not `part`, which may be a copy read from disk
+        chunk, state = self.book.chunk, self.state  # and not `part`, which may be a copy read from disk
         for index in range(len(self.book.dirty)):
-            part = {name: column[index * self.chunk : (index + 1) * self.chunk] for name, column in state.items()}
+            part = {name: column[index * chunk : (index + 1) * chunk] for name, column in state.items()}
             before = {name: column.copy() for name, column in part.items()}
             self.score.fold.begin_run(part)
             self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())
 
-    def grown(self, book: Book) -> "Columns":
-        """These columns with as many rows as `book`, the new ones never observed."""
-        return Columns(self.score, book).fill(self)
+    def chunk_parts(self, name: str, index: int) -> list[np.ndarray]:
+        """One chunk of one column as Zarr stores it: little-endian, the last one filled up."""
+        chunk, spec = self.book.chunk, all_columns(self.score.fold)[name]
+        column = self.book.column(self._key(name))[index * chunk : (index + 1) * chunk]
+        part = np.ascontiguousarray(column, _little(spec))
+        missing = chunk - len(part)
+        return [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
+
+    def _key(self, column: str) -> Key:
+        return ("" if column in BOOKKEEPING else self.score.name), column
 
 
-def _read(spec: Mapping[str, Column], chunk: int, start: int, stop: int, load: Load) -> State:
-    state: State = {}
-    for name, column in spec.items():
-        fill, size = column.fill, stop - start
-        array = np.zeros(size, column.dtype) if fill == 0 else np.full(size, fill, column.dtype)
-        for index in range(start // chunk, -(-stop // chunk) if size else 0):
-            data = load(name, index)
-            if data is not None:
-                low, data = index * chunk, _typed(data, column, chunk)
-                first, last = max(start, low), min(stop, low + chunk)
-                array[first - start : last - start] = data[first - low : last - low]
-        state[name] = array
-    return state
+def _rule(fold: Fold) -> int | None:
+    """The kernel's rule of a built-in fold, which does not raise; None for a custom one."""
+    built_in = REGISTRY.get(str(getattr(fold, "kind", None))) is type(fold)
+    return getattr(fold, "rule", None) if built_in else None
 
 
 def _little(column: Column) -> np.dtype:

@@ -45,22 +45,22 @@ class Files:
             raise InvalidValue(f"note={note!r}: a string.")
         arrays = {} if keys is None else {f"keys/{name}": array for name, array in keys.arrays().items()}
         signature = _signature(table, arrays)
-        observed = {name: table.observed(name) for name in table.columns}
+        observed = {name: columns.book.observed for name, columns in table.columns.items()}
         meta = meta | {
             "n": table.n,
             "chunk": table.chunk,
             "scores": [describe(score) for score in table.scores],
-            "observations": table.observations,
+            "observations": {name: columns.book.observations for name, columns in table.columns.items()},
             "observed": observed,
             "parent": self.manifest.version,
             "layout": signature,
             "keys": keys is not None,
-            "books": table.books,
+            "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
         same = self.manifest.meta.get("layout") == signature
         self.manifest = self.repository.commit(
             self.manifest if self.manifest.version >= 0 else None,
-            table.columns.values(),
+            table.books,
             {} if keys is self.keys else arrays,
             None if same else lambda: layout.metadata(table.scores, table.n, table.chunk, arrays, ABOUT),
             meta,
@@ -71,8 +71,8 @@ class Files:
         if keys is not None and keys is not self.keys:
             keys.settle(self.kept_keys(table.n))
         self.keys = keys
-        for columns in table.columns.values():
-            columns.book.dirty[:] = False
+        for book in table.books:
+            book.dirty[:] = False
 
     def kept_keys(self, n: int) -> KeyMap:
         """The keys as the version on disk has them."""
@@ -224,7 +224,8 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
         int(meta["chunk"]),
         {name: int(number) for name, number in meta["books"].items()},
     )
-    table.observations.update({name: int(number) for name, number in manifest.meta["observations"].items()})
+    for name, columns in table.columns.items():
+        columns.book.observed, columns.book.observations = int(meta["observed"][name]), int(meta["observations"][name])
     return table
 
 

@@ -1,6 +1,6 @@
 """What one rank observed and has not yet shared: kept in order, folded by every rank at the next sync."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +27,12 @@ class Journal:
         self.torn = False  # a sync broke off: what this rank holds in memory is no longer what others hold
         self.tally: Tally | None = None
 
-    def append(self, rows: np.ndarray, values: Mapping[str, np.ndarray], epoch: int) -> None:
-        """Note checked values, which a later step may overwrite in place."""
+    def append(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
+        """Note checked values (scores, batch) and the rows, which a later step may overwrite in place."""
         if not len(rows):
             return
-        present = [name for name in self.names if name in values]
-        mask = sum(1 << self.names.index(name) for name in present)
-        self.entries.append(Entry(rows.copy(), mask, np.stack([values[name] for name in present]), epoch))
+        bits = [self.names.index(name) for name in names]
+        self.entries.append(Entry(rows.copy(), sum(1 << bit for bit in bits), values[np.argsort(bits)], epoch))
 
     def named(self, mask: int) -> list[str]:
         """The scores that a mask has bits for."""

@@ -2,15 +2,16 @@
 
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.plan import Plan, from_files
+from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.columns import Block, Columns, Load
+from adaptive_sampler.storage.columns import Book, Columns, Load
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 
@@ -62,7 +63,7 @@ class Repository:
     def commit(
         self,
         parent: Manifest | None,
-        columns: Collection[Columns],
+        books: Iterable[Book],
         arrays: Mapping[str, np.ndarray],
         layout: Callable[[], Mapping[str, bytes]] | None,
         meta: dict[str, Any],
@@ -79,12 +80,8 @@ class Repository:
             _put_layout(writer, parent, layout)
             for name, array in arrays.items():
                 writer.put(f"{name}/c/0", [array])
-            for table in columns:
-                _put_block(writer, table, table.score.name, table.book.dirty)
-            for first, *others in _by_book(columns):
-                _put_block(writer, first.book, first.score.name, first.book.dirty)
-                for other in others:
-                    writer.copy_later(first.score.name, other.score.name, first.book.spec)
+            for book in books:
+                _put_book(writer, book)
             manifest, manifest_seal = writer.finish(meta)
             pointer = self.pointer.committed(version, manifest_seal, note=note, pinned=pin, observed=observed)
             pointer.swing(self._storage)
@@ -164,19 +161,16 @@ def _put_layout(
             writer.share(name)
 
 
-def _put_block(writer: GenerationWriter, block: Block, score: str, dirty: np.ndarray) -> None:
-    for column in block.spec:
-        for index in range(len(dirty)):
-            name = f"{score}/{column}/c/{index}"
-            if dirty[index]:
-                writer.put(name, block.chunk_parts(column, index))
-            else:
-                writer.share(name)  # False: never observed, all fill, no file
-
-
-def _by_book(columns: Iterable[Columns]) -> Iterable[list[Columns]]:
-    """The columns of scores that share a book, together."""
-    books: dict[int, list[Columns]] = {}
-    for table in columns:
-        books.setdefault(id(table.book), []).append(table)
-    return books.values()
+def _put_book(writer: GenerationWriter, book: Book) -> None:
+    """The chunks of all columns; those that the scores share are written for the first and shared by the others."""
+    first, *others = book.scores
+    for score in book.scores:
+        for name in [*score.fold.columns, *(BOOKKEEPING if score is first else ())]:
+            for index, changed in enumerate(book.dirty):
+                at = f"{score.name}/{name}/c/{index}"
+                if changed:
+                    writer.put(at, Columns(score, book).chunk_parts(name, index))
+                else:
+                    writer.share(at)  # False: never observed, all fill, no file
+    for other in others:
+        writer.copy_later(first.name, other.name, BOOKKEEPING)

@@ -11,9 +11,11 @@ from torch import nn
 from adaptive_sampler.arrays import as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.scoring.measures import cross_entropy
+from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import find_sampler
-from adaptive_sampler.torch.reduction import per_sample, weighted
+from adaptive_sampler.torch.reduction import is_cross_entropy, per_sample, weighted
 from adaptive_sampler.torch.rows import PendingRows, row_key, split
 from adaptive_sampler.torch.transfer import Step, Transfer, finite_rows
 
@@ -152,8 +154,8 @@ class LossHook(nn.Module):
     def _wear(self, criterion: nn.Module) -> None:
         """Show the criterion's parameters, buffers and children as one's own, so that no state_dict key changes."""
         object.__setattr__(self, "_criterion", criterion)
-        for shared in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-            object.__setattr__(self, shared, getattr(criterion, shared))
+        for kept in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            object.__setattr__(self, kept, getattr(criterion, kept))
         self.training = criterion.training
 
     def train(self, mode: bool = True) -> "LossHook":
@@ -184,9 +186,6 @@ class LossHook(nn.Module):
     ) -> None:
         logits, valid = input.detach(), None
         observation = {"logits": logits, "labels": target}
-        if "loss" in self.store.inputs:
-            losses = per_sample(self.criterion, logits, target, value, losses)
-            observation |= {} if losses is None else {"loss": losses.detach()}
         ignore = getattr(self.criterion, "ignore_index", None)
         if (
             ignore is not None
@@ -196,7 +195,15 @@ class LossHook(nn.Module):
         ):
             valid = target != ignore
             observation["labels"] = torch.where(valid, target, 0)
-        self._send(rows, self.store.measure(**observation), valid)
+        with shared():
+            if "loss" in self.store.inputs:
+                if losses is None and is_cross_entropy(self.criterion, logits, target):
+                    losses = cross_entropy(logits, observation["labels"])  # of the softmax that the measures take too
+                else:
+                    losses = per_sample(self.criterion, logits, target, value, losses)
+                observation |= {} if losses is None else {"loss": losses.detach()}
+            values = self.store.measure(**observation)
+        self._send(rows, values, valid)
 
     def _send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
         for name, value in values.items():

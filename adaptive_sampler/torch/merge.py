@@ -168,7 +168,7 @@ def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None
     for name, value in zip(journal.named(entry.mask), entry.values, strict=True):
         counted = tally is not None and entry.epoch == tally.key[1]
         mine = tally.take(name, entry.rows) if tally is not None and counted else slice(None)
-        store.fold_checked(entry.rows[mine], {name: np.ascontiguousarray(value[mine])}, entry.epoch)
+        store.fold_checked(entry.rows[mine], (name,), np.ascontiguousarray(value[mine])[None], entry.epoch)
 
 
 def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> Tally:

@@ -22,6 +22,12 @@ def unreduced(criterion: nn.Module, input: torch.Tensor, target: Any) -> torch.T
     return losses
 
 
+def is_cross_entropy(criterion: nn.Module, input: torch.Tensor, target: Any) -> bool:
+    """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` has them."""
+    plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.label_smoothing == 0
+    return plain and input.ndim == 2 and isinstance(target, torch.Tensor) and target.ndim == 1
+
+
 def per_sample(
     criterion: nn.Module,
     input: torch.Tensor,
