@@ -1,7 +1,6 @@
 """What every benchmark shares: its options, and a result file that says where it comes from."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from adaptive_sampler.bench import result, show
 from adaptive_sampler.bench.base import Row
 
 RESULTS = Path(__file__).parent / "results"
-CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
+CONSOLE = Console()
 
 
 def options(about: str) -> argparse.ArgumentParser:

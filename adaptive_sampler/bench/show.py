@@ -40,7 +40,9 @@ def watch(console: Console, contests: int) -> Iterator[Watch]:
 
 
 def tell(console: Console, found: Mapping[str, Any]) -> None:
-    """The tables of a result."""
+    """The tables of a result; in a file or a pipe they are as wide as they need."""
+    if not console.is_terminal:
+        console.width = max(console.width, 180)
     for title, names, rows in tables(found["rows"], found.get("by")):
         table = Table(title=Text(title or found["benchmark"]), title_justify="left", box=SIMPLE_HEAD)
         for name in names:
