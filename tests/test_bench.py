@@ -107,6 +107,17 @@ def holds(n: int, mib: int) -> Callable[[], None]:
     return lambda: np.ones(mib << 20, np.uint8).sum() and None  # touched, so that it is really there
 
 
+class Keeps:
+    """Holds from the first turn on what each turn works on."""
+
+    def __init__(self, n: int) -> None:
+        self.kept: Any = None
+
+    def __call__(self) -> None:
+        if self.kept is None:
+            self.kept = np.ones(64 << 20, np.uint8)
+
+
 def fails(n: int) -> Callable[[], None]:
     raise ValueError(f"cannot exceed {n}\nand a second line")
 
@@ -130,6 +141,7 @@ def found() -> dict[str, Turns | Out]:
             "short": (f"{HERE}:naps", (1, 0.001)),
             "long": (f"{HERE}:naps", (1, 0.02)),
             "large": (f"{HERE}:holds", (1, 64)),
+            "keeps": (f"{HERE}:Keeps", (1,)),
             "fails": (f"{HERE}:fails", (1,)),
             "fails later": (f"{HERE}:fails_later", (1,)),
             "dies": (f"{HERE}:dies", (1,)),
@@ -147,6 +159,11 @@ def test_a_contestant_has_its_own_seconds(found: dict[str, Any]) -> None:
 def test_a_contestant_has_its_own_memory(found: dict[str, Any]) -> None:
     assert 60 << 20 < found["large"].memory < 80 << 20
     assert found["short"].memory < 8 << 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a turn")
+def test_what_a_turn_leaves_behind_counts_as_its_memory(found: dict[str, Any]) -> None:
+    assert 60 << 20 < found["keeps"].memory < 80 << 20
 
 
 def test_one_that_raises_is_out_with_the_first_line_of_its_error(found: dict[str, Any]) -> None:
@@ -194,15 +211,21 @@ def test_where_ours_lacks_a_package_nobody_runs() -> None:
 
 def test_a_size_that_would_take_minutes_is_skipped_by_what_a_smaller_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adaptive_sampler.bench.contest.BUDGET", 1e-9)
-    small, large = contests(1000, 10_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
+    small, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert small["note"] == ""
-    assert re.fullmatch(r"skipped: 0 s a turn, by its \S+ s at n = 1,000", large["note"])
+    assert re.fullmatch(r"skipped: 0 s a turn, by its \S+ s at n = 100,000", large["note"])
 
 
 def test_a_size_that_would_need_too_much_memory_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adaptive_sampler.bench.contest.MOST_BYTES", -1)
+    _, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
+    assert large["note"] == "skipped: 0 GiB, by what it held at n = 100,000"
+
+
+def test_a_size_too_small_to_tell_rules_no_larger_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptive_sampler.bench.contest.BUDGET", 1e-9)
     _, large = contests(1000, 10_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
-    assert large["note"] == "skipped: 0 GiB, by what it held at n = 1,000"
+    assert large["s"] > 0
 
 
 def test_the_ratio_says_how_many_times_as_long_as_ours() -> None:

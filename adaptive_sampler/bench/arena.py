@@ -1,5 +1,6 @@
 """Each contestant in a process of its own, told in turn to run: times that noise hits alike, and memory that is its own."""
 
+import contextlib
 import importlib
 import os
 import statistics
@@ -15,6 +16,7 @@ from typing import Any
 
 Setup = tuple[str, tuple[Any, ...]]  # "module:function" and its arguments
 PATIENCE = 150.0  # seconds for one set-up or turn, then a contestant is out
+REHEARSED = 100_000  # rows from which on a contestant runs a hundredth first, and what it needs tells of larger sizes
 BUDGET = 60.0  # seconds for all its timed turns; one turn it gets in any case
 
 
@@ -23,8 +25,8 @@ class Turns:
     """What a contestant needed. Bytes are None where the system does not tell."""
 
     seconds: float  # the median turn
-    memory: int | None  # the largest extra memory of a turn, bytes
-    held: int | None  # held by what was set up, bytes
+    memory: int | None  # at the peak of a turn, above what was held once it was set up, bytes
+    held: int | None  # by what was set up, bytes
     rounds: int
 
 
@@ -90,10 +92,9 @@ class _Player:
     def result(self) -> Turns | Out:
         if self._out is not None:
             return Out(self._out)
-        timed = self._turns[1:]
-        known = [memory for _, memory in timed if memory is not None]
-        seconds = statistics.median(seconds for seconds, _ in timed)
-        return Turns(seconds, max(known) if known else None, self._held, len(timed))
+        known = [memory for _, memory in self._turns if memory is not None]
+        timed = [seconds for seconds, _ in self._turns[1:]]
+        return Turns(statistics.median(timed), max(known) if known else None, self._held, len(timed))
 
     def stop(self) -> None:
         self._process.kill()
@@ -129,17 +130,21 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
     _be_silent()
     tempfile.tempdir = folder
     try:
-        before = status("VmRSS")
         module, function = where.split(":")
-        run = getattr(importlib.import_module(module), function)(*arguments)
-        pipe.send(_more(status("VmRSS"), before))
+        set_up = getattr(importlib.import_module(module), function)
+        if arguments[0] >= REHEARSED:
+            set_up(REHEARSED // 100, *arguments[1:])()  # so that code that loads late counts as nobody's memory
+        before = status("VmRSS")
+        run = set_up(*arguments)
+        held = status("VmRSS")
+        pipe.send(_more(held, before))
         while True:
             pipe.recv()
-            before = reset_peak()
+            reset_peak()
             start = time.perf_counter()
             run()
             seconds = time.perf_counter() - start
-            pipe.send((seconds, _more(status("VmHWM"), before)))
+            pipe.send((seconds, _more(status("VmHWM"), held)))
     except EOFError:
         return
     except BaseException as error:  # a contestant that calls sys.exit must not take the table with it
@@ -157,13 +162,10 @@ def _more(now: int | None, before: int | None) -> int | None:
     return None if now is None or before is None else max(0, now - before)
 
 
-def reset_peak() -> int | None:
-    """Let the kernel count the peak anew -> the memory held now, in bytes; None where it cannot."""
-    try:
+def reset_peak() -> None:
+    """Let the kernel count the peak of the memory anew, where it can."""
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return status("VmRSS")
 
 
 def status(name: str) -> int | None:

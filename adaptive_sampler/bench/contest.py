@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adaptive_sampler.bench.arena import BUDGET, Out, Setup, Turns, compete
+from adaptive_sampler.bench.arena import BUDGET, REHEARSED, Out, Setup, Turns, compete
 from adaptive_sampler.bench.base import Case, Contestant, Row
 from adaptive_sampler.errors import AdaptiveSamplerError
 
@@ -34,7 +34,7 @@ class Contests:
                     f"{case.name}, n={n}: our own contestant is out: {ours.why}. Choose another --case or --n."
                 )
         for name, turns in found.items():
-            if isinstance(turns, Turns):
+            if isinstance(turns, Turns) and n >= REHEARSED:
                 self._last[case.name, name] = n, turns
         return [self._row(case, c, n, found, out) for c in everybody]
 

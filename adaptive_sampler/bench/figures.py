@@ -36,7 +36,9 @@ def _save(case: str, rows: Sequence[Row], path: Path) -> str:
     figure = Figure(figsize=(10, 4), layout="constrained")
     time, memory = figure.subplots(1, 2)
     _lines(time, rows, "s", "seconds")
-    _lines(memory, [row for row in rows if row["extra MiB"] != ""], "extra MiB", "MiB above what was held before")
+    _lines(
+        memory, [row for row in rows if row["extra MiB"] != ""], "extra MiB", "MiB at the peak, above what was set up"
+    )
     memory.set_ylim(bottom=0.1)  # below that it is a page more or less
     figure.suptitle(case)
     handles, names = time.get_legend_handles_labels()
