@@ -33,6 +33,7 @@ class Contestant:
     package: Package | None = None
     least: float | None = None  # the ratio to ours that we set out to reach
     remark: str = ""  # where what it does is not quite the same
+    refuses: bool = False  # raises at once where n is too large for it, which tells more than a guess at its time
 
     @property
     def missing(self) -> str:

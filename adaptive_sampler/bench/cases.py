@@ -20,8 +20,10 @@ def _ours(function: str, *arguments: object, module: str = "ours", package: Pack
     return Contestant("ours", f"{module}:{function}", arguments, package)
 
 
-def _torch(name: str, function: str, *arguments: object, least: float | None = None) -> Contestant:
-    return Contestant(name, f"torch:{function}", arguments, TORCH, least)
+def _torch(
+    name: str, function: str, *arguments: object, least: float | None = None, refuses: bool = False
+) -> Contestant:
+    return Contestant(name, f"torch:{function}", arguments, TORCH, least, refuses=refuses)
 
 
 EPOCHS = (
@@ -105,7 +107,7 @@ WEIGHTED = (
         "n weighted draws, one array in random order",
         (
             _ours("draws", True),
-            _torch("torch.multinomial", "multinomial", True, least=10),
+            _torch("torch.multinomial", "multinomial", True, least=10, refuses=True),
             _C("np.random.Generator.choice", "numpy:choice", (True,), least=30),
         ),
     ),
@@ -113,7 +115,7 @@ WEIGHTED = (
         "n/2 weighted draws without replacement, one array",
         (
             _ours("draws", False),
-            _torch("torch.multinomial", "multinomial", False, least=10),
+            _torch("torch.multinomial", "multinomial", False, least=10, refuses=True),
             _C("np.random.Generator.choice", "numpy:choice", (False,)),
         ),
     ),
@@ -121,7 +123,7 @@ WEIGHTED = (
         "n weighted draws, lists of 256",
         (
             _ours("drawn_batches", True),
-            _torch("torch WeightedRandomSampler", "weighted_batches", True),
+            _torch("torch WeightedRandomSampler", "weighted_batches", True, refuses=True),
             _C("SPDL DistributedRandomSampler", "spdl:weighted_batches", (), SPDL),
             _C("catalyst BalanceClassSampler", "catalyst:balanced_batches", (), CATALYST, remark="by class"),
             _C("ImbalancedDatasetSampler", "torchsampler:balanced_batches", (), TORCHSAMPLER, remark="by class"),
@@ -132,7 +134,7 @@ WEIGHTED = (
         "n/2 weighted draws without replacement, lists of 256",
         (
             _ours("drawn_batches", False),
-            _torch("torch WeightedRandomSampler", "weighted_batches", False),
+            _torch("torch WeightedRandomSampler", "weighted_batches", False, refuses=True),
             _C(
                 "lhotse WeightedSimpleCutSampler",
                 "lhotse:weighted_batches",

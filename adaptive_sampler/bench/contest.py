@@ -45,7 +45,7 @@ class Contests:
         smaller, turns = self._last[case.name, contestant.name]
         times = n / smaller
         seconds, memory = turns.seconds * times, ((turns.memory or 0) + (turns.held or 0)) * times
-        if seconds > BUDGET:
+        if seconds > BUDGET and not contestant.refuses:
             return f"skipped: {seconds:.0f} s a turn, by its {turns.seconds:.3g} s at n = {smaller:,}"
         if memory > MOST_BYTES:
             return f"skipped: {memory / 2**30:.0f} GiB, by what it held at n = {smaller:,}"
