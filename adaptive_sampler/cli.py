@@ -1,9 +1,10 @@
-"""The commands: see it work (`demo`), look into a store (`info`), draw its figures (`report`)."""
+"""The commands: see it work (`demo`), measure samplers (`bench`), look into a store (`info`), draw its figures (`report`)."""
 
+import importlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -71,6 +72,53 @@ def demo(
 
 
 @app.command()
+def bench(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cases whose name holds this. May be given again.", show_default=False),
+    ] = None,
+    n: Annotated[
+        list[str] | None,
+        typer.Option("--n", help="Rows: 100_000, 1e7, or several as 1e5,1e6.", show_default="1e5,1e6"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets; the median counts.")] = 5,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="A sampler of your own: factory(n), or factory(n, batch_size=256) where it has that parameter, returns "
+            "an iterable of rows or of lists of rows, an epoch each time it is iterated. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for JSON, tables and figures. Default: nothing is written.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="10,000 rows, one turn: whether it runs, not what it shows.")
+    ] = False,
+    list_cases: Annotated[bool, typer.Option("--list", help="Name the cases and who competes, and run none.")] = False,
+) -> None:
+    """Measure what a sampler costs, beside torch's and whichever others are installed: time and memory against n."""
+    from adaptive_sampler.bench import command
+
+    if output:
+        _needs("adaptive_sampler.bench.figures")  # said now, and not after minutes of measuring
+
+    def measure() -> None:
+        if list_cases:
+            return command.list_cases(case or (), console)
+        settings = command.Settings(command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ()))
+        found = command.run(settings.quickly() if quick else settings, console)
+        for file in command.save(found, output) if output else ():
+            console.print(str(file), soft_wrap=True, highlight=False)
+        return None
+
+    _run(measure)
+
+
+@app.command()
 def info(path: Store) -> None:
     """The scores and versions of a store."""
     _run(lambda: _info(path))
@@ -88,11 +136,7 @@ def report(
     ] = None,
 ) -> None:
     """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
-    try:
-        from adaptive_sampler import report as figures
-    except ImportError as error:
-        console.print(f"{error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    figures = _needs("adaptive_sampler.report")
 
     def draw() -> None:
         with ScoreStore.open(path, mode="r") as store:
@@ -101,6 +145,15 @@ def report(
                 console.print(str(file), soft_wrap=True, highlight=False)
 
     _run(draw)
+
+
+def _needs(module: str) -> Any:
+    """The module; where what it needs is not installed, its own line on what to install, and the end."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        console.print(f"{error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _run(command: Callable[[], object]) -> None:

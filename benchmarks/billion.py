@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import ScoreStore
+from adaptive_sampler.bench.arena import reset_peak, status
+from adaptive_sampler.bench.base import Row
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Draw, Prune
-from benchmarks.arena import reset_peak, status
-from benchmarks.harness import Row, options, save
+from benchmarks.harness import options, save
 
 ABOUT = "One score of n rows, in a process of its own. `share`: the time at the largest n over ten times that at a tenth of it."
 PART = 1 << 24

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from adaptive_sampler.bench.base import Row
+from adaptive_sampler.bench.turns import take_turns
 from adaptive_sampler.torch import grand, l2rw_weights
 from adaptive_sampler.torch.functional import cross_entropy
-from benchmarks.harness import Row, options, save, take_turns
+from benchmarks.harness import options, save
 
 ABOUT = (
     "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
+from adaptive_sampler.bench.base import Row
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import IndexedDataset, L2RWLoss, L2RWSampler
 from adaptive_sampler.torch.functional import cross_entropy
-from benchmarks.harness import Row, options, save
+from benchmarks.harness import options, save
 
 ABOUT = (
     "Fashion-MNIST, 5,000 training images: coats against pullovers with the given share of coats and ten clean images, or "

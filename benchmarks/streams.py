@@ -18,13 +18,14 @@ import webdataset as wds
 
 import adaptive_sampler.shards.build  # noqa: F401  (compiled before it is timed)
 from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.bench.base import Row
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.shards import ShardIndex, ShardReader
 from adaptive_sampler.shards.scan import scan
 from adaptive_sampler.shards.source import Access
 from adaptive_sampler.webdataset import PlannedShards
-from benchmarks.harness import Row, options, save
+from benchmarks.harness import options, save
 
 ABOUT = (
     "Pruned epochs over tar shards: µs per stored sample keeping 1 … 100 %, and how many times ours each other way takes; the "

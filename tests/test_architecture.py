@@ -53,7 +53,8 @@ PARTS: dict[str, set[str]] = {
     "shards": {"arrays", "errors", "kernels", "order", "plan", "seeds", "storage"},
     "testing": {"arrays", "errors", "plan", "sampler", "scoring", "selection", "storage", "store"},
     "report": {"errors", "plan", "store"},
-    "cli": {"errors", "report", "store", "torch"},
+    "bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch"},
+    "cli": {"bench", "errors", "report", "store", "torch"},
     "__main__": {"cli"},
     "__init__": {"plan", "sampler", "scoring", "selection", "shards", "store"},
     # The adapters may use all of the core; nothing of the core may use them but the command line, inside a command.
@@ -82,13 +83,13 @@ OTHERS: dict[str, set[str]] = {
     "braceexpand": {"shards"},
     "fsspec": {"shards"},
     "google_crc32c": {"storage"},
-    "matplotlib": {"report", "torch"},  # torch/demo draws
+    "matplotlib": {"bench", "report", "torch"},  # torch/demo draws
     "numba": {"kernels", "shards"},
     "numpy": set(PARTS),
-    "rich": {"cli", "shards", "torch", "webdataset"},
+    "rich": {"bench", "cli", "shards", "torch", "webdataset"},
     "scipy": {"torch"},  # torch/demo
     "sklearn": {"torch"},  # torch/demo
-    "torch": {"cli", "torch", "webdataset"},
+    "torch": {"bench", "cli", "torch", "webdataset"},
     "typer": {"cli"},
     "webdataset": {"webdataset"},
     "zarr": {"shards", "storage"},
@@ -96,6 +97,7 @@ OTHERS: dict[str, set[str]] = {
     "composer": {"torch"},
     "lightning": {"torch"},
     "ray": {"torch"},
+    **{name: {"bench"} for name in ("catalyst", "grain", "infobatch", "lhotse", "spdl", "torchdata", "torchsampler")},
     "transformers": {"torch"},
 }
 
@@ -165,7 +167,7 @@ def imported(module: str) -> ModuleType:
             pytest.importorskip(framework)
     if "demo" in module:
         pytest.importorskip("sklearn")
-    if module in ("adaptive_sampler.cli", "adaptive_sampler.report"):
+    if module in ("adaptive_sampler.cli", "adaptive_sampler.report", "adaptive_sampler.bench.figures"):
         pytest.importorskip("typer")
         pytest.importorskip("matplotlib")
     return importlib.import_module(module)

@@ -1,0 +1,83 @@
+"""What a user waits for beside the sampler: the hook in a training step, a loader's epoch, the import."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from adaptive_sampler.bench.base import BATCH, Turn
+from adaptive_sampler.bench.data import drain, scored
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
+from adaptive_sampler.selection import KeepAll
+from adaptive_sampler.store import ScoreStore
+
+STEPS = 20
+
+
+def step(n: int, hooked: bool) -> Turn:
+    """Twenty steps of a small conv net on the CPU, with the loss hook or without."""
+    import torch
+    from torch import nn
+
+    from adaptive_sampler.torch import LossHook
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 64, 10),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+    store = ScoreStore.create(None, n, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
+    criterion: Any = LossHook(nn.CrossEntropyLoss(), store) if hooked else nn.CrossEntropyLoss()
+    rows = torch.randperm(n)[:BATCH]
+
+    def turn() -> None:
+        for _ in range(STEPS):
+            logits = model(images)
+            loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return turn
+
+
+def loader_epoch(n: int, ours: bool) -> Turn:
+    """An epoch of a DataLoader over an in-memory data set that fetches a batch at once."""
+    import torch
+    from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+    class InMemory(Dataset[torch.Tensor]):
+        def __init__(self) -> None:
+            self.data = torch.randn(n, 16)
+
+        def __len__(self) -> int:
+            return n
+
+        def __getitems__(self, indices: list[int]) -> torch.Tensor:
+            return self.data[indices]
+
+    dataset = InMemory()
+    if ours:
+        batches: Any = AdaptiveSampler(scored(n), KeepAll()).batches(BATCH)
+        loader: Any = DataLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is)
+    else:
+        loader = DataLoader(dataset, BATCH, sampler=RandomSampler(dataset), collate_fn=_as_it_is)
+    return lambda: drain(loader)
+
+
+def imported(_: int, module: str) -> Turn:
+    """The import of a module, in a fresh interpreter that finds all bytecode, as that of an installed package."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": tempfile.mkdtemp()}
+    return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

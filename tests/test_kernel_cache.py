@@ -1,0 +1,126 @@
+"""Numba's cache of compiled kernels: shared by processes that start at once, read where warm, and missed by nobody where absent."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adaptive_sampler
+
+ROOT = Path(adaptive_sampler.__file__).parents[1]
+PROCESSES, ROUNDS = 8, 20
+
+# An epoch's order -> "ok" and how many kernels were compiled and how many were read from the cache.
+EPOCH = """
+import sys
+from numba.core.dispatcher import Dispatcher
+from adaptive_sampler.order import Order
+
+assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
+
+kernels = {
+    id(value): value.stats
+    for name, module in list(sys.modules.items()) if name.startswith("adaptive_sampler")
+    for value in vars(module).values() if isinstance(value, Dispatcher)
+}.values()
+print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_hits.values()) for s in kernels))
+"""
+
+# Forks of one process, which has imported all and compiled none of it, are at the cache within the same millisecond.
+STAMPEDE = f"""
+import os, shutil, sys
+import numba
+import numpy as np
+from adaptive_sampler.kernels import bits
+
+numba.njit(lambda x: x + 1)(1)  # what LLVM sets up once in a process is no part of the race
+kept = np.array([0b11111111, 1], np.uint8)
+
+def child(check, start):
+    try:
+        os.read(start, 1)  # until the parent closes its end: for all of them at once
+        right = bits.test(kept, np.array([8, 9])).tolist() == [True, False]
+        os._exit(0 if right and (not check or not bits._test.stats.cache_misses) else 1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(2)
+
+def together(processes, check=False):
+    start, end = os.pipe()
+    children = []
+    for _ in range(processes):
+        pid = os.fork()
+        if pid == 0:
+            os.close(end)
+            child(check, start)
+        children.append(pid)
+    os.close(start), os.close(end)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+for _ in range({ROUNDS}):
+    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+    assert together({PROCESSES}) == [0] * {PROCESSES}
+    assert together(1, check=True) == [0], "what they left behind is no warm cache"
+"""
+
+
+def started(code: str, root: Path = ROOT, **environment: str) -> "subprocess.Popen[str]":
+    """Python in a process of its own, warnings being errors."""
+    env = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    env |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.Popen(command, env=env, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, int]:
+    """(compiled, read from the cache) of an epoch that ended well, and without a word."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert err == ""
+    said, compiled, read = out.split()
+    assert said == "ok"
+    return int(compiled), int(read)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Path:
+    """The package in a folder where no cache can be written, not even by root: a file stands in each cache's place."""
+    package = tmp_path / "site" / "adaptive_sampler"
+    shutil.copytree(Path(adaptive_sampler.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
+        (folder / "__pycache__").write_text("")
+    return package.parent
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_start_at_once_on_a_cold_cache_neither_crash_nor_spoil_it(tmp_path: Path) -> None:
+    process = started(STAMPEDE, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert err == ""
+
+
+def test_fresh_interpreters_that_start_at_once_on_a_cold_cache_leave_a_warm_one(tmp_path: Path) -> None:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for process in [started(EPOCH, **cache) for _ in range(PROCESSES)]:
+        ended(process)
+    compiled, read = ended(started(EPOCH, **cache))
+    assert compiled == 0
+    assert read > 0
+
+
+def test_an_install_that_cannot_be_written_works_without_any_cache_and_says_nothing(read_only: Path) -> None:
+    _, read = ended(started(EPOCH, read_only, HOME=os.devnull))
+    assert read == 0
+
+
+def test_an_install_that_cannot_be_written_uses_a_warm_cache_in_the_home(read_only: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    compiled, _ = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
+    assert compiled > 0
+    again, read = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
+    assert again == 0
+    assert read > 0
