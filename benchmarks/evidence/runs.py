@@ -42,7 +42,7 @@ class Trial:
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
         """The store of that name, opened to read; made by `make(path)` where no run before has finished it."""
         path = self.folder / f"{name}-{self.seed}.zarr"
-        if not (path.exists() and ScoreStore.open(path, mode="r").versions()[-1].note == "scored"):
+        if not (path.exists() and any(v.note == "scored" for v in ScoreStore.open(path, mode="r").versions())):
             with make(path) as store:
                 store.commit("scored")
         return ScoreStore.open(path, mode="r")
