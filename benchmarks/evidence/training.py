@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.torch import IndexedDataset, LossHook, observe
@@ -116,10 +117,13 @@ def learning_rate(done: float) -> float:
 
 @dataclass
 class Training:
-    """A network on its way: `fit` goes on from where the last call stopped, so that it can be looked at in between."""
+    """A network on its way: `fit` goes on from where the last call stopped, so that it can be looked at in between.
+
+    Without a sampler it is the loop as one has it before this package: all rows, shuffled by torch.
+    """
 
     data: Dataset[tuple[Tensor, Tensor]]
-    sampler: AdaptiveSampler
+    sampler: AdaptiveSampler | None
     model: nn.Module
     epochs: int
     criterion: nn.Module
@@ -128,14 +132,18 @@ class Training:
 
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.SGD(self.model.parameters(), PEAK, MOMENTUM, weight_decay=DECAY, nesterov=True)
+        batches: Any = BatchSampler(RandomSampler(self.data), BATCH, False)
+        if self.sampler is not None:
+            batches = self.sampler.batches(BATCH)
         # a batch sampler as sampler: the dataset is asked for a batch at a time, and nothing is collated
-        self.loader = DataLoader(IndexedDataset(self.data), sampler=self.sampler.batches(BATCH), batch_size=None)
+        self.loader = DataLoader(IndexedDataset(self.data), sampler=batches, batch_size=None)
 
     def fit(self, until: int | None = None) -> nn.Module:
         """Train up to epoch `until` of `epochs`, or to the end -> the model."""
         while self.epoch < (self.epochs if until is None else until):
-            self.sampler.set_epoch(self.epoch)
-            self._epoch(-(-len(self.sampler) // BATCH))
+            if self.sampler is not None:
+                self.sampler.set_epoch(self.epoch)
+            self._epoch(len(self.loader))
             self.epoch += 1
         return self.model
 
@@ -154,7 +162,7 @@ class Training:
 
 def train(
     data: Images,
-    sampler: AdaptiveSampler,
+    sampler: AdaptiveSampler | None,
     *,
     seed: int,
     epochs: int = EPOCHS,
