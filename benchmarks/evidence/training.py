@@ -135,8 +135,7 @@ class Training:
         batches: Any = BatchSampler(RandomSampler(self.data), BATCH, False)
         if self.sampler is not None:
             batches = self.sampler.batches(BATCH)
-        # a batch sampler as sampler: the dataset is asked for a batch at a time, and nothing is collated
-        self.loader = DataLoader(IndexedDataset(self.data), sampler=batches, batch_size=None)
+        self.loader = whole_batches(self.data, batches)
 
     def fit(self, until: int | None = None) -> nn.Module:
         """Train up to epoch `until` of `epochs`, or to the end -> the model."""
@@ -175,10 +174,14 @@ def train(
     return training
 
 
+def whole_batches(data: Dataset[tuple[Tensor, Tensor]], batches: Any) -> DataLoader[Any]:
+    """A batch sampler in the place of the sampler: the dataset is asked for a batch at once, and nothing is collated."""
+    return DataLoader(IndexedDataset(data), sampler=batches, batch_size=None, collate_fn=lambda batch: batch)
+
+
 def in_order(data: Dataset[tuple[Tensor, Tensor]]) -> DataLoader[tuple[list[int], tuple[Tensor, Tensor]]]:
     """(rows, (images, labels)) from the first row to the last."""
-    indexed = IndexedDataset(data)
-    return DataLoader(indexed, sampler=BatchSampler(SequentialSampler(indexed), 1000, False), batch_size=None)
+    return whole_batches(data, BatchSampler(SequentialSampler(data), 1000, False))
 
 
 def logits_of(model: nn.Module, data: Images) -> Tensor:
