@@ -84,7 +84,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
 def answer(question: Question, given: argparse.Namespace) -> None:
     """Do the runs that are missing, then write table, figure and the runs themselves into OUT/evidence."""
     torch.set_num_threads(1)
-    file = given.runs / f"{question.name}.jsonl"
+    file = given.runs / ("quick" if given.quick else "") / f"{question.name}.jsonl"
     if not given.collect:
         _run_missing(question, given, file)
     records = whole(recorded(file))
@@ -104,7 +104,7 @@ def answer(question: Question, given: argparse.Namespace) -> None:
 def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> None:
     data, commit = made_up() if given.quick else load(given.data_dir), machine()["commit"]
     seeds, epochs = (2, 3) if given.quick else (given.seeds, question.epochs)
-    folder = given.runs / question.name
+    folder = file.parent / question.name
     folder.mkdir(parents=True, exist_ok=True)
     done = [_setting(record) for record in recorded(file)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -160,9 +160,10 @@ def spread(figures: np.ndarray) -> tuple[float, float]:
 
 
 def shown(figures: np.ndarray, signed: bool = False, digits: int = 2) -> str:
-    """Mean ± standard error."""
+    """Mean ± standard error; of a single seed the figure alone."""
     mean, error = spread(figures)
-    return f"{mean:{'+' if signed else ''}.{digits}f} ± {error:.{digits}f}"
+    told = f"{mean:{'+' if signed else ''}.{digits}f}"
+    return f"{told} ± {error:.{digits}f}" if len(figures) > 1 else f"{told} (one seed)"
 
 
 def verdict(expected: str, differences: np.ndarray, least: float, unit: str = "points") -> str:

@@ -119,7 +119,8 @@ def learning_rate(done: float) -> float:
 class Training:
     """A network on its way: `fit` goes on from where the last call stopped, so that it can be looked at in between.
 
-    Without a sampler it is the loop as one has it before this package: all rows, shuffled by torch.
+    Without a sampler it is the loop as one has it before this package: all rows, shuffled by torch. `stream`: a loader
+    of its own, as `PlannedShards.loader` gives, instead of one over `data`.
     """
 
     data: Dataset[tuple[Tensor, Tensor]]
@@ -127,6 +128,7 @@ class Training:
     model: nn.Module
     epochs: int
     criterion: nn.Module
+    stream: Any = None
     epoch: int = 0
     samples: int = 0
 
@@ -135,13 +137,14 @@ class Training:
         batches: Any = BatchSampler(RandomSampler(self.data), BATCH, False)
         if self.sampler is not None:
             batches = self.sampler.batches(BATCH)
-        self.loader = whole_batches(self.data, batches)
+        self.loader = whole_batches(self.data, batches) if self.stream is None else self.stream
 
     def fit(self, until: int | None = None) -> nn.Module:
         """Train up to epoch `until` of `epochs`, or to the end -> the model."""
         while self.epoch < (self.epochs if until is None else until):
-            if self.sampler is not None:
-                self.sampler.set_epoch(self.epoch)
+            clock = self.sampler if self.stream is None else self.stream
+            if clock is not None:
+                clock.set_epoch(self.epoch)
             self._epoch(len(self.loader))
             self.epoch += 1
         return self.model
