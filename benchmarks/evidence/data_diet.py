@@ -136,17 +136,21 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Accuracy against the share kept, a line for each score."""
+    """Error against the share kept, a line for each score; a log scale, as it spans from tenths of points to tens."""
 
     def lines(*panels: Any) -> None:
-        mean, error = spread(values(records, by="full"))
+        mean, error = spread(100 - values(records, by="full"))
         for axes, (equal, shares) in zip(panels, (("epochs", EPOCH_SHARES), ("steps", STEP_SHARES)), strict=True):
+            axes.set_yscale("log")
             axes.axhspan(mean - error, mean + error, color="#bbbbbb", label="everything")
             for by, colour in zip(SCORES, colours(), strict=False):
-                means, errors = zip(*(spread(values(records, by=by, keep=k, equal=equal)) for k in shares), strict=True)
+                each = [spread(100 - values(records, by=by, keep=keep, equal=equal)) for keep in shares]
+                means, errors = zip(*each, strict=True)
                 axes.errorbar([100 * k for k in shares], means, errors, color=colour, marker="o", capsize=3, label=by)
-            axes.set(title=f"equal {equal}", xlabel="share kept in %", ylabel="test accuracy in %")
-        panels[0].legend(fontsize=8)
+            axes.set_yticks((9, 10, 12, 15, 20, 30, 50, 80), labels=("9", "10", "12", "15", "20", "30", "50", "80"))
+            axes.minorticks_off()
+            axes.set(title=f"equal {equal}", xlabel="share kept in %", ylabel="test error in %")
+        panels[1].legend(fontsize=8)
 
     draw(file, lines, panels=2)
 
