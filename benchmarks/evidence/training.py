@@ -20,7 +20,9 @@ from adaptive_sampler.torch import IndexedDataset, LossHook, observe
 from benchmarks.l2rw import read
 
 BATCH = 256
-PEAK, WARMUP = 0.15, 0.25  # the learning rate's peak, and the share of the training in which it rises
+# The learning rate's peak, and the share of the training in which it rises. At a peak of 0.15 one in five trainings on easy
+# images alone fell to a constant answer, on held-out images; at 0.1 none of fifteen did.
+PEAK, WARMUP = 0.1, 0.25
 MOMENTUM, DECAY = 0.9, 5e-4
 EPOCHS = 8  # of a training, unless a question says otherwise
 SCORE_RUNS, SCORE_EPOCHS = 3, 2  # early scores: the mean of three trainings, each seen two epochs into its eight
