@@ -1,0 +1,161 @@
+"""Data Diet: how much of Fashion-MNIST can go, by which score, and what is it worth?
+
+Paul et al. 2021, section 3 and figure 1. The scores of a seed come from three trainings of their own: EL2N and GraNd in
+eval mode two epochs in, GraNd also at initialisation; forgetting events and margins (AUM) from the whole training.
+"""
+
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import EL2N, Forgetting, GraNd, Margin
+from adaptive_sampler.selection import RandomPrune
+from adaptive_sampler.torch import LossHook, PrunedSampler, grand, observe
+from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values, verdict
+from benchmarks.evidence.training import SCORE_EPOCHS, SCORE_RUNS, Training, accuracy, in_order, network, train
+from benchmarks.harness import Row
+
+ABOUT = (
+    "Test accuracy in % after training on a share of the 60,000, kept by each score; mean ± standard error. Equal epochs "
+    "are fewer steps for a smaller share; with equal steps each training has as many as that on everything."
+)
+SCORES = ("random", "el2n", "grand", "grand_init", "forgetting", "margin")
+EPOCH_SHARES, STEP_SHARES = (0.7, 0.5, 0.3, 0.1), (0.5, 0.3, 0.1)
+EARLY, WHOLE = ("el2n", "grand", "grand_init"), ("forgetting", "margin")
+
+
+def runs(trial: Trial) -> Iterator[Run]:
+    """Everything, then each score at each share."""
+
+    @cache  # made when the first run of the seed asks, and read again after an interruption
+    def store(name: str) -> ScoreStore:
+        return trial.scored("whole" if name in WHOLE else "early", partial(scores, trial, name in WHOLE))
+
+    yield {"by": "full", "keep": 1.0, "equal": "epochs"}, lambda: tested(trial, trial.everything(len(trial.data.train)))
+    for equal, shares in (("epochs", EPOCH_SHARES), ("steps", STEP_SHARES)):
+        for keep in shares:
+            for by in SCORES:
+                setting = {"by": by, "keep": keep, "equal": equal}
+                yield setting, lambda s=setting: tested(trial, selecting(trial, store(s["by"]), **s))
+
+
+def selecting(trial: Trial, store: ScoreStore, by: str, keep: float, equal: str) -> AdaptiveSampler:
+    """The sampler of a run. A low margin is a hard sample; of the other scores, a high one."""
+    fixed: dict[str, Any] = {"seed": trial.seed, "num_samples": len(store) if equal == "steps" else None}
+    if by == "random":
+        return AdaptiveSampler(store, RandomPrune(keep), replan="once", **fixed)
+    return PrunedSampler(store, keep=keep, by=by, order="lowest" if by == "margin" else "highest", **fixed)
+
+
+def tested(trial: Trial, sampler: AdaptiveSampler) -> Row:
+    """The test accuracy of a training by that sampler."""
+    training = train(trial.data.train, sampler, seed=trial.seed, epochs=trial.epochs)
+    return {"accuracy": accuracy(training.model, trial.data.test), "samples": training.samples}
+
+
+def scores(trial: Trial, whole: bool, path: Path) -> ScoreStore:
+    """The mean scores of three trainings: early ones by looking at the model, the others by a hook in each batch."""
+    data = trial.data.train
+    kinds = (
+        [Forgetting(never_learned="presentations"), Margin()] if whole else [EL2N(), GraNd(), GraNd(name="grand_init")]
+    )
+    store = ScoreStore.create(path, len(data), kinds, overwrite=True)
+    for run in range(1 if trial.quick else SCORE_RUNS):
+        store.begin_run(f"run {run}")
+        seed = 1000 * (run + 1) + trial.seed
+        criterion = LossHook(nn.CrossEntropyLoss(), store) if whole else nn.CrossEntropyLoss()
+        sampler = trial.everything(len(data), seed)
+        training = Training(data, sampler, network(seed), trial.epochs, criterion)
+        if whole:
+            training.fit()
+            continue
+        fold_grand(training, store, "grand_init")
+        training.fit(until=SCORE_EPOCHS)
+        fold_grand(training, store, "grand")
+        observe(training.model, in_order(data), store, progress=False, observation=logits_alone)
+    return store
+
+
+def fold_grand(training: Training, store: ScoreStore, name: str) -> None:
+    """The norms of all samples' gradients at the model as it is."""
+    for rows, (images, labels) in in_order(training.data):
+        store.fold(name, rows, grand(training.model, images, labels).numpy())
+
+
+def logits_alone(model: nn.Module, sample: Any) -> Row:
+    """What EL2N takes."""
+    return {"logits": model(sample[0]), "labels": sample[1]}
+
+
+def table(records: Records) -> list[Row]:
+    """A row for each score, a column for each share, one table for equal epochs and one for equal steps."""
+    rows: list[Row] = []
+    for equal, shares in (("epochs", EPOCH_SHARES), ("steps", STEP_SHARES)):
+        for by in SCORES:
+            row: Row = {f"equal {equal}, kept by": by, "100 %": shown(values(records, by="full"))}
+            row |= {f"{k:.0%}".replace("%", " %"): shown(values(records, by=by, keep=k, equal=equal)) for k in shares}
+            rows.append(row)
+    return rows
+
+
+def findings(records: Records) -> list[str]:
+    """The issue's expectations of EL2N at half, and where random is ahead."""
+    full = values(records, by="full")
+
+    def at(by: str, equal: str, keep: float = 0.5) -> np.ndarray:
+        return values(records, by=by, keep=keep, equal=equal)
+
+    said = [
+        verdict("half by EL2N with half the steps, no worse than everything", at("el2n", "epochs") - full, 0),
+        verdict("half by EL2N with equal steps, ahead of everything", at("el2n", "steps") - full, 0),
+        verdict(
+            "half by EL2N ahead of a random half by 1 point, equal epochs",
+            at("el2n", "epochs") - at("random", "epochs"),
+            1,
+        ),
+        verdict(
+            "half by EL2N ahead of a random half by 1 point, equal steps",
+            at("el2n", "steps") - at("random", "steps"),
+            1,
+        ),
+    ]
+    for keep in EPOCH_SHARES:
+        means = {by: spread(at(by, "epochs", keep))[0] for by in SCORES}
+        best = max(means, key=lambda by: means[by])
+        ahead = [by for by in SCORES[1:] if means[by] > means["random"]]
+        said.append(
+            f"{keep:.0%} kept, equal epochs: best is {best} with {means[best]:.2f} %; ahead of random "
+            f"({means['random']:.2f} %): {', '.join(ahead) or 'none'}."
+        )
+    return said
+
+
+def figure(records: Records, file: Path) -> None:
+    """Error against the share kept, a line for each score; a log scale, as it spans from tenths of points to tens."""
+
+    def lines(*panels: Any) -> None:
+        mean, error = spread(100 - values(records, by="full"))
+        for axes, (equal, shares) in zip(panels, (("epochs", EPOCH_SHARES), ("steps", STEP_SHARES)), strict=True):
+            axes.set_yscale("log")
+            axes.axhspan(mean - error, mean + error, color="#bbbbbb", label="everything")
+            for by, colour in zip(SCORES, colours(), strict=False):
+                each = [spread(100 - values(records, by=by, keep=keep, equal=equal)) for keep in shares]
+                means, errors = zip(*each, strict=True)
+                axes.errorbar([100 * k for k in shares], means, errors, color=colour, marker="o", capsize=3, label=by)
+            axes.set_yticks((9, 10, 12, 15, 20, 30, 50, 80), labels=("9", "10", "12", "15", "20", "30", "50", "80"))
+            axes.minorticks_off()
+            axes.set(title=f"equal {equal}", xlabel="share kept in %", ylabel="test error in %")
+        panels[1].legend(fontsize=8)
+
+    draw(file, lines, panels=2)
+
+
+QUESTION = Question("data_diet", "Data Diet: how much can go?", ABOUT, runs, table, findings, figure)
+
+if __name__ == "__main__":
+    QUESTION.main()

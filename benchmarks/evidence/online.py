@@ -1,0 +1,184 @@
+"""Online pruning: fewer samples while training, chosen by the losses seen so far. What is saved, and what does it cost?
+
+Qin et al. 2024 (InfoBatch), and `Prune` that plans each epoch anew, with and without a way back for rows left out. The
+fair rivals are a random share, and simply training for fewer epochs.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import InfoBatch, KeepAll, Prune, RandomPrune
+from adaptive_sampler.torch import LossHook
+from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, seeds_of, shown, spread, values
+from benchmarks.evidence.training import Training, accuracy, network
+from benchmarks.harness import Row
+
+EPOCHS, SHORT, MAX_AGE, ROUNDS = 12, 2 / 3, 3, 5
+SAVED, OVERHEAD = 30, 3  # what the issue expects, in percent
+PLAIN, HOOKED = "everything, no sampler, no hook", "everything, sampler and hook"
+ABOUT = (
+    f"{EPOCHS} epochs of 60,000 images. Samples trained on and time of the training loop, with sampler, planning and hook, "
+    "against the same loop without them; test accuracy in %; mean ± standard error, differences paired by seed. Time is that "
+    "of the process, one thread: the wall time of a core of its own."
+)
+
+
+def policies(epochs: int) -> dict[str, Any]:
+    """What is compared: its policy by name."""
+    return {
+        HOOKED: KeepAll(),
+        "random 70 % each epoch": RandomPrune(0.7),
+        "InfoBatch, ratio 0.5": InfoBatch(0.5, epochs=epochs),
+        "InfoBatch, ratio 0.7": InfoBatch(0.7, epochs=epochs),
+        "highest 70 % of loss": Prune(0.7, "loss"),
+        f"highest 70 % of loss, max_age {MAX_AGE}": Prune(0.7, "loss", max_age=MAX_AGE),
+        "highest 50 % of loss": Prune(0.5, "loss"),
+        f"highest 50 % of loss, max_age {MAX_AGE}": Prune(0.5, "loss", max_age=MAX_AGE),
+    }
+
+
+def short(epochs: int) -> tuple[str, int]:
+    """The rival that needs no package: its name, and its epochs."""
+    fewer = max(round(SHORT * epochs), 1)
+    return f"everything, {fewer} epochs", fewer
+
+
+def runs(trial: Trial) -> Iterator[Run]:
+    """Each way to train; then the overhead by itself."""
+    yield {"method": PLAIN}, partial(trained, trial, None, trial.epochs)
+    name, fewer = short(trial.epochs)
+    yield {"method": name}, partial(trained, trial, None, fewer)
+    for name, policy in policies(trial.epochs).items():
+        yield {"method": name}, partial(trained, trial, policy, trial.epochs)
+    yield {"method": "overhead"}, partial(overhead, trial)
+
+
+def begun(trial: Trial, policy: Any, epochs: int) -> Training:
+    """A training that is about to begin; without a policy the loop is torch's alone."""
+    criterion: nn.Module = nn.CrossEntropyLoss()
+    if policy is None:
+        return Training(trial.data.train, None, network(trial.seed), epochs, criterion)
+    store = ScoreStore.create(None, len(trial.data.train), [Loss()])
+    sampler = AdaptiveSampler(store, policy, seed=trial.seed, warmup_epochs=1)
+    hook = LossHook(criterion, store, sampler=sampler)
+    return Training(trial.data.train, sampler, network(trial.seed), epochs, hook)
+
+
+def trained(trial: Trial, policy: Any, epochs: int) -> Row:
+    """The training's end, and after each epoch [samples, seconds, test accuracy]; testing is not timed."""
+    training, seconds, curve = begun(trial, policy, epochs), 0.0, []
+    for epoch in range(1, epochs + 1):
+        start = time.process_time()
+        training.fit(until=epoch)
+        seconds += time.process_time() - start
+        curve.append([training.samples, round(seconds, 3), accuracy(training.model, trial.data.test)])
+    samples, seconds, reached = curve[-1]
+    return {"accuracy": reached, "samples": samples, "seconds": seconds, "curve": curve}
+
+
+def overhead(trial: Trial) -> Row:
+    """Sampler and hook against neither, with nothing left out: epochs in turns, the medians' ratio."""
+    pair = [begun(trial, policy, ROUNDS + 1) for policy in (None, KeepAll())]
+    times: list[list[float]] = [[], []]
+    for turn in range(1, ROUNDS + 2):
+        for training, mine in zip(pair, times, strict=True):
+            start = time.process_time()
+            training.fit(until=turn)
+            mine.append(time.process_time() - start)
+    plain, ours = (statistics.median(mine[1:]) for mine in times)  # the first warms up
+    return {"overhead": 100 * (ours / plain - 1)}
+
+
+def methods(records: Records) -> list[str]:
+    """All ways to train, as they ran."""
+    return list(dict.fromkeys(r["method"] for r in records if r["method"] != "overhead"))
+
+
+def against_plain(records: Records, method: str, key: str) -> np.ndarray:
+    """(seeds,) the difference for accuracies, in points; what is saved for samples and seconds, in percent."""
+    ours, plain = (values(records, key, method=m) for m in (method, PLAIN))
+    return ours - plain if key == "accuracy" else 100 * (1 - ours / plain)
+
+
+def target(records: Records) -> float:
+    """The accuracy that everything reaches, less one standard error."""
+    mean, error = spread(values(records, method=PLAIN))
+    return mean - error
+
+
+def seconds_to(records: Records, method: str, wanted: float) -> list[float]:
+    """The seconds until the test accuracy was there, of the seeds that got there."""
+    curves = [r["found"]["curve"] for r in records if r["method"] == method]
+    firsts = [next((s for _, s, reached in curve if reached >= wanted), None) for curve in curves]
+    return [s for s in firsts if s is not None]
+
+
+def table(records: Records) -> list[Row]:
+    """A row for each way to train; then the overhead."""
+    rows: list[Row] = []
+    for method in methods(records):
+        row: Row = {"trained on": method, "accuracy": shown(values(records, method=method))}
+        row["against everything"] = shown(against_plain(records, method, "accuracy"), signed=True)
+        row |= {f"{k} saved, %": shown(against_plain(records, method, k), digits=1) for k in ("samples", "seconds")}
+        there = seconds_to(records, method, target(records))
+        got = f"{np.mean(there):.1f} ({len(there)} of {len(seeds_of(records))} seeds)" if there else "no seed"
+        rows.append(row | {f"seconds to {target(records):.2f} %": got})
+    cost = shown(values(records, "overhead", method="overhead"), digits=1)
+    rows.append({"sampler and hook, nothing left out": "overhead of an epoch in %", "": cost})
+    return rows
+
+
+def findings(records: Records) -> list[str]:
+    """The issue's two expectations, method by method."""
+    said = []
+    for method in methods(records)[2:]:
+        saved, differs = (against_plain(records, method, key) for key in ("samples", "accuracy"))
+        mean, error = spread(differs)
+        met = spread(saved)[0] >= SAVED and mean >= -error
+        said.append(
+            f"{method}: {shown(saved, digits=1)} % fewer samples, accuracy {shown(differs, signed=True)} points from everything. "
+            f"{SAVED} % fewer at equal accuracy (within one standard error): {'met' if met else 'not met'}."
+        )
+    mean, error = spread(values(records, "overhead", method="overhead"))
+    per_sample = 1e6 * np.mean(values(records, "seconds", method=PLAIN) / values(records, "samples", method=PLAIN))
+    said.append(
+        f"Overhead of sampler and hook {mean:.1f} ± {error:.1f} % of an epoch, with a net that takes {per_sample:.0f} µs a "
+        f"sample; at most {OVERHEAD} %: {'met' if mean <= OVERHEAD else 'not met'}. A net that takes longer dilutes it."
+    )
+    return said
+
+
+def figure(records: Records, file: Path) -> None:
+    """Accuracy at the end against samples and against time."""
+
+    def lines(*panels: Any) -> None:
+        marks = "os^vD<>Pp*"
+        for axes, key, unit in zip(panels, ("samples", "seconds"), (1e3, 1), strict=True):
+            for place, method in enumerate(methods(records)):
+                (x, dx), (y, dy) = (spread(values(records, k, method=method)) for k in (key, "accuracy"))
+                look = {
+                    "color": colours()[place % len(colours())],
+                    "marker": marks[place],
+                    "capsize": 3,
+                    "label": method,
+                }
+                axes.errorbar(x / unit, y, dy, dx / unit, linestyle="none", **look)
+            axes.set(xlabel={"samples": "thousand samples", "seconds": "seconds"}[key], ylabel="test accuracy in %")
+        panels[1].legend(fontsize=7)
+
+    draw(file, lines, panels=2)
+
+
+QUESTION = Question("online", "Online pruning, and its time", ABOUT, runs, table, findings, figure, epochs=EPOCHS)
+
+if __name__ == "__main__":
+    QUESTION.main()

@@ -1,0 +1,79 @@
+"""Write docs/evidence.md from the runs that were kept: `python -m benchmarks.evidence.page`."""
+
+import json
+from pathlib import Path
+
+from benchmarks.evidence import data_diet, diet_settings, jtt, online, streams, window, wrong_labels
+from benchmarks.evidence.runs import Question, Records, commits, recorded, seeds_of
+from benchmarks.evidence.training import EPOCHS
+from benchmarks.harness import RESULTS, markdown
+
+PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
+QUESTIONS = tuple(module.QUESTION for module in (data_diet, diet_settings, window, wrong_labels, jtt, online, streams))
+HEAD = f"""# Evidence
+
+Do these samplers make models better? Fashion-MNIST in full, 60,000 images to train on and 10,000 to test, one small
+convolutional net ([training.py](../benchmarks/evidence/training.py)), {EPOCHS} epochs unless a question says otherwise, on one CPU
+core. Figures are mean ± standard error over the seeds; a seed is another initialisation, order, noise, held-out cut and
+another set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the
+test set; no seed is left out. Each section names the file that made it.
+
+Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
+To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
+`python -m benchmarks.evidence.data_diet`; `--quick` takes seconds and needs no data.
+
+Everything goes through the public API. Half of the data by early scores, for instance:
+
+```python
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import EL2N
+from adaptive_sampler.torch import IndexedDataset, PrunedSampler, observe
+
+store = ScoreStore.create(None, len(train_set), [EL2N()])
+for run in range(3):
+    store.begin_run(f"run {{run}}")
+    young = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # trained for two epochs
+    observe(young, DataLoader(IndexedDataset(train_set), batch_size=200), store, progress=False)
+loader = DataLoader(train_set, batch_size=50, sampler=PrunedSampler(store, keep=0.5))
+assert sum(len(labels) for _, labels in loader) == 300
+```
+"""
+
+
+def page(results: Path = RESULTS) -> str:
+    """The page as the results make it."""
+    answered = [(q, recorded(results / "evidence" / f"{q.name}.jsonl")) for q in QUESTIONS]
+    answered = [(question, records) for question, records in answered if records]
+    parts = [HEAD, _expectations([line for q, records in answered for line in q.findings(records)])]
+    parts += [_section(question, records, results) for question, records in answered]
+    if (results / "l2rw.json").exists():
+        table = markdown(json.loads((results / "l2rw.json").read_text()))
+        parts.append(f"\n## L2RW: unbalanced classes and wrong labels\n\n{table}")
+        parts.append("\n![l2rw](../benchmarks/results/l2rw.png)\n")
+    return "".join(parts)
+
+
+def _expectations(lines: list[str]) -> str:
+    """What was expected before it was measured, and whether it came."""
+    met, missed = ([line for line in lines if line.endswith(f": {end}.")] for end in ("met", "not met"))
+    told = f"\n## What was expected\n\n{len(met)} expectations were met, {len(missed)} were not"
+    return told + (":\n\n" + "".join(f"- {line}\n" for line in missed) if missed else ".\n")
+
+
+def _section(question: Question, records: Records, results: Path) -> str:
+    name = question.name
+    found = "".join(f"- {line}\n" for line in question.findings(records))
+    table = markdown(json.loads((results / "evidence" / f"{name}.json").read_text()))
+    made = (
+        f"{len(seeds_of(records))} seeds, {len(records)} runs at commit {', '.join(commits(records))}, "
+        f"{sum(r['cpu seconds'] for r in records) / 60:.0f} minutes of one core."
+    )
+    source = f"[{name}.py](../benchmarks/evidence/{name}.py)"
+    return (
+        f"\n## {question.title}\n\n{found}\n{source}: {made}\n\n{table}\n"
+        f"![{name}](../benchmarks/results/evidence/{name}.png)\n"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,187 @@
+"""What every question shares: runs that are kept as they end, taken up where they stopped, and told with their spread."""
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import KeepAll
+from benchmarks.evidence.training import EPOCHS, Data, load, made_up
+from benchmarks.harness import Row, machine, options, save
+from benchmarks.l2rw import DATA
+
+Records = Sequence[Row]
+Run = tuple[Row, Callable[[], Row]]  # what tells this run from the others of its seed, and how to get its figures
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed of a question: its data, how long a training is, and a folder for its stores."""
+
+    seed: int
+    data: Data
+    folder: Path
+    quick: bool = False
+    epochs: int = EPOCHS
+
+    def everything(self, n: int, seed: int | None = None) -> AdaptiveSampler:
+        """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""
+        store = ScoreStore.create(None, n, [Loss()])
+        return AdaptiveSampler(store, KeepAll(), seed=self.seed if seed is None else seed)
+
+    def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
+        """The store of that name, opened to read; made by `make(path)` where no run before has finished it."""
+        path = self.folder / f"{name}-{self.seed}.zarr"
+        if not (path.exists() and any(v.note == "scored" for v in ScoreStore.open(path, mode="r").versions())):
+            with make(path) as store:
+                store.commit("scored")
+        return ScoreStore.open(path, mode="r")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of the issue: its runs, and how to tell what they found.
+
+    `runs(trial)`: the runs of one seed. `table`, `findings` and `figure` are of the records of all seeds that are whole.
+    """
+
+    name: str
+    title: str
+    about: str
+    runs: Callable[[Trial], Iterator[Run]]
+    table: Callable[[Records], list[Row]]
+    findings: Callable[[Records], list[str]]
+    figure: Callable[[Records, Path], None]
+    epochs: int = EPOCHS
+
+    def main(self) -> None:
+        """The command line of a question's file."""
+        answer(self, arguments(self.about).parse_args())
+
+
+def arguments(about: str) -> argparse.ArgumentParser:
+    """The options that every question has."""
+    parser = options(about)
+    parser.add_argument("--data-dir", type=Path, default=Path(DATA), help="the folder of Fashion-MNIST's four files")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("evidence-runs"), help="where runs are kept, and resumed from"
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--collect", action="store_true", help="train nothing: tell what the finished runs say")
+    return parser
+
+
+def answer(question: Question, given: argparse.Namespace) -> None:
+    """Do the runs that are missing, then write table, figure and the runs themselves into OUT/evidence."""
+    torch.set_num_threads(1)
+    file = given.runs / ("quick" if given.quick else "") / f"{question.name}.jsonl"
+    if not given.collect:
+        _run_missing(question, given, file)
+    records = whole(recorded(file))
+    if not records:
+        Console().print(f"{question.name}: no seed is complete in {file}")
+        return
+    folder = given.out / "evidence"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{question.name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    told = {"quick": given.quick, "seeds": len(seeds_of(records)), "runs at commits": commits(records)}
+    save(
+        f"evidence/{question.name}", question.table(records), argparse.Namespace(**told, out=given.out), question.about
+    )
+    question.figure(records, folder / f"{question.name}.png")
+
+
+def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> None:
+    data, commit = made_up() if given.quick else load(given.data_dir), machine()["commit"]
+    seeds, epochs = (2, 3) if given.quick else (given.seeds, question.epochs)
+    folder = file.parent / question.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = [_setting(record) for record in recorded(file)]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        for seed in range(seeds):  # outermost, so that what there is at any time is a fair table of fewer seeds
+            runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs)))
+            for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
+                if setting | {"seed": seed} in done:
+                    continue
+                start = time.process_time()
+                record = {"seed": seed, **setting, "found": run(), "of": len(runs), "commit": commit}
+                record["cpu seconds"] = round(time.process_time() - start, 2)
+                with file.open("a") as out:
+                    out.write(json.dumps(record) + "\n")
+                progress.console.print(f"{question.name} {record}", highlight=False, soft_wrap=True)
+
+
+def _setting(record: Row) -> Row:
+    return {k: v for k, v in record.items() if k not in ("found", "of", "commit", "cpu seconds")}
+
+
+def recorded(file: Path) -> list[Row]:
+    """The runs so far."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def whole(records: Records) -> list[Row]:
+    """Those of the seeds that have all their runs."""
+    counts = {seed: sum(r["seed"] == seed for r in records) for seed in seeds_of(records)}
+    return [r for r in records if counts[r["seed"]] == r["of"]]
+
+
+def seeds_of(records: Records) -> list[int]:
+    """The seeds there are, ascending."""
+    return sorted({r["seed"] for r in records})
+
+
+def commits(records: Records) -> list[str]:
+    """The commits that the runs were made at."""
+    return sorted({r["commit"] for r in records})
+
+
+def values(records: Records, key: str = "accuracy", **setting: object) -> np.ndarray:
+    """(seeds,) the figure `key` of the run with this setting, by seed."""
+    found = {r["seed"]: r["found"][key] for r in records if all(r.get(k) == v for k, v in setting.items())}
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def spread(figures: np.ndarray) -> tuple[float, float]:
+    """(seeds,) -> mean and standard error of the mean (0 for a single seed)."""
+    error = figures.std(ddof=1) / np.sqrt(len(figures)) if len(figures) > 1 else 0.0
+    return float(figures.mean()), float(error)
+
+
+def shown(figures: np.ndarray, signed: bool = False, digits: int = 2) -> str:
+    """Mean ± standard error; of a single seed the figure alone."""
+    mean, error = spread(figures)
+    told = f"{mean:{'+' if signed else ''}.{digits}f}"
+    return f"{told} ± {error:.{digits}f}" if len(figures) > 1 else f"{told} (one seed)"
+
+
+def verdict(expected: str, differences: np.ndarray, least: float, unit: str = "points") -> str:
+    """What was expected, what was measured, and whether the mean over the seeds is at least what was expected."""
+    met = "met" if spread(differences)[0] >= least else "not met"
+    return f"{expected}: measured {shown(differences, signed=True)} {unit} over {len(differences)} seeds: {met}."
+
+
+@functools.cache
+def colours() -> list[str]:
+    """Colours that differ for everyone (Okabe and Ito)."""
+    return ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#888888"]
+
+
+def draw(file: Path, lines: Callable[..., None], width: float = 6, panels: int = 1) -> None:
+    """Write the figure that `lines(*axes)` draws on so many panels side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * panels, 4.2), layout="constrained")
+    lines(*figure.subplots(1, panels, squeeze=False)[0])
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,129 @@
+"""The evidence's questions run at their smallest size, resume, and their tables and page are what the kept runs make."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+pytest.importorskip("webdataset")
+
+from benchmarks.evidence.jtt import GroupDRO
+from benchmarks.evidence.page import QUESTIONS, page
+from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole
+from benchmarks.evidence.training import learning_rate, made_up, with_wrong_labels
+from benchmarks.harness import RESULTS, digest, markdown
+
+ROOT = Path(__file__).parents[2]
+KEPT = RESULTS / "evidence"
+
+Answer = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evidence")
+
+
+@pytest.fixture(scope="module")
+def answer(folder: Path) -> Answer:
+    """These questions, or all, at their smallest size, in a process of its own: one thread, and WebDataset's open shards."""
+
+    def run(*names: str) -> subprocess.CompletedProcess[str]:
+        folders = ["--runs", str(folder / "runs"), "--out", str(folder)]
+        command = [sys.executable, "-m", "benchmarks.evidence", *names, "--quick", *folders]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def answered(answer: Answer, folder: Path) -> Path:
+    done = answer()
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.name)
+def test_a_question_writes_its_runs_table_and_figure(question: Question, answered: Path) -> None:
+    records = recorded(answered / "evidence" / f"{question.name}.jsonl")
+    body = json.loads((answered / "evidence" / f"{question.name}.json").read_text())
+    assert {record["seed"] for record in records} == {0, 1}
+    assert body["rows"] == question.table(records)
+    assert (answered / "evidence" / f"{question.name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_is_kept_is_not_repeated_and_one_that_is_missing_is_made_up_for(
+    answer: Answer, answered: Path
+) -> None:
+    file = answered / "runs" / "quick" / "window.jsonl"
+    before = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(before[:-1]))
+    assert answer("window").returncode == 0
+    after = file.read_text().splitlines(keepends=True)
+    assert after[:-1] == before[:-1]
+    again, first = (json.loads(line) for line in (after[-1], before[-1]))
+    assert again["found"] == first["found"]
+
+
+def test_the_page_tells_every_question_that_was_answered(answered: Path) -> None:
+    told = page(answered)
+    assert all(f"## {question.title}" in told for question in QUESTIONS)
+
+
+def test_a_seed_with_a_run_missing_is_left_out_of_the_table() -> None:
+    records = [{"seed": seed, "of": 2} for seed in (0, 0, 1)]
+    assert whole(records) == records[:2]
+
+
+@pytest.mark.parametrize("path", sorted(KEPT.glob("*.json")), ids=lambda path: path.stem)
+def test_a_kept_table_is_what_the_kept_runs_make(path: Path) -> None:
+    body, question = json.loads(path.read_text()), next(q for q in QUESTIONS if q.name == path.stem)
+    assert body["digest"] == digest(body)
+    assert body["rows"] == question.table(recorded(path.with_suffix(".jsonl")))
+    assert path.with_suffix(".md").read_text() == markdown(body)
+
+
+def test_the_page_is_what_the_kept_runs_make() -> None:
+    assert (ROOT / "docs/evidence.md").read_text() == page(), "runs have changed: python -m benchmarks.evidence.page"
+
+
+def test_the_spread_is_the_mean_and_its_standard_error() -> None:
+    assert spread(np.array([1.0, 2.0, 3.0])) == (2.0, pytest.approx(1 / np.sqrt(3)))
+
+
+@pytest.mark.parametrize(("least", "end"), [(2.0, ": met."), (2.1, ": not met.")])
+def test_a_verdict_follows_from_the_mean(least: float, end: str) -> None:
+    assert verdict("ahead", np.array([1.0, 3.0]), least).endswith(end)
+
+
+def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong() -> None:
+    labels = made_up().train.labels.numpy()
+    given = with_wrong_labels(labels, 0.2, seed=3)
+    assert (given != labels).sum() == 120
+    assert given.min() >= 0
+    assert given.max() <= 9
+
+
+def test_the_learning_rate_rises_from_little_and_falls_to_nothing() -> None:
+    rates = [learning_rate(done) for done in (0, 0.25, 0.6, 1.0)]
+    assert rates[0] < 0.01
+    assert rates[1] == max(rates)
+    assert rates[3] == pytest.approx(0, abs=1e-9)
+
+
+def test_group_dro_weighs_groups_as_its_paper() -> None:
+    """q = [.5, .5], losses [1, 3], η = .01 → q = [.495, .505], robust loss 2.01 (Sagawa et al. 2020, algorithm 1)."""
+    criterion = GroupDRO(0.01)
+    criterion.q = torch.tensor([0.5, 0.5, 0.0, 0.0])
+    logits = torch.tensor([[-np.log(np.e - 1), 0.0], [-np.log(np.e**3 - 1), 0.0]])
+    loss = criterion(logits.float(), torch.tensor([0, 1]))
+    assert criterion.q[:2].tolist() == pytest.approx([0.49500017, 0.50499983])
+    assert float(loss) == pytest.approx(2.0099999668)
