@@ -16,7 +16,7 @@ PROCESSES, ROUNDS = 8, 20
 # An epoch's order -> "ok" and how many kernels were compiled and how many were read from the cache.
 EPOCH = """
 import sys
-from numba.core.dispatcher import Dispatcher
+from adaptive_sampler.kernels.jit import Kernel
 from adaptive_sampler.order import Order
 
 assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
@@ -24,7 +24,7 @@ assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
 kernels = {
     id(value): value.stats
     for name, module in list(sys.modules.items()) if name.startswith("adaptive_sampler")
-    for value in vars(module).values() if isinstance(value, Dispatcher)
+    for value in vars(module).values() if isinstance(value, Kernel) and value.compiled
 }.values()
 print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_hits.values()) for s in kernels))
 """

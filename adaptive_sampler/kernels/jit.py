@@ -30,6 +30,16 @@ class Kernel:
             return numba.njit(**flags)(self._function)  # type: ignore[no-any-return]
 
     @property
+    def compiled(self) -> bool:
+        """Whether it has been called."""
+        return "_compiled" in vars(self)
+
+    @property
+    def stats(self) -> Any:
+        """Numba's counts of what was read from its cache, and what was compiled because it was not there."""
+        return self._compiled.stats  # type: ignore[attr-defined]
+
+    @property
     def _numba_type_(self) -> Any:
         """What Numba asks for where one kernel calls another."""
         return self._compiled._numba_type_  # type: ignore[attr-defined]

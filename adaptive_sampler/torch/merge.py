@@ -165,10 +165,16 @@ def _exchange(
 
 
 def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None) -> None:
-    for name, value in zip(journal.named(entry.mask), entry.values, strict=True):
-        counted = tally is not None and entry.epoch == tally.key[1]
-        mine = tally.take(name, entry.rows) if tally is not None and counted else slice(None)
-        store.fold_checked(entry.rows[mine], (name,), np.ascontiguousarray(value[mine])[None], entry.epoch)
+    names, counted = journal.named(entry.mask), tally is not None and entry.epoch == tally.key[1]
+    alike: dict[
+        bytes, tuple[np.ndarray, list[int]]
+    ] = {}  # scores that take the same rows are folded, and kept, together
+    for line, name in enumerate(names):
+        mine = tally.take(name, entry.rows) if tally is not None and counted else np.ones(len(entry.rows), np.bool_)
+        alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)
+    for mine, lines in alike.values():
+        values = np.ascontiguousarray(entry.values[lines][:, mine])
+        store.fold_checked(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
 def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> Tally:

@@ -14,11 +14,12 @@ import torch
 pytest.importorskip("sklearn")
 pytest.importorskip("webdataset")
 
+from adaptive_sampler.bench.result import digest, markdown
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.page import QUESTIONS, page
 from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole
 from benchmarks.evidence.training import learning_rate, made_up, with_wrong_labels
-from benchmarks.harness import RESULTS, digest, markdown
+from benchmarks.harness import RESULTS
 
 ROOT = Path(__file__).parents[2]
 KEPT = RESULTS / "evidence"
