@@ -17,7 +17,7 @@ from typing import Any
 Setup = tuple[str, tuple[Any, ...]]  # "module:function" and its arguments
 PATIENCE = 150.0  # seconds for one set-up or turn, then a contestant is out
 REHEARSED = 100_000  # rows from which on a contestant runs a hundredth first, and what it needs tells of larger sizes
-BUDGET = 60.0  # seconds for all its timed turns; one turn it gets in any case
+BUDGET = 15.0  # seconds for all its timed turns; one turn it gets in any case
 
 
 @dataclass(frozen=True)
