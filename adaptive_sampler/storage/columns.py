@@ -52,9 +52,20 @@ class Book:
             self._records = self._read()
         return self._records
 
+    @property
+    def keys(self) -> list[Key]:
+        """The columns, those that the scores share first."""
+        return list(self._spec)
+
+    @property
+    def _spec(self) -> dict[Key, Column]:
+        """All columns, those that the scores share first."""
+        own = {(score.name, name): column for score in self.scores for name, column in score.fold.columns.items()}
+        return {("", name): column for name, column in BOOKKEEPING.items()} | own
+
     def _read(self) -> tuple[Records, Records]:
-        ledger = {("", name): column for name, column in BOOKKEEPING.items()}
-        own = {(s.name, name): column for s in self.scores for name, column in s.fold.columns.items()}
+        ledger = {key: column for key, column in self._spec.items() if not key[0]}
+        own = {key: column for key, column in self._spec.items() if key[0]}
         apart = len(own) == 1
         found = Records(ledger if apart else ledger | own, self.n)
         both = found, Records(own, self.n) if apart else found
@@ -113,6 +124,18 @@ class Book:
         self.observed, self.observations, copies = saved
         for records, copy in zip(self.records, copies, strict=True):
             records.octets[rows] = copy
+
+    def chunk_parts(self, index: int) -> dict[Key, list[np.ndarray]]:
+        """One chunk of every column as Zarr stores it: little-endian, the last one filled up."""
+        start, stop = index * self.chunk, min((index + 1) * self.chunk, self.n)
+        ledger, own = self.records
+        parts = ledger.apart(start, stop) | ({} if own is ledger else own.apart(start, stop))
+        found = {}
+        for key, spec in self._spec.items():
+            part = parts[key].astype(_little(spec), copy=False)
+            missing = self.chunk - len(part)
+            found[key] = [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
+        return found
 
     def having(self, scores: Sequence[ScoreLike]) -> "Book":
         """What this book says of some of its scores, for they are observed without the others from now on."""
@@ -179,14 +202,6 @@ class Columns:
             before = {name: column.copy() for name, column in part.items()}
             self.score.fold.begin_run(part)
             self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())
-
-    def chunk_parts(self, name: str, index: int) -> list[np.ndarray]:
-        """One chunk of one column as Zarr stores it: little-endian, the last one filled up."""
-        chunk, spec = self.book.chunk, all_columns(self.score.fold)[name]
-        column = self.book.column(self._key(name))[index * chunk : (index + 1) * chunk]
-        part = np.ascontiguousarray(column, _little(spec))
-        missing = chunk - len(part)
-        return [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
 
     def _key(self, column: str) -> Key:
         return ("" if column in BOOKKEEPING else self.score.name), column

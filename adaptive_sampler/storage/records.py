@@ -9,6 +9,7 @@ from adaptive_sampler.scoring.base import Column
 Key = tuple[str, str]  # score (or "", for what its scores share) and column
 WORD, LINE = 4, 64  # bytes: where a column may begin, and what a processor fetches at once
 TILE = 256  # records
+BLOCK = 4096  # records that stay in the second-level cache while column after column is copied from them
 
 
 class Records:
@@ -33,6 +34,17 @@ class Records:
             whole = n - n % TILE  # many records at once: a copy of one alone costs as much
             self.words[:whole].reshape(-1, TILE * width // WORD)[:] = np.tile(empty, TILE).view(np.uint32)
             self.octets[whole:] = empty
+
+    def apart(self, start: int, stop: int) -> dict[Key, np.ndarray]:
+        """Rows `start` … `stop` − 1, a contiguous array a column; a lone column as it is, others copied."""
+        if all(column.flags.c_contiguous for column in self.columns.values()):
+            return {key: column[start:stop] for key, column in self.columns.items()}
+        copies = {key: np.empty(stop - start, column.dtype) for key, column in self.columns.items()}
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            for key, column in self.columns.items():
+                copies[key][low - start : high - start] = column[low:high]
+        return copies
 
 
 def _layout(spec: Mapping[Key, Column]) -> tuple[dict[Key, int], int]:

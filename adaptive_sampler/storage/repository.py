@@ -11,7 +11,7 @@ from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, Unkn
 from adaptive_sampler.plan import Plan, from_files
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.columns import Book, Columns, Load
+from adaptive_sampler.storage.columns import Book, Load
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 
@@ -164,13 +164,13 @@ def _put_layout(
 def _put_book(writer: GenerationWriter, book: Book) -> None:
     """The chunks of all columns; those that the scores share are written for the first and shared by the others."""
     first, *others = book.scores
-    for score in book.scores:
-        for name in [*score.fold.columns, *(BOOKKEEPING if score is first else ())]:
-            for index, changed in enumerate(book.dirty):
-                at = f"{score.name}/{name}/c/{index}"
-                if changed:
-                    writer.put(at, Columns(score, book).chunk_parts(name, index))
-                else:
-                    writer.share(at)  # False: never observed, all fill, no file
+    for index, changed in enumerate(book.dirty):
+        parts = book.chunk_parts(index) if changed else {}
+        for score, name in book.keys:
+            at = f"{score or first.name}/{name}/c/{index}"
+            if changed:
+                writer.put(at, parts[score, name])
+            else:
+                writer.share(at)  # False: never observed, all fill, no file
     for other in others:
         writer.copy_later(first.name, other.name, BOOKKEEPING)

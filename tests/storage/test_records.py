@@ -123,3 +123,16 @@ def test_the_columns_of_several_scores_lie_side_by_side() -> None:
     store = ScoreStore.create(None, N, [Loss(), Forgetting()])
     assert store["loss"].strides == store.count("forgetting").strides
     assert store["loss"].strides[0] >= WORD * 8
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(("start", "stop"), [(0, 10_000), (1, 4097), (4096, 8192), (9999, 10_000), (5, 5)])
+def test_columns_apart_are_the_columns(columns, start, stop):
+    records = Records({("score", f"c{i}"): Column("float32", i) for i in range(columns)}, 10_000)
+    for number, column in enumerate(records.columns.values()):
+        column[:] = np.arange(10_000) * (number + 1)
+    apart = records.apart(start, stop)
+    assert apart.keys() == records.columns.keys()
+    for key, column in apart.items():
+        assert column.flags.c_contiguous
+        np.testing.assert_array_equal(column, records.columns[key][start:stop])
