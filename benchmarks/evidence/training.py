@@ -21,7 +21,8 @@ from benchmarks.l2rw import read
 
 BATCH = 256
 # The learning rate's peak, and the share of the training in which it rises. At a peak of 0.15 three of fifteen trainings on
-# the easiest part of noisy labels fell to a constant answer, at 0.1 none; held-out images decided. window.py counts those that still do.
+# the easiest part of noisy labels fell to a constant answer, at 0.1 none; held-out images decided. What still falls so is
+# counted by window.py.
 PEAK, WARMUP = 0.1, 0.25
 MOMENTUM, DECAY = 0.9, 5e-4
 EPOCHS = 8  # of a training, unless a question says otherwise
