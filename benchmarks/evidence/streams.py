@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
-from adaptive_sampler.shards import ShardIndex, ShardReader
+from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.torch import LossHook
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values
@@ -30,8 +30,7 @@ EPOCHS, SHARDS, MAX_AGE = 6, 6, 3
 KEEP = (1.0, 0.7, 0.5, 0.3)
 ABOUT = (
     "Six epochs, from tar shards and from memory, by the same policy: the given share of highest loss, after an epoch on "
-    "everything. Megabytes read in the last epoch: kept samples alone (merge_gap=0), and by default, where a gap of up to 16 kB "
-    "between two kept samples is read over because skipping would cost more time. Test accuracy in %. Mean ± standard error."
+    "everything. Megabytes read in the last epoch, test accuracy in %. Mean ± standard error."
 )
 
 
@@ -70,7 +69,7 @@ def trained(trial: Trial, keep: float, streamed: bool) -> Row:
     stream = None
     if streamed:
         index = shards_of(trial, data)
-        planned = PlannedShards(index, sampler, merge_gap=0)
+        planned = PlannedShards(index, sampler)
         stream = Epochs(planned, planned.loader(batch_size=BATCH, collate_fn=collated), [])
     hook = LossHook(nn.CrossEntropyLoss(), store, sampler=sampler)
     training = Training(data, sampler, network(trial.seed), trial.epochs, hook, stream)
@@ -79,12 +78,7 @@ def trained(trial: Trial, keep: float, streamed: bool) -> Row:
     seconds = time.process_time() - start
     found: Row = {"samples": training.samples, "seconds": seconds}
     if stream is not None:
-        reader = ShardReader(index, sampler.plan)
-        found |= {
-            "bytes": stream.read,
-            "kept in last": sum(1 for _ in reader),
-            "bytes by default": reader.counts.bytes_read,
-        }
+        found |= {"bytes": stream.read}
     return found | {"accuracy": accuracy(training.model, trial.data.test)}
 
 
@@ -108,10 +102,10 @@ def collated(samples: list[Row]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     return torch.tensor([s["__index__"] for s in samples]), (normalised(pixels), labels)
 
 
-def megabytes(records: Records, keep: float, key: str = "bytes") -> np.ndarray:
+def megabytes(records: Records, keep: float) -> np.ndarray:
     """(seeds,) read in the last epoch."""
-    found = values(records, key, keep=keep, **{"from": "shards"})
-    return (found[:, -1] if key == "bytes" else found) / 1e6
+    read: np.ndarray = values(records, "bytes", keep=keep, **{"from": "shards"})[:, -1] / 1e6
+    return read
 
 
 def table(records: Records) -> list[Row]:
@@ -120,7 +114,6 @@ def table(records: Records) -> list[Row]:
     for keep in KEEP:
         row: Row = {"kept": f"{keep:.0%}", "MB read": shown(megabytes(records, keep), digits=1)}
         row["of everything, %"] = shown(100 * megabytes(records, keep) / megabytes(records, 1.0), digits=1)
-        row["MB by default"] = shown(megabytes(records, keep, "bytes by default"), digits=1)
         for source in ("shards", "memory"):
             row[f"accuracy, {source}"] = shown(values(records, keep=keep, **{"from": source}))
             row[f"seconds, {source}"] = shown(values(records, "seconds", keep=keep, **{"from": source}), digits=1)
@@ -134,10 +127,8 @@ def findings(records: Records) -> list[str]:
     for keep in KEEP[1:]:
         read = 100 * megabytes(records, keep) / megabytes(records, 1.0)
         met = "met" if abs(spread(read)[0] - 100 * keep) <= 1 else "not met"
-        default = 100 * megabytes(records, keep, "bytes by default") / megabytes(records, 1.0, "bytes by default")
         said.append(
-            f"{keep:.0%} kept: {shown(read, digits=1)} % of the bytes are read; fall with the share (within 1 point): {met}. "
-            f"By default, which favours time over bytes: {shown(default, digits=1)} %."
+            f"{keep:.0%} kept: {shown(read, digits=1)} % of the bytes are read; fall with the share (within 1 point): {met}."
         )
     for keep in KEEP:
         ours, memory = (values(records, keep=keep, **{"from": source}) for source in ("shards", "memory"))
@@ -152,18 +143,13 @@ def figure(records: Records, file: Any) -> None:
 
     def lines(left: Any, right: Any) -> None:
         kept = [100 * keep for keep in KEEP]
-        for key, label, colour in (
-            ("bytes", "merge_gap=0", colours()[5]),
-            ("bytes by default", "default", colours()[1]),
-        ):
-            means, errors = zip(*(spread(megabytes(records, keep, key)) for keep in KEEP), strict=True)
-            left.errorbar(kept, means, errors, color=colour, marker="o", capsize=3, label=label)
+        means, errors = zip(*(spread(megabytes(records, keep)) for keep in KEEP), strict=True)
+        left.errorbar(kept, means, errors, color=colours()[5], marker="o", capsize=3)
         for source, colour in (("shards", colours()[5]), ("memory", colours()[0])):
             means, errors = zip(*(spread(values(records, keep=k, **{"from": source})) for k in KEEP), strict=True)
             right.errorbar(kept, means, errors, color=colour, marker="o", capsize=3, label=source)
         left.set(xlabel="share kept in %", ylabel="MB read in the last epoch", ylim=(0, None))
         right.set(xlabel="share kept in %", ylabel="test accuracy in %")
-        left.legend(fontsize=8)
         right.legend(fontsize=8)
 
     draw(file, lines, panels=2)

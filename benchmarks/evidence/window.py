@@ -33,6 +33,7 @@ from benchmarks.evidence.training import Images, accuracy, score_early, train, w
 from benchmarks.harness import Row
 
 KEEP = 0.5
+CONSTANT = 10.0  # the test accuracy of a constant answer
 NOISE = (0.0, 0.1, 0.2, 0.4)
 OFFSETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # 0.5 keeps the highest half
 ABOUT = (
@@ -46,10 +47,10 @@ def runs(trial: Trial) -> Iterator[Run]:
     """For each share of wrong labels: everything, a random half, and each window."""
     for noise in NOISE:
         labels = Labels(trial, noise)
-        yield {"noise": noise, "kept": "full"}, partial(tested, labels, None)
-        yield {"noise": noise, "kept": "random"}, partial(tested, labels, "random")
+        yield {"noise": noise, "kept": "full"}, partial(trained, labels, None)
+        yield {"noise": noise, "kept": "random"}, partial(trained, labels, "random")
         for offset in OFFSETS:
-            yield {"noise": noise, "kept": f"{offset}"}, partial(tested, labels, offset)
+            yield {"noise": noise, "kept": f"{offset}"}, partial(trained, labels, offset)
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,19 @@ class Labels:
         score_early(data, store, partial(trial.everything, len(data)), seed=trial.seed, epochs=trial.epochs)
         return store
 
-    def sampler(self, kept: float | str | None) -> AdaptiveSampler:
-        """Of everything, of a random half, or of the window at an offset."""
+    def sampler(self, kept: float | str | None, keep: float = KEEP) -> AdaptiveSampler:
+        """Of everything, of a random share, or of the window at an offset."""
         if kept is None:
             return self.trial.everything(len(self.parts[0]))
         if kept == "random":
-            return AdaptiveSampler(self.store, RandomPrune(KEEP), seed=self.trial.seed, replan="once")
-        return SlidingWindowSampler(self.store, keep=KEEP, offset=float(kept), seed=self.trial.seed)
+            return AdaptiveSampler(self.store, RandomPrune(keep), seed=self.trial.seed, replan="once")
+        return SlidingWindowSampler(self.store, keep=keep, offset=float(kept), seed=self.trial.seed)
 
 
-def tested(labels: Labels, kept: float | str | None) -> Row:
+def trained(labels: Labels, kept: float | str | None, keep: float = KEEP, epochs: int | None = None) -> Row:
     """Accuracy on the test set and, for choosing, on the held-out images; the share of wrong labels trained on."""
-    (data, held), trial, sampler = labels.parts, labels.trial, labels.sampler(kept)
-    training = train(data, sampler, seed=trial.seed, epochs=trial.epochs)
+    (data, held), trial, sampler = labels.parts, labels.trial, labels.sampler(kept, keep)
+    training = train(data, sampler, seed=trial.seed, epochs=epochs or trial.epochs)
     return {
         "accuracy": accuracy(training.model, trial.data.test),
         "validation": accuracy(training.model, held),
@@ -151,6 +152,10 @@ def findings(records: Records) -> list[str]:
         said.append(
             f"{noise:.0%} wrong: the chosen window is {shown(with_random, signed=True)} points from a random half."
         )
+    dead = sum(r["found"]["accuracy"] == CONSTANT for r in records)
+    said.append(
+        f"{dead} of {len(records)} trainings fell to a constant answer (units that died); they are in the table."
+    )
     return said
 
 
