@@ -12,9 +12,11 @@ from adaptive_sampler.kernels.runs import Runs
 from adaptive_sampler.kernels.shuffle import Network, Shuffle
 
 # Up to here a shuffled array is made at the first take (4 bytes an occurrence, exactly uniform, the fastest
-# to read); beyond, positions go through a keyed permutation, which starts at once. The bound is part of the
-# format: it depends on sizes only, so a seed means the same order everywhere.
-MATERIALISE = 1 << 25
+# to read); beyond, positions go through a keyed permutation, which starts at once. Where rows repeat, a place
+# takes longer to look up, and the array pays for longer. The bounds are part of the format: they depend on
+# sizes only, so a seed means the same order everywhere.
+MATERIALISE = 1 << 26
+MATERIALISE_REPEATED = 1 << 27
 _PIECE = 1 << 20  # rows handled at a time: what is held for a moment stays small beside the bitmap
 
 
@@ -53,7 +55,8 @@ class Order:
         stop = min(stop, self._total)
         if start >= stop:
             return np.empty(0, bitmaps.row_dtype(self._n))
-        if self._key is not None and self._total <= MATERIALISE:
+        most = MATERIALISE if self._repeats is None else MATERIALISE_REPEATED
+        if self._key is not None and self._total <= most:
             return self._shuffled[start:stop:step].copy()
         if self._network is not None:
             return self._rows(self._network.images(start, stop, step))

@@ -22,6 +22,7 @@ def either(request, monkeypatch):
     """Both ways to an order, whatever the size."""
     if request.param == "lazy":
         monkeypatch.setattr(order, "MATERIALISE", 0)
+        monkeypatch.setattr(order, "MATERIALISE_REPEATED", 0)
     return request.param
 
 
@@ -189,6 +190,7 @@ def test_orders_are_the_same_on_every_platform(monkeypatch):
         217136651,
     ]
     monkeypatch.setattr(order, "MATERIALISE", 0)
+    monkeypatch.setattr(order, "MATERIALISE_REPEATED", 0)
     assert Order(40, bits, key=1).take(0, 8).tolist() == [17, 5, 31, 29, 38, 35, 4, 19]
 
 
