@@ -208,7 +208,7 @@ def figure(records: Records, file: Path) -> None:
                 axes.bar(place + shift, mean, 0.4, yerr=error, color=colour, capsize=3, label=label)
         axes.set_xticks(range(len(METHODS)), METHODS, fontsize=8)
         axes.set_ylabel("test accuracy in %")
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="upper left")
 
     draw(file, lines)
 
