@@ -4,7 +4,8 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ def life(n: int, folder: Path) -> list[Row]:
 
     store = timed("create", lambda: ScoreStore.create(folder / str(n), n, [Loss()]))
     timed("fold a loss into every row", lambda: _fold(store, n))
-    pruned = AdaptiveSampler(store, Prune(0.5, "loss"))
-    timed("plan: the top half, and the first batch", lambda: next(iter(pruned.batches(256))))
-    timed("walk 10,000 batches of it", lambda: _walk(pruned, 10_000))
-    drawn = AdaptiveSampler(store, Draw("loss"))
-    timed("plan: n weighted draws, and the first batch", lambda: next(iter(drawn.batches(256))))
-    timed("walk 10,000 batches of them", lambda: _walk(drawn, 10_000))
+    pruned = iter(AdaptiveSampler(store, Prune(0.5, "loss")).batches(256))
+    timed("plan: the top half, and the first batch", lambda: next(pruned))
+    timed("walk 10,000 batches more", lambda: _walk(pruned, 10_000))
+    drawn = iter(AdaptiveSampler(store, Draw("loss")).batches(256))
+    timed("plan: n weighted draws, and the first batch", lambda: next(drawn))
+    timed("walk 10,000 batches more of them", lambda: _walk(drawn, 10_000))
     timed("commit", store.commit)
     store.close()
     return rows
@@ -53,10 +54,9 @@ def _fold(store: ScoreStore, n: int) -> None:
         store.fold("loss", rows, rng.random(len(rows), np.float32))
 
 
-def _walk(sampler: AdaptiveSampler, batches: int) -> None:
-    walk = iter(sampler.batches(256))
-    for _ in range(min(batches, len(sampler) // 256)):
-        next(walk)
+def _walk(walk: Iterator[list[int]], batches: int) -> None:
+    for _ in islice(walk, batches):
+        pass
 
 
 def main(arguments: argparse.Namespace) -> None:
