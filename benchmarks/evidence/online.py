@@ -69,7 +69,7 @@ def begun(trial: Trial, policy: Any, epochs: int) -> Training:
         return Training(trial.data.train, None, network(trial.seed), epochs, criterion)
     store = ScoreStore.create(None, len(trial.data.train), [Loss()])
     sampler = AdaptiveSampler(store, policy, seed=trial.seed, warmup_epochs=1)
-    hook = LossHook(criterion, store, sampler=sampler)
+    hook = LossHook(criterion, store, sampler=sampler, max_skipped=1.0)  # what diverges is counted as it ended
     return Training(trial.data.train, sampler, network(trial.seed), epochs, hook)
 
 
