@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import statistics
 import tarfile
 import tempfile
 import time
@@ -19,6 +18,7 @@ import webdataset as wds
 import adaptive_sampler.shards.build  # noqa: F401  (compiled before it is timed)
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.bench.base import Row
+from adaptive_sampler.bench.turns import take_turns
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.shards import ShardIndex, ShardReader
@@ -77,18 +77,6 @@ def planned(index: ShardIndex, keep: float) -> PlannedShards:
     return PlannedShards(index, AdaptiveSampler(ScoreStore.create(None, len(index), [Loss()]), RandomPrune(keep)))
 
 
-def median(ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """Seconds of each way, the median of interleaved rounds; one round before them is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def reading(folder: Path, size: int, samples: int, rounds: int, mtime: int | None) -> Iterator[dict[str, Any]]:
     """µs per stored sample, for each share kept."""
     urls = write_shards(folder, size, samples, mtime=mtime)
@@ -98,7 +86,7 @@ def reading(folder: Path, size: int, samples: int, rounds: int, mtime: int | Non
         stream = planned(index, share)
         rows = np.array([s["__index__"] for s in stream])
         keep = {index.keys_of(int(row), int(row) + 1)[0] for row in rows}
-        seconds = median(_ways(urls, index, stream, keep), rounds)
+        seconds = take_turns(_ways(urls, index, stream, keep), rounds)
         yield {"size": size, "keep": share} | {name: s / len(index) * 1e6 for name, s in seconds.items()}
     for url in urls:
         Path(url).unlink()
@@ -125,7 +113,7 @@ def header_pass(folder: Path, samples: int, rounds: int, mtime: int | None) -> d
             return drain(archive)
 
     ways: dict[str, Way] = {"ours": lambda: len(scan(url, Access()).offsets), "tarfile": by_tarfile}
-    found = {name: s / samples * 1e6 for name, s in median(ways, rounds).items()}
+    found = {name: s / samples * 1e6 for name, s in take_turns(ways, rounds).items()}
     return {"headers": "PAX" if mtime is None else "ustar", **found, "ratio": found["tarfile"] / found["ours"]}
 
 
@@ -191,7 +179,7 @@ def with_decode(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
         name: torch.utils.data.DataLoader(data, batch_size=16, num_workers=2)
         for name, data in {"webdataset": wds.DataPipeline(plain(urls), *stages), ".select": select}.items()
     }
-    return {"samples": len(index)} | median({n: partial(drain, loader) for n, loader in loaders.items()}, rounds)
+    return {"samples": len(index)} | take_turns({n: partial(drain, loader) for n, loader in loaders.items()}, rounds)
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ def compete(
                 player.turn()
             for turn in range(1, rounds + 1):
                 for name, player in players.items():
-                    if player.may_go_on(rounds):
+                    if player.may_go_on():
                         told(f"{name}: turn {turn} of {rounds}")
                         player.turn()
         finally:
@@ -83,7 +83,7 @@ class _Player:
             if answer:
                 self._turns.append(answer)
 
-    def may_go_on(self, rounds: int) -> bool:
+    def may_go_on(self) -> bool:
         """Whether the next turn fits in the budget, as the last one went."""
         if self._out is not None:
             return False

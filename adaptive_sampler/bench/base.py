@@ -1,7 +1,7 @@
 """The words of the benchmark: a case, its contestants, and the package that one of them needs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,10 +53,11 @@ class Case:
     most: int | None = None  # rows: a larger n is brought down to this, as the work does not grow with n
     sized: bool = True  # False: there is no n
     least_from: int = 10**7  # rows from which on `least` is meant
-    ours: Contestant = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ours", self.contestants[0])
+    @property
+    def ours(self) -> Contestant:
+        """The contestant that the others are compared with."""
+        return self.contestants[0]
 
     def sizes(self, wanted: list[int]) -> list[int]:
         """The sizes at which the case is run, ascending."""

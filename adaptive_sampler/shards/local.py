@@ -61,21 +61,17 @@ class LocalSamples:
     def __call__(self, nth: int) -> Raw | None:
         begin, length = self._begin[nth], self._length[nth]
         try:
-            source = self._files.get(self._shard)
+            file = _Counted(self._files.get(self._shard), self._reading)
             if length >= _LARGE:
-                return self._wanted.cut(nth, _Parts(source, self._reading), 0)
-            data = source.read(begin, length)
-            counts = self._reading.counts
-            counts.ranges += 1
-            counts.bytes_read += len(data)
-            return self._wanted.cut(nth, data, begin)
+                return self._wanted.cut(nth, file, 0)
+            return self._wanted.cut(nth, file[begin : begin + length], begin)
         except (ShardError, OSError) as error:
             self._reading.lost(error, 1)
             return None
 
 
-class _Parts:
-    """A file as if it were bytes: each slice is a read of its own."""
+class _Counted:
+    """A file as if it were bytes: each slice is a read of its own, and counted."""
 
     def __init__(self, source: LocalSource, reading: Reading) -> None:
         self._source, self._counts = source, reading.counts

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.errors import ShardMissing
+from adaptive_sampler.shards.tar import BLOCK, HEADER_BYTES
 
 T = TypeVar("T")
 
@@ -74,11 +75,11 @@ class Access:
 
     strict_ranges: bool = False
     retry: Retry = Retry()
-    header_bytes: int = 2048  # a PAX member's three headers
+    header_bytes: int = HEADER_BYTES
 
     def __post_init__(self) -> None:
-        if self.header_bytes < 512:
-            raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has 512; ask for that or more.")
+        if self.header_bytes < BLOCK:
+            raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
 
     def open(self, url: str) -> Source:
         """Open the shard at `url`. Raises ShardMissing where there is none."""

@@ -12,6 +12,7 @@ from adaptive_sampler.shards.errors import ShardDamaged, ShardUnsupported
 from adaptive_sampler.shards.kernels import skim
 
 BLOCK = 512
+HEADER_BYTES = 2048  # a PAX member's three headers come with one read; hardly any body does
 _ZEROS = bytes(BLOCK)
 _SPACES = b" " * 8
 _ADLER = 65521
@@ -51,7 +52,7 @@ class _Window:
 
 
 def walk(
-    read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None, header_bytes: int = 2048
+    read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None, header_bytes: int = HEADER_BYTES
 ) -> Iterator[Member]:
     """Yield the regular members of the archive at `url`, `size` bytes long (None: unknown), as tarfile names them.
 

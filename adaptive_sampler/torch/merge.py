@@ -81,9 +81,8 @@ def sync(
         for entry in _exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    journal.synced = MadeFrom(
-        *_gather([store.version, store.updates], group)[0].tolist()
-    )  # the first rank's: it commits
+    first = _gather([store.version, store.updates], group)[0]
+    journal.synced = MadeFrom(*first.tolist())  # the first rank commits
     _compare(_gather([store.digest()], group), ["scores"], "they did so before this epoch, or a rank folded on its own")
     journal.torn = False
 
@@ -166,9 +165,8 @@ def _exchange(
 
 def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None) -> None:
     names, counted = journal.named(entry.mask), tally is not None and entry.epoch == tally.key[1]
-    alike: dict[
-        bytes, tuple[np.ndarray, list[int]]
-    ] = {}  # scores that take the same rows are folded, and kept, together
+    # Scores that take the same rows are folded, and kept, together.
+    alike: dict[bytes, tuple[np.ndarray, list[int]]] = {}
     for line, name in enumerate(names):
         mine = tally.take(name, entry.rows) if tally is not None and counted else np.ones(len(entry.rows), np.bool_)
         alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)

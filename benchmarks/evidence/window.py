@@ -61,17 +61,20 @@ class Labels:
     noise: float
 
     @cached_property
+    def right(self) -> tuple[Images, Images]:
+        """Training and held-out images with their own labels."""
+        return self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
+
+    @cached_property
     def parts(self) -> tuple[Images, Images]:
-        """Training and held-out images, both with the labels as given."""
-        parts = self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
-        given = [with_wrong_labels(part.labels.numpy(), self.noise, self.trial.seed) for part in parts]
-        return parts[0].relabelled(given[0]), parts[1].relabelled(given[1])
+        """The same, both with the labels as given."""
+        given = [with_wrong_labels(part.labels.numpy(), self.noise, self.trial.seed) for part in self.right]
+        return self.right[0].relabelled(given[0]), self.right[1].relabelled(given[1])
 
     @cached_property
     def wrong(self) -> np.ndarray:
         """(n,) bool: which training labels are wrong."""
-        right, _ = self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
-        return (right.labels != self.parts[0].labels).numpy()
+        return (self.right[0].labels != self.parts[0].labels).numpy()
 
     @cached_property
     def store(self) -> ScoreStore:

@@ -75,13 +75,8 @@ def loader_epoch(n: int, ours: bool) -> Turn:
 
 def imported(_: int, module: str) -> Turn:
     """The import of a module, in a fresh interpreter that finds all bytecode, as that of an installed package."""
-    bytecode = tempfile.TemporaryDirectory()
-
-    def turn() -> None:
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": bytecode.name}
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
-
-    return turn
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": tempfile.mkdtemp()}
+    return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
 
 
 def _as_it_is(batch: Any) -> Any:
