@@ -10,28 +10,23 @@ BLOCK = 256  # rows whose records stay in the nearest cache until every score ha
 
 
 @kernel
-def first_outside(rows, n):
-    """The position of the first row outside 0 … n - 1, or -1."""
-    outside = False
+def first_bad(rows, n, values):
+    """The position of the first row outside 0 … n - 1; else batch + the position, line by line, of the first NaN or inf in
+    `values` (scores, batch); else -1.
+    """
+    given, outside, finite = values.reshape(-1), False, True
     for i in range(rows.size):  # no early way out: so it runs many rows at a time
         outside |= (rows[i] < 0) | (rows[i] >= n)
+    for i in range(given.size):
+        finite &= np.isfinite(given[i])
     if outside:
         for i in range(rows.size):
             if rows[i] < 0 or rows[i] >= n:
                 return i
-    return -1
-
-
-@kernel
-def first_nonfinite(values):
-    """The position of the first NaN or inf, or -1."""
-    finite = True
-    for i in range(values.size):
-        finite &= np.isfinite(values[i])
     if not finite:
-        for i in range(values.size):
-            if not np.isfinite(values[i]):
-                return i
+        for i in range(given.size):
+            if not np.isfinite(given[i]):
+                return rows.size + i
     return -1
 
 
@@ -101,20 +96,22 @@ def observe(rows, epoch, ledger, before):
 
 
 @kernel
-def fold(rows, values, epoch, steps, decays, ledger, words, floats, octets, chunk, dirty, before):
+def fold(rows, values, epoch, steps, decays, ledger, octets, shift, dirty, before):
     """Observe the rows and fold values (scores, batch) by the rule of each score -> how many rows were new.
 
-    A step is (rule, line of `values`, the word at which the score's columns begin). `ledger` (n, 2 or more) has count and
-    last_seen; `words`, `floats` and `octets` are one memory, a record a row. `dirty`: the chunks with a change.
+    A step is (rule, line of `values`, the word at which the score's columns begin). `ledger` (n, 8 or more bytes) begins
+    with count and last_seen; `octets` has the scores' columns, a record a row. `dirty`: the chunks, of 2**shift rows, with
+    a change.
     """
-    new, size = 0, np.uint64(chunk)
+    new, by, counts = 0, np.uint64(shift), ledger.view(np.uint32)
+    words, floats = octets.view(np.uint32), octets.view(np.float32)
     unsigned = rows.view(np.uint64)  # which Numba need not ask whether it counts from the end
     for start in range(0, rows.size, BLOCK):
         stop = min(start + BLOCK, rows.size)
         some, earlier = unsigned[start:stop], before[start:stop]
-        new += observe(some, epoch, ledger, earlier)
+        new += observe(some, epoch, counts, earlier)
         for i in range(some.size):
-            dirty[some[i] // size] = True
+            dirty[some[i] >> by] = True
         for s in range(steps.shape[0]):
             rule, line, at = steps[s]
             value, given = floats[:, at], values[line, start:stop]

@@ -40,6 +40,9 @@ class Book:
         self.scores, self.n, self.chunk = list(scores), n, chunk
         self.observed = self.observations = 0
         self.dirty = np.zeros(-(-n // chunk), np.bool_)
+        self._shift = (chunk - 1).bit_length()  # row >> shift is the row's chunk
+        if len(self.dirty) > 1 and chunk != 1 << self._shift:
+            raise StoreDamaged(f"chunks of {chunk} rows: a store of {n} has one chunk, or chunks of a power of two.")
         self._load = load
         self._records: tuple[Records, Records] | None = None
 
@@ -104,9 +107,8 @@ class Book:
         ledger, own = self.records
         before = np.empty(len(rows), np.uint32)
         self.observed += kernels.fold(
-            rows, values, epoch, program.steps, program.decays, ledger.words, own.words, own.floats, own.octets,
-            self.chunk, self.dirty, before,
-        )  # fmt: skip
+            rows, values, epoch, program.steps, program.decays, ledger.octets, own.octets, self._shift, self.dirty, before
+        )
         self.observations += len(rows)
         for score, line in program.custom:
             score.fold.fold(self.state(score), rows, values[line], before)

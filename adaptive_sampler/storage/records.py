@@ -15,8 +15,8 @@ BLOCK = 4096  # records that stay in the second-level cache while column after c
 class Records:
     """Columns of rows 0 … n − 1, a record a row: ten columns apart would be ten cache misses a row, one record is one or two.
 
-    `columns`: (n,) each, writable views of the records. `at`: the word at which each begins. `words`, `floats` (n, words)
-    and `octets` (n, bytes): all of it, for kernels.
+    `columns`: (n,) each, writable views of the records. `at`: the word at which each begins. `octets` (n, bytes): all of
+    it, for kernels.
     """
 
     def __init__(self, spec: Mapping[Key, Column], n: int) -> None:
@@ -27,12 +27,12 @@ class Records:
             cell = np.array([column.fill], column.dtype).view(np.uint8)
             empty[offsets[key] : offsets[key] + len(cell)] = cell
         self.octets = memory.reshape(n, width)
-        self.words, self.floats = self.octets.view(np.uint32), self.octets.view(np.float32)
         self.at = {key: offset // WORD for key, offset in offsets.items()}
         self.columns = {key: np.ndarray((n,), spec[key].dtype, memory, offsets[key], (width,)) for key in spec}
         if empty.any():
             whole = n - n % TILE  # many records at once: a copy of one alone costs as much
-            self.words[:whole].reshape(-1, TILE * width // WORD)[:] = np.tile(empty, TILE).view(np.uint32)
+            tiles = self.octets[:whole].reshape(-1, TILE * width).view(np.uint32)
+            tiles[:] = np.tile(empty, TILE).view(np.uint32)
             self.octets[whole:] = empty
 
     def apart(self, start: int, stop: int) -> dict[Key, np.ndarray]:

@@ -34,7 +34,7 @@ class Table:
         self.n = n
         self.chunk = chunk_rows(n) if chunk is None else chunk
         self.columns: dict[str, Columns] = {}
-        self._routes: dict[tuple[str, ...], list[tuple[Book, Program]]] = {}
+        self._routes: dict[tuple[str, ...], tuple[list[tuple[Book, Program]], bool]] = {}
         shared: dict[int, Book] = {}
         for score in scores:
             self._check_new(score)
@@ -109,12 +109,6 @@ class Table:
         """The values as (scores, batch) float32 on the host. Raises, before anything is folded, if a row, shape or value
         breaks a rule.
         """
-        bad = kernels.first_outside(rows, self.n)
-        if bad >= 0:
-            raise RowError(
-                f"row {rows[bad]} at position {bad} of the batch is outside 0 … {self.n - 1}: the store has {self.n} rows. "
-                "Is it the store of another dataset? store.grow(n) adds rows."
-            )
         shape = rows.shape
         matrix = np.empty((len(values), *shape), FLOAT32)
         for line, (name, value) in enumerate(values.items()):
@@ -131,22 +125,28 @@ class Table:
                     matrix[line] = host
             else:
                 raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
-        bad = kernels.first_nonfinite(matrix.reshape(-1))
+        bad = kernels.first_bad(rows, self.n, matrix)
         if bad >= 0:
-            line, bad = divmod(bad, len(rows))
-            raise InvalidValue(
-                f"{tuple(values)[line]} of row {rows[bad]} is {matrix[line, bad]} (position {bad} of the batch): a score must be "
-                "finite. Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
-            )
+            raise self._refusal(rows, tuple(values), matrix, bad)
         return matrix
+
+    def _refusal(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, bad: int) -> Exception:
+        """Why the batch is refused; `bad`: as the kernel says it."""
+        if bad < len(rows):
+            return RowError(
+                f"row {rows[bad]} at position {bad} of the batch is outside 0 … {self.n - 1}: the store has {self.n} rows. "
+                "Is it the store of another dataset? store.grow(n) adds rows."
+            )
+        line, bad = divmod(bad - len(rows), len(rows))
+        return InvalidValue(
+            f"{names[line]} of row {rows[bad]} is {values[line, bad]} (position {bad} of the batch): a score must be "
+            "finite. Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
+        )
 
     def fold(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold checked values (scores, batch) in, all or nothing: where a custom fold raises, the others are undone."""
-        route = self._routes.get(names) or self._route(names)
-        undo = []
-        for _, program in route:
-            if program.custom:  # which may raise; a built-in fold does not
-                undo = [(book, book.rows(rows)) for book, _ in route]
+        route, may_raise = self._routes.get(names) or self._route(names)
+        undo = [(book, book.rows(rows)) for book, _ in route] if may_raise else []
         try:
             for book, program in route:
                 book.fold(rows, values, epoch, program)
@@ -155,8 +155,11 @@ class Table:
                 book.put(rows, saved)
             raise
 
-    def _route(self, names: tuple[str, ...]) -> list[tuple[Book, Program]]:
-        """The books of these scores, and how to fold into them; scores that leave others behind get a book of their own."""
+    def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
+        """The books of these scores with how to fold into them, and whether a fold may raise: a custom one, not a built-in.
+
+        Scores that leave others behind get a book of their own.
+        """
         lines = {name: line for line, name in enumerate(names)}
         for book in {id(self[name].book): self[name].book for name in names}.values():
             leaving = [score for score in book.scores if score.name in lines]
@@ -165,7 +168,8 @@ class Table:
                 for part in (book.having(leaving), book.having(staying)):
                     self._put(part)
         books = [book for book in self.books if book.scores[0].name in lines]
-        self._routes[names] = [(book, book.program(lines)) for book in books]
+        route = [(book, book.program(lines)) for book in books]
+        self._routes[names] = route, any(program.custom for _, program in route)
         return self._routes[names]
 
     def read(self, name: str, part: slice) -> np.ndarray:

@@ -23,6 +23,7 @@ FOLDS = {
     "transitions": Transitions("presentations"),
 }
 VALUES = st.lists(st.sampled_from([-2.5, -0.0, 0.0, 0.1, 1.0, 3e4]), min_size=len(FOLDS), max_size=len(FOLDS))
+ANY = st.sampled_from([0.0, -3.0, 3e38, 1e-45, np.nan, np.inf, -np.inf])
 # Batches with rows that come twice and thrice, which must fold in the order given.
 BATCHES = st.lists(st.lists(st.tuples(st.integers(0, N - 1), VALUES), max_size=6), max_size=5)
 SPECS = st.lists(
@@ -71,16 +72,19 @@ def test_the_kernel_folds_a_score_as_its_fold_says(batches) -> None:
             assert store._table[name].state[column].tobytes() == expected.tobytes(), (name, column)
 
 
-@given(rows=st.lists(st.integers(-2, N + 1)), n=st.just(N))
-def test_the_first_row_outside_is_found(rows, n) -> None:
-    outside = [i for i, row in enumerate(rows) if not 0 <= row < n]
-    assert kernels.first_outside(np.array(rows, np.int64), n) == (outside or [-1])[0]
+@given(rows=st.lists(st.integers(-2, N + 1)))
+def test_the_first_row_outside_is_found(rows) -> None:
+    outside = [i for i, row in enumerate(rows) if not 0 <= row < N]
+    values = np.zeros((2, len(rows)), np.float32)
+    assert kernels.first_bad(np.array(rows, np.int64), N, values) == (outside or [-1])[0]
 
 
-@given(values=st.lists(st.sampled_from([0.0, -3.0, 3e38, 1e-45, np.nan, np.inf, -np.inf])))
-def test_the_first_value_that_is_not_finite_is_found(values) -> None:
-    bad = [i for i, value in enumerate(values) if not np.isfinite(value)]
-    assert kernels.first_nonfinite(np.array(values, np.float32)) == (bad or [-1])[0]
+@given(batch=st.lists(st.tuples(ANY, ANY)))
+def test_the_first_value_that_is_not_finite_is_found_line_by_line(batch) -> None:
+    values = np.array(batch, np.float32).reshape(-1, 2).T.copy()
+    bad = np.flatnonzero(~np.isfinite(values.reshape(-1)))
+    expected = len(batch) + bad[0] if len(bad) else -1
+    assert kernels.first_bad(np.zeros(len(batch), np.int64), N, values) == expected
 
 
 @pytest.mark.parametrize("size", [kernels.BLOCK - 1, kernels.BLOCK, kernels.BLOCK + 1, 3 * kernels.BLOCK])
