@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.scoring import EL2N, Loss, measures
+from adaptive_sampler.scoring.one_pass import MANY, one_pass
 from tests import references
 from tests.libraries import FULL, HALF, LIBRARIES, ONE_EACH
 
@@ -42,6 +44,40 @@ def test_a_measure_equals_its_float64_twin_in_every_library(name, library, batch
     logits, labels = batch
     ours = run(name, LIBRARIES[library](logits), LIBRARIES[library](labels))
     np.testing.assert_allclose(ours, twin(name, *batch), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(
+    logits=arrays(np.float32, (5, 3), elements=st.sampled_from([0.0, 1.5, -40, 3e38, -3e38, np.inf, -np.inf, np.nan])),
+    labels=arrays(np.int64, 5, elements=st.integers(0, 2)),
+)
+def test_one_pass_on_the_host_says_of_any_logits_what_the_librarys_operations_say(name, logits, labels):
+    passed = one_pass(logits, labels)
+    assert passed is not None
+    with_gradient = LIBRARIES["torch requires_grad"]
+    operations = run(name, with_gradient(logits), with_gradient(labels))
+    np.testing.assert_allclose(run(name, logits, labels), operations, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "library", ["numpy float16", "numpy float32", "numpy float64", "torch float32", "torch bfloat16"]
+)
+def test_logits_on_the_host_take_one_pass(library):
+    assert one_pass(LIBRARIES[library](np.zeros((4, 3))), LIBRARIES[library](np.zeros(4, np.int64))) is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes", [MANY - 1, MANY])
+def test_many_classes_are_measured_as_few_are(name, classes):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 9, (3, classes)).astype(np.float32), rng.integers(0, classes, 3)
+    assert (one_pass(logits, labels) is None) == (classes == MANY)
+    np.testing.assert_allclose(run(name, logits, labels), twin(name, logits, labels), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("library", ["torch requires_grad", "jax float32"])
+def test_logits_that_carry_a_gradient_or_may_lie_elsewhere_do_not(library):
+    assert one_pass(LIBRARIES[library](np.zeros((4, 3))), LIBRARIES[library](np.zeros(4, np.int64))) is None
 
 
 @pytest.mark.parametrize("library", HALF)

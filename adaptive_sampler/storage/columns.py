@@ -107,7 +107,16 @@ class Book:
         ledger, own = self.records
         before = np.empty(len(rows), np.uint32)
         self.observed += kernels.fold(
-            rows, values, epoch, program.steps, program.decays, ledger.octets, own.octets, self._shift, self.dirty, before
+            rows,
+            values,
+            epoch,
+            program.steps,
+            program.decays,
+            ledger.octets,
+            own.octets,
+            self._shift,
+            self.dirty,
+            before,
         )
         self.observations += len(rows)
         for score, line in program.custom:

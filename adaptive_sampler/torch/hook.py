@@ -16,7 +16,7 @@ from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import find_sampler
 from adaptive_sampler.torch.reduction import is_cross_entropy, per_sample, weighted
-from adaptive_sampler.torch.rows import PendingRows, row_key, split
+from adaptive_sampler.torch.rows import PendingRows, row_key, split, tensor_of
 from adaptive_sampler.torch.transfer import Step, Transfer, finite_rows
 
 _ENOUGH = 1000  # rows before the share of skipped ones is judged
@@ -76,7 +76,9 @@ class LossHook(nn.Module):
             taken = self.claim(len(input)) if rows is None else _rows(rows, len(input))
         else:
             taken = None if rows is None else _rows(rows, len(input))
-        weights = None if self.sampler is None or taken is None else self.sampler.loss_weights(taken.cpu())
+        weights = None
+        if self.sampler is not None and taken is not None and self.sampler.weighted:
+            weights = self.sampler.loss_weights(taken.cpu())
         losses: torch.Tensor | None = None
         if weights is None or (weights == 1).all():
             value = self.criterion(input, target)
@@ -194,7 +196,10 @@ class LossHook(nn.Module):
             and target.ndim == 1
         ):
             valid = target != ignore
-            observation["labels"] = torch.where(valid, target, 0)
+            if valid.device.type == "cpu" and bool(valid.all()):  # looking at a GPU would wait for it
+                valid = None
+            else:
+                observation["labels"] = torch.where(valid, target, 0)
         with shared():
             if "loss" in self.store.inputs:
                 if losses is None and is_cross_entropy(self.criterion, logits, target):
@@ -243,7 +248,7 @@ class LossHook(nn.Module):
 
 
 def _rows(rows: Any, length: int | None) -> torch.Tensor:
-    rows = torch.as_tensor(rows)
+    rows = tensor_of(rows)
     if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
         raise InvalidValue(
             f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}: one axis of integers is needed."
