@@ -27,13 +27,14 @@ Run = tuple[Row, Callable[[], Row]]  # what tells this run from the others of it
 
 @dataclass(frozen=True)
 class Trial:
-    """One seed of a question: its data, how long a training is, and a folder for its stores."""
+    """One seed of a question: its data, a folder for its stores, how long a training is, and how wide the network."""
 
     seed: int
     data: Data
     folder: Path
     quick: bool = False
     epochs: int = EPOCHS
+    width: int = 1  # of the network
 
     def everything(self, n: int, seed: int | None = None) -> AdaptiveSampler:
         """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""
@@ -64,6 +65,7 @@ class Question:
     findings: Callable[[Records], list[str]]
     figure: Callable[[Records, Path], None]
     epochs: int = EPOCHS
+    width: int = 1
 
     def main(self) -> None:
         """The command line of a question's file."""
@@ -111,7 +113,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
         for seed in range(seeds):  # outermost, so that what there is at any time is a fair table of fewer seeds
-            runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs)))
+            runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs, question.width)))
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
                 if setting | {"seed": seed} in done:
                     continue

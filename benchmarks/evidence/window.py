@@ -84,7 +84,9 @@ class Labels:
     def _scored(self, path: Path) -> ScoreStore:
         data, trial = self.parts[0], self.trial
         store = ScoreStore.create(path, len(data), [EL2N()], overwrite=True)
-        score_early(data, store, partial(trial.everything, len(data)), seed=trial.seed, epochs=trial.epochs)
+        score_early(
+            data, store, partial(trial.everything, len(data)), seed=trial.seed, epochs=trial.epochs, width=trial.width
+        )
         return store
 
     def sampler(self, kept: float | str | None, keep: float = KEEP) -> AdaptiveSampler:
@@ -99,7 +101,7 @@ class Labels:
 def trained(labels: Labels, kept: float | str | None, keep: float = KEEP, epochs: int | None = None) -> Row:
     """Accuracy on the test set and, for choosing, on the held-out images; the share of wrong labels trained on."""
     (data, held), trial, sampler = labels.parts, labels.trial, labels.sampler(kept, keep)
-    training = train(data, sampler, seed=trial.seed, epochs=epochs or trial.epochs)
+    training = train(data, sampler, seed=trial.seed, epochs=epochs or trial.epochs, width=trial.width)
     return {
         "accuracy": accuracy(training.model, trial.data.test),
         "validation": accuracy(training.model, held),
