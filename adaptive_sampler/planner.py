@@ -56,9 +56,9 @@ class Planner:
         """This epoch's plan, from now on unchanging and saved."""
         plan = self.plan
         if self._seen is not None:
-            self._seen = None
             if not self._unpickled:
                 self.store.save_plan(plan)
+            self._seen = None
             if self.replan == "once" and self._once is None and self._ready():
                 self._once = plan
                 for made in (self.made, self.upcoming):

@@ -62,9 +62,10 @@ def test_every_score_of_a_measured_value_keeps_the_contract(score):
     testing.check_score(score, *[(rows, {name: RNG.random(len(rows))}) for rows, _ in BATCHES])
 
 
-def test_the_local_storage_keeps_the_contract(tmp_path):
+@pytest.mark.parametrize("lasting", [True, False])
+def test_the_local_storage_keeps_the_contract(tmp_path, lasting):
     folders = iter(range(100))
-    testing.check_storage(lambda: LocalStorage(tmp_path / str(next(folders))))
+    testing.check_storage(lambda: LocalStorage(tmp_path / str(next(folders)), lasting=lasting))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def create(
     try:
         if overwrite:
             _clear(folder)
-        repository = Repository(LocalStorage(folder), str(folder))
+        repository = Repository(LocalStorage(folder, lasting=path is not None), str(folder))
         repository.create()
         files = Files(folder, repository, Manifest(-1, {}), lock, temporary=path is None)
         files.commit(table, named, meta, note="created", pin=False)

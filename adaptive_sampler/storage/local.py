@@ -15,15 +15,21 @@ THREADS = 8  # fsync waits for the disk, not for a core: eight at once halved a 
 
 
 class LocalStorage:
-    """A folder. Files appear by rename, so they are whole; `flush` and `swing` use fsync, so they stay."""
+    """A folder. Files appear by rename, so they are whole; `flush` and `swing` use fsync, so they stay.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    Unless `lasting`, for a folder that is deleted with its store: threads and fsync would only take time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
+        self.path, self._lasting = Path(path), lasting
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
         self._pool: ThreadPoolExecutor | None = None
         self._writing: list[Future[None]] = []
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
+        if not self._lasting:
+            _write_file(self._new(name), parts, lasting=False)
+            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         self._writing.append(self._pool.submit(_write_file, self._new(name), parts))
@@ -42,6 +48,8 @@ class LocalStorage:
         return np.asarray(np.memmap(path, np.uint8, "r")) if path.stat().st_size else np.empty(0, np.uint8)
 
     def flush(self) -> None:
+        if not self._lasting:
+            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         try:
@@ -92,13 +100,14 @@ def _between(top: Path, folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def _write_file(target: Path, parts: Sequence[np.ndarray | bytes]) -> None:
+def _write_file(target: Path, parts: Sequence[np.ndarray | bytes], lasting: bool = True) -> None:
     partial = target.with_name(target.name + PARTIAL)
     try:
         with open(partial, "wb", buffering=0) as file:
             for part in parts:
                 _write(file.fileno(), part)
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):

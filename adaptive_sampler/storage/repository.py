@@ -117,12 +117,25 @@ class Repository:
                 self._storage.delete(f"{PLANS}/{plan}")
 
     def save_plan(self, plan: Plan) -> None:
-        """Keep a plan, durably; a plan that is kept already stays as it is."""
+        """Keep a plan, durably; a plan that is kept already stays as it is. Raises `StoreError` where the disk refuses."""
         if plan.id in self._storage.names(PLANS) and "plan.json" in self._storage.names(f"{PLANS}/{plan.id}"):
             return
-        for name, data in plan.files().items():  # plan.json is the last: it makes the others a plan
-            self._storage.put(f"{PLANS}/{plan.id}/{name}", [data])
-        self._storage.flush()
+        files = plan.files()
+        about = files.pop("plan.json")  # it makes the others a plan, so they must be there before
+        at = f"{PLANS}/{plan.id}"
+        try:
+            for name, data in files.items():
+                self._storage.put(f"{at}/{name}", [data])
+            if files:
+                self._storage.flush()
+            self._storage.put(f"{at}/plan.json", [about])
+            self._storage.flush()
+        except OSError as error:
+            self._storage.delete(at)
+            raise StoreError(
+                f"plan {plan.id} could not be kept in {self._where}: {error.strerror or error}. An epoch could not be resumed "
+                "without it: make room (drop_versions takes old plans away too) and ask again."
+            ) from error
 
     def plan(self, plan_id: str) -> Plan:
         """A kept plan. Raises `UnknownName`."""

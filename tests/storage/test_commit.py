@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptive_sampler import ScoreStore
+from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.scoring import EL2N, Loss
+from adaptive_sampler.selection import Draw
 from adaptive_sampler.storage.layout import CHUNK
 from tests.storage.helpers import ROWS, filled, kill_while_committing
 
@@ -140,3 +141,20 @@ def test_a_full_disk_fails_the_commit_and_loses_nothing(small_disk: Path) -> Non
     ballast.unlink()
     assert store.commit() == 2
     np.testing.assert_array_equal(ScoreStore.open(small_disk / "s", mode="r")["loss"], np.full(60_000, 2.0))
+
+
+def test_a_full_disk_keeps_no_half_of_a_plan(small_disk: Path) -> None:
+    store = ScoreStore.create(small_disk / "s", 60_000, [Loss()])
+    store.fold("loss", np.arange(60_000), np.arange(60_000))
+    sampler = AdaptiveSampler(store, Draw("loss", floor=0.1, unbiased=True))
+    ballast = small_disk / "ballast"
+    free = os.statvfs(small_disk)
+    ballast.write_bytes(bytes(free.f_bavail * free.f_bsize - 100_000))  # room for plan.json, none for 240 KB of weights
+    with pytest.raises(
+        StoreError, match=r"plan [0-9a-f]{16} could not be kept in .*: No space left on device.*make room"
+    ):
+        next(iter(sampler))
+    assert not list((small_disk / "s/plans").iterdir())
+    ballast.unlink()
+    next(iter(sampler))
+    np.testing.assert_array_equal(store.plan(sampler.plan.id).rows, sampler.plan.rows)
