@@ -49,7 +49,7 @@ class Order:
 
     def take(self, start: int, stop: int, step: int = 1) -> NDArray[Any]:
         """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >=
-        2**31."""
+        2**31. Not to be written to."""
         if start < 0 or step < 1:
             raise InvalidValue(f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1.")
         stop = min(stop, self._total)
@@ -57,7 +57,7 @@ class Order:
             return np.empty(0, bitmaps.row_dtype(self._n))
         most = MATERIALISE if self._repeats is None else MATERIALISE_REPEATED
         if self._key is not None and self._total <= most:
-            return self._shuffled[start:stop:step].copy()
+            return self._shuffled[start:stop:step]
         if self._network is not None:
             return self._rows(self._network.images(start, stop, step))
         return self._rows(np.arange(start, stop, step, dtype=np.int64))
@@ -91,7 +91,9 @@ class Order:
             times = None if self._repeats is None else self._repeats[done : done + len(rows)]
             shuffle.add(rows, times)
             done += len(rows)
-        return shuffle.finish()
+        rows = shuffle.finish()
+        rows.flags.writeable = False  # `take` gives views of it
+        return rows
 
     def _piece(self, first: int) -> NDArray[Any]:
         """The kept rows among the `_PIECE` rows from `first` on, ascending."""

@@ -35,7 +35,7 @@ class EpochRows:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             rows = self._epoch.take(first + start, first + max(start, stop)) if step > 0 else self[:][index]
-            return rows[::step] if step > 0 else rows
+            return rows[::step].copy() if step > 0 else rows  # the epoch's own are not to be written to
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise RowError(f"position {index} of an epoch of {len(self)} samples: count from 0.")

@@ -149,7 +149,7 @@ WEIGHTED = (
 TRAINING = (
     *(
         Case(
-            f"200 updates of six scores, batch {size}",
+            f"2000 updates of six scores, batch {size}",
             (_ours("update", size), _C("NumPy", "updates:numpy", (size,), least=5)),
             most=10**7,
         )

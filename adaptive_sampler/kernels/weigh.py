@@ -1,4 +1,4 @@
-"""Scores as the weights of a draw: looked over once, scaled to mean 1 once."""
+"""Scores as the weights of a draw: looked over once, and where need be scaled to mean 1 once."""
 
 from typing import Any
 
@@ -12,8 +12,10 @@ _LANES = 64  # partial sums: additions overlap, and round as little as a pairwis
 
 @kernel
 def _survey(scores: Any, sums: Any) -> Any:
-    """Partial sums of the scores into `sums`; returns (how many are there, the first negative or infinite one or n)."""
+    """Partial sums of the scores into `sums`; returns (how many are there, how many of these are above 0, the first
+    negative or infinite one or n)."""
     known = np.int64(0)
+    positive = np.int64(0)
     for start in range(0, scores.size, _LANES):
         some = scores[start : start + _LANES]
         wrong = np.int64(0)
@@ -22,12 +24,13 @@ def _survey(scores: Any, sums: Any) -> Any:
             there = not np.isnan(score)
             sums[i] += score if there else 0.0
             known += np.int64(there)
+            positive += np.int64(score > 0)
             wrong += np.int64(score < 0) + np.int64(score == np.inf)
         if wrong:
             for i in range(some.size):
                 if some[i] < 0 or some[i] == np.inf:
-                    return known, start + i
-    return known, scores.size
+                    return known, positive, start + i
+    return known, positive, scores.size
 
 
 @kernel
@@ -43,12 +46,12 @@ def _weigh(scores: Any, scale: Any, floor: Any, out: Any) -> Any:
     return positive
 
 
-def survey(scores: NDArray[np.float32]) -> tuple[float, int, int]:
-    """(sum, number) of the scores that are there, (n,) float32 with NaN where not, and the first that is negative or
-    infinite, or −1 where none is."""
+def survey(scores: NDArray[np.float32]) -> tuple[float, int, int, int]:
+    """(sum, number, number above 0) of the scores that are there, (n,) float32 with NaN where not, and the first that is
+    negative or infinite, or −1 where none is."""
     sums = np.zeros(_LANES)
-    known, bad = _survey(scores, sums)
-    return float(sums.sum()), int(known), int(bad) if bad < len(scores) else -1
+    known, positive, bad = _survey(scores, sums)
+    return float(sums.sum()), int(known), int(positive), int(bad) if bad < len(scores) else -1
 
 
 def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArray[np.float32], int]:

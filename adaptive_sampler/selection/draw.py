@@ -65,8 +65,8 @@ class Draw:
         return make(store, self, epoch, seed, **self._drawn(counts, weights))
 
     def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, int]:
-        """(n,) float32 weights with mean 1, and how many of them are positive."""
-        total, known, bad = weigh.survey(scores)
+        """(n,) float32 weights, in a draw with replacement of mean 1, and how many of them are positive."""
+        total, known, positive, bad = weigh.survey(scores)
         if bad >= 0:
             raise InvalidValue(
                 f"{self.by!r} of row {bad} is {scores[bad]}: a score to draw by must be finite and not negative. "
@@ -79,6 +79,8 @@ class Draw:
             )
         if total == 0:
             return np.ones(len(scores), np.float32), len(scores)
+        if not self.replacement and self.floor == 0 and known == len(scores):
+            return scores, positive  # as they are: who comes first does not depend on a scale
         return weigh.weigh(scores, total / known, self.floor)
 
     def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:

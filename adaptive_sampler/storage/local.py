@@ -3,8 +3,9 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ class LocalStorage:
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
         self.path, self._lasting = Path(path), lasting
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
+        self._first: Callable[[], None] | None = None  # a write that waits: alone it needs no thread
         self._pool: ThreadPoolExecutor | None = None
         self._writing: list[Future[None]] = []
 
@@ -30,9 +32,14 @@ class LocalStorage:
         if not self._lasting:
             _write_file(self._new(name), parts, lasting=False)
             return
+        write = partial(_write_file, self._new(name), parts)
+        if self._first is None and self._pool is None:
+            self._first = write
+            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
-        self._writing.append(self._pool.submit(_write_file, self._new(name), parts))
+        self._writing += [self._pool.submit(job) for job in (self._first, write) if job is not None]
+        self._first = None
 
     def share(self, source: str, target: str) -> None:
         old, new = self.path / source, self._new(target)
@@ -50,16 +57,17 @@ class LocalStorage:
     def flush(self) -> None:
         if not self._lasting:
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         try:
+            if self._first is not None:
+                self._first()
             wait(self._writing)
             for file in self._writing:
                 file.result()
-            list(self._pool.map(_sync, self._changed))
+            list(map(_sync, self._changed) if self._pool is None else self._pool.map(_sync, self._changed))
         finally:
-            self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork
-            self._pool, self._writing, self._changed = None, [], {}
+            if self._pool is not None:
+                self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork
+            self._first, self._pool, self._writing, self._changed = None, None, [], {}
 
     def pointer(self) -> bytes | None:
         try:
@@ -101,17 +109,17 @@ def _between(top: Path, folder: Path) -> Iterator[Path]:
 
 
 def _write_file(target: Path, parts: Sequence[np.ndarray | bytes], lasting: bool = True) -> None:
-    partial = target.with_name(target.name + PARTIAL)
+    unfinished = target.with_name(target.name + PARTIAL)
     try:
-        with open(partial, "wb", buffering=0) as file:
+        with open(unfinished, "wb", buffering=0) as file:
             for part in parts:
                 _write(file.fileno(), part)
             if lasting:
                 os.fsync(file.fileno())
-        os.replace(partial, target)
+        os.replace(unfinished, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            partial.unlink()
+            unfinished.unlink()
         raise
 
 

@@ -6,19 +6,18 @@ from numpy.typing import NDArray
 from adaptive_sampler.bench.base import Turn
 
 NAMES = ("el2n", "forgetting", "loss", "margin", "confidence", "error")
-BATCHES = 200
+BATCHES, VALUES = 2000, 8
 
 
 def observations(n: int, size: int) -> list[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
-    """(rows, values by score) of each batch; no row twice in a batch."""
+    """(rows, values by score) of each batch; no row twice in a batch.
+
+    A few values take turns, for in a training they have just been computed and lie in the cache; the rows lie anywhere.
+    """
     rng = np.random.default_rng(0)
-    return [
-        (
-            rng.choice(n, min(size, n), replace=False),
-            {name: rng.integers(0, 2, min(size, n)).astype(np.float32) for name in NAMES},
-        )
-        for _ in range(BATCHES)
-    ]
+    size = min(size, n)
+    values = [{name: rng.integers(0, 2, size).astype(np.float32) for name in NAMES} for _ in range(VALUES)]
+    return [(rng.choice(n, size, replace=False, shuffle=False), values[i % VALUES]) for i in range(BATCHES)]
 
 
 def numpy(n: int, size: int) -> Turn:
