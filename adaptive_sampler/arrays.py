@@ -9,30 +9,46 @@ from adaptive_sampler.errors import InvalidValue
 
 Array = Any  # whatever the Array API describes: NumPy, torch, JAX, CuPy
 
+_LIBRARIES: dict[type, str] = {}  # asked for at each step of a training, where every look at an array counts
+
+
+def library(x: Any) -> str:
+    """Whose array `x` is: "numpy", "torch", "cupy" or "another"; "" where it is none."""
+    kind = type(x)
+    if kind not in _LIBRARIES:
+        known = {
+            "numpy": array_api_compat.is_numpy_array,
+            "torch": array_api_compat.is_torch_array,
+            "cupy": array_api_compat.is_cupy_array,
+            "another": array_api_compat.is_array_api_obj,
+        }
+        _LIBRARIES[kind] = next((name for name, recognises in known.items() if recognises(x)), "")
+    return _LIBRARIES[kind]
+
 
 def as_array(x: Any) -> Array:
     """`x` itself where it is some library's array, else a NumPy array of it (lists, scalars)."""
-    return x if array_api_compat.is_array_api_obj(x) else np.asarray(x)
+    return x if library(x) else np.asarray(x)
 
 
 def to_host(x: Any) -> np.ndarray:
     """`x` as a NumPy array on the host, without its gradient history. Waits for a device where `x` lies on one."""
-    x = as_array(x)
-    if array_api_compat.is_torch_array(x):
-        x = x.detach()
-        if x.dtype.itemsize <= 2 and x.dtype.is_floating_point:
+    whose = library(x)
+    if whose == "torch":
+        if x.dtype.is_floating_point and x.dtype.itemsize <= 2:
             x = x.float()  # NumPy has no bfloat16
-        return np.asarray(x.cpu())
-    if array_api_compat.is_numpy_array(x):
+        host: np.ndarray = x.numpy(force=True)
+        return host
+    if whose in ("numpy", ""):
         return np.asarray(x)
-    array = np.asarray(array_api_compat.to_device(x, "cpu") if array_api_compat.is_cupy_array(x) else x)
+    array = np.asarray(array_api_compat.to_device(x, "cpu") if whose == "cupy" else x)
     # ml_dtypes' bfloat16 and float8, as JAX has them, are no numbers to NumPy.
     return array.astype(np.float32) if "float" in array.dtype.name and array.dtype.kind == "V" else array
 
 
 def like(x: Any, reference: Array) -> Array:
     """`x` as an array of the library and device of `reference`; itself where it is one of that library already."""
-    if array_api_compat.is_array_api_obj(x):
+    if library(x):
         if array_api_compat.array_namespace(x) is array_api_compat.array_namespace(reference):
             return x
         x = to_host(x)
@@ -47,9 +63,8 @@ def like(x: Any, reference: Array) -> Array:
 
 def on_host(x: Array) -> bool:
     """Whether looking at the values of `x` costs nothing: NumPy, or torch on the CPU outside a transform."""
-    if array_api_compat.is_numpy_array(x):
-        return True
-    return array_api_compat.is_torch_array(x) and x.device.type == "cpu" and type(x).__name__ != "FakeTensor"
+    whose = library(x)
+    return whose == "numpy" or (whose == "torch" and x.device.type == "cpu" and type(x).__name__ != "FakeTensor")
 
 
 def as_rows(rows: Any, n: int) -> np.ndarray:

@@ -242,8 +242,12 @@ class ScoreStore:
     @property
     def inputs(self) -> frozenset[str]:
         """Every observation name that some score takes."""
-        scores = self._table.scores
-        return frozenset(n for s in scores for names in (*s.inputs, getattr(s, "optional", ())) for n in names)
+        return self._table.inputs[0]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The observation names without which some score cannot do."""
+        return self._table.inputs[1]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,6 +10,12 @@ MANY = 100  # classes: the operations of a library, which take several numbers a
 
 
 @once
+def at_hand(x: Array) -> Array:
+    """`x` as NumPy's, whose operations take the least time to begin, where it lies on the host and wants no gradient."""
+    return to_host(x) if on_host(x) and not getattr(x, "requires_grad", False) else x
+
+
+@once
 def one_pass(logits: Array, labels: Array | None = None) -> Array | None:
     """(lines, batch) float32 in the library of `logits`, by the lines of kernels/measure.py.
 

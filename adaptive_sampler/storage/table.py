@@ -1,6 +1,8 @@
 """The scores in memory: measure an observation, check the values, fold them into the columns, read them back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,13 @@ from adaptive_sampler.arrays import Array, as_array, to_host
 from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Fold, ScoreLike
+from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.storage.columns import Book, Columns, Load, Program
 from adaptive_sampler.storage.layout import chunk_rows
 
 FLOAT32 = np.dtype(np.float32)
+OURS = __name__.split(".", maxsplit=1)[0] + "."
 
 
 class Table:
@@ -41,6 +45,13 @@ class Table:
             book = shared.setdefault(books[score.name] if books else 0, Book([], n, self.chunk, load))
             book.scores.append(score)
             self.columns[score.name] = Columns(score, book)
+
+    @cached_property
+    def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Every observation name that some score takes, and those without which some score cannot do."""
+        optional = frozenset(name for score in self.scores for name in getattr(score, "optional", ()))
+        either = [[frozenset(names) for names in score.inputs] for score in self.scores]
+        return optional.union(*chain(*either)), optional.union(*(names[0].intersection(*names) for names in either))
 
     @property
     def scores(self) -> list[ScoreLike]:
@@ -70,6 +81,7 @@ class Table:
         """From now on this is the book of its scores."""
         self.columns |= {score.name: Columns(score, book) for score in book.scores}
         self._routes.clear()
+        vars(self).pop("inputs", None)
 
     @property
     def books(self) -> list[Book]:
@@ -84,16 +96,22 @@ class Table:
             raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
 
     def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
-        """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score."""
+        """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score.
+
+        What a built-in score says of tensors on the host is NumPy's.
+        """
         observation = {name: as_array(array) for name, array in observation.items()}
         values = {}
         with shared():
             for columns in self.columns.values():
                 score = columns.score
-                for names in score.inputs:
+                inputs, take = score.inputs, at_hand if _any_library(score) else as_array
+                for names in inputs:
                     if all(name in observation for name in names):
-                        optional = _optional(score, observation) if len(score.inputs) == 1 else {}
-                        values[score.name] = score.measure(**{name: observation[name] for name in names}, **optional)
+                        optional = _optional(score, observation) if len(inputs) == 1 else {}
+                        values[score.name] = score.measure(
+                            **{name: take(observation[name]) for name in names}, **optional
+                        )
                         break
         if not values:
             wanted = "; ".join(
@@ -193,6 +211,11 @@ class Table:
         for book in grown:
             self._put(book)
         self.n, self.chunk = n, chunk
+
+
+def _any_library(score: ScoreLike) -> bool:
+    """Whether the score's measure is one of this package, which take any library's arrays."""
+    return str(getattr(getattr(type(score), "measure", None), "__module__", "")).startswith(OURS)
 
 
 def _optional(score: ScoreLike, observation: Mapping[str, Array]) -> dict[str, Array]:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from adaptive_sampler.arrays import as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.measures import cross_entropy
+from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import find_sampler
@@ -188,25 +190,19 @@ class LossHook(nn.Module):
     ) -> None:
         logits, valid = input.detach(), None
         observation = {"logits": logits, "labels": target}
-        ignore = getattr(self.criterion, "ignore_index", None)
-        if (
-            ignore is not None
-            and isinstance(target, torch.Tensor)
-            and not target.is_floating_point()
-            and target.ndim == 1
-        ):
-            valid = target != ignore
-            if valid.device.type == "cpu" and bool(valid.all()):  # looking at a GPU would wait for it
-                valid = None
-            else:
-                observation["labels"] = torch.where(valid, target, 0)
         with shared():
-            if "loss" in self.store.inputs:
-                if losses is None and is_cross_entropy(self.criterion, logits, target):
-                    losses = cross_entropy(logits, observation["labels"])  # of the softmax that the measures take too
-                else:
+            if _single(target, getattr(self.criterion, "ignore_index", None)):
+                seen = at_hand(target) != self.criterion.ignore_index
+                if not (isinstance(seen, np.ndarray) and seen.all()):  # looking at a GPU would wait for it
+                    valid = target != self.criterion.ignore_index
+                    observation["labels"] = torch.where(valid, target, 0)
+            # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
+            if losses is not None or not is_cross_entropy(self.criterion, logits, target):
+                if "loss" in self.store.inputs:
                     losses = per_sample(self.criterion, logits, target, value, losses)
-                observation |= {} if losses is None else {"loss": losses.detach()}
+            elif "loss" in self.store.needs:
+                losses = cross_entropy(logits, observation["labels"])
+            observation |= {} if losses is None else {"loss": losses.detach()}
             values = self.store.measure(**observation)
         self._send(rows, values, valid)
 
@@ -247,8 +243,17 @@ class LossHook(nn.Module):
             )
 
 
-def _rows(rows: Any, length: int | None) -> torch.Tensor:
-    rows = tensor_of(rows)
+def _single(target: Any, ignore: Any) -> bool:
+    """Whether `target` has one class a sample, and the criterion a class that it leaves out."""
+    if ignore is None or not isinstance(target, torch.Tensor):
+        return False
+    return target.ndim == 1 and not target.is_floating_point()
+
+
+def _rows(given: Any, length: int | None) -> torch.Tensor:
+    rows = tensor_of(given)
+    if rows.dtype is torch.int64 and rows.shape == (length,):
+        return rows
     if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
         raise InvalidValue(
             f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}: one axis of integers is needed."

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from adaptive_sampler.arrays import to_host
+
 _MANY = 32  # steps in flight: more would hold memory, fewer might wait
 
 
@@ -17,7 +19,7 @@ class Step:
 
     rows: torch.Tensor
     names: tuple[str, ...]
-    values: torch.Tensor
+    values: torch.Tensor | np.ndarray
     valid: torch.Tensor | None
     epoch: int
     event: Any  # torch.cuda.Event, or None where nothing is to be waited for
@@ -37,8 +39,12 @@ class Transfer:
         return len(self._steps)
 
     def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None, epoch: int) -> None:
-        """Start moving a step's values to the host."""
-        stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values.values()]).detach()
+        """Start moving a step's values, which have no gradient, to the host."""
+        if rows.device.type == "cpu" and valid is None and all(type(value) is np.ndarray for value in values.values()):
+            matrix = np.array([*values.values()], np.float32)
+            self._steps.append(Step(rows, tuple(values), matrix, None, epoch, None))
+            return
+        stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values.values()])
         tensors = [t for t in (rows, stacked, valid) if t is not None]
         devices = {t.device for t in tensors if t.device.type == "cuda"}
         moved = [_to_host(t) for t in tensors]
@@ -63,7 +69,6 @@ class Transfer:
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.detach()
     if tensor.device.type == "cpu":
         return tensor
     if tensor.device.type != "cuda":
@@ -74,7 +79,7 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
 
 def finite_rows(step: Step) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """-> the valid rows (m,) int64, where all their values are finite (m,) bool, and the values (m,) float32 by name."""
-    rows, values = step.rows.numpy(), step.values.numpy()
+    rows, values = to_host(step.rows), to_host(step.values)
     if step.valid is not None:
         valid = step.valid.numpy()
         rows, values = rows[valid], values[:, valid]
