@@ -165,6 +165,37 @@ def test_a_score_of_ones_own_sees_the_loss_through_the_hook():
     assert made.store["scaled"][:4].tolist() == pytest.approx([2 * np.log(CLASSES)] * 4, rel=1e-6)
 
 
+class Squared(EL2N):
+    """A built-in score with a measure of one's own, in torch's words."""
+
+    def measure(self, logits, labels):
+        return logits.softmax(1).gather(1, labels[:, None]).squeeze(1) ** 2
+
+
+def test_a_measure_of_ones_own_is_given_tensors_beside_built_in_scores_too():
+    seen = Score("seen", lambda logits, labels, loss: torch.stack([logits[:, 0], labels, loss]).sum(0), Last())
+    made = hook(Loss(), EL2N(), seen, Squared(name="squared"))
+    made(logits(), labels(), ROWS)
+    assert made.store["seen"][:4].tolist() == pytest.approx([np.log(CLASSES)] * 4, rel=1e-6)
+    assert made.store["squared"][:4].tolist() == pytest.approx([1 / CLASSES**2] * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "needs"),
+    [
+        ([Loss(), EL2N()], {"logits", "labels"}),
+        ([Loss()], set()),
+        ([Score("mine", lambda loss: loss, Last())], {"loss"}),
+        ([Score("mine", lambda logits, loss=None: logits[:, 0], Last())], {"logits", "loss"}),
+    ],
+)
+def test_a_store_knows_what_some_score_cannot_do_without(scores, needs):
+    store = make_store(*scores)
+    assert store.needs == needs
+    store.add(Score("late", lambda embedding: embedding, Last()))
+    assert store.needs == needs | {"embedding"}
+
+
 # -- when it reaches the store -----------------------------------------------------------------------------------------
 
 
