@@ -176,6 +176,14 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
     return plan
 
 
+def scores_of(about: np.ndarray) -> MadeFrom:
+    """The scores that a plan was made from, by its plan.json alone. Raises `ValueError` where that is none."""
+    try:
+        return MadeFrom(*json.loads(about.tobytes())["made_from"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
 def _check_arrays(plan: Plan) -> None:
     """Raise `ValueError` unless the arrays fit each other: kernels trust them."""
     if plan.kept is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
-from adaptive_sampler.plan import Plan, from_files
+from adaptive_sampler.plan import Plan, from_files, scores_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.columns import Book, Load
@@ -110,10 +110,12 @@ class Repository:
         self._sweep()
         for plan in self._storage.names(PLANS):
             try:
-                made_from = self.plan(plan).made_from.commit
-            except StoreDamaged:
-                continue
-            if pointer.entry(made_from) is None:
+                gone_with = pointer.entry(scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json")).commit) is None
+            except FileNotFoundError:
+                gone_with = True  # half of a plan, left by a process that was killed
+            except ValueError:
+                gone_with = False  # damaged, which is for whoever asks for it to hear
+            if gone_with:
                 self._storage.delete(f"{PLANS}/{plan}")
 
     def save_plan(self, plan: Plan) -> None:

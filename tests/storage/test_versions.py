@@ -92,6 +92,17 @@ def test_a_dropped_versions_number_is_not_given_again(tmp_path: Path) -> None:
         assert store.commit() == 4
 
 
+def test_dropping_takes_away_half_a_plan_and_leaves_a_damaged_one(tmp_path: Path) -> None:
+    with three(tmp_path / "s") as store:
+        half, damaged = (tmp_path / "s/plans" / (digit * 16) for digit in "ab")
+        for folder in (half, damaged):
+            folder.mkdir(parents=True)
+            (folder / "kept.npy").write_bytes(b"some")
+        (damaged / "plan.json").write_bytes(b"{}")
+        store.drop_versions(keep=1)
+    assert (half.exists(), damaged.exists()) == (False, True)
+
+
 def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
         old = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
