@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,10 +102,11 @@ class Plan:
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray:
         """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
-        outside = (rows < 0) | (rows >= self.n)
-        if self.kept is not None and not outside.any():
-            outside = ~kernels.test(self.kept, rows)
-        if outside.any():
+        within = len(rows) == 0 or (rows.min() >= 0 and rows.max() < self.n)
+        if not within or (self.kept is not None and not kernels.test(self.kept, rows).all()):
+            outside = (
+                ~kernels.test(self.kept, rows) if within and self.kept is not None else (rows < 0) | (rows >= self.n)
+            )
             raise RowError(
                 f"row {rows[outside][0]} is not in plan {self.id} of epoch {self.epoch}: only planned rows have loss "
                 "weights. Ask while the sampler is on the epoch that delivered the row."
@@ -179,7 +181,8 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
 def scores_of(about: np.ndarray) -> MadeFrom:
     """The scores that a plan was made from, by its plan.json alone. Raises `ValueError` where that is none."""
     try:
-        return MadeFrom(*json.loads(about.tobytes())["made_from"])
+        commit, updates = json.loads(about.tobytes())["made_from"]
+        return MadeFrom(operator.index(commit), operator.index(updates))
     except (KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
 

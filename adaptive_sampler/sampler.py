@@ -176,11 +176,6 @@ class AdaptiveSampler:
         """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's."""
         return Batches(self, batch_size, drop_last)
 
-    @property
-    def weighted(self) -> bool:
-        """Whether some loss weight of the current plan differs from 1."""
-        return not isinstance(self.replan, int) and self.plan.weighted
-
     def loss_weights(self, rows: Any) -> np.ndarray:
         """The plan's loss weights of `rows` (batch,) -> (batch,) float32. Raises `RowError` for rows not in the plan.
 

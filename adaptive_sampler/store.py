@@ -239,15 +239,9 @@ class ScoreStore:
         """The commits, oldest first: (version, time, note, pinned), and `observed` rows."""
         return self._files.repository.versions()
 
-    @property
-    def inputs(self) -> frozenset[str]:
-        """Every observation name that some score takes."""
-        return self._table.inputs[0]
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The observation names without which some score cannot do."""
-        return self._table.inputs[1]
+    def takes(self, name: str, *, instead_of_logits: bool = False) -> bool:
+        """Whether some score takes `name`; `instead_of_logits`: one to which logits and labels are not as good."""
+        return name in self._table.inputs[instead_of_logits]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -99,10 +99,10 @@ def test_max_age_keeps_what_its_twin_keeps(order, data, keep, max_age):
         assert kept(Prune(keep, "loss", order=order, ties="row", max_age=max_age), store, epoch=40) == expected
 
 
-def test_a_row_seen_in_an_epoch_to_come_was_seen_in_an_earlier_run_and_is_the_oldest():
-    store = scored([5.0, 4.0, 3.0, 2.0, 1.0], epochs=[4, 1, 4, 12, 4])
-    assert kept(Prune(0.2, "loss", max_age=3), store, epoch=5) == {3}
-    assert kept(Prune(3, "loss", max_age=3), store, epoch=5) == {3, 1, 0}
+@pytest.mark.parametrize(("epoch", "rows"), [(0, {0, 1}), (2, {0, 1}), (3, {3, 4})])
+def test_a_score_of_an_earlier_run_ages_from_the_beginning_of_this_one(epoch, rows):
+    store = scored([5.0, 4.0, 3.0, 2.0, 1.0], epochs=[max(epoch - 1, 0)] * 3 + [12, 12])
+    assert kept(Prune(2, "loss", max_age=3), store, epoch=epoch) == rows
 
 
 def test_rows_never_observed_come_before_the_oldest():

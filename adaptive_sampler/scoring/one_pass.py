@@ -1,8 +1,8 @@
-"""The measures of logits that lie on the host: a kernel finds them all at once, where a library takes a dozen operations."""
+"""The measures of NumPy's logits: a kernel finds them all at once, where a library takes a dozen operations each."""
 
 import numpy as np
 
-from adaptive_sampler.arrays import Array, as_array, like, on_host, to_host
+from adaptive_sampler.arrays import Array, library, on_host, to_host
 from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.sharing import once
 
@@ -16,11 +16,11 @@ def at_hand(x: Array) -> Array:
 
 
 @once
-def one_pass(logits: Array, labels: Array | None = None) -> Array | None:
-    """(lines, batch) float32 in the library of `logits`, by the lines of kernels/measure.py.
+def one_pass(logits: Array, labels: Array | None = None) -> np.ndarray | None:
+    """(lines, batch) float32 by the lines of kernels/measure.py.
 
-    None where looking costs something, where a gradient is wanted, where there are `MANY` classes, and where a measure has
-    to say what is wrong. Without `labels` the entropy alone has a meaning.
+    None for other arrays than NumPy's, whose library may be following what is done with them; where there are `MANY`
+    classes; and where a measure has to say what is wrong. Without `labels` the entropy alone has a meaning.
     """
     powers = _powers(logits)
     if powers is None:
@@ -29,24 +29,15 @@ def one_pass(logits: Array, labels: Array | None = None) -> Array | None:
     if classes is None:
         return None
     found = np.empty((len(kernels.LINES), len(classes)), np.float32)
-    return like(found, as_array(logits)) if kernels.measure(*powers, classes, found) < 0 else None
+    return found if kernels.measure(*powers, classes, found) < 0 else None
 
 
 @once
 def _powers(logits: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Logits, the same less the largest of each row, and the exponentials of these."""
-    logits = as_array(logits)
-    if (
-        logits.ndim != 2
-        or not 2 <= logits.shape[1] < MANY
-        or not on_host(logits)
-        or getattr(logits, "requires_grad", False)
-    ):
+    if library(logits) != "numpy" or logits.ndim != 2 or not 2 <= logits.shape[1] < MANY or logits.dtype.kind != "f":
         return None
-    host = to_host(logits)
-    if host.dtype.kind != "f":
-        return None
-    host = np.ascontiguousarray(host, np.float32 if host.dtype.itemsize < 4 else None)
+    host = np.ascontiguousarray(logits, np.float64 if logits.dtype == np.float64 else np.float32)
     shifted = np.empty_like(host)
     kernels.shift(host, shifted)
     with np.errstate(all="ignore"):
@@ -54,8 +45,6 @@ def _powers(logits: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
 
 
 def _classes(labels: Array, batch: int) -> np.ndarray | None:
-    labels = as_array(labels)
-    if tuple(labels.shape) != (batch,) or not on_host(labels):
+    if library(labels) != "numpy" or labels.shape != (batch,) or labels.dtype.kind not in "iu":
         return None
-    host = to_host(labels)
-    return np.ascontiguousarray(host, np.int64) if host.dtype.kind in "iu" else None
+    return np.ascontiguousarray(labels, np.int64)

@@ -106,12 +106,13 @@ def ties_salt(epoch: int, seed: int) -> int:
 def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.ndarray | None:
     """(n,) float32: the age in epochs of each row's score where that is above `max_age`, NaN elsewhere. None: no limit.
 
-    A row seen in an epoch that is still to come was seen in an earlier run, whose clock had gone further: its age is inf.
+    A row seen in an epoch that is still to come was seen in an earlier run, whose clock had gone further: it ages from the
+    beginning of this one, as if seen in the epoch before the first.
     """
     if max_age is None:
         return None
     seen = store.last_seen(by)
-    age = np.where(seen > epoch, np.inf, epoch - seen).astype(np.float32)
+    age = np.where(seen > epoch, epoch + 1, epoch - seen).astype(np.float32)
     age[(seen < 0) | (age <= max_age)] = np.nan
     return age
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Order, Scores, check_choice, check_max_age, make
+from adaptive_sampler.selection.base import Order, Scores, check_choice, check_max_age, make, stale_age
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Threshold:
         scores = store[self.by]
         kept = scores >= self.value if self.order == "highest" else scores < self.value
         kept |= np.isnan(scores)
-        if self.max_age is not None:
-            kept |= epoch - store.last_seen(self.by) > self.max_age
+        age = stale_age(store, self.by, epoch, self.max_age)
+        if age is not None:
+            kept |= ~np.isnan(age)
         if not kept.any():
             side = "reaches" if self.order == "highest" else "is below"
             raise InvalidValue(

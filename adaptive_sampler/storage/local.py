@@ -95,8 +95,8 @@ class LocalStorage:
     def _new(self, name: str) -> Path:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        for folder in _between(self.path, target.parent):
-            self._changed[folder] = None
+        if self._lasting:
+            self._changed |= dict.fromkeys(_between(self.path, target.parent))
         return target
 
 

@@ -113,8 +113,8 @@ class Repository:
                 gone_with = pointer.entry(scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json")).commit) is None
             except FileNotFoundError:
                 gone_with = True  # half of a plan, left by a process that was killed
-            except ValueError:
-                gone_with = False  # damaged, which is for whoever asks for it to hear
+            except (ValueError, NotADirectoryError):
+                gone_with = False  # damaged, which is for whoever asks for it to hear, or none of ours
             if gone_with:
                 self._storage.delete(f"{PLANS}/{plan}")
 

@@ -48,10 +48,10 @@ class Table:
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Every observation name that some score takes, and those without which some score cannot do."""
-        optional = frozenset(name for score in self.scores for name in getattr(score, "optional", ()))
-        either = [[frozenset(names) for names in score.inputs] for score in self.scores]
-        return optional.union(*chain(*either)), optional.union(*(names[0].intersection(*names) for names in either))
+        """Every observation name that some score takes; and those of scores to which logits and labels are not as good."""
+        names = {s.name: frozenset(chain(*s.inputs, getattr(s, "optional", ()))) for s in self.scores}
+        others = [s.name for s in self.scores if not (_any_library(s) and ("logits", "labels") in s.inputs)]
+        return frozenset().union(*names.values()), frozenset().union(*(names[name] for name in others))
 
     @property
     def scores(self) -> list[ScoreLike]:

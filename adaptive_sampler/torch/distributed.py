@@ -90,11 +90,6 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """As the sampler's."""
         self.sampler.set_epoch(epoch)
 
-    @property
-    def weighted(self) -> bool:
-        """As the sampler's."""
-        return self.sampler.weighted
-
     def loss_weights(self, rows: Any) -> np.ndarray:
         """As the sampler's."""
         return self.sampler.loss_weights(rows)

@@ -79,7 +79,7 @@ class LossHook(nn.Module):
         else:
             taken = None if rows is None else _rows(rows, len(input))
         weights = None
-        if self.sampler is not None and taken is not None and self.sampler.weighted:
+        if self.sampler is not None and taken is not None:
             weights = self.sampler.loss_weights(taken.cpu())
         losses: torch.Tensor | None = None
         if weights is None or (weights == 1).all():
@@ -193,15 +193,16 @@ class LossHook(nn.Module):
         with shared():
             if _single(target, getattr(self.criterion, "ignore_index", None)):
                 seen = at_hand(target) != self.criterion.ignore_index
-                if not (isinstance(seen, np.ndarray) and seen.all()):  # looking at a GPU would wait for it
+                # looking at a GPU would wait for it
+                if not (isinstance(seen, np.ndarray) and seen.all() and target.dtype is not torch.bool):
                     valid = target != self.criterion.ignore_index
                     observation["labels"] = torch.where(valid, target, 0)
             # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
             if losses is not None or not is_cross_entropy(self.criterion, logits, target):
-                if "loss" in self.store.inputs:
+                if self.store.takes("loss"):
                     losses = per_sample(self.criterion, logits, target, value, losses)
-            elif "loss" in self.store.needs:
-                losses = cross_entropy(logits, observation["labels"])
+            elif self.store.takes("loss", instead_of_logits=True):
+                losses = torch.as_tensor(cross_entropy(at_hand(logits), at_hand(observation["labels"])))
             observation |= {} if losses is None else {"loss": losses.detach()}
             values = self.store.measure(**observation)
         self._send(rows, values, valid)

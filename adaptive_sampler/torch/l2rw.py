@@ -153,7 +153,7 @@ class L2RWLoss:
         Raises:
             InvalidValue: the store has no L2RW score.
         """
-        if store is not None and "l2rw" not in store.inputs:
+        if store is not None and not store.takes("l2rw"):
             raise InvalidValue(
                 f"the store's scores {list(store.names)} take no L2RW weight: create it with scoring.L2RW(), or store.add it"
             )

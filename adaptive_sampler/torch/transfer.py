@@ -40,8 +40,8 @@ class Transfer:
 
     def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None, epoch: int) -> None:
         """Start moving a step's values, which have no gradient, to the host."""
-        if rows.device.type == "cpu" and valid is None and all(type(value) is np.ndarray for value in values.values()):
-            matrix = np.array([*values.values()], np.float32)
+        if rows.device.type == "cpu" and valid is None and all(map(_is_float32, values.values())):
+            matrix = np.array([*values.values()])
             self._steps.append(Step(rows, tuple(values), matrix, None, epoch, None))
             return
         stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values.values()])
@@ -66,6 +66,10 @@ class Transfer:
             if step.event is not None:
                 step.event.synchronize()
             yield step
+
+
+def _is_float32(value: Any) -> bool:
+    return type(value) is np.ndarray and value.dtype == np.float32
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -72,9 +72,10 @@ def _section(question: Question, records: Records, results: Path) -> str:
         f"{len(seeds_of(records))} seeds, {len(records)} runs at commit {', '.join(commits(records))}, "
         f"{sum(r['cpu seconds'] for r in records) / 60:.0f} minutes of one core."
     )
+    why = f"\n{question.why}\n" if question.why else ""
     source = f"[{name}.py](../benchmarks/evidence/{name}.py)"
     return (
-        f"\n## {question.title}\n\n{found}\n{source}: {made}\n\n{table}\n"
+        f"\n## {question.title}\n\n{found}{why}\n{source}: {made}\n\n{table}\n"
         f"![{name}](../benchmarks/results/evidence/{name}.png)\n"
     )
 

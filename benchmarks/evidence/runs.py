@@ -66,6 +66,7 @@ class Question:
     figure: Callable[[Records, Path], None]
     epochs: int = EPOCHS
     width: int = 1
+    why: str = ""  # the best explanation of what was not met
 
     def main(self) -> None:
         """The command line of a question's file."""

@@ -92,13 +92,15 @@ def test_a_dropped_versions_number_is_not_given_again(tmp_path: Path) -> None:
         assert store.commit() == 4
 
 
-def test_dropping_takes_away_half_a_plan_and_leaves_a_damaged_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("about", [b"{}", b'{"made_from": {"a": 1, "b": 2}}', b'{"made_from": [[1], 2]}', b"\xff"])
+def test_dropping_takes_away_half_a_plan_and_leaves_a_damaged_one(tmp_path: Path, about: bytes) -> None:
     with three(tmp_path / "s") as store:
         half, damaged = (tmp_path / "s/plans" / (digit * 16) for digit in "ab")
         for folder in (half, damaged):
             folder.mkdir(parents=True)
             (folder / "kept.npy").write_bytes(b"some")
-        (damaged / "plan.json").write_bytes(b"{}")
+        (damaged / "plan.json").write_bytes(about)
+        (tmp_path / "s/plans/notes.txt").write_text("not ours")
         store.drop_versions(keep=1)
     assert (half.exists(), damaged.exists()) == (False, True)
 

@@ -1,6 +1,7 @@
 """What the hook does with values that are not finite, what `record` takes, and when what it holds reaches the store."""
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -153,6 +154,20 @@ def test_record_records_under_no_grad_too():
     assert made.store.observed("loss") == 1
 
 
+@pytest.mark.parametrize("loss", [["1", "2"], [[1], {}], [1, 2]])
+def test_record_refuses_what_is_no_number(loss):
+    values = np.array(loss, "m8[s]" if loss == [1, 2] else None if loss[0] == "1" else object)
+    with pytest.raises((TypeError, InvalidValue)):
+        hook(Loss()).record([0, 1], loss=values)
+
+
+def test_record_leaves_out_what_float32_cannot_hold():
+    made = hook(Loss())
+    with pytest.warns(RuntimeWarning, match="1 of 3 observations have a value that is not finite"):
+        made.record([0, 1, 2], loss=np.array([1.0, 1e300, 2.0]))
+    assert made.store.observed("loss") == 2
+
+
 @pytest.mark.parametrize("loss", [torch.ones(3), torch.tensor(1.0)])
 def test_record_refuses_another_number_of_values_than_rows(loss):
     with pytest.raises(InvalidValue, match=r"one loss a sample|loss: .* values for 2 rows; one value a row is needed"):
@@ -163,6 +178,34 @@ def test_a_score_of_ones_own_sees_the_loss_through_the_hook():
     made = hook(Score("scaled", lambda logits, loss=None: loss * 2, Last()))
     made(logits(), labels(), ROWS)
     assert made.store["scaled"][:4].tolist() == pytest.approx([2 * np.log(CLASSES)] * 4, rel=1e-6)
+
+
+@dataclass(frozen=True)
+class Either:
+    """A score of the loss or, where there is none, of a gradient."""
+
+    name: str = "either"
+    fold: object = Last()
+    inputs = (("loss",), ("gradient",))
+
+    def measure(self, loss=None, gradient=None):
+        return gradient if loss is None else loss
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A score that no observation feeds."""
+
+    name: str = "fed"
+    fold: object = Last()
+    inputs = ()
+    measure = None
+
+
+def test_a_score_with_another_alternative_gets_the_loss_it_prefers():
+    made = hook(Either(), EL2N())
+    made(logits(), labels(), ROWS)
+    assert made.store["either"][:4].tolist() == pytest.approx([np.log(CLASSES)] * 4, rel=1e-6)
 
 
 class Squared(EL2N):
@@ -181,19 +224,21 @@ def test_a_measure_of_ones_own_is_given_tensors_beside_built_in_scores_too():
 
 
 @pytest.mark.parametrize(
-    ("scores", "needs"),
+    ("scores", "takes", "rather"),
     [
-        ([Loss(), EL2N()], {"logits", "labels"}),
-        ([Loss()], set()),
-        ([Score("mine", lambda loss: loss, Last())], {"loss"}),
-        ([Score("mine", lambda logits, loss=None: logits[:, 0], Last())], {"logits", "loss"}),
+        ([Loss(), EL2N()], True, False),
+        ([EL2N()], False, False),
+        ([Loss(), Score("mine", lambda loss: loss, Last())], True, True),
+        ([Score("mine", lambda logits, loss=None: logits[:, 0], Last())], True, True),
+        ([Either()], True, True),
+        ([Fed()], False, False),
     ],
 )
-def test_a_store_knows_what_some_score_cannot_do_without(scores, needs):
+def test_a_store_knows_which_scores_take_the_loss_and_would_rather_not_have_logits(scores, takes, rather):
     store = make_store(*scores)
-    assert store.needs == needs
-    store.add(Score("late", lambda embedding: embedding, Last()))
-    assert store.needs == needs | {"embedding"}
+    assert (store.takes("loss"), store.takes("loss", instead_of_logits=True)) == (takes, rather)
+    store.add(Score("late", lambda loss: loss, Last()))
+    assert store.takes("loss", instead_of_logits=True)
 
 
 # -- when it reaches the store -----------------------------------------------------------------------------------------

@@ -115,22 +115,12 @@ def test_an_evaluation_without_rows_is_not_weighted():
         assert torch.equal(hook(logits, labels), nn.CrossEntropyLoss()(logits, labels))
 
 
-def test_a_row_outside_a_plan_that_weighs_is_an_error():
+def test_a_row_outside_the_plan_is_an_error():
     store = make_store(Loss())
     store.fold("loss", range(N), np.arange(N))
-    sampler = AdaptiveSampler(store, Draw("loss", N, floor=0.1, unbiased=True))
-    outside = np.setdiff1d(np.arange(N), sampler.plan.rows)[:8]
-    with pytest.raises(RowError, match=f"row {outside[0]} is not in plan"):
-        LossHook(nn.CrossEntropyLoss(), store, sampler=sampler)(*logits_and_labels(), outside)
-
-
-@pytest.mark.parametrize("policy", [KeepAll(), Prune(0.5, "loss")])
-def test_a_sampler_that_does_not_weigh_is_not_asked_for_weights(policy, monkeypatch):
-    store = make_store(Loss())
-    store.fold("loss", range(N), np.arange(N))
-    sampler = AdaptiveSampler(store, policy)
-    monkeypatch.setattr(AdaptiveSampler, "loss_weights", lambda *_: pytest.fail("asked"))
-    LossHook(nn.CrossEntropyLoss(), store, sampler=sampler)(*logits_and_labels(), ROWS)
+    hook = LossHook(nn.CrossEntropyLoss(), store, sampler=AdaptiveSampler(store, Prune(0.5, "loss")))
+    with pytest.raises(RowError, match="row 3 is not in plan"):
+        hook(*logits_and_labels(), ROWS)
 
 
 def test_a_criterion_without_a_reduction_cannot_be_weighted():
