@@ -25,6 +25,7 @@ from benchmarks.harness import Row
 EPOCHS, SHORT, MAX_AGE, ROUNDS = 12, 2 / 3, 3, 5
 SAVED, OVERHEAD = 30, 3  # what the issue expects, in percent
 PLAIN, HOOKED = "everything, no sampler, no hook", "everything, sampler and hook"
+RIVALS = ("everything", "random")
 ABOUT = (
     f"{EPOCHS} epochs of 60,000 images, the wide network. Samples trained on and time of the training loop, with sampler, "
     "planning and hook, against the same loop without them; test accuracy in %; mean ± standard error, differences paired by "
@@ -140,19 +141,19 @@ def table(records: Records) -> list[Row]:
 def findings(records: Records) -> list[str]:
     """The issue's two expectations, method by method."""
     said = []
-    for method in methods(records)[2:]:
+    for method in methods(records)[1:]:
         saved, differs = (against_plain(records, method, key) for key in ("samples", "accuracy"))
         mean, error = spread(differs)
-        met = spread(saved)[0] >= SAVED and mean >= -error
-        said.append(
-            f"{method}: {shown(saved, digits=1)} % fewer samples, accuracy {shown(differs, signed=True)} points from everything. "
-            f"{SAVED} % fewer at equal accuracy (within one standard error): {'met' if met else 'not met'}."
-        )
+        told = f"{method}: {shown(saved, digits=1)} % fewer samples, accuracy {shown(differs, signed=True)} points from everything."
+        if not method.startswith(RIVALS):
+            met = "met" if spread(saved)[0] >= SAVED and mean >= -error else "not met"
+            told += f" {SAVED} % fewer at equal accuracy (within one standard error): {met}."
+        said.append(told)
     mean, error = spread(values(records, "overhead", method="overhead"))
     per_sample = 1e6 * np.mean(values(records, "seconds", method=PLAIN) / values(records, "samples", method=PLAIN))
     said.append(
         f"Overhead of sampler and hook {mean:.1f} ± {error:.1f} % of an epoch, with a net that takes {per_sample:.0f} µs a "
-        f"sample; at most {OVERHEAD} %: {'met' if mean <= OVERHEAD else 'not met'}. A net that takes longer dilutes it."
+        f"sample; at most {OVERHEAD} %: {'met' if mean <= OVERHEAD else 'not met'}."
     )
     return said
 
@@ -185,8 +186,15 @@ def figure(records: Records, file: Path) -> None:
     draw(file, lines, panels=2)
 
 
+WHY = (
+    "Two things are short. InfoBatch leaves out half of what lies below the mean loss, at random, and so needs more than its "
+    "ratio of 0.5 to save 30 %; the plain rule, the highest losses, leaves out what is surely learnt, and with a way back "
+    "(`max_age`) nearly half of the samples were not missed. The overhead is a fixed time a batch, whatever the network: about "
+    "half a millisecond for 256 samples, most of it Python and memory that the training has driven from the caches. It is a "
+    "larger share of a network that takes 18 ms a batch than of those that people wait for."
+)
 QUESTION = Question(
-    "online", "Online pruning, and its time", ABOUT, runs, table, findings, figure, epochs=EPOCHS, width=2
+    "online", "Online pruning, and its time", ABOUT, runs, table, findings, figure, epochs=EPOCHS, width=2, why=WHY
 )
 
 if __name__ == "__main__":
