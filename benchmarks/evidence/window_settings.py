@@ -96,17 +96,19 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Accuracy against wrong labels trained on."""
+    """Error against wrong labels trained on; a log scale, as it spans from ten points to sixty."""
 
     def lines(axes: Any) -> None:
         for long, style in ((True, "-"), (False, ":")):
             label = "everything" if long else "everything, stopped early"
-            axes.axhline(spread(full(records, long))[0], color="#000000", linestyle=style, label=label)
+            axes.axhline(100 - spread(full(records, long))[0], color="#000000", linestyle=style, label=label)
         for (keep, offset), colour in zip((HIGHEST, *WINDOWS), colours()[1:], strict=False):
             (y, dy), (x, dx) = (spread(values(records, k, kept=keep, skipped=offset)) for k in ("accuracy", "wrong"))
             label = f"{keep:.0%} after skipping {offset:.0%}"
-            axes.errorbar(x, y, dy, dx, color=colour, marker="o", capsize=3, linestyle="none", label=label)
-        axes.set(xlabel="wrong labels among those trained on, in %", ylabel="test accuracy in %")
+            axes.errorbar(x, 100 - y, dy, dx, color=colour, marker="o", capsize=3, linestyle="none", label=label)
+        axes.set(xlabel="wrong labels among those trained on, in %", ylabel="test error in %", yscale="log")
+        axes.set_yticks((10, 11, 12, 14, 20, 30, 60), labels=("10", "11", "12", "14", "20", "30", "60"))
+        axes.minorticks_off()
         axes.legend(fontsize=8)
 
     draw(file, lines)
