@@ -102,11 +102,10 @@ class Plan:
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray:
         """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
-        within = len(rows) == 0 or (rows.min() >= 0 and rows.max() < self.n)
-        if not within or (self.kept is not None and not kernels.test(self.kept, rows).all()):
-            outside = (
-                ~kernels.test(self.kept, rows) if within and self.kept is not None else (rows < 0) | (rows >= self.n)
-            )
+        outside = (rows < 0) | (rows >= self.n)
+        if self.kept is not None and not outside.any():
+            outside = ~kernels.test(self.kept, rows)
+        if outside.any():
             raise RowError(
                 f"row {rows[outside][0]} is not in plan {self.id} of epoch {self.epoch}: only planned rows have loss "
                 "weights. Ask while the sampler is on the epoch that delivered the row."

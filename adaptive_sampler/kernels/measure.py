@@ -26,7 +26,7 @@ def shift(logits, shifted):
 def measure(logits, shifted, powers, labels, found):
     """Write `found` (lines, batch) -> the position of the first label that is no class, or -1.
 
-    `powers`: exp(shifted). Sums are float64, because a thousand classes would cost float32 three digits.
+    `powers`: exp(shifted). Sums are float64, because a hundred classes would cost float32 two digits.
     """
     for i in range(logits.shape[0]):
         y = labels[i]

@@ -110,12 +110,12 @@ class Repository:
         self._sweep()
         for plan in self._storage.names(PLANS):
             try:
-                gone_with = pointer.entry(scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json")).commit) is None
+                orphaned = pointer.entry(scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json")).commit) is None
             except FileNotFoundError:
-                gone_with = True  # half of a plan, left by a process that was killed
+                orphaned = True  # half of a plan, left by a process that was killed
             except (ValueError, NotADirectoryError):
-                gone_with = False  # damaged, which is for whoever asks for it to hear, or none of ours
-            if gone_with:
+                orphaned = False  # damaged, which is for whoever asks for it to hear, or none of ours
+            if orphaned:
                 self._storage.delete(f"{PLANS}/{plan}")
 
     def save_plan(self, plan: Plan) -> None:

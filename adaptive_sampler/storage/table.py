@@ -105,13 +105,13 @@ class Table:
         with shared():
             for columns in self.columns.values():
                 score = columns.score
-                inputs, take = score.inputs, at_hand if _any_library(score) else as_array
+                inputs, any_library = score.inputs, _any_library(score)
                 for names in inputs:
                     if all(name in observation for name in names):
                         optional = _optional(score, observation) if len(inputs) == 1 else {}
-                        values[score.name] = score.measure(
-                            **{name: take(observation[name]) for name in names}, **optional
-                        )
+                        given = {name: observation[name] for name in names}
+                        given = {name: at_hand(array) for name, array in given.items()} if any_library else given
+                        values[score.name] = score.measure(**given, **optional)
                         break
         if not values:
             wanted = "; ".join(

@@ -192,10 +192,11 @@ class LossHook(nn.Module):
         observation = {"logits": logits, "labels": target}
         with shared():
             if _single(target, getattr(self.criterion, "ignore_index", None)):
-                seen = at_hand(target) != self.criterion.ignore_index
-                # looking at a GPU would wait for it
-                if not (isinstance(seen, np.ndarray) and seen.all() and target.dtype is not torch.bool):
-                    valid = target != self.criterion.ignore_index
+                valid = at_hand(target) != self.criterion.ignore_index
+                if isinstance(valid, np.ndarray):  # looking at a GPU would wait for it
+                    none_ignored = valid.all() and target.dtype is not torch.bool
+                    valid = None if none_ignored else torch.from_numpy(valid)
+                if valid is not None:
                     observation["labels"] = torch.where(valid, target, 0)
             # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
             if losses is not None or not is_cross_entropy(self.criterion, logits, target):
