@@ -9,6 +9,10 @@ class InvalidValue(AdaptiveSamplerError, ValueError):
     """An argument or an observed value breaks a rule."""
 
 
+class NotFinite(InvalidValue):
+    """A measured value is NaN or inf."""
+
+
 class RowError(AdaptiveSamplerError, IndexError):
     """A row is no row of this store or of this plan."""
 

@@ -107,16 +107,22 @@ class ScoreStore:
 
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
         """Fold what `measure` returned, for `rows` (batch,) int64."""
+        self.fold_matrix(rows, tuple(values), self._table.matrix(len(rows), values), epoch=epoch)
+
+    def fold_matrix(
+        self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, *, epoch: int | None = None
+    ) -> None:
+        """The same with the values as (scores, batch) float32, a line for each of `names`."""
         self._writable()
         epoch = self.epoch if epoch is None else as_epoch(epoch)
-        names, checked = tuple(values), self._table.check(rows, values)
-        if self.journal is not None:
-            self.journal.append(rows, names, checked, epoch)
+        if self.journal is None:
+            self.fold_merged(rows, names, values, epoch)
         else:
-            self.fold_checked(rows, names, checked, epoch)
+            self._table.check(rows, names, values)
+            self.journal.append(rows, names, values, epoch)
 
-    def fold_checked(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """Fold values (scores, batch) float32 that a store like this one has checked. For `sync`."""
+    def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
+        """Fold at once what `sync` has merged of all ranks' journals."""
         self._table.fold(rows, names, values, epoch)
         self.updates += 1
 

@@ -6,6 +6,10 @@ from adaptive_sampler.kernels.jit import kernel
 
 CORRECT, LEARNED = 1, 2  # bits of the forgetting state
 LAST, MEAN, EMA, MAXIMUM, DEVIATION, TRANSITIONS = range(6)  # the rules that `fold` knows
+MAGNITUDE, INFINITE = (
+    np.uint32(0x7FFFFFFF),
+    np.uint32(0x7F800000),
+)  # of a float32's bits: all but the sign; those of inf
 BLOCK = 256  # rows whose records stay in the nearest cache until every score has been folded
 
 
@@ -14,18 +18,19 @@ def first_bad(rows, n, values):
     """The position of the first row outside 0 … n - 1; else batch + the position, line by line, of the first NaN or inf in
     `values` (scores, batch); else -1.
     """
-    given, outside, finite = values.reshape(-1), False, True
-    for i in range(rows.size):  # no early way out: so it runs many rows at a time
-        outside |= (rows[i] < 0) | (rows[i] >= n)
+    given, unsigned = values.reshape(-1).view(np.uint32), rows.view(np.uint64)
+    highest, widest = np.uint64(0), np.uint32(0)
+    for i in range(unsigned.size):  # maxima, with no early way out: so it runs many rows at a time
+        highest = max(highest, unsigned[i])  # a negative row is a large one
     for i in range(given.size):
-        finite &= np.isfinite(given[i])
-    if outside:
+        widest = max(widest, given[i] & MAGNITUDE)  # NaN and inf are wider than any number
+    if rows.size and highest >= np.uint64(n):
         for i in range(rows.size):
-            if rows[i] < 0 or rows[i] >= n:
+            if unsigned[i] >= np.uint64(n):
                 return i
-    if not finite:
+    if widest >= INFINITE:
         for i in range(given.size):
-            if not np.isfinite(given[i]):
+            if given[i] & MAGNITUDE >= INFINITE:
                 return rows.size + i
     return -1
 
@@ -96,19 +101,27 @@ def observe(rows, epoch, ledger, before):
 
 
 @kernel
-def fold(rows, values, epoch, steps, decays, ledger, octets, shift, dirty, before):
-    """Observe the rows and fold values (scores, batch) by the rule of each score -> how many rows were new.
+def fold(rows, values, epoch, before, steps, decays, ledger, octets, shift, dirty):
+    """Observe the rows and fold values (scores, batch) by the rule of each score -> how many rows were new; where
+    `first_bad` finds something, nothing is folded, and it is −1 − what that says.
 
     A step is (rule, line of `values`, the word at which the score's columns begin). `ledger` (n, 8 or more bytes) begins
     with count and last_seen; `octets` has the scores' columns, a record a row. `dirty`: the chunks, of 2**shift rows, with
     a change.
     """
+    bad = first_bad(rows, ledger.shape[0], values)
+    if bad >= 0:
+        return -1 - bad
     new, by, counts = 0, np.uint64(shift), ledger.view(np.uint32)
     words, floats = octets.view(np.uint32), octets.view(np.float32)
     unsigned = rows.view(np.uint64)  # which Numba need not ask whether it counts from the end
     for start in range(0, rows.size, BLOCK):
         stop = min(start + BLOCK, rows.size)
         some, earlier = unsigned[start:stop], before[start:stop]
+        for i in range(
+            some.size
+        ):  # loads alone: many records are on their way at once, and near when they are written to
+            earlier[i] = counts[some[i], 0]
         new += observe(some, epoch, counts, earlier)
         for i in range(some.size):
             dirty[some[i] >> by] = True

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,7 @@ def all_columns(fold: Fold) -> Mapping[str, Column]:
 class Program:
     """How the lines of a matrix of values fold into a book: what the kernel is told, and the custom folds with their lines."""
 
-    steps: np.ndarray  # (built-in folds, 3) int64: rule, line, first word
-    decays: np.ndarray  # (built-in folds,) float64
+    told: tuple[Any, ...]  # the kernel's arguments from `steps` on
     custom: list[tuple[ScoreLike, int]]
 
 
@@ -100,27 +100,23 @@ class Book:
                 first = (score.name, next(iter(score.fold.columns)))
                 steps.append((rule, lines[score.name], self.records[1].at[first]))
                 decays.append(getattr(score.fold, "decay", 0.0))
-        return Program(np.array(steps, np.int64).reshape(-1, 3), np.array(decays), custom)
+        rules = np.array(steps, np.int64).reshape(-1, 3), np.array(decays)
+        return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
 
-    def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> None:
-        """Fold checked values (scores, batch) in. Where a custom fold raises, `rows` and `put` are the way back."""
-        ledger, own = self.records
+    def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
+        """Fold values (scores, batch) in -> −1; or nothing of them, and where `first_bad` finds a fault.
+
+        Where a custom fold raises, `rows` and `put` are the way back.
+        """
         before = np.empty(len(rows), np.uint32)
-        self.observed += kernels.fold(
-            rows,
-            values,
-            epoch,
-            program.steps,
-            program.decays,
-            ledger.octets,
-            own.octets,
-            self._shift,
-            self.dirty,
-            before,
-        )
+        new = kernels.fold(rows, values, epoch, before, *program.told)
+        if new < 0:
+            return -1 - new
+        self.observed += new
         self.observations += len(rows)
         for score, line in program.custom:
             score.fold.fold(self.state(score), rows, values[line], before)
+        return -1
 
     def state(self, score: ScoreLike) -> State:
         """A score's own columns, (n,) each, writable."""

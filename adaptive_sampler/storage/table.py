@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.arrays import Array, as_array, to_host
-from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
+from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.one_pass import at_hand
@@ -17,6 +17,7 @@ from adaptive_sampler.storage.columns import Book, Columns, Load, Program
 from adaptive_sampler.storage.layout import chunk_rows
 
 FLOAT32 = np.dtype(np.float32)
+NUMPY = {np.ndarray}
 OURS = __name__.split(".", maxsplit=1)[0] + "."
 
 
@@ -123,30 +124,23 @@ class Table:
             )
         return values
 
-    def check(self, rows: np.ndarray, values: Mapping[str, Any]) -> np.ndarray:
-        """The values as (scores, batch) float32 on the host. Raises, before anything is folded, if a row, shape or value
-        breaks a rule.
-        """
-        shape = rows.shape
-        matrix = np.empty((len(values), *shape), FLOAT32)
-        for line, (name, value) in enumerate(values.items()):
-            host = value if type(value) is np.ndarray else to_host(as_array(value))
-            if host.shape != shape:
-                raise InvalidValue(
-                    f"{name}: {host.shape} values for {shape} rows; one value a row is needed. The leading axis of every "
-                    "observation must be that of rows."
-                )
-            if host.dtype is FLOAT32:
-                matrix[line] = host
-            elif host.dtype.kind in "fiub":
-                with np.errstate(over="ignore"):
-                    matrix[line] = host
-            else:
-                raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
-        bad = kernels.first_bad(rows, self.n, matrix)
+    def matrix(self, batch: int, values: Mapping[str, Any]) -> np.ndarray:
+        """The values as (scores, batch) float32 on the host. Raises `InvalidValue` for another shape, or no numbers."""
+        arrays = [*values.values()]
+        if set(map(type, arrays)) == NUMPY:  # at each step of a training: the way with the fewest operations
+            try:
+                matrix = np.array(arrays)
+            except ValueError:
+                matrix = np.empty(0)  # of unequal lengths, as told below
+            if matrix.dtype is FLOAT32 and matrix.shape == (len(arrays), batch):
+                return matrix
+        return np.stack([_line(name, value, batch) for name, value in values.items()])
+
+    def check(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray) -> None:
+        """Raise `RowError` or `NotFinite` if a row or a value of (scores, batch) breaks a rule."""
+        bad = kernels.first_bad(rows, self.n, values)
         if bad >= 0:
-            raise self._refusal(rows, tuple(values), matrix, bad)
-        return matrix
+            raise self._refusal(rows, names, values, bad)
 
     def _refusal(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, bad: int) -> Exception:
         """Why the batch is refused; `bad`: as the kernel says it."""
@@ -156,18 +150,25 @@ class Table:
                 "Is it the store of another dataset? store.grow(n) adds rows."
             )
         line, bad = divmod(bad - len(rows), len(rows))
-        return InvalidValue(
+        return NotFinite(
             f"{names[line]} of row {rows[bad]} is {values[line, bad]} (position {bad} of the batch): a score must be "
             "finite. Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
         )
 
     def fold(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """Fold checked values (scores, batch) in, all or nothing: where a custom fold raises, the others are undone."""
+        """Fold values (scores, batch) in, all or nothing: raises as `check` does, and where a custom fold raises, the others
+        are undone.
+        """
         route, may_raise = self._routes.get(names) or self._route(names)
-        undo = [(book, book.rows(rows)) for book, _ in route] if may_raise else []
+        undo = []
+        if may_raise:
+            self.check(rows, names, values)
+            undo = [(book, book.rows(rows)) for book, _ in route]
         try:
             for book, program in route:
-                book.fold(rows, values, epoch, program)
+                bad = book.fold(rows, values, epoch, program)
+                if bad >= 0:
+                    raise self._refusal(rows, names, values, bad)
         except BaseException:
             for book, saved in undo:
                 book.put(rows, saved)
@@ -211,6 +212,20 @@ class Table:
         for book in grown:
             self._put(book)
         self.n, self.chunk = n, chunk
+
+
+def _line(name: str, values: Any, batch: int) -> np.ndarray:
+    """One score's values as (batch,) float32 on the host."""
+    host = to_host(as_array(values))
+    if host.shape != (batch,):
+        raise InvalidValue(
+            f"{name}: {host.shape} values for {(batch,)} rows; one value a row is needed. The leading axis of every "
+            "observation must be that of rows."
+        )
+    if host.dtype.kind not in "fiub":
+        raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
+    with np.errstate(over="ignore"):
+        return host.astype(FLOAT32)
 
 
 def _any_library(score: ScoreLike) -> bool:

@@ -172,7 +172,7 @@ def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None
         alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)
     for mine, lines in alike.values():
         values = np.ascontiguousarray(entry.values[lines][:, mine])
-        store.fold_checked(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
+        store.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
 def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> Tally:

@@ -186,7 +186,7 @@ def test_a_forgotten_sync_raises_on_every_rank(place: Path, then: str) -> None:
 def differing(rank: int, path: str) -> None:
     store = distributed_store(path, N, [Loss()])
     if rank == 2:
-        store.fold_checked(np.array([3]), ("loss",), np.ones((1, 1), np.float32), 0)
+        store.fold_merged(np.array([3]), ("loss",), np.ones((1, 1), np.float32), 0)
     sync(store)
 
 
