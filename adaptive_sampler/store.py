@@ -103,18 +103,17 @@ class ScoreStore:
 
     def measure(self, **observation: Any) -> dict[str, Any]:
         """What an observation says, left on its device: score name -> (batch,)."""
-        return self._table.measure(observation)
+        return self._table.reader.measure(observation)
 
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
         """Fold what `measure` returned, for `rows` (batch,) int64."""
-        self.fold_matrix(rows, tuple(values), self._table.matrix(len(rows), values), epoch=epoch)
+        matrix = self._table.matrix(len(rows), values)
+        self.fold_matrix(rows, tuple(values), matrix, self.epoch if epoch is None else epoch)
 
-    def fold_matrix(
-        self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, *, epoch: int | None = None
-    ) -> None:
+    def fold_matrix(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """The same with the values as (scores, batch) float32, a line for each of `names`."""
         self._writable()
-        epoch = self.epoch if epoch is None else as_epoch(epoch)
+        epoch = as_epoch(epoch)
         if self.journal is None:
             self.fold_merged(rows, names, values, epoch)
         else:
@@ -247,7 +246,7 @@ class ScoreStore:
 
     def takes(self, name: str, *, instead_of_logits: bool = False) -> bool:
         """Whether some score takes `name`; `instead_of_logits`: one to which logits and labels are not as good."""
-        return name in self._table.inputs[instead_of_logits]
+        return name in self._table.reader.inputs[instead_of_logits]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive_sampler.kernels.jit import kernel
 
-LOSS, EL2N, MARGIN, CONFIDENCE, ENTROPY, INCORRECT = LINES = range(6)
+LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT = LINES = range(5)
 
 
 @kernel
@@ -32,13 +32,11 @@ def measure(logits, shifted, powers, labels, found):
         y = labels[i]
         if y < 0 or y >= logits.shape[1]:
             return i
-        others, squares, spread = 0.0, 0.0, 0.0
+        others, squares = 0.0, 0.0
         largest, first, known = -np.inf, 0, True
         for j in range(logits.shape[1]):
             z, power = np.float64(logits[i, j]), np.float64(powers[i, j])
             known &= z == z
-            if power != 0:  # 0 · log 0 is 0
-                spread += power * shifted[i, j]
             if j != y:
                 others += power
                 squares += power * power
@@ -50,6 +48,18 @@ def measure(logits, shifted, powers, labels, found):
         found[EL2N, i] = math.sqrt(others * others + squares) / total
         found[MARGIN, i] = mine - largest if known else np.nan
         found[CONFIDENCE, i] = own / total
-        found[ENTROPY, i] = math.log(total) - spread / total
         found[INCORRECT, i] = np.float64(largest > mine or (largest == mine and first < y)) if known else np.nan
     return -1
+
+
+@kernel
+def entropy(shifted, powers, found):
+    """Write the entropies into `found` (batch,); `powers`: exp(shifted)."""
+    for i in range(shifted.shape[0]):
+        total, spread = 0.0, 0.0
+        for j in range(shifted.shape[1]):
+            power = np.float64(powers[i, j])
+            total += power
+            if power != 0:  # 0 · log 0 is 0
+                spread += power * shifted[i, j]
+        found[i] = math.log(total) - spread / total

@@ -12,7 +12,7 @@ import numpy as np
 from adaptive_sampler.arrays import Array, as_array, like, on_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
-from adaptive_sampler.scoring.one_pass import one_pass
+from adaptive_sampler.scoring.one_pass import entropies, one_pass
 from adaptive_sampler.scoring.sharing import once
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
@@ -78,8 +78,8 @@ def confidence(logits: Array, labels: Array) -> Array:
 
 def entropy(logits: Array) -> Array:
     """−Σ p·log p of softmax(logits), in nats, in [0, log classes]."""
-    if (found := one_pass(logits)) is not None:
-        return found[kernels.ENTROPY]
+    if (found := entropies(logits)) is not None:
+        return found
     xp, logits = _logits(logits)
     with np.errstate(all="ignore"):
         p, log_p = _softmax(xp, logits)

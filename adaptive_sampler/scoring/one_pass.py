@@ -16,20 +16,30 @@ def at_hand(x: Array) -> Array:
 
 
 @once
-def one_pass(logits: Array, labels: Array | None = None) -> np.ndarray | None:
+def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
     """(lines, batch) float32 by the lines of kernels/measure.py.
 
     None for other arrays than NumPy's, whose library may be following what is done with them; where there are `MANY`
-    classes; and where a measure has to say what is wrong. Without `labels` the entropy alone has a meaning.
+    classes; and where a measure has to say what is wrong.
     """
     powers = _powers(logits)
     if powers is None:
         return None
-    classes = np.zeros(len(powers[0]), np.int64) if labels is None else _classes(labels, len(powers[0]))
+    classes = _classes(labels, len(powers[0]))
     if classes is None:
         return None
     found = np.empty((len(kernels.LINES), len(classes)), np.float32)
     return found if kernels.measure(*powers, classes, found) < 0 else None
+
+
+def entropies(logits: Array) -> np.ndarray | None:
+    """(batch,) float32, of NumPy's logits and fewer than `MANY` classes; else None."""
+    powers = _powers(logits)
+    if powers is None:
+        return None
+    found = np.empty(len(powers[0]), np.float32)
+    kernels.entropy(*powers[1:], found)
+    return found
 
 
 @once

@@ -1,7 +1,6 @@
 """What several measures take of one observation is computed once: their softmax, their labels checked."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -12,15 +11,15 @@ R = TypeVar("R")
 _found: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar("found", default=None)
 
 
-@contextmanager
-def shared() -> Iterator[None]:
+class shared:
     """Within this, a function marked `once` is called once for the same arguments. One inside another is the same one."""
-    outer = _found.get()
-    token = _found.set({} if outer is None else outer)
-    try:
-        yield
-    finally:
-        _found.reset(token)
+
+    def __enter__(self) -> None:
+        outer = _found.get()
+        self._token = _found.set({} if outer is None else outer)
+
+    def __exit__(self, *exception: object) -> None:
+        _found.reset(self._token)
 
 
 def once(function: Callable[P, R]) -> Callable[P, R]:

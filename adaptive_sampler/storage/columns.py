@@ -109,7 +109,7 @@ class Book:
         Where a custom fold raises, `rows` and `put` are the way back.
         """
         before = np.empty(len(rows), np.uint32)
-        new = kernels.fold(rows, values, epoch, before, *program.told)
+        new: int = kernels.fold(rows, values, epoch, before, *program.told)
         if new < 0:
             return -1 - new
         self.observed += new

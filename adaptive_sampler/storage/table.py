@@ -1,24 +1,21 @@
-"""The scores in memory: measure an observation, check the values, fold them into the columns, read them back."""
+"""The scores in memory: check measured values, fold them into the columns, read them back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.arrays import Array, as_array, to_host
+from adaptive_sampler.arrays import as_array, to_host
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Fold, ScoreLike
-from adaptive_sampler.scoring.one_pass import at_hand
-from adaptive_sampler.scoring.sharing import shared
+from adaptive_sampler.scoring.reading import Reader
 from adaptive_sampler.storage.columns import Book, Columns, Load, Program
 from adaptive_sampler.storage.layout import chunk_rows
 
 FLOAT32 = np.dtype(np.float32)
 NUMPY = {np.ndarray}
-OURS = __name__.split(".", maxsplit=1)[0] + "."
 
 
 class Table:
@@ -48,11 +45,9 @@ class Table:
             self.columns[score.name] = Columns(score, book)
 
     @cached_property
-    def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Every observation name that some score takes; and those of scores to which logits and labels are not as good."""
-        names = {s.name: frozenset(chain(*s.inputs, getattr(s, "optional", ()))) for s in self.scores}
-        others = [s.name for s in self.scores if not (_any_library(s) and ("logits", "labels") in s.inputs)]
-        return frozenset().union(*names.values()), frozenset().union(*(names[name] for name in others))
+    def reader(self) -> Reader:
+        """What the scores take of an observation."""
+        return Reader(self.scores)
 
     @property
     def scores(self) -> list[ScoreLike]:
@@ -82,7 +77,7 @@ class Table:
         """From now on this is the book of its scores."""
         self.columns |= {score.name: Columns(score, book) for score in book.scores}
         self._routes.clear()
-        vars(self).pop("inputs", None)
+        vars(self).pop("reader", None)
 
     @property
     def books(self) -> list[Book]:
@@ -95,34 +90,6 @@ class Table:
         except KeyError:
             known = ", ".join(self.columns) or "none"
             raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
-
-    def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
-        """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score.
-
-        What a built-in score says of tensors on the host is NumPy's.
-        """
-        observation = {name: as_array(array) for name, array in observation.items()}
-        values = {}
-        with shared():
-            for columns in self.columns.values():
-                score = columns.score
-                inputs, any_library = score.inputs, _any_library(score)
-                for names in inputs:
-                    if all(name in observation for name in names):
-                        optional = _optional(score, observation) if len(inputs) == 1 else {}
-                        given = {name: observation[name] for name in names}
-                        given = {name: at_hand(array) for name, array in given.items()} if any_library else given
-                        values[score.name] = score.measure(**given, **optional)
-                        break
-        if not values:
-            wanted = "; ".join(
-                f"{c.score.name}: {' or '.join(' + '.join(names) for names in c.score.inputs)}"
-                for c in self.columns.values()
-            )
-            raise InvalidValue(
-                f"the observation ({', '.join(observation) or 'empty'}) feeds no score. They take {wanted}."
-            )
-        return values
 
     def matrix(self, batch: int, values: Mapping[str, Any]) -> np.ndarray:
         """The values as (scores, batch) float32 on the host. Raises `InvalidValue` for another shape, or no numbers."""
@@ -226,17 +193,6 @@ def _line(name: str, values: Any, batch: int) -> np.ndarray:
         raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
     with np.errstate(over="ignore"):
         return host.astype(FLOAT32)
-
-
-def _any_library(score: ScoreLike) -> bool:
-    """Whether the score's measure is one of this package, which take any library's arrays."""
-    return str(getattr(getattr(type(score), "measure", None), "__module__", "")).startswith(OURS)
-
-
-def _optional(score: ScoreLike, observation: Mapping[str, Array]) -> dict[str, Array]:
-    """The observation's arrays that a custom measure takes by parameters with a default."""
-    names = getattr(score, "optional", ())
-    return {name: observation[name] for name in names if name in observation}
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -3,14 +3,14 @@
 import copy
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from adaptive_sampler.arrays import as_array
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.measures import cross_entropy
 from adaptive_sampler.scoring.one_pass import at_hand
@@ -19,7 +19,7 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import find_sampler
 from adaptive_sampler.torch.reduction import is_cross_entropy, per_sample, weighted
 from adaptive_sampler.torch.rows import PendingRows, row_key, split, tensor_of
-from adaptive_sampler.torch.transfer import Step, Transfer, finite_rows
+from adaptive_sampler.torch.transfer import Step, Transfer
 
 _ENOUGH = 1000  # rows before the share of skipped ones is judged
 
@@ -63,7 +63,7 @@ class LossHook(nn.Module):
         self._nonfinite, self._max_skipped = nonfinite, max_skipped
         self._criterion: nn.Module
         self._pending, self._transfer = PendingRows(), Transfer()
-        self._skipped = self._seen = self._watched = 0
+        self._tally, self._watched = _Tally(), 0
         self.delivered = 0
         store.register(self)
 
@@ -153,7 +153,7 @@ class LossHook(nn.Module):
     def skipped(self) -> int:
         """How many observations were left out because a value was not finite."""
         self.flush()
-        return self._skipped
+        return self._tally.skipped
 
     def _wear(self, criterion: nn.Module) -> None:
         """Show the criterion's parameters, buffers and children as one's own, so that no state_dict key changes."""
@@ -209,40 +209,54 @@ class LossHook(nn.Module):
         self._send(rows, values, valid)
 
     def _send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
+        batch = (rows.shape[0],)
         for name, value in values.items():
-            if tuple(as_array(value).shape) != (len(rows),):
+            if value.shape != batch:
                 raise InvalidValue(
-                    f"{name}: {tuple(as_array(value).shape)} values for {len(rows)} rows; one value a row is needed."
+                    f"{name}: {tuple(value.shape)} values for {batch[0]} rows; one value a row is needed."
                 )
         self._transfer.send(rows, values, valid, self.store.epoch)
         for step in self._transfer.receive(wait=False):
             self._fold(step)
 
     def _fold(self, step: Step) -> None:
-        rows, finite, values = finite_rows(step)
-        if self._nonfinite == "skip" and not finite.all():
+        rows, values = step.read()
+        try:
+            self.store.fold_matrix(rows, step.names, values, step.epoch)
+            self._tally.seen += len(rows)
+        except NotFinite:
+            if self._nonfinite == "raise":
+                raise
+            finite = np.isfinite(values).all(axis=0)
             self._count_skipped(len(rows), int(finite.sum()))
-            rows, values = rows[finite], {name: value[finite] for name, value in values.items()}
-        else:
-            self._seen += len(rows)
-        if len(rows):
-            self.store.fold_values(rows, values, epoch=step.epoch)
+            if finite.any():
+                kept = np.ascontiguousarray(values[:, finite])
+                self.store.fold_matrix(rows[finite], step.names, kept, step.epoch)
 
     def _count_skipped(self, rows: int, finite: int) -> None:
-        if not self._skipped:
+        tally = self._tally
+        if not tally.skipped:
             warnings.warn(
                 f"{rows - finite} of {rows} observations have a value that is not finite; they are not recorded. "
                 "LossHook.skipped counts them; nonfinite='raise' stops at the first.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._seen += rows
-        self._skipped += rows - finite
-        if self._seen >= _ENOUGH and self._skipped > self._max_skipped * self._seen:
+        tally.seen += rows
+        tally.skipped += rows - finite
+        if tally.seen >= _ENOUGH and tally.skipped > self._max_skipped * tally.seen:
             raise InvalidValue(
-                f"{self._skipped} of {self._seen} observations were not finite, more than max_skipped={self._max_skipped}: the "
+                f"{tally.skipped} of {tally.seen} observations were not finite, more than max_skipped={self._max_skipped}: the "
                 "training has likely diverged. Lower the learning rate, or raise max_skipped."
             )
+
+
+@dataclass
+class _Tally:
+    """Apart from the hook, because torch's modules take a while to set an attribute."""
+
+    seen: int = 0  # observations, those left out too
+    skipped: int = 0
 
 
 def _single(target: Any, ignore: Any) -> bool:

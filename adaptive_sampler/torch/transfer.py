@@ -28,6 +28,14 @@ class Step:
         """Whether the values can be read without waiting."""
         return self.event is None or bool(self.event.query())
 
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """-> the valid rows (m,) int64, and their values (scores, m) float32."""
+        rows, values = np.ascontiguousarray(to_host(self.rows)), to_host(self.values)
+        if self.valid is None:
+            return rows, values
+        valid = self.valid.numpy()
+        return rows[valid], np.ascontiguousarray(values[:, valid])
+
 
 class Transfer:
     """A queue of steps in order. A copy from a GPU is asynchronous only into pinned memory, and garbage until its event."""
@@ -79,12 +87,3 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.cpu()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
-
-
-def finite_rows(step: Step) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """-> the valid rows (m,) int64, where all their values are finite (m,) bool, and the values (m,) float32 by name."""
-    rows, values = to_host(step.rows), to_host(step.values)
-    if step.valid is not None:
-        valid = step.valid.numpy()
-        rows, values = rows[valid], values[:, valid]
-    return rows, np.isfinite(values).all(axis=0), dict(zip(step.names, values, strict=True))
