@@ -18,7 +18,7 @@ pytest.importorskip("rich")
 from rich.console import Console
 
 from adaptive_sampler.bench import arena, command, floors
-from adaptive_sampler.bench.arena import Out, Turns, compete
+from adaptive_sampler.bench.arena import Out, Turns, compete, compete_in_one
 from adaptive_sampler.bench.base import Case, Contestant, Package
 from adaptive_sampler.bench.contest import Contests
 from adaptive_sampler.bench.contestants import own
@@ -185,6 +185,12 @@ def test_a_slow_contestant_gets_fewer_turns_but_one(monkeypatch: pytest.MonkeyPa
     turns = compete({"slow": (f"{HERE}:naps", (1, 0.01))}, 5)["slow"]
     assert isinstance(turns, Turns)
     assert turns.rounds == 1
+
+
+def test_in_one_process_each_has_its_own_seconds_and_nobody_memory() -> None:
+    found: Any = compete_in_one({"short": (f"{HERE}:naps", (1, 0.001)), "long": (f"{HERE}:naps", (1, 0.02))}, 3)
+    assert found["long"].seconds > found["short"].seconds >= 0.001
+    assert [(turns.memory, turns.rounds) for turns in found.values()] == [(None, 3)] * 2
 
 
 # -- who is left out --------------------------------------------------------------------------------------------------

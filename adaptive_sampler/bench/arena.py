@@ -8,11 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from adaptive_sampler.bench.turns import take_turns
 
 Setup = tuple[str, tuple[Any, ...]]  # "module:function" and its arguments
 PATIENCE = 150.0  # seconds for one set-up or turn, then a contestant is out
@@ -58,6 +61,17 @@ def compete(
             for player in players.values():
                 player.stop()
     return {name: player.result() for name, player in players.items()}
+
+
+def compete_in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, Turns | Out]:
+    """The same in one process, whose memory is nobody's own; an error is everybody's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        seconds = pool.submit(_in_one, dict(contestants), turns).result()
+    return {name: Turns(median, None, None, turns) for name, median in seconds.items()}
+
+
+def _in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, float]:
+    return take_turns({name: _set_up(where)(*arguments) for name, (where, arguments) in contestants.items()}, turns)
 
 
 class _Player:
@@ -130,8 +144,7 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
     _be_silent()
     tempfile.tempdir = folder
     try:
-        module, function = where.split(":")
-        set_up = getattr(importlib.import_module(module), function)
+        set_up = _set_up(where)
         if arguments[0] >= REHEARSED:
             set_up(REHEARSED // 100, *arguments[1:])()  # so that code that loads late counts as nobody's memory
         before = status("VmRSS")
@@ -149,6 +162,12 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
         return
     except BaseException as error:  # a contestant that calls sys.exit must not take the table with it
         pipe.send(": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]]))
+
+
+def _set_up(where: str) -> Callable[..., Any]:
+    module, function = where.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _be_silent() -> None:

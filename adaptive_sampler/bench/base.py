@@ -53,6 +53,9 @@ class Case:
     most: int | None = None  # rows: a larger n is brought down to this, as the work does not grow with n
     sized: bool = True  # False: there is no n
     least_from: int = 10**7  # rows from which on `least` is meant
+    in_one: int = (
+        0  # so many turns a round, all in one process: for a small difference, which two processes' memory would hide
+    )
 
     @property
     def ours(self) -> Contestant:

@@ -165,13 +165,14 @@ TRAINING = (
         least_from=10**6,
     ),
     Case(
-        "20 training steps with LossHook",
+        "training step with LossHook",
         (
             _ours("step", True, module="training", package=TORCH),
             _C("no hook", "training:step", (False,), TORCH, least=1 / 1.03),
         ),
         most=10**7,
         least_from=0,
+        in_one=20,
     ),
     Case(
         "import",

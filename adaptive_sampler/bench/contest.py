@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adaptive_sampler.bench.arena import BUDGET, REHEARSED, Out, Setup, Turns, compete
+from adaptive_sampler.bench.arena import BUDGET, REHEARSED, Out, Setup, Turns, compete, compete_in_one
 from adaptive_sampler.bench.base import Case, Contestant, Row
 from adaptive_sampler.errors import AdaptiveSamplerError
 
@@ -27,7 +27,10 @@ class Contests:
         found: dict[str, Turns | Out] = dict.fromkeys(out, Out(""))
         if case.ours.name not in out:
             playing = {c.name: _setup(c, n) for c in everybody if c.name not in out}
-            found |= compete(playing, self.rounds, lambda text: self.told(f"{case.name}, n = {n:,}: {text}"))
+            if case.in_one:
+                found |= compete_in_one(playing, case.in_one * self.rounds)
+            else:
+                found |= compete(playing, self.rounds, lambda text: self.told(f"{case.name}, n = {n:,}: {text}"))
             ours = found[case.ours.name]
             if isinstance(ours, Out):
                 raise AdaptiveSamplerError(

@@ -13,11 +13,9 @@ from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss
 from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.store import ScoreStore
 
-STEPS = 20
-
 
 def step(n: int, hooked: bool) -> Turn:
-    """Twenty steps of a small conv net on the CPU, with the loss hook or without."""
+    """A step of a small conv net on the CPU, with the loss hook or without."""
     import torch
     from torch import nn
 
@@ -39,12 +37,11 @@ def step(n: int, hooked: bool) -> Turn:
     rows = torch.randperm(n)[:BATCH]
 
     def turn() -> None:
-        for _ in range(STEPS):
-            logits = model(images)
-            loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        logits = model(images)
+        loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
     return turn
 
