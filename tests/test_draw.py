@@ -129,7 +129,7 @@ def test_draws_are_the_same_on_every_platform():
         0,
         131,
     ]
-    assert bits.rows(sample_without_replacement(weights, 5, key=1), 12).tolist() == [2, 4, 6, 7, 9]
+    assert bits.rows(sample_without_replacement(weights, 5, key=1), 12).tolist() == [1, 3, 4, 8, 9]
 
 
 def test_no_rows_give_no_draws():

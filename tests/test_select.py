@@ -110,8 +110,8 @@ def test_random_ties_favour_no_end_of_the_data_and_other_salts_keep_others():
 
 def test_selected_rows_are_the_same_on_every_platform():
     keys = np.array([3, 1, 2, 1, 1, np.nan, 2, 0, 1, 1], np.float32)
-    np.testing.assert_array_equal(bits.rows(rank_window(keys, 2, 5, salt=9, ties="random"), 10), [4, 8, 9])
-    expected = [2, 10, 21, 28, 46, 61, 76, 78, 81, 97]
+    np.testing.assert_array_equal(bits.rows(rank_window(keys, 2, 5, salt=9, ties="random"), 10), [1, 3, 9])
+    expected = [7, 10, 22, 24, 37, 40, 62, 65, 68, 73]
     np.testing.assert_array_equal(bits.rows(hash_window(100, 40, 50, salt=9), 100), expected)
 
 

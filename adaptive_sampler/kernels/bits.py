@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.llvm import lowest, popcount
 
 # A block is two words, so that a rank is a count and one or two words; a hint says which block holds every
 # 256th kept row, so that a select has few blocks to choose from.
@@ -25,26 +25,6 @@ _IN_BYTE = np.array(
 )
 
 Bits = NDArray[np.uint8]
-
-
-@numba.extending.intrinsic
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """Set bits of a uint64 as one machine instruction, which no Python spelling promises."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return numba.types.uint64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _lowest(typing_context: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], numba.core.cgutils.true_bit)
-
-    return numba.types.uint64(numba.types.uint64), generate
 
 
 def words_of(bits: Bits) -> tuple[NDArray[np.uint64], np.uint64]:
@@ -66,10 +46,10 @@ def _word(words: Any, tail: Any, i: Any) -> Any:
 
 @kernel
 def _count(words: Any, tail: Any) -> Any:
-    total = _popcount(tail)
+    total = popcount(tail)
     for i in range(words.size):
-        total += _popcount(words[i])
-    return np.int64(total)
+        total += popcount(words[i])
+    return total
 
 
 @kernel
@@ -85,7 +65,7 @@ def _rows(words: Any, tail: Any, first: Any, out: Any) -> Any:
             m += 64
             continue
         while word:
-            out[m] = base + np.int64(_lowest(word))
+            out[m] = base + lowest(word)
             word &= word - _ONE
             m += 1
 
@@ -104,7 +84,7 @@ def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
     h = 0
     for b in range(before.size - 1):
         before[b] = total
-        total += np.int64(_popcount(_word(words, tail, 2 * b)) + _popcount(_word(words, tail, 2 * b + 1)))
+        total += popcount(_word(words, tail, 2 * b)) + popcount(_word(words, tail, 2 * b + 1))
         while h << _HINT_SHIFT < total:
             hints[h] = b
             h += 1
@@ -119,7 +99,7 @@ def _select_in_word(word: Any, k: Any) -> Any:
     sums = word - ((word >> _ONE) & np.uint64(0x5555555555555555))
     sums = (sums & np.uint64(0x3333333333333333)) + ((sums >> np.uint64(2)) & np.uint64(0x3333333333333333))
     sums = ((sums + (sums >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)) * _BYTES  # byte j: bits in bytes 0 … j
-    place = np.uint64(8) * _popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS)
+    place = np.uint64(8) * np.uint64(popcount((((k * _BYTES) | _SIGNS) - sums) & _SIGNS))
     k -= ((sums << np.uint64(8)) >> place) & np.uint64(0xFF)
     byte = (word >> place) & np.uint64(0xFF)
     return np.int64(place) + np.int64(_IN_BYTE[byte, k])
@@ -154,7 +134,7 @@ def _select(words: Any, tail: Any, before: Any, hints: Any, ranks: Any, out: Any
         for i in range(some.size):
             block, left = low[i], high[i]
             one, other = _word(words, tail, 2 * block), _word(words, tail, 2 * block + 1)
-            ones = np.int64(_popcount(one))
+            ones = popcount(one)
             second = np.int64(ones <= left)
             word = one ^ ((one ^ other) & np.uint64(-second))
             left -= ones & -second
@@ -167,9 +147,9 @@ def _rank(words: Any, tail: Any, before: Any, rows: Any, out: Any) -> None:
         row = np.int64(rows[i])
         at = row >> _WORD_SHIFT
         mask = (_ONE << np.uint64(row & 63)) - _ONE
-        whole = _popcount(_word(words, tail, at - 1)) if at & 1 else np.uint64(0)
-        inside = _popcount(_word(words, tail, at) & mask)
-        out[i] = np.int64(before[row >> _BLOCK_SHIFT]) + np.int64(whole + inside)
+        whole = popcount(_word(words, tail, at - 1)) if at & 1 else 0
+        inside = popcount(_word(words, tail, at) & mask)
+        out[i] = np.int64(before[row >> _BLOCK_SHIFT]) + whole + inside
 
 
 @kernel

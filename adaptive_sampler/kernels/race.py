@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.llvm import above, below, bits_of, float_of, lowbias32, lowest, popcount
 
 # The same numbers on every platform, for the reasons in draw.py: hence a logarithm of our own.
 
@@ -17,47 +17,10 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _WORD = 1 << 64
 _ONE = np.uint64(1)
+_CHUNK = 256
 _LN2 = 0.6931471805599453
-
-
-@numba.extending.intrinsic
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """Set bits of a uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sext(builder.ctpop(args[0]), context.get_value_type(signature.return_type))
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _lowest(typing_context: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], numba.core.cgutils.true_bit)
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _float_of(typing_context: Any, word: Any) -> Any:
-    """The float64 with these 64 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
-
-    return numba.types.float64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _bits_of(typing_context: Any, value: Any) -> Any:
-    """The 64 bits of a float64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
-
-    return numba.types.uint64(numba.types.float64), generate
+# A rough arrival is within _DOUBT of the exact one, unless it comes after _LATE, as one in 2**16 does.
+_DOUBT, _LATE = np.float32(2.0**-13), np.float32(11)
 
 
 @kernel
@@ -70,12 +33,12 @@ def _hash(key: Any, i: Any) -> Any:
 
 
 @kernel
-def _exponential(key: Any, row: Any) -> Any:
-    """-log(u) of the row's uniform u in (0, 1), to a relative 1e-10: when the row arrives at rate 1."""
-    u = (np.float64(np.int64(_hash(key, row) >> np.uint64(12))) + 0.5) * (1.0 / (1 << 52))
-    bits = _bits_of(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
+def _exponential(number: Any) -> Any:
+    """-log(u) of a uniform u in (0, 1) of 52 bits, to a relative 1e-10: when a row arrives at rate 1."""
+    u = (np.float64(np.int64(number)) + 0.5) * (1.0 / (1 << 52))
+    bits = bits_of(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
     exponent = np.int64(bits >> np.uint64(52)) - 1023
-    m = _float_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
+    m = float_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
     s = (m - 1.0) / (m + 1.0)  # log(m) = 2 artanh(s) is exact to the last bits where u is near 1
     z = s * s
     log = s * (2.0 + z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + z * (2 / 11))))))
@@ -83,44 +46,68 @@ def _exponential(key: Any, row: Any) -> Any:
 
 
 @kernel
-def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
-    for i in range(rows.size):
-        out[i] = _exponential(key, rows[i]) / np.float64(weights[rows[i]])
+def _rough(upper: Any) -> Any:
+    """`_exponential` by float32 and the first 32 bits alone."""
+    u = (np.float32(np.int32(upper >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
+    bits = np.uint32(bits_of(u) + np.uint32(0x004A_FB0D))
+    exponent = np.float32(np.int32(bits >> np.uint32(23)) - np.int32(127))
+    m = float_of(np.uint32(np.uint32(bits & np.uint32(0x007F_FFFF)) + np.uint32(0x3F35_04F3)))
+    s = (m - np.float32(1)) / (m + np.float32(1))
+    z = s * s
+    log = s * (np.float32(2) + z * (np.float32(2 / 3) + z * (np.float32(2 / 5) + z * np.float32(2 / 7))))
+    return -(exponent * np.float32(_LN2) + log)
 
 
 @kernel
-def _race(key: Any, weights: Any, low: Any, high: Any, first: Any, words: Any, rows: Any, m: Any) -> Any:
-    """Mark the rows that arrive before `low`; list those in [low, high) from rows[m] on, as far as it has
-    room.
+def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
+    """When each of `rows` arrives. The first 32 bits of its uniform are found for 64 neighbours at once."""
+    lanes, numbers = np.empty(64, np.uint32), np.empty(_CHUNK, np.uint64)
+    for first in range(0, rows.size, _CHUNK):
+        some, times = rows[first : first + _CHUNK], out[first : first + _CHUNK]
+        for i in range(some.size):
+            lowbias32(_hash(key, some[i] >> 6), lanes)
+            more = _hash(~np.uint64(key), some[i]) >> np.uint64(44)
+            numbers[i] = np.uint64(lanes[some[i] & 63]) << np.uint64(20) | more
+        for i in range(some.size):  # a loop of its own, as LLVM vectorises it only so
+            times[i] = _exponential(numbers[i])
+        for i in range(some.size):
+            times[i] /= np.float64(weights[some[i]])
 
-    weights: whole words of 64, the first of them row `first`. Returns (rows before low, m plus the rows
-    inside).
+
+@kernel
+def _race(key: Any, weights: Any, scale: Any, low: Any, high: Any, first: Any, words: Any, rows: Any, m: Any) -> Any:
+    """Mark the rows that surely arrive before `low`; list those that arrive in [low, high) or may do so from rows[m] on,
+    as far as it has room.
+
+    weights: whole words of 64, the first of them row `first`, and to be multiplied by `scale`. Returns (rows marked, m
+    plus the rows listed).
     """
-    before = 0
-    times = np.empty(64, np.float64)
+    marked = 0
+    lanes = np.empty(64, np.uint32)
+    times, after_low, after_high = np.empty(64, np.float32), np.empty(64, np.float32), np.empty(64, np.float32)
     for w in range(words.size):
-        start = np.uint64(key) + np.uint64(first + (w << 6)) * _GOLDEN
+        lowbias32(_hash(key, (first >> 6) + w), lanes)
         block = weights[w << 6 : (w << 6) + 64]
         for i in range(64):
-            times[i] = _exponential(start, i)
-        early = np.uint64(0)
-        late = np.uint64(0)
+            times[i] = _rough(lanes[i])
         for i in range(64):
-            weight = np.float64(block[i])
-            early |= np.uint64(times[i] < low * weight) << np.uint64(i)
-            late |= np.uint64(not times[i] < high * weight) << np.uint64(i)
+            weight = block[i] * scale
+            after_low[i] = times[i] - low * weight
+            after_high[i] = times[i] - high * weight
+        unsure = above(times, _LATE)
+        early = below(after_low, -_DOUBT) & ~unsure
         words[w] = early
-        before += _popcount(early)
-        inside = ~(early | late)
-        count = _popcount(inside)
+        marked += popcount(early)
+        inside = (below(after_high, _DOUBT) | unsure) & ~early & above(block, np.float32(0))
+        count = popcount(inside)
         if m + count <= rows.size:
             at = m
             while inside:
-                rows[at] = first + (w << 6) + _lowest(inside)
+                rows[at] = first + (w << 6) + lowest(inside)
                 inside &= inside - _ONE
                 at += 1
         m += count
-    return before, m
+    return marked, m
 
 
 @kernel
@@ -153,16 +140,20 @@ def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int
         low, high, room = _guess(start, weights, k, deviations)
         rows = np.empty(room, np.int32 if n < 2**31 else np.int64)
         before, m = _pass(start, weights, low, high, words, rows)
-        if m <= room and before <= k and (before + m >= k or high == math.inf):
-            rows = rows[:m]
-            if before + m > k:
-                times = np.empty(m)
-                _arrivals(start, weights, rows, times)
-                rows = rows[np.argsort(times)[: k - before]]
-            _set(words, rows)
-            break
+        if m <= room and before <= k:
+            times = np.empty(m)
+            _arrivals(start, weights, rows[:m], times)
+            arrived = np.flatnonzero(times < high)  # float32 left a doubt
+            if before + len(arrived) >= k or high == math.inf:
+                _set(words, rows[arrived[_first(times[arrived], k - before)]])
+                break
         deviations *= 4
     return words.astype("<u8", copy=False).view(np.uint8)[: -(-n // 8)]
+
+
+def _first(times: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Where the k earliest stand, in any order; all where there are no more."""
+    return np.argpartition(times, k - 1)[:k] if 0 < k < len(times) else np.arange(min(k, len(times)))
 
 
 def _pass(
@@ -177,9 +168,17 @@ def _pass(
     whole = len(weights) // 64
     rest = np.zeros(64 if len(weights) % 64 else 0, np.float32)
     rest[: len(weights) % 64] = weights[whole * 64 :]
-    before, m = _race(start, weights[: whole * 64], low, high, 0, words[:whole], rows, 0)
-    more, m = _race(start, rest, low, high, whole * 64, words[whole:], rows, m)
+    bounds = _in_float32(low, high)
+    before, m = _race(start, weights[: whole * 64], *bounds, 0, words[:whole], rows, 0)
+    more, m = _race(start, rest, *bounds, whole * 64, words[whole:], rows, m)
     return before + more, m
+
+
+def _in_float32(low: float, high: float) -> tuple[np.float32, np.float32, np.float32]:
+    """(scale, low, high): what the weights are multiplied by, so that the bounds have no need of float64's exponents."""
+    _, exponent = math.frexp(high if high < math.inf else low)
+    exponent = max(-126, min(exponent, 126))
+    return np.float32(2.0**exponent), np.float32(low * 2.0**-exponent), np.float32(high * 2.0**-exponent)
 
 
 def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float) -> tuple[float, float, int]:
@@ -195,7 +194,8 @@ def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: f
     rows += np.arange(size, dtype=np.int64) * 0x9E3779B1 % (n // size)  # so that no period can hide
     times = np.empty(size)
     _arrivals(start, weights, rows, times)
-    times.sort()
-    low = float(times[int((share - slack) * size)]) if share > slack else 0.0
-    high = float(times[int((share + slack) * size)]) if share + slack < 1 else math.inf
-    return low, high, min(n, int(4 * slack * n))
+    early, late = max(0, int((share - slack) * size)), min(size - 1, int((share + slack) * size))
+    times.partition((early, late))
+    low = float(times[early]) if share > slack else 0.0
+    high = float(times[late]) if share + slack < 1 else math.inf
+    return low, high, min(n, int(4 * slack * n) + n // 1000 + 64)

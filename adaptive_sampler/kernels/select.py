@@ -17,7 +17,7 @@ Words = NDArray[np.uint64]
 _SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
 _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
 _NONE = np.empty(0, np.float32)
-_WORD = 1 << 64
+_WORD, _HALF = 1 << 64, 1 << 32  # how many values a hash has, and the upper half of one
 
 
 def _premix(salt: int) -> np.uint64:
@@ -109,10 +109,10 @@ class _Cut:
         """Cut by key at `value`, and the rows of that key by hash before the rank-th of these `ties` rows."""
         width = 8 * math.sqrt(ties) + 64  # in ranks; hashes are uniform, so the rank tells where to look
         while True:
-            low = max(0, int((rank - width) / ties * _WORD))
-            high = min(_WORD - 1, int((rank + width) / ties * _WORD))
+            low = max(0, int((rank - width) / ties * _HALF))
+            high = min(_HALF - 1, int((rank + width) / ties * _HALF))
             rows = np.empty(int(4 * width) + 64, self._row_type)
-            ends, before, m = (self._salt, np.uint64(low), np.uint64(high - low)), 0, 0
+            ends, before, m = (self._salt, np.uint32(low), np.uint32(high)), 0, 0
             for keys, first, words in self._parts:
                 some, m = split.split_ties(keys, value, *ends, self._above, self._n, first, words, rows, m)
                 before += some
@@ -170,7 +170,7 @@ class _Cut:
             return rows
         hashes = np.empty(len(rows), np.uint64)
         split.hashes(self._salt, rows, hashes)
-        return rows[np.argsort(hashes)]
+        return rows[np.argsort(hashes, kind="stable")]
 
 
 def _ranked(keys: Keys | None, n: int) -> Words:

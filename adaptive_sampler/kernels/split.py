@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.llvm import above as is_above
+from adaptive_sampler.kernels.llvm import at_least, at_most, below, equal, lowbias32, lowest, popcount
 
 _ONE = np.uint64(1)
 _LAST = np.uint64(1 << 63)
@@ -14,30 +15,10 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-@numba.extending.intrinsic
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """Set bits of a uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sext(builder.ctpop(args[0]), context.get_value_type(signature.return_type))
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
-@numba.extending.intrinsic
-def _lowest(typing_context: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a uint64 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], numba.core.cgutils.true_bit)
-
-    return numba.types.int64(numba.types.uint64), generate
-
-
 @kernel
-def _hash(salt: Any, row: Any) -> Any:
-    """SplitMix64 of the row's place in the salt's sequence: for one salt a bijection, so no rows collide."""
-    x = np.uint64(salt) + np.uint64(row) * _GOLDEN
+def _hash(start: Any, i: Any) -> Any:
+    """The i-th number of SplitMix64's sequence from `start`."""
+    x = np.uint64(start) + np.uint64(i) * _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * _MIX1
     x = (x ^ (x >> np.uint64(27))) * _MIX2
     return x ^ (x >> np.uint64(31))
@@ -45,8 +26,11 @@ def _hash(salt: Any, row: Any) -> Any:
 
 @kernel
 def hashes(salt: Any, rows: Any, out: Any) -> None:
+    """The 64-bit hash of each row: its upper half, which 64 neighbours find at once, decides but where two are equal."""
+    lanes = np.empty(64, np.uint32)
     for i in range(rows.size):
-        out[i] = _hash(salt, rows[i])
+        lowbias32(_hash(salt, rows[i] >> 6), lanes)
+        out[i] = np.uint64(lanes[rows[i] & 63]) << np.uint64(32) | _hash(~np.uint64(salt), rows[i]) >> np.uint64(32)
 
 
 @kernel
@@ -65,33 +49,28 @@ def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, ro
     keys: whole words of 64, the first of them row `first`. Returns (keys below low, m plus the keys inside);
     what `rows` and `values`, their keys, have no room for is only counted. A NaN is on no side.
     """
-    below = 0
+    before = 0
     for w in range(words.size):
         block = keys[w << 6 : (w << 6) + 64]
-        under = np.uint64(0)
-        inside = np.uint64(0)
-        over = np.uint64(0)
-        for i in range(64):  # no branches and no calls: three vector comparisons and masks
-            under |= np.uint64(block[i] < low) << np.uint64(i)
-            over |= np.uint64(block[i] > high) << np.uint64(i)
-            inside |= np.uint64((block[i] >= low) & (not block[i] > high)) << np.uint64(i)
+        under, over = below(block, low), is_above(block, high)
+        inside = at_least(block, low) & ~over
         words[w] = over if above else under
-        below += _popcount(under)
+        before += popcount(under)
         if m + 2 <= rows.size:
             for _ in range(2):  # two at once, of which those inside stay: how many is not predictable
-                place = _lowest(inside | _LAST)
+                place = lowest(inside | _LAST)
                 rows[m] = first + (w << 6) + place
                 values[m] = block[place]
                 m += np.int64(inside != 0)
                 inside &= inside - _ONE
         while inside and m < rows.size:
-            place = _lowest(inside)
+            place = lowest(inside)
             rows[m] = first + (w << 6) + place
             values[m] = block[place]
             inside &= inside - _ONE
             m += 1
-        m += _popcount(inside)
-    return below, m
+        m += popcount(inside)
+    return before, m
 
 
 @kernel
@@ -100,7 +79,7 @@ def split_ties(
     value: Any,
     salt: Any,
     low: Any,
-    width: Any,
+    high: Any,
     above: Any,
     n: Any,
     first: Any,
@@ -108,35 +87,27 @@ def split_ties(
     rows: Any,
     m: Any,
 ) -> Any:
-    """As `split`, by (key, hash) at (value, low .. low + width); what is counted and listed are ties only.
+    """As `split`, by (key, upper half of the hash) at (value, low .. high); what is counted and listed are ties only.
 
     Where `keys` is empty, all n rows are ties.
     """
     before = 0
-    ties = np.empty(64, np.uint64)
+    ties = np.empty(64, np.uint32)
     for w in range(words.size):
-        start = np.uint64(salt) + np.uint64(first + (w << 6)) * _GOLDEN
-        for i in range(64):  # a loop of its own, as LLVM vectorises it only so
-            ties[i] = _hash(start, i)
+        lowbias32(_hash(salt, (first >> 6) + w), ties)
         tied = ~np.uint64(0) if first + (w << 6) + 64 <= n else (_ONE << np.uint64(n & 63)) - _ONE
-        side = np.uint64(0)
+        under = over = np.uint64(0)
         if keys.size:
             block = keys[w << 6 : (w << 6) + 64]
-            tied = np.uint64(0)
-            for i in range(64):
-                tied |= np.uint64(block[i] == value) << np.uint64(i)
-                side |= np.uint64((block[i] > value) if above else (block[i] < value)) << np.uint64(i)
-        early = np.uint64(0)
-        near = np.uint64(0)
-        for i in range(64):
-            early |= np.uint64(ties[i] < low) << np.uint64(i)
-            near |= np.uint64(ties[i] - low <= width) << np.uint64(i)
-        words[w] = side | (tied & ~(early | near) if above else tied & early)
-        before += _popcount(early & tied)
+            tied, under, over = equal(block, value), below(block, value), is_above(block, value)
+        early = below(ties, low)
+        near = at_most(ties, high) & ~early
+        words[w] = over | (tied & ~(early | near)) if above else under | (tied & early)
+        before += popcount(early & tied)
         near &= tied
         while near:
             if m < rows.size:
-                rows[m] = first + (w << 6) + _lowest(near)
+                rows[m] = first + (w << 6) + lowest(near)
             near &= near - _ONE
             m += 1
     return before, m
@@ -148,16 +119,12 @@ def split_rows(keys: Any, value: Any, left: Any, above: Any, words: Any) -> Any:
     left."""
     for w in range(words.size):
         block = keys[w << 6 : (w << 6) + 64]
-        tied = np.uint64(0)
-        side = np.uint64(0)
-        for i in range(64):
-            tied |= np.uint64(block[i] == value) << np.uint64(i)
-            side |= np.uint64((block[i] > value) if above else (block[i] < value)) << np.uint64(i)
+        tied, under, over = equal(block, value), below(block, value), is_above(block, value)
         late = tied
         while late and left > 0:
             late &= late - _ONE
             left -= 1
-        words[w] = side | (late if above else tied & ~late)
+        words[w] = over | late if above else under | (tied & ~late)
     return left
 
 

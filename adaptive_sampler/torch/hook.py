@@ -192,10 +192,11 @@ class LossHook(nn.Module):
         observation = {"logits": logits, "labels": target}
         with shared():
             if _single(target, getattr(self.criterion, "ignore_index", None)):
-                valid = at_hand(target) != self.criterion.ignore_index
-                if isinstance(valid, np.ndarray):  # looking at a GPU would wait for it
-                    none_ignored = valid.all() and target.dtype is not torch.bool
-                    valid = None if none_ignored else torch.from_numpy(valid)
+                ignored, labels = self.criterion.ignore_index, at_hand(target)
+                if not isinstance(labels, np.ndarray):  # looking at a GPU would wait for it
+                    valid = target != ignored
+                elif ignored in labels or target.dtype is torch.bool:
+                    valid = torch.from_numpy(labels != ignored)
                 if valid is not None:
                     observation["labels"] = torch.where(valid, target, 0)
             # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.

@@ -21,6 +21,21 @@ def numbered(start: int, i: int) -> int:
     return mix(int(start) + i * GOLDEN)
 
 
+def upper(start: int, row: int) -> int:
+    """32 bits of a row: 64 neighbours share a number of the sequence, by which lowbias32 mixes each one's place."""
+    word = numbered(start, row >> 6)
+    x = ((row & 63) * 0x9E3779B9 + word) % 2**32
+    x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+    x ^= word >> 32
+    x = (x ^ (x >> 15)) * 0x846CA68B % 2**32
+    return x ^ (x >> 16)
+
+
+def lower(start: int, row: int) -> int:
+    """64 more bits of a row, of which the first ones are used."""
+    return numbered(~start % WORD, row)
+
+
 def stream(key: int, use: int) -> int:
     return mix(key + (use + 1) * GOLDEN)
 
@@ -37,7 +52,7 @@ def rank_window(keys: np.ndarray, lo: int, hi: int, *, salt: int, ties: str) -> 
     """Sort everything that is not NaN by (key, tie) and keep the ranks in [lo, hi)."""
     rows = [row for row in range(len(keys)) if not math.isnan(keys[row])]
     start = mix(salt + 0x5E1EC7)
-    tie = {row: numbered(start, row) if ties == "random" else row for row in rows}
+    tie = {row: (upper(start, row), lower(start, row) >> 32) if ties == "random" else row for row in rows}
     rows.sort(key=lambda row: (keys[row], tie[row]))
     kept = np.zeros(len(keys), bool)
     kept[rows[lo:hi]] = True
@@ -91,7 +106,7 @@ def sample_without_replacement(weights: np.ndarray, k: int, *, key: int) -> np.n
     """Sort all rows that have a weight by their arrival time and keep the first k."""
     start = stream(key, 0)
     times = {
-        row: -math.log(((numbered(start, row) >> 12) + 0.5) * 2.0**-52) / float(weight)
+        row: -math.log(((upper(start, row) << 20 | lower(start, row) >> 44) + 0.5) * 2.0**-52) / float(weight)
         for row, weight in enumerate(weights)
         if weight > 0
     }

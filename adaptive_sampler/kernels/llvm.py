@@ -1,0 +1,114 @@
+"""What the processor has instructions for and Python no spelling: bits counted and found, 64 comparisons as one word.
+
+Kernels of other files may call these, although Numba's cache would not notice a change: what they mean never changes.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+
+LANES = 64  # elements that one call looks at
+_WORD, _BYTES = ir.IntType(32), 4  # of an element
+_WORDS = ir.VectorType(_WORD, LANES)
+
+
+@numba.extending.intrinsic
+def popcount(typing_context: Any, word: Any) -> Any:
+    """Set bits of a uint64, as an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return numba.types.int64(numba.types.uint64), generate
+
+
+@numba.extending.intrinsic
+def lowest(typing_context: Any, word: Any) -> Any:
+    """Position of the lowest set bit of a uint64 that is not 0, as an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], numba.core.cgutils.true_bit)
+
+    return numba.types.int64(numba.types.uint64), generate
+
+
+@numba.extending.intrinsic
+def lowbias32(typing_context: Any, word: Any, out: Any) -> Any:
+    """Write 32-bit hashes of 64 lanes, 0 … 63, into `out`, uint32; `word`, a uint64, is the key of them all.
+
+    Wellons' lowbias32, with half of the key before and half between its multiplications. In 32-bit lanes, as every
+    processor has them: LLVM would do what Python can spell in 64 bits, half as many at a time.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def shifted(x: Any, by: int) -> Any:
+            return builder.xor(x, builder.lshr(x, ir.Constant(_WORDS, [by] * LANES)))
+
+        def times(x: Any, factor: int) -> Any:
+            return builder.mul(x, ir.Constant(_WORDS, [factor] * LANES))
+
+        lower = builder.trunc(args[0], _WORD)
+        upper = builder.trunc(builder.lshr(args[0], ir.Constant(ir.IntType(64), 32)), _WORD)
+        x = builder.add(ir.Constant(_WORDS, [i * 0x9E3779B9 % 2**32 for i in range(LANES)]), _spread(builder, lower))
+        x = builder.xor(times(shifted(x, 16), 0x7FEB352D), _spread(builder, upper))
+        x = shifted(times(shifted(x, 15), 0x846CA68B), 16)
+        builder.store(x, _lanes_of(context, builder, signature.args[1], args[1], _WORDS), align=_BYTES)
+        return context.get_dummy_value()
+
+    return numba.types.none(numba.types.uint64, out), generate
+
+
+@numba.extending.intrinsic
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """The float with these bits: of a uint32 a float32, of a uint64 a float64."""
+    return _reread({32: numba.types.float32, 64: numba.types.float64}[bits.bitwidth], bits)
+
+
+@numba.extending.intrinsic
+def bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32 as a uint32, of a float64 as a uint64."""
+    return _reread({32: numba.types.uint32, 64: numba.types.uint64}[value.bitwidth], value)
+
+
+def _reread(into: Any, given: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return into(given), generate
+
+
+def _comparison(operator: str) -> Any:
+    """(block, bound) -> uint64: bit i says whether block[i] stands so to the bound; of a NaN it never does.
+
+    `block`: the 64 elements from the beginning of an array on, float32 or uint32.
+    """
+
+    def compare(typing_context: Any, block: Any, bound: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bounds = _spread(builder, args[1])
+            place = _lanes_of(context, builder, signature.args[0], args[0], bounds.type)
+            ordered = isinstance(block.dtype, numba.types.Float)
+            said = (builder.fcmp_ordered if ordered else builder.icmp_unsigned)(
+                operator, builder.load(place, align=_BYTES), bounds
+            )
+            return builder.bitcast(said, ir.IntType(LANES))
+
+        return numba.types.uint64(block, block.dtype), generate
+
+    return numba.extending.intrinsic(compare)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """The value in every lane."""
+    lanes = ir.VectorType(value.type, LANES)
+    first = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.Constant(_WORD, 0))
+    return builder.shuffle_vector(first, first, ir.Constant(_WORDS, [0] * LANES))
+
+
+def _lanes_of(context: Any, builder: Any, kind: Any, array: Any, lanes: Any) -> Any:
+    """Where the first 64 elements of an array lie."""
+    return builder.bitcast(context.make_array(kind)(context, builder, array).data, lanes.as_pointer())
+
+
+below, above, equal, at_least, at_most = map(_comparison, ("<", ">", "==", ">=", "<="))
