@@ -149,13 +149,13 @@ FLOORS = (
         "select the top half",
         _select(0),
         lambda n: 4 * n + n // 8,  # keys read, bits written
-        "It sorts a sample first to guess the cut, and packs two comparisons of each key into bits.",
+        "It sorts a sample first to guess the cut, and makes three comparisons of each key.",
     ),
     Floor(
         "select the top half of five distinct scores",
         _select(5),
         lambda n: 4 * n + n // 8,
-        "Ties are cut by a hash of the row: three 64-bit multiplications a row, and the keys are read twice.",
+        "Ties are cut by a hash of the row, five comparisons of hash and key decide, and the keys are read twice.",
     ),
     Floor(
         "select half at random",
@@ -212,7 +212,7 @@ FLOORS = (
         "draw n/2 without replacement",
         _raced,
         lambda n: 4 * n + n // 8,  # weights read, bits written
-        "Each row's arrival is a random number and a logarithm to ten digits: arithmetic, not memory.",
+        "Each row's arrival is a random number and a logarithm: arithmetic, not memory. Those in doubt are found one by one.",
     ),
     Floor(
         "pack counts into a bitmap and repeats",

@@ -23,7 +23,7 @@ def first_bad(rows, n, values):
     for i in range(unsigned.size):  # maxima, with no early way out: so it runs many rows at a time
         highest = max(highest, unsigned[i])  # a negative row is a large one
     for i in range(given.size):
-        widest = max(widest, given[i] & MAGNITUDE)  # NaN and inf are wider than any number
+        widest = max(widest, np.uint32(given[i] & MAGNITUDE))  # NaN and inf are wider than any number
     if rows.size and highest >= np.uint64(n):
         for i in range(rows.size):
             if unsigned[i] >= np.uint64(n):
