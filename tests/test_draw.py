@@ -100,6 +100,21 @@ def test_the_guess_of_when_the_race_ends_never_shows(k):
     np.testing.assert_array_equal(sample_without_replacement(weights, k, key=5), expected)
 
 
+@pytest.mark.parametrize("power", [-110, -60, 60, 120])
+def test_only_the_ratios_of_weights_matter(power):
+    weights = np.random.default_rng(3).lognormal(size=30_001).astype(np.float32)
+    scaled = weights * np.float32(2.0**power)
+    once, again = (sample_without_replacement(some, 9000, key=6) for some in (weights, scaled))
+    np.testing.assert_array_equal(once, again)
+
+
+def test_weights_of_any_size_race_together():
+    weights = np.repeat(np.array([1e-44, 1e-20, 1, 1e20, 3e38], np.float32), 4000)
+    for k in (4000, 8000, 10_000, 19_000):
+        expected = references.sample_without_replacement(weights, k, key=7)
+        np.testing.assert_array_equal(sample_without_replacement(weights, k, key=7), expected)
+
+
 def test_pairs_without_replacement_have_the_probability_of_successive_draws():
     weights = np.array([4, 3, 2, 1], np.float32)
     p = weights / weights.sum()
