@@ -183,6 +183,14 @@ TRAINING = (
         sized=False,
         least_from=0,
     ),
+    Case(
+        "import, and the first batch of a first epoch",
+        (
+            _ours("first_epoch", True, module="training"),
+            _C("torch RandomSampler", "training:first_epoch", (False,), TORCH),
+        ),
+        sized=False,
+    ),
 )
 
 CASES = (*EPOCHS, *PLANS, *WEIGHTED, *TRAINING)

@@ -3,8 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.storage.generation import checksum
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Order = Literal["highest", "lowest"]
 Ties = Literal["random", "row"]
@@ -85,13 +87,18 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
         raise InvalidValue(f"{name}={value}: must be {rule}.")
 
 
+def exactly(share: float) -> "Fraction":
+    """The decimal number that a float is written as."""
+    from fractions import Fraction  # late, for the sake of the package's import
+
+    return Fraction(str(float(share)))
+
+
 def cut(shares: Mapping[str, float | int], n: int) -> int:
     """How many of `n` rows the shares are together: fractions are added exactly, then cut at floor(f·n + ½)."""
-    fraction = sum(
-        (Fraction(str(float(s))) for s in shares.values() if not isinstance(s, (int, np.integer))), Fraction(0)
-    )
+    fraction = sum(exactly(s) for s in shares.values() if not isinstance(s, (int, np.integer)))
     count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
-    total = math.floor(fraction * n + Fraction(1, 2)) + count
+    total = math.floor(fraction * n + exactly(0.5)) + count
     if total > n:
         asked = " + ".join(f"{name}={value}" for name, value in shares.items())
         raise InvalidValue(f"{asked} asks for {total} of {n} rows. Ask for at most {n}, or for a fraction.")

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, select
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, make
+from adaptive_sampler.selection.base import Scores, exactly, make
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class InfoBatch:
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows and weights of one epoch."""
         scores, n = store[self.by], len(store)
-        if epoch >= math.floor(Fraction(str(float(self.anneal))) * self.epochs) or not store.observed(self.by):
+        if epoch >= math.floor(exactly(self.anneal) * self.epochs) or not store.observed(self.by):
             return make(store, self, epoch, seed)
         known = scores[np.isfinite(scores)]
         easy = scores < (known.mean(dtype=np.float64) if len(known) else 0)

@@ -4,11 +4,14 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 POINTER = "CURRENT"
 PARTIAL = ".partial"
@@ -37,6 +40,8 @@ class LocalStorage:
             self._first = write
             return
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # only a commit of several files needs it
+
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         self._writing += [self._pool.submit(job) for job in (self._first, write) if job is not None]
         self._first = None
@@ -60,7 +65,6 @@ class LocalStorage:
         try:
             if self._first is not None:
                 self._first()
-            wait(self._writing)
             for file in self._writing:
                 file.result()
             list(map(_sync, self._changed) if self._pool is None else self._pool.map(_sync, self._changed))

@@ -13,6 +13,20 @@ from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss
 from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.store import ScoreStore
 
+OURS_FIRST = """
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import Prune
+
+store = ScoreStore.create(None, 100_000, [Loss()])
+next(iter(AdaptiveSampler(store, Prune(0.5, "loss")).batches(256)))
+"""
+TORCHS_FIRST = """
+from torch.utils.data import BatchSampler, RandomSampler
+
+next(iter(BatchSampler(RandomSampler(range(100_000)), 256, False)))
+"""
+
 
 def step(n: int, hooked: bool) -> Turn:
     """A step of a small conv net on the CPU, with the loss hook or without."""
@@ -71,9 +85,19 @@ def loader_epoch(n: int, ours: bool) -> Turn:
 
 
 def imported(_: int, module: str) -> Turn:
-    """The import of a module, in a fresh interpreter that finds all bytecode, as that of an installed package."""
+    """The import of a module, in a fresh interpreter."""
+    return _interpreter(f"import {module}")
+
+
+def first_epoch(_: int, ours: bool) -> Turn:
+    """From a fresh interpreter to the first batch of a first epoch of 100,000 rows."""
+    return _interpreter(OURS_FIRST if ours else TORCHS_FIRST)
+
+
+def _interpreter(code: str) -> Turn:
+    """A fresh one, which finds all bytecode, as that of an installed package, and all kernels that were compiled."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": tempfile.mkdtemp()}
-    return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def _as_it_is(batch: Any) -> Any:
