@@ -1,0 +1,74 @@
+"""What kernels ask of the processor directly is what Python says one element at a time."""
+
+import operator
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from adaptive_sampler.kernels import llvm
+from tests.references.kernels import numbered, upper
+
+COMPARISONS = {
+    "below": operator.lt,
+    "above": operator.gt,
+    "equal": operator.eq,
+    "at_least": operator.ge,
+    "at_most": operator.le,
+}
+FLOATS = st.sampled_from([0.0, -0.0, 1.0, np.inf, -np.inf, np.nan, 1e-45]) | st.floats(width=32)
+WORDS = st.integers(0, 2**64 - 1)
+
+
+def compiled(name):
+    called = getattr(llvm, name)
+    return numba.njit(lambda *arguments: called(*arguments))
+
+
+COMPILED = {name: compiled(name) for name in (*COMPARISONS, "popcount", "lowest")}
+
+
+@numba.njit
+def hashed(word, out):
+    llvm.lowbias32(word, out)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@given(block=arrays(np.float32, 70, elements=FLOATS), bound=FLOATS)
+def test_a_bit_says_how_a_float_stands_to_the_bound(name, block, bound):
+    expected = COMPARISONS[name](block[:64], np.float32(bound))
+    found = COMPILED[name](block, np.float32(bound))
+    assert [bool(found >> i & 1) for i in range(64)] == expected.tolist()
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@given(block=arrays(np.uint32, 64), bound=st.integers(0, 2**32 - 1))
+def test_a_bit_says_how_an_unsigned_number_stands_to_the_bound(name, block, bound):
+    expected = COMPARISONS[name](block, np.uint32(bound))
+    found = COMPILED[name](block, np.uint32(bound))
+    assert [bool(found >> i & 1) for i in range(64)] == expected.tolist()
+
+
+@given(word=WORDS)
+def test_bits_are_counted_and_the_lowest_is_found(word):
+    assert COMPILED["popcount"](np.uint64(word)) == word.bit_count()
+    if word:
+        assert COMPILED["lowest"](np.uint64(word)) == (word & -word).bit_length() - 1
+
+
+@given(start=WORDS, row=st.integers(0, 10**12))
+def test_64_hashes_at_once_are_those_of_their_rows(start, row):
+    lanes = np.empty(64, np.uint32)
+    hashed(np.uint64(numbered(start, row >> 6)), lanes)
+    assert lanes[row & 63] == upper(start, row)
+
+
+def test_neighbours_hashes_do_not_depend_on_one_another():
+    lanes = np.empty((1 << 14, 64), np.uint32)
+    for i, some in enumerate(lanes):
+        hashed(np.uint64(numbered(1, i)), some)
+    correlations = np.corrcoef(lanes.T / 2**32)[np.triu_indices(64, 1)]
+    assert np.abs(correlations).max() < 5.5 / np.sqrt(len(lanes))
