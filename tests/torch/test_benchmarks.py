@@ -33,7 +33,14 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["billion"], ["gradients"], ["store"], ["streams"], ["throughput", "--case", "plan: keep", "kernel: shuffle"]],
+    [
+        ["billion"],
+        ["gradients"],
+        ["hook"],
+        ["store"],
+        ["streams"],
+        ["throughput", "--case", "plan: keep", "kernel: shuffle"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_benchmark_runs_at_its_smallest_size_and_writes_its_table(arguments: list[str], tmp_path: Path) -> None:

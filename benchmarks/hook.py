@@ -1,0 +1,138 @@
+"""What the loss hook costs a step of a ResNet-18 under autocast, and under torch.compile; on a GPU, that it never waits.
+
+On a GPU, first a hundred steps under `torch.cuda.set_sync_debug_mode("error")`, which raises at the first operation that
+waits for the device. `python -m benchmarks hook --device cuda`, minutes; the table goes into hook_cuda.json.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.bench.turns import take_turns
+from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
+from adaptive_sampler.torch import LossHook
+from benchmarks.harness import Row, options, save
+
+ABOUT = (
+    "A training step of a ResNet-18 on 32 × 32 images under autocast, with the loss hook (six scores) and without, step for "
+    "step in one process. `times plain`: the step with the hook over the step without."
+)
+WAITS = 100  # steps that may not wait
+
+
+class Block(nn.Module):
+    """Two convolutions beside a short cut (He et al. 2016, figure 2)."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.way = nn.Sequential(
+            *(nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
+            *(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)),
+        )
+        self.cut: nn.Module = nn.Identity()
+        if stride > 1 or before != width:
+            self.cut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, before, height, width) -> (batch, width, height / stride, width / stride)."""
+        return torch.relu(self.way(x) + self.cut(x))
+
+
+def resnet(width: int) -> nn.Module:
+    """ResNet-18 for small images; `width` 64 is the paper's."""
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    before = width
+    for wide, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
+        layers += [Block(before, wide * width, stride), Block(wide * width, wide * width, 1)]
+        before = wide * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10))
+
+
+def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Callable[[], None]:
+    """A step on a batch that lies on the device; its rows lie on the host, as a sampler gives them."""
+    torch.manual_seed(0)
+    device, size = arguments.device, arguments.batch
+    model: Any = resnet(arguments.width).to(device)
+    model = torch.compile(model) if compiled else model
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    images, labels = torch.randn(size, 3, 32, 32, device=device), torch.randint(10, (size,), device=device)
+    rows = torch.randperm(arguments.rows)[:size]
+    store = ScoreStore.create(None, arguments.rows, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
+    criterion: Any = LossHook(nn.CrossEntropyLoss(), store) if hooked else nn.CrossEntropyLoss()
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16):
+            logits = model(images)
+            loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def never_waits(step: Callable[[], None]) -> None:
+    """Raises RuntimeError where one of `WAITS` steps waits for the GPU; the steps before set up what is set up once."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(WAITS):
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
+    """Steps in turns, each waited for."""
+
+    def waited(step: Callable[[], None]) -> Callable[[], None]:
+        def whole() -> None:
+            for _ in range(arguments.steps):
+                step()
+            if arguments.device == "cuda":
+                torch.cuda.synchronize()
+
+        return whole
+
+    steps = {name: stepper(arguments, name == "hook", compiled) for name in ("plain", "hook")}
+    if arguments.device == "cuda":
+        never_waits(steps["hook"])
+    found = take_turns({name: waited(step) for name, step in steps.items()}, arguments.rounds)
+    waits = f"never, in {WAITS} steps" if arguments.device == "cuda" else "no device"
+    return [
+        {
+            "step": name,
+            "compiled": compiled,
+            "ms": 1e3 * seconds / arguments.steps,
+            "times plain": seconds / found["plain"],
+            "waits": waits if name == "hook" else "",
+        }
+        for name, seconds in found.items()
+    ]
+
+
+def main() -> None:
+    """The table."""
+    parser = options(ABOUT)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=20, help="in a turn")
+    parser.add_argument("--width", type=int, default=64, help="of the network's first layers")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.batch, arguments.rows, arguments.steps, arguments.width, arguments.rounds = 8, 1000, 2, 4, 1
+    rows = [row for compiled in ((False,) if arguments.quick else (False, True)) for row in timed(arguments, compiled)]
+    if arguments.device == "cuda":
+        rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]
+    save("hook" if arguments.device == "cpu" else "hook_cuda", rows, arguments, ABOUT)
+
+
+if __name__ == "__main__":
+    main()
