@@ -222,6 +222,8 @@ class LossHook(nn.Module):
 
     def _fold(self, step: Step) -> None:
         rows, values = step.read()
+        if not len(rows):  # all are ignored by the criterion
+            return
         try:
             self.store.fold_matrix(rows, step.names, values, step.epoch)
             self._tally.seen += len(rows)

@@ -47,6 +47,19 @@ def test_a_row_with_a_bad_value_is_left_out_of_every_score_and_the_others_are_re
     assert [made.store.count(name)[:4].tolist() for name in made.store.names] == [[1, 1, 0, 1]] * 3
 
 
+def test_a_batch_of_nothing_but_ignored_labels_is_no_update():
+    made = hook(EL2N())
+    made(logits(), torch.full((4,), -100), ROWS)
+    made.flush()
+    assert made.store.made_from.updates == 0
+
+
+def test_rows_of_a_class_that_is_ignored_are_left_out_and_the_others_are_recorded():
+    made = LossHook(nn.CrossEntropyLoss(ignore_index=1), make_store(EL2N()))
+    made(logits(), torch.tensor([0, 1, 2, 1]), ROWS)
+    assert made.store.count("el2n")[:4].tolist() == [1, 0, 1, 0]
+
+
 def test_skipped_counts_the_observations_left_out():
     made = hook()
     with pytest.warns(RuntimeWarning):
