@@ -52,6 +52,7 @@ class Case:
     own: str | None = None
     most: int | None = None  # rows: a larger n is brought down to this, as the work does not grow with n
     sized: bool = True  # False: there is no n
+    grows: bool = True  # False: a turn is the same work whatever n is
     least_from: int = 10**7  # rows from which on `least` is meant
     in_one: int = (
         0  # so many turns a round, all in one process: for a small difference, which two processes' memory would hide

@@ -152,6 +152,7 @@ TRAINING = (
             f"2000 updates of six scores, batch {size}",
             (_ours("update", size), _C("NumPy", "updates:numpy", (size,), least=5)),
             most=10**7,
+            grows=False,
         )
         for size in (256, 4096)
     ),
@@ -172,6 +173,7 @@ TRAINING = (
         ),
         most=10**7,
         least_from=0,
+        grows=False,
         in_one=20,
     ),
     Case(

@@ -57,7 +57,8 @@ class Files:
             "keys": keys is not None,
             "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
-        same = self.manifest.meta.get("layout") == signature
+        # A temporary store is read by this package alone, which needs no zarr.json: zarr takes a while to import.
+        same = self.temporary or self.manifest.meta.get("layout") == signature
         self.manifest = self.repository.commit(
             self.manifest if self.manifest.version >= 0 else None,
             table.books,

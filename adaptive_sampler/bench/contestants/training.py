@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from typing import Any
 
 from adaptive_sampler.bench.base import BATCH, Turn
@@ -28,6 +29,21 @@ next(iter(BatchSampler(RandomSampler(range(100_000)), 256, False)))
 """
 
 
+@cache
+def _network() -> tuple[Any, Any, Any, Any]:
+    """A small conv net, its optimizer, images and labels: one for both contestants, as where memory lies makes more of a
+    difference than the hook.
+    """
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    return model, optimizer, torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+
+
 def step(n: int, hooked: bool) -> Turn:
     """A step of a small conv net on the CPU, with the loss hook or without."""
     import torch
@@ -35,17 +51,7 @@ def step(n: int, hooked: bool) -> Turn:
 
     from adaptive_sampler.torch import LossHook
 
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 32, 3, 2, 1),
-        nn.ReLU(),
-        nn.Conv2d(32, 64, 3, 2, 1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(64 * 64, 10),
-    )
-    optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+    model, optimizer, images, labels = _network()
     store = ScoreStore.create(None, n, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
     criterion: Any = LossHook(nn.CrossEntropyLoss(), store) if hooked else nn.CrossEntropyLoss()
     rows = torch.randperm(n)[:BATCH]
