@@ -116,8 +116,8 @@ def figure(records: Records, file: Path) -> None:
 
 WHY = (
     "Both expectations are met, and why is in the two rows of everything: between its 8th and its 24th epoch it learns the wrong "
-    "labels by heart, and loses five points. In the window hardly any are left to learn. Stopping after 8 epochs does as well as "
-    "the window, and needs no score; but it must be known when."
+    "labels by heart, and loses five points. In the window hardly any are left to learn. Stopping after 8 epochs is still a little "
+    "better than the window, and needs no score; but it must be known when."
 )
 QUESTION = Question(
     "window_settings",
