@@ -106,7 +106,8 @@ def answer(question: Question, given: argparse.Namespace) -> None:
 
 
 def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> None:
-    data, commit = made_up() if given.quick else load(given.data_dir), machine()["commit"]
+    data, here = made_up() if given.quick else load(given.data_dir), machine()
+    where = {"commit": here["commit"], "cpu": here["cpu"]}
     seeds, epochs = (2, 3) if given.quick else (given.seeds, question.epochs)
     folder = file.parent / question.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
                 if setting | {"seed": seed} in done:
                     continue
                 start = time.process_time()
-                record = {"seed": seed, **setting, "found": run(), "of": len(runs), "commit": commit}
+                record = {"seed": seed, **setting, "found": run(), "of": len(runs), **where}
                 record["cpu seconds"] = round(time.process_time() - start, 2)
                 with file.open("a") as out:
                     out.write(json.dumps(record) + "\n")
@@ -127,7 +128,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
 
 
 def _setting(record: Row) -> Row:
-    return {k: v for k, v in record.items() if k not in ("found", "of", "commit", "cpu seconds")}
+    return {k: v for k, v in record.items() if k not in ("found", "of", "commit", "cpu", "cpu seconds")}
 
 
 def recorded(file: Path) -> list[Row]:
@@ -147,8 +148,8 @@ def seeds_of(records: Records) -> list[int]:
 
 
 def commits(records: Records) -> list[str]:
-    """The commits that the runs were made at."""
-    return sorted({r["commit"] for r in records})
+    """The commits that the runs were made at, and the processors, where they were noted."""
+    return sorted({r["commit"] + (f" on {r['cpu']}" if "cpu" in r else "") for r in records})
 
 
 def values(records: Records, key: str = "accuracy", **setting: object) -> np.ndarray:

@@ -218,7 +218,6 @@ def score_early(
     everything: Callable[[int], AdaptiveSampler],
     *,
     seed: int,
-    epochs: int = EPOCHS,
     width: int = 1,
     runs: int = SCORE_RUNS,
 ) -> None:
@@ -229,6 +228,6 @@ def score_early(
     for run in range(runs):
         store.begin_run(f"early run {run}")
         number = 1000 * (run + 1) + seed
-        training = Training(data, everything(number), network(number, width=width), epochs, nn.CrossEntropyLoss())
-        training.fit(until=min(SCORE_EPOCHS, epochs))
+        training = Training(data, everything(number), network(number, width=width), EPOCHS, nn.CrossEntropyLoss())
+        training.fit(until=SCORE_EPOCHS)
         observe(training.model, in_order(data), store, progress=False)

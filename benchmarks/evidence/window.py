@@ -84,9 +84,7 @@ class Labels:
     def _scored(self, path: Path) -> ScoreStore:
         data, trial = self.parts[0], self.trial
         store = ScoreStore.create(path, len(data), [EL2N()], overwrite=True)
-        score_early(
-            data, store, partial(trial.everything, len(data)), seed=trial.seed, epochs=trial.epochs, width=trial.width
-        )
+        score_early(data, store, partial(trial.everything, len(data)), seed=trial.seed, width=trial.width)
         return store
 
     def sampler(self, kept: float | str | None, keep: float = KEEP) -> AdaptiveSampler:

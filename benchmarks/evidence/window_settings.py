@@ -1,7 +1,7 @@
-"""The sliding window with a wide network, trained twice as long, and with a larger share: when does it pay?
+"""The sliding window with a wide network, trained three times as long, and with a larger share: when does it pay?
 
-In eight epochs the small network learns few wrong labels by heart, so there is little for a window to save. Here all can
-be learnt. Window and share are chosen on held-out images, of which as many labels are wrong.
+In eight epochs the small network learns few wrong labels by heart, so there is little for a window to save. Here they
+can be learnt. Window and share are chosen on held-out images, of which as many labels are wrong.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ from benchmarks.evidence.training import EPOCHS as SHORT
 from benchmarks.evidence.window import Labels, trained
 from benchmarks.harness import Row
 
-EPOCHS, NOISE = 16, 0.2
-WINDOWS = ((0.5, 0.2), (0.5, 0.3), (0.5, 0.4), (0.75, 0.0), (0.75, 0.05))  # share kept, share skipped
+EPOCHS, NOISE = 24, 0.2
+WINDOWS = ((0.5, 0.3), (0.75, 0.05))  # share kept, share skipped
 HIGHEST = (0.5, 0.5)
 ABOUT = (
     f"20 % wrong labels, {EPOCHS} epochs of the wide network on 55,000 images or on a window of the ranking by EL2N. Test "
@@ -115,9 +115,9 @@ def figure(records: Records, file: Path) -> None:
 
 
 WHY = (
-    "Everything has begun to learn wrong labels by heart, as its two rows show, and the window is ahead of it, but by less than a "
-    "point: this network, with weight decay and a learning rate that ends at 0, does so slowly. A longer training should widen "
-    "the gap; it was not run. Stopping early does as well as the window here, and needs no score."
+    "Both expectations are met, and why is in the two rows of everything: between its 8th and its 24th epoch it learns the wrong "
+    "labels by heart, and loses five points. In the window hardly any are left to learn. Stopping after 8 epochs is still a little "
+    "better than the window, and needs no score; but it must be known when."
 )
 QUESTION = Question(
     "window_settings",
