@@ -103,7 +103,19 @@ OTHERS: dict[str, set[str]] = {
 }
 
 # Numba itself loads scipy where that is installed.
-NOT_AT_IMPORT = {"torch", "zarr", "webdataset", "matplotlib", "rich", "typer", "sklearn", "jax", "fsspec", "pandas"}
+NOT_AT_IMPORT = {
+    "torch",
+    "numba",
+    "zarr",
+    "webdataset",
+    "matplotlib",
+    "rich",
+    "typer",
+    "sklearn",
+    "jax",
+    "fsspec",
+    "pandas",
+}
 
 
 def name_of(file: Path) -> str:

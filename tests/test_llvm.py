@@ -66,6 +66,11 @@ def test_64_hashes_at_once_are_those_of_their_rows(start, row):
     assert lanes[row & 63] == upper(start, row)
 
 
+def test_called_from_python_they_say_that_only_a_kernel_can():
+    with pytest.raises(TypeError, match="below is an instruction of LLVM's: only a kernel can call it"):
+        llvm.below(np.zeros(64, np.float32), np.float32(0))
+
+
 def test_neighbours_hashes_do_not_depend_on_one_another():
     lanes = np.empty((1 << 14, 64), np.uint32)
     for i, some in enumerate(lanes):

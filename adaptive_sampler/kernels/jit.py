@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from typing import Any
 
-import numba
-
 
 class Kernel:
-    """A function that Numba compiles when it is first called, and hears of no sooner: decorating them all takes a while."""
+    """A function that Numba compiles when it is first called, and hears of no sooner: importing Numba takes longer than all
+    of this package, and who starts a loader's worker or asks for `--help` calls no kernel.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         update_wrapper(self, function)
@@ -23,6 +23,8 @@ class Kernel:
         Numba's default layer. Where no cache directory can be written (a read-only install with no home), Numba raises
         at decoration; the kernel then compiles once a process instead, silently.
         """
+        import numba
+
         flags = {"nogil": True, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **flags)(self._function)  # type: ignore[no-any-return]
@@ -43,6 +45,27 @@ class Kernel:
     def _numba_type_(self) -> Any:
         """What Numba asks for where one kernel calls another."""
         return self._compiled._numba_type_  # type: ignore[attr-defined]
+
+
+class Intrinsic:
+    """LLVM's instructions as a function that kernels call, made when Numba first compiles one that does."""
+
+    def __init__(self, define: Callable[..., Any]) -> None:
+        update_wrapper(self, define)
+        self._define = define
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError(f"{self._define.__name__} is an instruction of LLVM's: only a kernel can call it.")
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        """What Numba asks for where a kernel calls this."""
+        from numba.core.registry import cpu_target
+        from numba.extending import intrinsic
+
+        made = intrinsic(self._define)
+        cpu_target.typing_context.refresh()  # so that it knows what was made just now
+        return cpu_target.typing_context.resolve_value_type(made)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,17 +3,28 @@
 Kernels of other files may call these, although Numba's cache would not notice a change: what they mean never changes.
 """
 
+from importlib import import_module
 from typing import Any
 
-import numba
-from llvmlite import ir
+from adaptive_sampler.kernels.jit import Intrinsic
 
+
+class _Late:
+    """A module that is imported when something of it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
+numba, ir = _Late("numba"), _Late("llvmlite.ir")
 LANES = 64  # elements that one call looks at
-_WORD, _BYTES = ir.IntType(32), 4  # of an element
-_WORDS = ir.VectorType(_WORD, LANES)
+_BYTES = 4  # of an element
 
 
-@numba.extending.intrinsic
+@Intrinsic
 def popcount(typing_context: Any, word: Any) -> Any:
     """Set bits of a uint64, as an int64."""
 
@@ -23,7 +34,7 @@ def popcount(typing_context: Any, word: Any) -> Any:
     return numba.types.int64(numba.types.uint64), generate
 
 
-@numba.extending.intrinsic
+@Intrinsic
 def lowest(typing_context: Any, word: Any) -> Any:
     """Position of the lowest set bit of a uint64 that is not 0, as an int64."""
 
@@ -33,7 +44,7 @@ def lowest(typing_context: Any, word: Any) -> Any:
     return numba.types.int64(numba.types.uint64), generate
 
 
-@numba.extending.intrinsic
+@Intrinsic
 def lowbias32(typing_context: Any, word: Any, out: Any) -> Any:
     """Write 32-bit hashes of 64 lanes, 0 … 63, into `out`, uint32; `word`, a uint64, is the key of them all.
 
@@ -43,29 +54,29 @@ def lowbias32(typing_context: Any, word: Any, out: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def shifted(x: Any, by: int) -> Any:
-            return builder.xor(x, builder.lshr(x, ir.Constant(_WORDS, [by] * LANES)))
+            return builder.xor(x, builder.lshr(x, _words([by] * LANES)))
 
         def times(x: Any, factor: int) -> Any:
-            return builder.mul(x, ir.Constant(_WORDS, [factor] * LANES))
+            return builder.mul(x, _words([factor] * LANES))
 
-        lower = builder.trunc(args[0], _WORD)
-        upper = builder.trunc(builder.lshr(args[0], ir.Constant(ir.IntType(64), 32)), _WORD)
-        x = builder.add(ir.Constant(_WORDS, [i * 0x9E3779B9 % 2**32 for i in range(LANES)]), _spread(builder, lower))
+        lower = builder.trunc(args[0], ir.IntType(32))
+        upper = builder.trunc(builder.lshr(args[0], ir.Constant(ir.IntType(64), 32)), ir.IntType(32))
+        x = builder.add(_words([i * 0x9E3779B9 % 2**32 for i in range(LANES)]), _spread(builder, lower))
         x = builder.xor(times(shifted(x, 16), 0x7FEB352D), _spread(builder, upper))
         x = shifted(times(shifted(x, 15), 0x846CA68B), 16)
-        builder.store(x, _lanes_of(context, builder, signature.args[1], args[1], _WORDS), align=_BYTES)
+        builder.store(x, _lanes_of(context, builder, signature.args[1], args[1], x.type), align=_BYTES)
         return context.get_dummy_value()
 
     return numba.types.none(numba.types.uint64, out), generate
 
 
-@numba.extending.intrinsic
+@Intrinsic
 def float_of(typing_context: Any, bits: Any) -> Any:
     """The float with these bits: of a uint32 a float32, of a uint64 a float64."""
     return _reread({32: numba.types.float32, 64: numba.types.float64}[bits.bitwidth], bits)
 
 
-@numba.extending.intrinsic
+@Intrinsic
 def bits_of(typing_context: Any, value: Any) -> Any:
     """The bits of a float32 as a uint32, of a float64 as a uint64."""
     return _reread({32: numba.types.uint32, 64: numba.types.uint64}[value.bitwidth], value)
@@ -78,7 +89,7 @@ def _reread(into: Any, given: Any) -> Any:
     return into(given), generate
 
 
-def _comparison(operator: str) -> Any:
+def _comparison(name: str, operator: str) -> Any:
     """(block, bound) -> uint64: bit i says whether block[i] stands so to the bound; of a NaN it never does.
 
     `block`: the 64 elements from the beginning of an array on, float32 or uint32.
@@ -96,14 +107,20 @@ def _comparison(operator: str) -> Any:
 
         return numba.types.uint64(block, block.dtype), generate
 
-    return numba.extending.intrinsic(compare)
+    compare.__name__ = name
+    return Intrinsic(compare)
+
+
+def _words(each: list[int]) -> Any:
+    """A constant of 64 lanes of 32 bits."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), each)
 
 
 def _spread(builder: Any, value: Any) -> Any:
     """The value in every lane."""
-    lanes = ir.VectorType(value.type, LANES)
-    first = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.Constant(_WORD, 0))
-    return builder.shuffle_vector(first, first, ir.Constant(_WORDS, [0] * LANES))
+    nowhere = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    first = builder.insert_element(nowhere, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, _words([0] * LANES))
 
 
 def _lanes_of(context: Any, builder: Any, kind: Any, array: Any, lanes: Any) -> Any:
@@ -111,4 +128,5 @@ def _lanes_of(context: Any, builder: Any, kind: Any, array: Any, lanes: Any) -> 
     return builder.bitcast(context.make_array(kind)(context, builder, array).data, lanes.as_pointer())
 
 
-below, above, equal, at_least, at_most = map(_comparison, ("<", ">", "==", ">=", "<="))
+below, above, equal = _comparison("below", "<"), _comparison("above", ">"), _comparison("equal", "==")
+at_least, at_most = _comparison("at_least", ">="), _comparison("at_most", "<=")
