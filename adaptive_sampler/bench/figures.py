@@ -33,13 +33,13 @@ def slug(case: str) -> str:
 
 
 def _save(case: str, rows: Sequence[Row], path: Path) -> str:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    time, memory = figure.subplots(1, 2)
+    held = [row for row in rows if row["extra MiB"] != ""]  # of contestants that share a process nobody can tell
+    figure = Figure(figsize=(10 if held else 5, 4), layout="constrained")
+    time, *others = figure.subplots(1, 1 + bool(held), squeeze=False)[0]
     _lines(time, rows, "s", "seconds")
-    _lines(
-        memory, [row for row in rows if row["extra MiB"] != ""], "extra MiB", "MiB at the peak, above what was set up"
-    )
-    memory.set_ylim(bottom=0.1)  # below that it is a page more or less
+    for memory in others:
+        _lines(memory, held, "extra MiB", "MiB at the peak, above what was set up")
+        memory.set_ylim(bottom=0.1)  # below that it is a page more or less
     figure.suptitle(case)
     handles, names = time.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
