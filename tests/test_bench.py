@@ -222,6 +222,14 @@ def test_a_size_that_would_take_minutes_is_skipped_by_what_a_smaller_one_took(mo
     assert re.fullmatch(r"skipped: 0 s a turn, by its \S+ s at n = 100,000", large["note"])
 
 
+@pytest.mark.parametrize(("grows", "note"), [(True, "skipped: 100 s a turn, by its 10 s at n = 100,000"), (False, "")])
+def test_work_that_does_not_grow_is_not_skipped_for_its_size(grows: bool, note: str) -> None:
+    theirs = Contestant("theirs", "numpy:argsort", (0,))
+    case = Case("sort", (Contestant("ours", "numpy:argsort", (0,)), theirs), grows=grows)
+    held = Contests(1, lambda _: None, {(case.name, theirs.name): (100_000, Turns(10.0, 0, 0, 1))})
+    assert held._left_out(case, theirs, 1_000_000) == note
+
+
 def test_a_size_that_would_need_too_much_memory_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adaptive_sampler.bench.contest.MOST_BYTES", -1)
     _, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))

@@ -55,7 +55,7 @@ class Case:
     grows: bool = True  # False: a turn is the same work whatever n is
     least_from: int = 10**7  # rows from which on `least` is meant
     in_one: int = (
-        0  # so many turns a round, all in one process: for a small difference, which two processes' memory would hide
+        0  # turns a round, all in one process, where two processes' memory would hide the difference; 0: apart
     )
 
     @property

@@ -47,10 +47,8 @@ class Contests:
             return contestant.missing
         smaller, turns = self._last[case.name, contestant.name]
         times = n / smaller
-        seconds, memory = (
-            turns.seconds * (times if case.grows else 1),
-            ((turns.memory or 0) + (turns.held or 0)) * times,
-        )
+        seconds = turns.seconds * times if case.grows else turns.seconds
+        memory = ((turns.memory or 0) + (turns.held or 0)) * times
         if seconds > BUDGET and not contestant.refuses:
             return f"skipped: {seconds:.0f} s a turn, by its {turns.seconds:.3g} s at n = {smaller:,}"
         if memory > MOST_BYTES:
