@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 
 from adaptive_sampler.bench.result import markdown
-from benchmarks.evidence import data_diet, jtt, online, streams, window, window_settings, wrong_labels
+from benchmarks.evidence import data_diet, diet_settings, jtt, online, streams, window, window_settings, wrong_labels
 from benchmarks.evidence.runs import Question, Records, commits, recorded, seeds_of
 from benchmarks.evidence.training import EPOCHS
 from benchmarks.harness import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 QUESTIONS = tuple(
-    module.QUESTION for module in (data_diet, window, window_settings, wrong_labels, jtt, online, streams)
+    module.QUESTION
+    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, streams)
 )
 HEAD = f"""# Evidence
 

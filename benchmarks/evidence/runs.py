@@ -81,6 +81,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
         "--runs", type=Path, default=Path("evidence-runs"), help="where runs are kept, and resumed from"
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--from-seed", type=int, default=0, help="begin there, so that processes share the seeds")
     parser.add_argument("--collect", action="store_true", help="train nothing: tell what the finished runs say")
     return parser
 
@@ -114,7 +115,9 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
     done = [_setting(record) for record in recorded(file)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        for seed in range(seeds):  # outermost, so that what there is at any time is a fair table of fewer seeds
+        for seed in range(
+            given.from_seed, seeds
+        ):  # outermost, so that what there is at any time is a fair table of fewer seeds
             runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs, question.width)))
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
                 if setting | {"seed": seed} in done:
