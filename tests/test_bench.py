@@ -216,7 +216,7 @@ def test_where_ours_lacks_a_package_nobody_runs() -> None:
 
 
 def test_a_size_that_would_take_minutes_is_skipped_by_what_a_smaller_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.bench.contest.BUDGET", 1e-9)
+    monkeypatch.setattr("adaptive_sampler.bench.contest.TOO_LONG", 1e-9)
     small, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert small["note"] == ""
     assert re.fullmatch(r"skipped: 0 s a turn, by its \S+ s at n = 100,000", large["note"])
@@ -237,7 +237,7 @@ def test_a_size_that_would_need_too_much_memory_is_skipped(monkeypatch: pytest.M
 
 
 def test_a_size_too_small_to_tell_rules_no_larger_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.bench.contest.BUDGET", 1e-9)
+    monkeypatch.setattr("adaptive_sampler.bench.contest.TOO_LONG", 1e-9)
     _, large = contests(1000, 10_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert large["s"] > 0
 

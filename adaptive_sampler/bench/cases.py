@@ -188,8 +188,9 @@ TRAINING = (
     Case(
         "import, and the first batch of a first epoch",
         (
-            _ours("first_epoch", True, module="training"),
-            _C("torch RandomSampler", "training:first_epoch", (False,), TORCH),
+            _ours("first_epoch", "adaptive_sampler", module="training"),
+            _C("torch RandomSampler", "training:first_epoch", ("torch",), TORCH),
+            _C("an empty function of Numba's", "training:first_epoch", ("numba",)),
         ),
         sized=False,
     ),

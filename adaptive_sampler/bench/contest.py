@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adaptive_sampler.bench.arena import BUDGET, REHEARSED, Out, Setup, Turns, compete, compete_in_one
+from adaptive_sampler.bench.arena import REHEARSED, Out, Setup, Turns, compete, compete_in_one
 from adaptive_sampler.bench.base import Case, Contestant, Row
 from adaptive_sampler.errors import AdaptiveSamplerError
 
+TOO_LONG = 20.0  # seconds for one turn, by those at a smaller size
 MOST_BYTES = 8 << 30  # what a contestant may hold in all; more would swap, and then nobody's figures hold
 _HERE = "adaptive_sampler.bench.contestants."
 
@@ -49,7 +50,7 @@ class Contests:
         times = n / smaller
         seconds = turns.seconds * times if case.grows else turns.seconds
         memory = ((turns.memory or 0) + (turns.held or 0)) * times
-        if seconds > BUDGET and not contestant.refuses:
+        if seconds > TOO_LONG and not contestant.refuses:
             return f"skipped: {seconds:.0f} s a turn, by its {turns.seconds:.3g} s at n = {smaller:,}"
         if memory > MOST_BYTES:
             return f"skipped: {memory / 2**30:.0f} GiB, by what it held at n = {smaller:,}"

@@ -5,7 +5,7 @@ the same learning-rate cycle over the training, the same batches of 256.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,16 @@ class Training:
     def fit(self, until: int | None = None) -> nn.Module:
         """Train up to epoch `until` of `epochs`, or to the end -> the model."""
         while self.epoch < (self.epochs if until is None else until):
-            clock = self.sampler if self.stream is None else self.stream
-            if clock is not None:
-                clock.set_epoch(self.epoch)
-            self._epoch(len(self.loader))
-            self.epoch += 1
+            for _ in self.steps():
+                pass
         return self.model
 
-    def _epoch(self, steps: int) -> None:
-        hook = self.criterion if isinstance(self.criterion, LossHook) else None
+    def steps(self) -> Iterator[None]:
+        """The next epoch, step by step, for those who take turns."""
+        clock = self.sampler if self.stream is None else self.stream
+        if clock is not None:
+            clock.set_epoch(self.epoch)
+        hook, steps = self.criterion if isinstance(self.criterion, LossHook) else None, len(self.loader)
         batches: Iterable[tuple[Tensor, Tensor]] = hook.watch(self.loader) if hook else (b for _, b in self.loader)
         for step, (images, labels) in enumerate(batches):
             for group in self.optimizer.param_groups:
@@ -170,6 +171,8 @@ class Training:
             loss.backward()
             self.optimizer.step()
             self.samples += len(labels)
+            yield
+        self.epoch += 1
 
 
 def train(
