@@ -120,11 +120,11 @@ class Repository:
 
     def save_plan(self, plan: Plan) -> None:
         """Keep a plan, durably; a plan that is kept already stays as it is. Raises `StoreError` where the disk refuses."""
-        if plan.id in self._storage.names(PLANS) and "plan.json" in self._storage.names(f"{PLANS}/{plan.id}"):
+        at = f"{PLANS}/{plan.id}"
+        if "plan.json" in self._storage.names(at):
             return
         files = plan.files()
         about = files.pop("plan.json")  # it makes the others a plan, so they must be there before
-        at = f"{PLANS}/{plan.id}"
         try:
             for name, data in files.items():
                 self._storage.put(f"{at}/{name}", [data])

@@ -9,6 +9,7 @@ import pytest
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
 from adaptive_sampler.selection import Prune
+from adaptive_sampler.storage.local import LocalStorage
 from tests.storage.helpers import filled
 
 
@@ -116,6 +117,17 @@ def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) 
         assert store.plan(new.id).id == new.id
         with pytest.raises(UnknownName, match=f"holds no plan '{old.id}'.*made from a version that has been dropped"):
             store.plan(old.id)
+
+
+def test_to_keep_a_plan_the_others_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    names = LocalStorage.names
+    monkeypatch.setattr(LocalStorage, "names", lambda self, prefix="": listed.append(prefix) or names(self, prefix))
+    with filled(tmp_path / "s") as store:
+        plan = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
+        store.save_plan(plan)
+    assert f"plans/{plan.id}" in listed
+    assert "plans" not in listed
 
 
 def test_the_clock_and_the_run_come_back(tmp_path: Path) -> None:
