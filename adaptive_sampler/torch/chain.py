@@ -21,8 +21,13 @@ def chain(loader: Any) -> Iterator[Any]:
         yield link
         for name in _INNER:
             inner = getattr(link, name, None) if not isinstance(link, AdaptiveSampler) else None
-            if name != "dataset" or hasattr(inner, "_sampler"):  # Lightning hides a sampler in a dataset
+            if name != "dataset" or _samples(inner):
                 waiting.append(inner)
+
+
+def _samples(dataset: Any) -> bool:
+    """Whether a dataset holds the sampler: Lightning hides one there, and a stream of planned shards has its own."""
+    return hasattr(dataset, "_sampler") or isinstance(getattr(dataset, "sampler", None), AdaptiveSampler)
 
 
 def find_sampler(loader: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | None:

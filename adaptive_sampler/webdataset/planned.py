@@ -82,6 +82,11 @@ class PlannedShards(IterableDataset[Any]):
         return Counts(*self._counts.sum(dim=0).tolist())
 
     @property
+    def sampler(self) -> AdaptiveSampler | None:
+        """The sampler that plans; in a worker there is none."""
+        return self.plans.sampler
+
+    @property
     def epoch(self) -> int:
         """The sampler's epoch."""
         return self.plans.owner.epoch
@@ -135,11 +140,11 @@ class PlannedShards(IterableDataset[Any]):
                     "the samples go through a DataLoader of yours, and only it knows what its workers have delivered. "
                     "Save the state of a torchdata StatefulDataLoader, or iterate .loader(...)."
                 )
-            return {"kind": KIND, "begun": False, "sampler": sampler.state_dict(delivered=0)}
+            return {"kind": KIND, "begun": False, "sampler": self._sampler_state(0)}
         progress, order = self._progress(epoch), self.order(epoch)
         if progress is None:
-            return {"kind": KIND, "begun": False, "sampler": sampler.state_dict(delivered=len(sampler))}
-        return progress.state(order) | {"turn": self._turn, "sampler": sampler.state_dict(delivered=0)}
+            return {"kind": KIND, "begun": False, "sampler": self._sampler_state(len(sampler))}
+        return progress.state(order) | {"turn": self._turn, "sampler": self._sampler_state(0)}
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state`: of this class, its loader or a StatefulDataLoader, or a list of those of all ranks."""
@@ -187,6 +192,10 @@ class PlannedShards(IterableDataset[Any]):
         if all(self._taken.get(p.worker, 0) == len(order.own(p, past)[0]) for p in places):
             return None
         return Progress(ranks, workers, {(rank, w): taken for w, taken in self._taken.items()}, past)
+
+    def _sampler_state(self, position: int) -> dict[str, Any]:
+        """The sampler's at one of the ends of its epoch: what lies between is the stream's to count, not a hook's."""
+        return self.plans.owner.state_dict(delivered=position) | {"counts": "drawn"}
 
     def _told(self) -> dict[str, Any]:
         """What the workers are to know beside the plan."""

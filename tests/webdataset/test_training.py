@@ -1,11 +1,14 @@
 """A whole example: train from shards, prune after the first epoch, and read less in the second."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import webdataset as wds
+from torch.utils.data import DataLoader
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import Forgetting, Loss
@@ -30,6 +33,52 @@ def write(folder: Path) -> str:
 
 def with_row(sample: dict[str, Any]) -> tuple[int, tuple[Any, int]]:
     return sample["__index__"], (sample["npy"], sample["cls"])
+
+
+def begun(store: ScoreStore, index: ShardIndex) -> tuple[PlannedShards, LossHook]:
+    sampler = AdaptiveSampler(store, Prune(0.5, "loss"), warmup_epochs=1)
+    stages = [wds.decode(), wds.map(with_row)]
+    return PlannedShards(index, sampler, stages=stages), LossHook(torch.nn.CrossEntropyLoss(), store)
+
+
+def watched(hook: LossHook, loader: Any) -> Iterator[list[float]]:
+    """What identifies each batch, its loss recorded."""
+    for vectors, labels in hook.watch(loader):
+        hook(vectors[:, :3], labels)
+        yield vectors.sum(1).tolist()
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_watched_stream_goes_on_within_an_epoch(tmp_path: Path, workers: int, epoch: int) -> None:
+    index = ShardIndex.build(write(tmp_path), tmp_path / "index")
+    with ScoreStore.create(tmp_path / "scores", len(index), [Loss()], keys=index.keys) as store:
+        shards, hook = begun(store, index)
+        loader = shards.loader(batch_size=16, num_workers=workers)
+        for _ in range(epoch):
+            list(watched(hook, loader))
+        batches = watched(hook, loader)
+        next(batches), next(batches)
+        commit, state = store.commit(), loader.state_dict()
+        rest = list(batches)
+    with ScoreStore.open(tmp_path / "scores", version=commit) as store:
+        shards, hook = begun(store, index)
+        loader = shards.loader(batch_size=16, num_workers=workers)
+        loader.load_state_dict(state)
+        assert list(watched(hook, loader)) == rest
+
+
+def test_under_a_loader_of_ones_own_the_clock_is_the_samplers(tmp_path: Path) -> None:
+    index = ShardIndex.build(write(tmp_path), tmp_path / "index")
+    store = ScoreStore.create(None, len(index), [Loss()], keys=index.keys)
+    shards, hook = begun(store, index)
+    loader = DataLoader(shards, batch_size=16, num_workers=2)
+    clocks = []
+    for epoch in range(3):
+        shards.set_epoch(epoch)
+        list(watched(hook, loader))
+        clocks.append(store.epoch)
+    assert clocks == [0, 1, 2]
 
 
 def test_scores_flow_back_and_the_second_epoch_reads_less(tmp_path: Path) -> None:
