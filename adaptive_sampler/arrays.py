@@ -1,5 +1,6 @@
 """Any framework's arrays, brought to NumPy on the host, without importing the framework."""
 
+import sys
 from typing import Any
 
 import array_api_compat
@@ -16,6 +17,12 @@ def library(x: Any) -> str:
     """Whose array `x` is: "numpy", "torch", "cupy" or "another"; "" where it is none."""
     kind = type(x)
     if kind not in _LIBRARIES:
+        masked = sys.modules.get("numpy.ma")  # NumPy itself imports it late
+        if masked is not None and isinstance(x, masked.MaskedArray):
+            raise InvalidValue(
+                f"a masked array of shape {x.shape}: its mask would be lost. Leave the masked rows out of every array, as "
+                "`.compressed()` does on one axis."
+            )
         known = {
             "numpy": array_api_compat.is_numpy_array,
             "torch": array_api_compat.is_torch_array,
@@ -44,9 +51,12 @@ def to_host(x: Any) -> np.ndarray:
         return host
     if whose in ("numpy", ""):
         return np.asarray(x)
-    array = np.asarray(array_api_compat.to_device(x, "cpu") if whose == "cupy" else x)
-    # ml_dtypes' bfloat16 and float8, as JAX has them, are no numbers to NumPy.
-    return array.astype(np.float32) if "float" in array.dtype.name and array.dtype.kind == "V" else array
+    return numbers(np.asarray(array_api_compat.to_device(x, "cpu") if whose == "cupy" else x))
+
+
+def numbers(array: np.ndarray) -> np.ndarray:
+    """The array, as float32 where it is of ml_dtypes' bfloat16 or float8, as JAX has them: no numbers to NumPy."""
+    return array.astype(np.float32) if array.dtype.kind == "V" and "float" in array.dtype.name else array
 
 
 def like(x: Any, reference: Array) -> Array:
@@ -58,8 +68,7 @@ def like(x: Any, reference: Array) -> Array:
     x = np.asarray(x)
     if x.size == 0 and x.dtype == np.float64:
         x = x.astype(np.int32)  # an empty list has no type of its own
-    if not x.flags.writeable:
-        x = x.copy()  # torch warns of memory it may not write
+    x = np.require(x, x.dtype.newbyteorder("="), ["C", "W"])  # torch takes no other, or warns
     xp = array_api_compat.array_namespace(reference)
     return xp.asarray(x, device=array_api_compat.device(reference))
 
@@ -81,6 +90,10 @@ def as_rows(rows: Any, n: int) -> np.ndarray:
         raise InvalidValue(f"rows have shape {array.shape}: one axis of row numbers is needed. Flatten them.")
     if array.size == 0:
         return np.empty(0, np.int64)
+    if array.dtype == np.bool_:
+        raise InvalidValue(
+            f"rows have dtype bool: rows are integers 0 … {n - 1}. Pass np.flatnonzero(mask) for the rows that a mask marks."
+        )
     if array.dtype.kind not in "iu":
         raise InvalidValue(
             f"rows have dtype {array.dtype}: rows are integers 0 … {n - 1}. "

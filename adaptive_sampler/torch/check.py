@@ -23,8 +23,7 @@ def check(loader: Any) -> None:
     _sharded_once(sampler, links, shards)
     for link in links:
         _same_epoch(sampler, link)
-    for shard in shards:
-        _same_length(sampler, shard)
+        _same_length(sampler, link)
 
 
 def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
@@ -84,15 +83,17 @@ def _same_epoch(sampler: AdaptiveSampler, link: Any) -> None:
         )
 
 
-def _same_length(sampler: AdaptiveSampler, shard: Any) -> None:
-    if isinstance(shard, DistributedAdaptiveSampler) or not isinstance(shard, DistributedSampler):
+def _same_length(sampler: AdaptiveSampler, link: Any) -> None:
+    """Also of a single rank: Lightning's "ddp" wraps the sampler there too."""
+    if isinstance(link, DistributedAdaptiveSampler) or not isinstance(link, DistributedSampler):
         return  # they read the length anew
-    padded = -(-len(sampler) // shard.num_replicas) * shard.num_replicas
+    ranks = link.num_replicas
+    samples = len(sampler) // ranks * ranks if link.drop_last else -(-len(sampler) // ranks) * ranks
     changes = sampler.num_samples is None and sampler.epoch < sampler.warmup_epochs
-    if changes or (not shard.drop_last and padded != shard.total_size):
+    if changes or samples != link.total_size:
         when = "after warm-up the plan is another" if changes else f"the plan has {len(sampler)} samples"
         raise SelectionLost(
-            f"{_name(shard)} froze the length of an epoch at {shard.total_size}, and {when}: rows would be repeated or left "
+            f"{_name(link)} froze the length of an epoch at {link.total_size}, and {when}: rows would be repeated or left "
             "out. Pass sampler=DistributedAdaptiveSampler(sampler), or make lengths constant by num_samples=."
         )
 

@@ -12,16 +12,15 @@ from torch import nn
 
 from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.scoring.measures import cross_entropy
-from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import find_sampler
-from adaptive_sampler.torch.reduction import is_cross_entropy, per_sample, weighted
-from adaptive_sampler.torch.rows import PendingRows, row_key, split, tensor_of
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.observation import observed
+from adaptive_sampler.torch.reduction import weighted
+from adaptive_sampler.torch.rows import PendingRows, checked_rows, row_key, split
+from adaptive_sampler.torch.tally import Tally
 from adaptive_sampler.torch.transfer import Step, Transfer
-
-_ENOUGH = 1000  # rows before the share of skipped ones is judged
 
 
 class LossHook(nn.Module):
@@ -60,11 +59,10 @@ class LossHook(nn.Module):
             )
         self._wear(criterion)
         self.store, self.sampler = store, sampler
-        self._nonfinite, self._max_skipped = nonfinite, max_skipped
+        self._nonfinite = nonfinite
         self._criterion: nn.Module
         self._pending, self._transfer = PendingRows(), Transfer()
-        self._tally, self._watched = _Tally(), 0
-        self.delivered = 0
+        self._tally, self._watched = Tally(max_skipped), _Watched()
         store.register(self)
 
     def forward(self, input: torch.Tensor, target: Any, rows: Any = None) -> torch.Tensor:
@@ -75,9 +73,9 @@ class LossHook(nn.Module):
         """
         taken: torch.Tensor | None
         if torch.is_grad_enabled():
-            taken = self.claim(len(input)) if rows is None else _rows(rows, len(input))
+            taken = self.claim(len(input)) if rows is None else checked_rows(rows, len(input))
         else:
-            taken = None if rows is None else _rows(rows, len(input))
+            taken = None if rows is None else checked_rows(rows, len(input))
         weights = None
         if self.sampler is not None and taken is not None:
             weights = self.sampler.loss_weights(taken.cpu())
@@ -89,6 +87,8 @@ class LossHook(nn.Module):
         if taken is not None and torch.is_grad_enabled():
             with torch.no_grad():
                 self._observe(taken, input, target, value, losses)
+            if self._watched.unweighted and not value.ndim:  # losses one by one may yet be weighed
+                self._warn_unweighted()
         return value  # type: ignore[no-any-return]
 
     def watch(self, loader: Any) -> Iterator[Any]:
@@ -101,17 +101,17 @@ class LossHook(nn.Module):
         return self._watching(loader, row_key(loader), owner)
 
     def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
-        sampler = find_sampler(loader) if self.sampler is None else self.sampler
-        if sampler is None and self._watched:
+        sampler, watched = find_sampler(loader) if self.sampler is None else self.sampler, self._watched
+        run = self.store.about["runs"][-1]
+        if sampler is None and watched.run == run:
             self.store.epoch += 1
-        self._watched += 1
-        self.delivered = 0
+        watched.run, watched.delivered, watched.unweighted = run, 0, False
         try:
             for rows, sample in split(loader, key):
-                if self.delivered == 0 and sampler is not None:
-                    self.delivered = sampler.start
-                self.delivered += len(rows)
-                self.store.delivered = self.delivered
+                if watched.delivered == 0 and sampler is not None:
+                    watched.begin(sampler, self.sampler)
+                watched.delivered += len(rows)
+                self.store.delivered = watched.delivered
                 self._pending.put(rows, owner)
                 yield sample
         finally:
@@ -128,7 +128,12 @@ class LossHook(nn.Module):
     def record(self, rows: Any, **observation: Any) -> None:
         """Record an observation (arrays with a leading batch axis) of a loop that computes its losses elsewhere."""
         with torch.no_grad():
-            self._send(_rows(rows, None), self.store.measure(**observation), None)
+            self._send(checked_rows(rows, None), self.store.measure(**observation), None)
+
+    def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
+        """Record what a call would, for a training that computes the criterion's loss elsewhere. `losses` (batch,), if known."""
+        with torch.no_grad():
+            self._observe(checked_rows(rows, len(logits)), logits, labels, None, losses)
 
     def flush(self) -> None:
         """Fold everything recorded so far into the store, waiting for the device if need be."""
@@ -139,6 +144,19 @@ class LossHook(nn.Module):
     def criterion(self) -> nn.Module:
         """The criterion."""
         return self._criterion
+
+    @property
+    def delivered(self) -> int:
+        """Samples of this epoch that `watch` delivered, those before a resume included: for sampler.state_dict(delivered=).
+
+        Raises `InvalidValue` where rows were recorded and none went through `watch`: they may be of any batch.
+        """
+        if self._watched.run is None and (self._tally.seen or len(self._transfer)):
+            raise InvalidValue(
+                "hook.delivered counts what hook.watch(loader) delivers, and these rows came by rows= or record: it would say 0. "
+                "Watch the loader, or count the samples that you were given: sampler.state_dict(delivered=your count)."
+            )
+        return self._watched.delivered
 
     @property
     def epoch(self) -> int:
@@ -175,7 +193,7 @@ class LossHook(nn.Module):
             self.store,
             sampler=self.sampler,
             nonfinite=self._nonfinite,
-            max_skipped=self._max_skipped,
+            max_skipped=self._tally.max_skipped,
         )
         memo[id(self)] = twin
         return twin
@@ -185,27 +203,11 @@ class LossHook(nn.Module):
         rows: torch.Tensor,
         input: torch.Tensor,
         target: Any,
-        value: torch.Tensor,
+        value: torch.Tensor | None,
         losses: torch.Tensor | None,
     ) -> None:
-        logits, valid = input.detach(), None
-        observation = {"logits": logits, "labels": target}
         with shared():
-            if _single(target, getattr(self.criterion, "ignore_index", None)):
-                ignored, labels = self.criterion.ignore_index, at_hand(target)
-                if not isinstance(labels, np.ndarray):  # looking at a GPU would wait for it
-                    valid = target != ignored
-                elif ignored in labels or target.dtype is torch.bool:
-                    valid = torch.from_numpy(labels != ignored)
-                if valid is not None:
-                    observation["labels"] = torch.where(valid, target, 0)
-            # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
-            if losses is not None or not is_cross_entropy(self.criterion, logits, target):
-                if self.store.takes("loss"):
-                    losses = per_sample(self.criterion, logits, target, value, losses)
-            elif self.store.takes("loss", instead_of_logits=True):
-                losses = torch.as_tensor(cross_entropy(at_hand(logits), at_hand(observation["labels"])))
-            observation |= {} if losses is None else {"loss": losses.detach()}
+            observation, valid = observed(self.criterion, self.store, input, target, value, losses)
             values = self.store.measure(**observation)
         self._send(rows, values, valid)
 
@@ -231,53 +233,32 @@ class LossHook(nn.Module):
             if self._nonfinite == "raise":
                 raise
             finite = np.isfinite(values).all(axis=0)
-            self._count_skipped(len(rows), int(finite.sum()))
             if finite.any():
                 kept = np.ascontiguousarray(values[:, finite])
                 self.store.fold_matrix(rows[finite], step.names, kept, step.epoch)
+            self._tally.leave_out(len(rows) - int(finite.sum()), len(rows))
 
-    def _count_skipped(self, rows: int, finite: int) -> None:
-        tally = self._tally
-        if not tally.skipped:
-            warnings.warn(
-                f"{rows - finite} of {rows} observations have a value that is not finite; they are not recorded. "
-                "LossHook.skipped counts them; nonfinite='raise' stops at the first.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        tally.seen += rows
-        tally.skipped += rows - finite
-        if tally.seen >= _ENOUGH and tally.skipped > self._max_skipped * tally.seen:
-            raise InvalidValue(
-                f"{tally.skipped} of {tally.seen} observations were not finite, more than max_skipped={self._max_skipped}: the "
-                "training has likely diverged. Lower the learning rate, or raise max_skipped."
-            )
+    def _warn_unweighted(self) -> None:
+        self._watched.unweighted, self._watched.warned = False, True
+        warnings.warn(
+            "the plan of the watched loader's sampler weighs samples, and this hook was given no sampler: the loss is not "
+            "weighted. LossHook(..., sampler=sampler) weighs it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass
-class _Tally:
-    """Apart from the hook, because torch's modules take a while to set an attribute."""
+class _Watched:
+    """What `watch` has delivered. Apart from the hook, because torch's modules take a while to set an attribute."""
 
-    seen: int = 0  # observations, those left out too
-    skipped: int = 0
+    run: str | None = None  # the store's run in which a loader was last watched
+    delivered: int = 0
+    unweighted: bool = False  # whether plan weights are there that the hook does not apply
+    warned: bool = False  # of that
 
-
-def _single(target: Any, ignore: Any) -> bool:
-    """Whether `target` has one class a sample, and the criterion a class that it leaves out."""
-    if ignore is None or not isinstance(target, torch.Tensor):
-        return False
-    return target.ndim == 1 and not target.is_floating_point()
-
-
-def _rows(given: Any, length: int | None) -> torch.Tensor:
-    rows = tensor_of(given)
-    if rows.dtype is torch.int64 and rows.shape == (length,):
-        return rows
-    if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
-        raise InvalidValue(
-            f"rows have shape {tuple(rows.shape)} and dtype {rows.dtype}: one axis of integers is needed."
-        )
-    if length is not None and len(rows) != length:
-        raise InvalidValue(f"{len(rows)} rows for {length} samples: one row a sample is needed.")
-    whole: torch.Tensor = rows.to(torch.int64)
-    return whole
+    def begin(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler, weighing: AdaptiveSampler | None) -> None:
+        """An epoch's first batch is here: its plan is fixed."""
+        self.delivered = sampler.start
+        plan = (sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler).fixed_plan
+        self.unweighted = weighing is None and not self.warned and plan is not None and plan.weighted

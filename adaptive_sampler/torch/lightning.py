@@ -4,6 +4,7 @@ from typing import Any
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 from adaptive_sampler.torch.merge import sync
 
@@ -49,6 +50,11 @@ class SamplerCallback(Callback):
                 f"epoch {self._walk.epoch} has {batches} batches, but Lightning took the number of them once, {frozen}, and stops "
                 "there. Make lengths constant by num_samples=, or set Trainer(reload_dataloaders_every_n_epochs=1)."
             )
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """An epoch's plan is fixed once it has a batch. Raises `SelectionLost` where Lightning does not walk it."""
+        if self._steps == 0 and trainer.overfit_batches == 0:  # which takes samplers away on purpose
+            check(trainer.train_dataloader)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count what was trained on, which with workers is less than was drawn."""

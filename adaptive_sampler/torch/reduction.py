@@ -32,18 +32,40 @@ def per_sample(
     criterion: nn.Module,
     input: torch.Tensor,
     target: Any,
-    value: torch.Tensor,
+    value: torch.Tensor | None,
     losses: torch.Tensor | None,
-) -> torch.Tensor | None:
-    """(batch,) losses, or None where the criterion cannot be taken apart. `value`: what it returned; `losses`: if known."""
+) -> torch.Tensor:
+    """(batch, …) losses, (batch,) of (batch, 1). `value`: what the criterion returned, `losses`: those of the samples, if known.
+
+    Raises `InvalidValue` where the criterion cannot be taken apart.
+    """
+    apart = hasattr(criterion, "reduction")
     if losses is None:
-        if value.ndim and len(value) == len(input):
+        if value is None and not apart:
+            value = criterion(input, target)
+        if value is not None and value.ndim and len(value) == len(input):
             losses = value
-        elif hasattr(criterion, "reduction"):
+        elif apart:
             losses = unreduced(criterion, input, target)
         else:
-            return None
+            raise InvalidValue(
+                f"{type(criterion).__name__} returns one loss for {len(input)} samples and has no `reduction` to take it apart "
+                "by, and a score of the store takes the `loss` of each. Give it a `reduction` that may be 'none', have it return "
+                "the samples' losses, or compute them as you do and call hook.record(rows, loss=...)."
+            )
     return losses[:, 0] if losses.ndim == 2 and losses.shape[1] == 1 else losses
+
+
+def no_single_loss(criterion: nn.Module, losses: torch.Tensor) -> InvalidValue:
+    """The error of a criterion that has several losses a sample, with the lines that make them one."""
+    total = getattr(criterion, "reduction", "mean") in ("sum", "batchmean")
+    whole = "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
+    return InvalidValue(
+        f"loss has shape {tuple(losses.shape)}: one loss a sample, ({len(losses)},), is what a score takes, and "
+        f"{type(criterion).__name__} has several. Make them one yourself, beside the hook: criterion with reduction='none'; "
+        f"loss = criterion(input, target).flatten(1).{'sum' if total else 'mean'}(1); hook.record(rows, loss=loss.detach()); "
+        f"loss.{whole}().backward(). Under watch rows = hook.claim(len(input)). Padded tokens: measures.token_mean(loss, mask)."
+    )
 
 
 def weighted(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from adaptive_sampler.arrays import to_host
+from adaptive_sampler.errors import InvalidValue
 
 _MANY = 32  # steps in flight: more would hold memory, fewer might wait
 
@@ -52,7 +53,7 @@ class Transfer:
             matrix = np.array([*values.values()])
             self._steps.append(Step(rows, tuple(values), matrix, None, epoch, None))
             return
-        stacked = torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in values.values()])
+        stacked = torch.stack([_float32(name, value) for name, value in values.items()])
         tensors = [t for t in (rows, stacked, valid) if t is not None]
         devices = {t.device for t in tensors if t.device.type == "cuda"}
         moved = [_to_host(t) for t in tensors]
@@ -74,6 +75,23 @@ class Transfer:
             if step.event is not None:
                 step.event.synchronize()
             yield step
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """A NumPy array as a tensor, of its own memory where torch takes that.
+
+    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
+    """
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def _float32(name: str, value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.to(torch.float32)
+    array = to_host(value)
+    if array.dtype.kind not in "biuf":
+        raise InvalidValue(f"{name} has values of dtype {array.dtype}: numbers are needed, one a row.")
+    return tensor_of(array).to(torch.float32)
 
 
 def _is_float32(value: Any) -> bool:

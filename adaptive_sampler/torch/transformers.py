@@ -8,6 +8,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook import LossHook
 from adaptive_sampler.torch.merge import sync
+from adaptive_sampler.torch.reduction import unreduced
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerState
@@ -70,8 +71,9 @@ class SamplerCallback(TrainerCallback):
 class AdaptiveTrainerMixin:
     """Put it before your Trainer: `class MyTrainer(AdaptiveTrainerMixin, SFTTrainer)`.
 
-    `hook`: records what the store's scores take of (logits, labels); its `sampler` or `sampler=` is walked. Train on
-    `IndexedDataset(dataset, key="row")`: the rows go through the collator beside the inputs.
+    `hook`: records what the store's scores take of (logits, labels), and as loss that of its criterion, which must be the
+    training's own; `sampler=` is walked. Train on `IndexedDataset(dataset, key="row")`: the rows go through the collator
+    beside the inputs. Raises `InvalidValue` where the arguments name another loss.
     """
 
     def __init__(self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, **kwargs: Any) -> None:
@@ -84,6 +86,10 @@ class AdaptiveTrainerMixin:
                 "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
                 "collator and is taken off before the model is called."
             )
+        if hook is not None:
+            if hook.store.takes("loss"):
+                _same_loss(hook.criterion, self)
+            hook.to(self.args.device)  # type: ignore[attr-defined]  # class weights, beside the logits
         self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
@@ -107,12 +113,47 @@ class AdaptiveTrainerMixin:
                     f"{self.adaptive_sampler.policy} weighs samples, which the model's own loss does not. Override compute_loss: "
                     "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows)."
                 )
-            self.hook.record(rows, logits=outputs["logits"], labels=labels)
+            logits = _shaped(outputs["logits"].detach(), labels)
+            self.hook.record_outputs(rows, logits, labels, _losses(self.hook, logits, labels))
         return (loss, outputs) if return_outputs else loss
 
 
 class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):
     """Hugging Face's Trainer, walking an `AdaptiveSampler`."""
+
+
+def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
+    """Raise `InvalidValue` where the Trainer's arguments make the training's loss another than the criterion's."""
+    smoothing = trainer.args.label_smoothing_factor
+    own = getattr(criterion, "label_smoothing", 0.0)
+    if smoothing and own != smoothing:
+        raise InvalidValue(
+            f"label_smoothing_factor={smoothing}, and the hook's {type(criterion).__name__} has label_smoothing={own}: its losses "
+            "would be recorded, and are not those trained on. Smooth both alike: "
+            f"LossHook(nn.CrossEntropyLoss(label_smoothing={smoothing}), store)."
+        )
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        raise InvalidValue(
+            f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
+            f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
+            "labels off the inputs and return hook(outputs.logits, labels, rows), the hook's criterion being that loss."
+        )
+
+
+def _shaped(logits: torch.Tensor, labels: Any) -> torch.Tensor:
+    """As the labels: models of one target give (batch, 1), which a regression's criterion would broadcast."""
+    single = logits.ndim == 2 and logits.shape[1] == 1 and isinstance(labels, torch.Tensor)
+    return logits[:, 0] if single and labels.ndim == 1 and labels.is_floating_point() else logits
+
+
+def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor | None:
+    """(batch,) losses by the mean over a sample's targets, which models of many labels take; None: the hook's own."""
+    several = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
+    if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.takes("loss"):
+        return None
+    with torch.no_grad():
+        losses = unreduced(hook.criterion, logits, labels)
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
 def _saved(state: Any) -> dict[str, Any]:

@@ -83,6 +83,25 @@ def test_a_frozen_length_that_will_change_is_named(place: Path) -> None:
     check(DataLoader(range(N), sampler=DistributedSamplerWrapper(constant, 2, 0), batch_size=4))
 
 
+def test_a_frozen_length_is_named_on_a_single_rank_too(place: Path) -> None:
+    """What Lightning's strategy "ddp" makes on one device."""
+    sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"), warmup_epochs=1)
+    loader = DataLoader(range(N), sampler=DistributedSamplerWrapper(sampler, 1, 0), batch_size=4)
+    sampler.set_epoch(1)
+    with pytest.raises(SelectionLost, match=r"froze the length of an epoch at 46, and the plan has 23 samples"):
+        check(loader)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_frozen_length_that_drops_the_last_is_named(place: Path, ranks: int) -> None:
+    sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"))
+    whole = DistributedSamplerWrapper(range(N), ranks, 0, drop_last=True)
+    whole.dataset._sampler = sampler
+    with pytest.raises(SelectionLost, match="froze the length of an epoch at 46, and the plan has 23 samples"):
+        check(DataLoader(range(N), sampler=whole, batch_size=4))
+    check(DataLoader(range(N), sampler=DistributedSamplerWrapper(sampler, ranks, 0, drop_last=True), batch_size=4))
+
+
 def test_accelerates_seedable_sampler_leaves_ours_alone(sampler: TorchSampler) -> None:
     machine = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
     loader = machine.prepare(DataLoader(torch.arange(N), sampler=sampler, batch_size=4))

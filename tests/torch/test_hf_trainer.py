@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.scoring import EL2N, Loss
-from adaptive_sampler.selection import InfoBatch, Prune
+from adaptive_sampler.selection import InfoBatch, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store
 from adaptive_sampler.torch.samplers import TorchSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
@@ -151,3 +151,110 @@ def test_a_policy_that_weighs_samples_needs_a_loss_that_does(place: Path) -> Non
     store = scored(ScoreStore.create(place, N, SCORES))
     with pytest.raises(InvalidValue, match="weighs samples, which the model's own loss does not"):
         train(store, place.parent / "checkpoints", policy=InfoBatch(0.5, epochs=9))
+
+
+# -- the loss that is recorded is the training's -----------------------------------------------------------------------
+
+
+LABELS = {
+    "multi_label_classification": torch.tensor([[1.0, 0, 1], [0, 0, 0]]).repeat(4, 1),
+    "single_label_classification": torch.arange(8) % 3,
+    "regression": torch.linspace(-1, 1, 8),
+}
+
+
+class Sentences(torch.utils.data.Dataset[Any]):
+    """Eight sentences, with labels of a kind of problem."""
+
+    def __init__(self, problem: str) -> None:
+        self.labels = LABELS[problem]
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"input_ids": torch.arange(6) + row, "labels": self.labels[row]}
+
+
+def fine_tuned(problem: str, criterion: nn.Module, store: ScoreStore, folder: Path, **loss: Any) -> tuple[Any, Any]:
+    """One epoch of one batch of a small BERT -> the logged loss of the training, and the trainer."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        initializer_range=1.0,
+        num_labels=1 if problem == "regression" else 3,
+        problem_type=problem,
+    )
+    arguments = TrainingArguments(
+        str(folder),
+        use_cpu=True,
+        num_train_epochs=1,
+        per_device_train_batch_size=8,
+        report_to=[],
+        disable_tqdm=True,
+        logging_steps=1,
+        save_strategy="no",
+        dataloader_pin_memory=False,
+        label_smoothing_factor=loss.pop("smoothing", 0.0),
+    )
+    trainer = AdaptiveTrainer(
+        BertForSequenceClassification(config),
+        arguments,
+        train_dataset=IndexedDataset(Sentences(problem), store, key="row"),
+        sampler=TorchSampler(store, KeepAll()),
+        hook=LossHook(criterion, store),
+        **loss,
+    )
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], trainer
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers, on its own deprecations
+@pytest.mark.parametrize(
+    ("problem", "criterion", "smoothing"),
+    [
+        ("multi_label_classification", nn.BCEWithLogitsLoss(), 0.0),
+        ("single_label_classification", nn.CrossEntropyLoss(), 0.0),
+        ("single_label_classification", nn.CrossEntropyLoss(label_smoothing=0.2), 0.2),
+        ("regression", nn.MSELoss(), 0.0),
+    ],
+)
+def test_the_recorded_losses_have_the_trainings_loss_as_their_mean(
+    place: Path, problem: str, criterion: nn.Module, smoothing: float
+) -> None:
+    store = ScoreStore.create(place, 8, [Loss()])
+    trained, _ = fine_tuned(problem, criterion, store, place.parent, smoothing=smoothing)
+    assert store["loss"].mean() == pytest.approx(trained, rel=1e-3)
+    assert len(set(store["loss"].tolist())) > 1
+
+
+def ones_own(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    """A loss function for the Trainer."""
+    return nn.functional.cross_entropy(outputs["logits"], labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("loss", "remedy"),
+    [
+        ({"smoothing": 0.1}, r"LossHook\(nn.CrossEntropyLoss\(label_smoothing=0.1\), store\)"),
+        ({"compute_loss_func": ones_own}, r"override compute_loss: .*return hook\(outputs.logits, labels, rows\)"),
+    ],
+)
+def test_a_training_on_another_loss_than_the_hooks_is_refused_before_it_begins(
+    place: Path, loss: Any, remedy: str
+) -> None:
+    store = ScoreStore.create(place, 8, [Loss()])
+    with pytest.raises(InvalidValue, match=remedy):
+        fine_tuned("single_label_classification", nn.CrossEntropyLoss(), store, place.parent, **loss)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_on_another_loss_is_fine_where_no_score_takes_the_loss(place: Path) -> None:
+    store = ScoreStore.create(place, 8, [EL2N()])
+    fine_tuned("single_label_classification", nn.CrossEntropyLoss(), store, place.parent, compute_loss_func=ones_own)
+    assert store.observed("el2n") == 8

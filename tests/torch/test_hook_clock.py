@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import InvalidValue
@@ -95,3 +95,65 @@ def test_delivered_counts_on_from_where_a_run_was_resumed():
         delivered.append(hook.delivered)
     assert delivered == [16, 24]
     assert set(rows) == set(np.flatnonzero(store.count("loss") == 0).tolist())
+
+
+@pytest.mark.parametrize(
+    "recorded", [lambda h: call(h, (torch.ones(2, 1),), [0, 1]), lambda h: h.record([0], loss=[1.0])]
+)
+def test_delivered_of_rows_that_no_watch_delivered_is_an_error_with_the_remedy(hook, recorded):
+    recorded(hook)
+    with pytest.raises(
+        InvalidValue, match=r"these rows came by rows= or record: it would say 0. Watch the loader, or count"
+    ):
+        _ = hook.delivered
+
+
+def test_delivered_before_anything_is_nothing(hook):
+    assert hook.delivered == 0
+
+
+def test_rows_recorded_beside_a_watched_loader_leave_delivered_alone(hook):
+    for sample in hook.watch(loader(4)):
+        call(hook, sample)
+    hook.record([0], loss=[1.0])
+    assert hook.delivered == len(hook.store)
+
+
+def test_each_run_of_one_hook_has_a_clock_that_begins_at_zero(hook):
+    clock = []
+    for run in ("a", "b"):
+        hook.store.begin_run(run)
+        for epoch in range(2):
+            for sample in hook.watch(loader()):
+                call(hook, sample)
+            clock.append((run, epoch, hook.store.epoch))
+    assert clock == [("a", 0, 0), ("a", 1, 1), ("b", 0, 0), ("b", 1, 1)]
+
+
+def test_a_run_begun_again_by_its_name_goes_on_with_its_clock(hook):
+    clock = []
+    for _ in range(2):
+        hook.store.begin_run("a")
+        for sample in hook.watch(loader()):
+            call(hook, sample)
+        clock.append(hook.epoch)
+    assert clock == [0, 1]
+
+
+class Stream(IterableDataset):
+    """Rows with their samples, without an index."""
+
+    def __iter__(self):
+        return iter([(row, torch.tensor([float(row)])) for row in range(8)])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_counts_the_epochs_of_each_run(hook, workers):
+    clock = []
+    for run in ("a", "b"):
+        hook.store.begin_run(run)
+        for _ in range(2):
+            for inputs in hook.watch(DataLoader(Stream(), batch_size=4, num_workers=workers)):
+                call(hook, (inputs,))
+            clock.append((hook.epoch, hook.delivered))
+    assert clock == [(0, 8), (1, 8)] * 2

@@ -2,13 +2,14 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.scoring import EL2N, Forgetting, Loss
+from adaptive_sampler.scoring import EL2N, Forgetting, Last, Loss, Score
 from adaptive_sampler.torch import LossHook
 from tests.torch.data import CLASSES, N, make_store
 
@@ -206,10 +207,63 @@ def test_a_reduction_of_none_that_still_reduces_is_refused_with_the_remedy():
         LossHook(Reduced(), make_store())(*logits_and_labels(), ROWS)
 
 
-def test_a_token_criterion_is_refused_with_token_mean_as_the_remedy():
-    logits, labels = torch.zeros(8, CLASSES, 5), torch.zeros(8, 5, dtype=torch.int64)
-    with pytest.raises(InvalidValue, match=r"loss has shape \(8, 5\): one loss a sample.*token_mean"):
-        LossHook(nn.CrossEntropyLoss(), make_store(Loss()))(logits, labels, ROWS)
+@pytest.mark.parametrize("scores", [[Loss()], [Loss(), EL2N()]])
+def test_a_criterion_that_cannot_be_taken_apart_records_no_other_loss_in_its_place(scores):
+    store = make_store(*scores)
+    with pytest.raises(InvalidValue, match=r"Focal returns one loss for 8 samples and has no `reduction`.*hook.record"):
+        LossHook(Focal(), store)(*logits_and_labels(), ROWS)
+    assert store.observed("loss") == 0
+
+
+def test_a_criterion_without_a_reduction_that_returns_the_samples_losses_is_recorded():
+    class PerSample(nn.Module):
+        def forward(self, input, target):
+            return (input - target).square().mean(1)
+
+    store = make_store(Loss())
+    predicted, target = torch.rand(8, 10, requires_grad=True), torch.rand(8, 10)
+    LossHook(PerSample(), store)(predicted, target, ROWS)
+    assert torch.equal(torch.tensor(store["loss"][:8]), PerSample()(predicted, target).detach())
+
+
+def test_record_outputs_records_what_a_call_does_and_returns_nothing():
+    for criterion in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weight=W.clone(), ignore_index=1)):
+        called, told = make_store(Loss(), EL2N()), make_store(Loss(), EL2N())
+        LossHook(criterion, called)(*logits_and_labels(), ROWS)
+        assert LossHook(criterion, told).record_outputs(ROWS, *logits_and_labels()) is None
+        assert called.digest() == told.digest()
+
+
+# -- several losses a sample -------------------------------------------------------------------------------------------
+
+SEVERAL = {
+    "regression": (nn.MSELoss, "mean", lambda: (torch.rand(8, 3), torch.rand(8, 3))),
+    "many labels": (nn.BCEWithLogitsLoss, "mean", lambda: (torch.rand(8, 4), torch.rand(8, 4).round())),
+    "tokens": (nn.CrossEntropyLoss, "mean", lambda: (torch.rand(8, CLASSES, 5), torch.zeros(8, 5, dtype=torch.int64))),
+    "pixels": (nn.CrossEntropyLoss, "sum", lambda: (torch.rand(8, CLASSES, 5, 2), torch.zeros(8, 5, 2).long())),
+    "distributions": (nn.KLDivLoss, "batchmean", lambda: (torch.rand(8, 3).log_softmax(1), torch.rand(8, 3))),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_lines_that_the_error_for_several_losses_a_sample_gives_train_as_the_criterion_does(name):
+    kind, reduction, draw = SEVERAL[name]
+    given, target = draw()
+    hook = LossHook(kind(reduction=reduction), make_store(Loss()))
+    with pytest.raises(InvalidValue, match=r"loss has shape \(8, .*one loss a sample, \(8,\)") as raised:
+        hook(given, target, ROWS)
+    lines = str(raised.value).split("reduction='none'; ")[1].split(". Under watch")[0]
+    own, given = given.clone().requires_grad_(), given.requires_grad_()
+    kind(reduction=reduction)(own, target).backward()
+    exec(lines, {"criterion": kind(reduction="none"), "input": given, "target": target, "hook": hook, "rows": ROWS})
+    torch.testing.assert_close(given.grad, own.grad)
+    assert hook.store.observed("loss") == 8
+
+
+def test_a_measure_of_ones_own_may_take_several_losses_a_sample():
+    store = make_store(Score("longest", lambda loss: loss.amax(1), Last()))
+    LossHook(nn.CrossEntropyLoss(), store)(torch.zeros(8, CLASSES, 5), torch.zeros(8, 5, dtype=torch.int64), ROWS)
+    assert store["longest"][:8] == pytest.approx([np.log(CLASSES)] * 8)
 
 
 def test_an_unknown_way_with_nonfinite_values_is_refused():

@@ -31,13 +31,14 @@ class Module(lightning.LightningModule):
 
     def __init__(self, hook: LossHook) -> None:
         super().__init__()
-        self.net, self.seen = nn.Linear(6, 3), {}
+        self.net, self.seen, self.checks = nn.Linear(6, 3), {}, True
         self.__dict__["hook"] = hook  # no child: it has no parameters
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
         rows, (inputs, labels) = batch
         self.seen.setdefault(self.current_epoch, []).append(rows.tolist())
-        check(self.trainer.train_dataloader)
+        if self.checks:
+            check(self.trainer.train_dataloader)
         return self.hook(self.net(inputs), labels, rows=rows)
 
     def configure_optimizers(self) -> Any:
@@ -45,7 +46,14 @@ class Module(lightning.LightningModule):
 
 
 def fit(
-    store: ScoreStore, folder: str, *, workers: int = 0, epochs: int = 3, ckpt: str | None = None, **kwargs: Any
+    store: ScoreStore,
+    folder: str,
+    *,
+    workers: int = 0,
+    epochs: int = 3,
+    ckpt: str | None = None,
+    checks: bool = True,
+    **kwargs: Any,
 ) -> Any:
     """Train -> the module, its trainer and callback."""
     torch.manual_seed(0)
@@ -66,6 +74,7 @@ def fit(
         **{"devices": 1} | kwargs,
     )
     module = Module(LossHook(nn.CrossEntropyLoss(), store))
+    module.checks = checks
     loader = DataLoader(IndexedDataset(data(N), store), sampler=sampler, batch_size=BATCH, num_workers=workers)
     trainer.fit(module, loader, ckpt_path=ckpt, weights_only=False if ckpt else None)
     return module, trainer, sampler
@@ -98,6 +107,32 @@ def test_a_plan_that_grows_beyond_lightnings_frozen_length_raises(place: Path) -
     store.update(range(N), loss=torch.arange(N), logits=torch.zeros(N, 3), labels=torch.zeros(N, dtype=torch.int64))
     with pytest.raises(SelectionLost, match=r"epoch 1 has 10 batches.*once, 5, and stops there.*num_samples="):
         fit(store, str(place.parent), policy=Growing(0.5, "loss"))
+
+
+class Shrinking(Prune):
+    """All rows first, then half of them."""
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Any:
+        return (KeepAll() if epoch == 0 else Prune(0.5, "loss")).plan(store, epoch=epoch, seed=seed)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_callback_stops_a_run_whose_plan_ddp_on_one_device_would_walk_twice(place: Path, workers: int) -> None:
+    seen: list[int] = []
+    store = ScoreStore.create(place, N, SCORES)
+    count = lightning.pytorch.callbacks.LambdaCallback(
+        on_train_batch_end=lambda trainer, *_: seen.append(trainer.current_epoch)
+    )
+    alone = {"strategy": "ddp", "plugins": [LightningEnvironment()], "checks": False, "callbacks": [count]}
+    try:
+        with pytest.raises(
+            SelectionLost, match=r"DistributedSamplerWrapper froze.*at 46, and the plan has 23 samples.*Pass"
+        ):
+            fit(store, str(place.parent), policy=Shrinking(0.5, "loss"), workers=workers, **alone)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    assert set(seen) == {0}
 
 
 class Growing(Prune):
