@@ -10,7 +10,7 @@ from adaptive_sampler import seeds
 from adaptive_sampler.order import Order
 from adaptive_sampler.plan import Plan
 
-_AHEAD = 256  # blocks that a loader may have begun beyond the one it delivers; bounds what a kept state can grow to
+AHEAD = 256  # blocks that a loader may have begun beyond the one it delivers; bounds what a kept state can grow to
 
 
 class PlannedEpoch:
@@ -115,7 +115,7 @@ class BlockedEpoch:
 
     def _note(self, index: int, plan: str) -> None:
         """This block's plan, in the states of the blocks before it too."""
-        for before in range(max(index - _AHEAD, self.start // self.block), index + 1):
+        for before in range(max(index - AHEAD, self.start // self.block), index + 1):
             self._plans[before].append(plan)
 
     def _collect(self, plan: Plan, need: int) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Which plan an epoch has: made from the scores until it is fixed, then kept, saved, and named in every state."""
 
 import os
+import warnings
+from collections import deque
 from typing import Any, Literal
 
+from adaptive_sampler.epochs import AHEAD
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
@@ -37,7 +40,10 @@ class Planner:
         self._plan: Plan | None = None
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
         self._once: Plan | None = None
-        self._unpickled = False
+        self._unpickled = self._warned = False
+        # This epoch's plans, the newest blocks' only: states are of blocks no more than so many behind.
+        self._recent: deque[str] = deque(maxlen=AHEAD + 1)
+        store.planners.add(self)
 
     @property
     def plan(self) -> Plan:
@@ -52,13 +58,20 @@ class Planner:
         """This epoch's plan once it can no longer change."""
         return None if self._seen is not None else self._plan
 
+    @property
+    def in_force(self) -> list[str]:
+        """The ids of the plans that a state taken now may name."""
+        return [*self.made.once, *self._recent]
+
     def fix(self) -> Plan:
         """This epoch's plan, from now on unchanging and saved."""
         plan = self.plan
         if self._seen is not None:
             if not self._unpickled:
                 self.store.save_plan(plan)
+            self._warn_if_unfed()
             self._seen = None
+            self._recent.append(plan.id)
             if self.replan == "once" and self._once is None and self._ready():
                 self._once = plan
                 for made in (self.made, self.upcoming):
@@ -86,6 +99,7 @@ class Planner:
         self.made.once[:] = once
         self.upcoming = Made(once=list(once))
         self.epoch, self._plan, self._seen = epoch, None, None
+        self._recent.clear()
 
     def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:
         """Take up the plans that a state names. Raises `ResumeError`."""
@@ -93,6 +107,7 @@ class Planner:
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
         self.made.plans[:] = plans
+        self._recent.extend(plans)
         self._plan = loaded
 
     def saved(self, plan_id: str, epoch: int | None = None) -> Plan:
@@ -119,6 +134,19 @@ class Planner:
         if self._once is not None:
             return self._once
         return self.policy.plan(self.store, epoch=self.epoch, seed=self.seed)
+
+    def _warn_if_unfed(self) -> None:
+        """Say once that the policy waits for a score: a first epoch has none, any other has after a warm-up that fed it."""
+        by = getattr(self.policy, "by", None)
+        if self._warned or by is None or self.epoch < max(self.warmup_epochs, 1) or self.store.observed(by):
+            return
+        self._warned = True
+        warnings.warn(
+            f"epoch {self.epoch} keeps every row: {self.policy} goes by {by!r}, and no row of it was observed. It takes "
+            f"{self.store.inputs(by)}: have the training give the store that, or go by a score that it feeds.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _ready(self) -> bool:
         """Whether the policy had scores to plan by."""

@@ -3,18 +3,18 @@
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from adaptive_sampler.arrays import as_epoch, as_rows
-from adaptive_sampler.errors import InvalidValue, StoreError
+from adaptive_sampler.errors import StoreError
 from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
+from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
-from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.storage.journal import Journal
 from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.pointer import Version
@@ -25,21 +25,19 @@ Mode = Literal["r+", "r", "journal"]
 class ScoreStore:
     """Scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
 
-    Updates fold into memory, in the process that opened the store; only a commit is durable, and it is atomic: whoever
-    opens the store finds one committed version or another, never a mix.
+    Updates fold into memory, in the process that opened the store; only a commit is durable, and atomic: nobody sees half.
     """
 
     def __init__(self, opened: files.Opened, mode: Mode) -> None:
         """Not for users: `create` and `open` make stores."""
-        self.mode, self.epoch = mode, int(opened.meta["epoch"])
+        self.mode, self.path, self._pid = mode, opened.files.path, os.getpid()
         self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
-        self._meta, self._pid = opened.meta, os.getpid()
+        self._meta, self.epoch = opened.meta, int(opened.meta["epoch"])
         self.updates = 0  # folded in since the commit
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
-        self._pending: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._pending, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()  # they register themselves
         self._close = weakref.finalize(self, files.close, opened.files)
-        self.path = opened.files.path
 
     @classmethod
     def create(
@@ -56,8 +54,7 @@ class ScoreStore:
         """A new, empty store of `n` rows at `path` (None: a temporary folder, gone with the store), open for writing.
 
         `keys`: n different names of the rows. `fingerprint`: of the dataset, compared by `IndexedDataset`. `metadata`:
-        JSON data of your own. Raises `StoreError` where `path` holds something; with `overwrite` an old store is
-        replaced, anything else never. Raises `InvalidValue` for arguments that break a rule.
+        JSON data of your own. Raises `StoreError` where `path` holds something; `overwrite` replaces a store, nothing else.
         """
         return cls(files.create(path, n, scores, keys, fingerprint, overwrite, metadata), "r+")
 
@@ -77,9 +74,7 @@ class ScoreStore:
         cannot restore. `steal`: take the lock of a writer on another host that is gone for good. Raises `StoreLocked`,
         `StoreDamaged`, `UnknownName` for a version that is not there.
         """
-        if mode not in ("r+", "r", "journal"):
-            raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
-        return cls(files.open_(path, version, mode == "r+", scores, steal), mode)
+        return cls(files.open_(path, version, mode, scores, steal), mode)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -130,10 +125,13 @@ class ScoreStore:
         self.journal = Journal(self.names, self.made_from)
 
     def add(self, score: ScoreLike) -> None:
-        """A new score, on an old store too; no row has been observed."""
+        """A new score, on an old store too; no row has been observed. On ranks: on every one, straight after `sync`."""
         self._writable()
+        self._settled("a new score is wanted")
         self._table.add(score)
         self._meta["made"][score.name] = files.made_now()
+        if self.journal is not None:
+            self.journal.names = self.names
 
     def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
         """Append rows, never observed, up to `n`; `keys` names the new ones where the store has keys."""
@@ -148,17 +146,15 @@ class ScoreStore:
         """Begin a new training run on the same data; no effect if `name` is the current one.
 
         What belongs to one run starts afresh: forgetting's last correctness, the epoch clock. Means and totals go on.
-        Raises `StoreError` for the name of a run that has ended.
+        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
         """
         self._writable()
-        self.drain()
         if name == self._meta["runs"][-1]:
             return
         if name in self._meta["runs"]:
             raise StoreError(f"run {name!r} has ended, {self._meta['runs'][-1]!r} is the current one: name a new run.")
-        if any(book.observations for book in self._table.books):
-            for columns in self._table.columns.values():
-                columns.begin_run()
+        self._settled("a new run is wanted")
+        self._table.begin_run()
         self._meta["runs"].append(name)
         self.epoch = 0
         self.updates += 1
@@ -170,20 +166,20 @@ class ScoreStore:
         last version is then whole and nothing in memory is lost.
         """
         self._writable()
-        self.drain()
-        if self.journal is not None:
-            self.journal.settled("a commit is wanted")
-        if self.mode == "journal":  # the first rank alone writes; the others may run the same line
-            return self.version
-        self._meta["epoch"], self._meta["delivered"] = self.epoch, self.delivered
-        self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
-        self.updates = 0
+        self._settled("a commit is wanted")
+        if self.mode != "journal":  # the first rank alone writes; the others may run the same line
+            self._meta |= {"epoch": self.epoch, "delivered": self.delivered, "plans": self._in_force()}
+            self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
+            self.updates = 0
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete all but the newest `keep` versions, those pinned and the one open here, with the plans made from them."""
+        """Delete all but the newest `keep` versions, those pinned and the one open here.
+
+        With them go the plans made from them, but for those in force: now, or when a version that stays was committed.
+        """
         self._writable()
-        self._files.drop(keep)
+        self._files.drop(keep, self._in_force())
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -248,6 +244,10 @@ class ScoreStore:
         """Whether some score takes `name`; `instead_of_logits`: one to which logits and labels are not as good."""
         return name in self._table.reader.inputs[instead_of_logits]
 
+    def inputs(self, name: str) -> str:
+        """In words, what a score takes of an observation."""
+        return inputs_of(self._table[name].score)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The scores' names, in the order of making."""
@@ -266,16 +266,12 @@ class ScoreStore:
     @property
     def made_from(self) -> MadeFrom:
         """The state of the scores now: the commit, and the updates folded in since."""
-        self.drain()
-        if self.journal is not None:
-            return self.journal.settled("a plan is wanted")
-        return MadeFrom(self.version, self.updates)
+        return self._settled("a plan is wanted")
 
     def digest(self) -> int:
         """A checksum of everything that the scores hold: equal stores have equal ones."""
         self.drain()
-        columns = self._table.columns.values()
-        return checksum([np.array([checksum(list(c.part(0, len(self)).values())) for c in columns])])
+        return self._table.digest()
 
     @property
     def uuid(self) -> str:
@@ -313,8 +309,8 @@ class ScoreStore:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a handle on one store: a copied model's hook records into the same
 
-    def __reduce__(self) -> tuple[Callable[..., "ScoreStore"], tuple[Path, int]]:
-        return _reopen, (self.path, self.version)  # in a worker: read only, as of the last commit
+    def __reduce__(self) -> tuple[Callable[..., "ScoreStore"], tuple[Any, ...]]:
+        return partial(ScoreStore.open, version=self.version, mode="r"), (self.path,)  # as of the last commit
 
     def __repr__(self) -> str:
         return f"ScoreStore({str(self.path)!r}, n={len(self)}, names={list(self.names)}, version={self.version})"
@@ -330,11 +326,15 @@ class ScoreStore:
         if not self._close.alive:
             raise StoreError(f"{self.path} was closed. Open it again.")
 
+    def _settled(self, wanted: str) -> MadeFrom:
+        """The state of the scores now. Raises `StoreError` where this rank knows more than the others."""
+        self.drain()
+        return MadeFrom(self.version, self.updates) if self.journal is None else self.journal.settled(wanted)
+
+    def _in_force(self) -> list[str]:  # a commit names these plans, for `drop_versions` to spare them
+        return sorted({plan for planner in tuple(self.planners) for plan in planner.in_force})
+
     def _key_map(self) -> KeyMap:
         if self._keys is None:
             raise StoreError(f"{self.path} has no keys: its rows are positions. Make it with create(..., keys=...).")
         return self._keys
-
-
-def _reopen(path: Path, version: int) -> ScoreStore:
-    return ScoreStore.open(path, version=version, mode="r")

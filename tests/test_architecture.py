@@ -35,7 +35,7 @@ PARTS: dict[str, set[str]] = {
     "order": {"errors", "kernels"},
     "walk": {"errors"},
     "epochs": {"errors", "order", "plan", "seeds"},
-    "planner": {"errors", "plan", "selection", "store"},
+    "planner": {"epochs", "errors", "plan", "selection", "store"},
     "resume": {"errors", "store"},
     "rows": {"epochs", "errors", "plan", "store"},
     "sampler": {

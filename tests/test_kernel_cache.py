@@ -66,6 +66,55 @@ for _ in range({ROUNDS}):
     assert together(1, check=True) == [0], "what they left behind is no warm cache"
 """
 
+# One kernel -> the same words, of that kernel.
+ONE = """
+import numpy as np
+from adaptive_sampler.kernels import bits
+
+assert bits.test(np.array([0b11111111, 1], np.uint8), np.array([8, 9])).tolist() == [True, False]
+print("ok", sum(bits._test.stats.cache_misses.values()), sum(bits._test.stats.cache_hits.values()))
+"""
+
+FULL_DISK = """
+import errno, numba.core.caching
+
+def full(self, *arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+numba.core.caching.IndexDataCacheFile._save_index = full
+"""
+
+# A fork amid another thread's first call (which imports Numba), and amid one that is compiled for other types.
+FORKS = """
+import os, signal, sys, threading, time
+import numpy as np
+from adaptive_sampler.kernels.jit import kernel
+
+@kernel
+def total(values):
+    found = 0
+    for value in values:
+        for other in values:
+            found += value * other
+    return found
+
+def fork_while_a_thread_calls(dtype, others):
+    thread = threading.Thread(target=total, args=(np.ones(3, dtype),))
+    thread.start()
+    time.sleep(0.03)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # ends a child that hangs
+        os._exit(0 if total(np.ones(3, others)) == 9 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    thread.join()
+
+assert "numba" not in sys.modules
+fork_while_a_thread_calls(np.int64, np.int64)
+fork_while_a_thread_calls(np.float32, np.float64)
+print("ok 0 0")
+"""
+
 
 def started(code: str, root: Path = ROOT, **environment: str) -> "subprocess.Popen[str]":
     """Python in a process of its own, warnings being errors."""
@@ -124,3 +173,25 @@ def test_an_install_that_cannot_be_written_uses_a_warm_cache_in_the_home(read_on
     again, read = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
     assert again == 0
     assert read > 0
+
+
+@pytest.mark.parametrize("damaged", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("left", [b"", b"no pickle", b"\x80\x04K"])
+def test_a_damaged_cache_is_compiled_anew_and_whole_afterwards(tmp_path: Path, damaged: str, left: bytes) -> None:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    ended(started(ONE, **cache))
+    files = [*(tmp_path / "cache").rglob(damaged)]
+    assert files
+    for file in files:
+        file.write_bytes(left)
+    assert ended(started(ONE, **cache)) == (1, 0)
+    assert ended(started(ONE, **cache)) == (0, 1)
+
+
+def test_a_disk_without_room_for_a_cache_ends_no_call(tmp_path: Path) -> None:
+    assert ended(started(FULL_DISK + ONE, NUMBA_CACHE_DIR=str(tmp_path / "cache"))) == (1, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_another_thread_compiles_a_kernel_does_not_hang(tmp_path: Path) -> None:
+    ended(started(FORKS, NUMBA_CACHE_DIR=str(tmp_path / "cache")))

@@ -71,6 +71,11 @@ def test_called_from_python_they_say_that_only_a_kernel_can():
         llvm.below(np.zeros(64, np.float32), np.float32(0))
 
 
+def test_called_from_python_they_name_the_setting_that_turns_compiling_off():
+    with pytest.raises(TypeError, match=r"only a compiled one. Where NUMBA_DISABLE_JIT=1 is set.*unset it"):
+        llvm.popcount(np.uint64(1))
+
+
 def test_neighbours_hashes_do_not_depend_on_one_another():
     lanes = np.empty((1 << 14, 64), np.uint32)
     for i, some in enumerate(lanes):

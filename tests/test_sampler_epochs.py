@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from adaptive_sampler import AdaptiveSampler
+from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import KeepAll, Prune, Window
 from tests.stores import scored
 
@@ -253,3 +254,25 @@ def test_a_refused_state_changes_nothing(store, sampler):
     with pytest.raises(ResumeError):
         sampler.load_state_dict(sampler.state_dict() | {"seed": 5})
     assert rows + list(iterator) == orders(store, 1)[0]
+
+
+def unfed(**options):
+    return AdaptiveSampler(ScoreStore.create(None, 4, [Loss(), EL2N()]), Prune(0.5, "el2n"), **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"warmup_epochs": 2}, {"replan": "once"}])
+def test_a_score_that_nobody_feeds_is_warned_of_once_when_it_is_first_missed(options):
+    sampler = unfed(**options)
+    for _ in range(max(options.get("warmup_epochs", 0), 1)):
+        list(sampler)  # and nothing is said
+    words = r"epoch [12] keeps every row: .* goes by 'el2n', and no row of it was observed. It takes logits \+ labels"
+    with pytest.warns(RuntimeWarning, match=words):
+        list(sampler)
+    list(sampler)
+
+
+def test_a_score_that_is_fed_is_not_warned_of():
+    sampler = unfed()
+    list(sampler)
+    sampler.store.fold("el2n", [0], [1])
+    list(sampler)

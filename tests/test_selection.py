@@ -7,7 +7,7 @@ from hypothesis import given
 from adaptive_sampler import ScoreStore, testing
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.scoring import Error
-from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window
+from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window, make
 from tests.stores import scored
 from tests.test_prune import SCORES, kept
 
@@ -152,3 +152,15 @@ def test_a_factor_that_is_no_number_of_occurrences_is_refused(factor):
 def test_a_convention_that_is_none_is_refused_with_those_there_are():
     with pytest.raises(InvalidValue, match="convention='both': one of 'total', 'extra'"):
         Upsample(2, convention="both")
+
+
+def test_a_policy_of_ones_own_may_give_a_mask_of_the_rows():
+    plan = make(scored(np.arange(10.0)), None, 0, 0, kept=np.arange(10) > 6)
+    assert plan.rows.tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("kept", [np.ones(9, np.bool_), np.ones(10, np.uint8), np.ones(3, np.uint8), np.ones(2)])
+def test_what_is_no_mask_of_the_rows_is_refused_with_the_two_that_are(kept):
+    words = rf"kept has dtype {kept.dtype} and shape .*\(10,\) bool.*\(2,\) uint8, which np.packbits\(mask, bitorder='little'\)"
+    with pytest.raises(InvalidValue, match=words):
+        make(scored(np.arange(10.0)), None, 0, 0, kept=kept)

@@ -38,7 +38,6 @@ def test_a_row_outside_the_store(store, row):
     [
         (np.array([0.0, 1.0]), "float64"),
         (np.array([0.0, 1.0], np.float16), "float16"),
-        ([True, False], "bool"),
         (["0", "1"], "<U1"),
         ([None, 1], "object"),
     ],
@@ -47,6 +46,30 @@ def test_rows_that_are_no_integers(store, rows, dtype):
     refused(
         store, InvalidValue, rf"rows have dtype {dtype}: rows are integers 0 … 5.*Carry them as int64", rows, **GOOD
     )
+
+
+def test_a_mask_in_the_place_of_rows(store):
+    words = r"rows have dtype bool: rows are integers 0 … 5. Pass np.flatnonzero\(mask\)"
+    refused(store, InvalidValue, words, np.array([True, False]), **GOOD)
+
+
+MASKED = r"a masked array of shape \(.*\): its mask would be lost. Leave the masked rows out .*compressed"
+
+
+def test_rows_of_a_masked_array(store):
+    refused(store, InvalidValue, MASKED, np.ma.array([0, 1], mask=[False, True]), **GOOD)
+
+
+@pytest.mark.parametrize("masked", ["logits", "labels", "loss"])
+def test_an_observation_of_a_masked_array(store, masked):
+    refused(store, InvalidValue, MASKED, [0, 1], **GOOD | {masked: np.ma.array(GOOD[masked])})
+
+
+def test_values_of_a_masked_array_to_fold(store):
+    before = snapshot(store)
+    with pytest.raises(InvalidValue, match=MASKED):
+        store.fold("loss", [0, 1], np.ma.array([1.0, 2.0], mask=[False, True]))
+    assert snapshot(store) == before
 
 
 @pytest.mark.parametrize("library", ONE_EACH)
@@ -102,6 +125,11 @@ def test_a_value_bad_for_the_last_score_alone_keeps_the_batch_from_all(store):
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_outside_the_classes(store, label):
     refused(store, InvalidValue, f"label {label} at position 0", [0, 1], **GOOD | {"labels": np.array([label, 0])})
+
+
+def test_a_label_beyond_int64_is_named(store):
+    labels = np.array([2**64 - 1, 0], np.uint64)
+    refused(store, InvalidValue, f"label {2**64 - 1} at position 0", [0, 1], **GOOD | {"labels": labels})
 
 
 @pytest.mark.parametrize("observation", [{}, {"logits": np.zeros((2, 2))}, {"losses": np.ones(2)}])

@@ -8,7 +8,18 @@ import pytest
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
-from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, Mean, Variability
+from adaptive_sampler.scoring import (
+    EL2N,
+    Confidence,
+    Deviation,
+    Entropy,
+    Error,
+    Forgetting,
+    Loss,
+    Margin,
+    Mean,
+    Variability,
+)
 from tests.libraries import LIBRARIES
 from tests.snapshots import snapshot
 
@@ -202,3 +213,25 @@ def test_an_unknown_score_is_an_error_that_lists_the_known(store):
 def test_two_scores_of_one_name_are_refused_with_the_remedy():
     with pytest.raises(InvalidValue, match="two scores are named 'loss': give one of them another name="):
         ScoreStore.create(None, 3, [Loss(), Loss(fold=Mean())])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_losses_of_a_short_float_of_ml_dtypes_are_numbers(dtype):
+    short = getattr(pytest.importorskip("ml_dtypes"), dtype)
+    with ScoreStore.create(None, 2, [Loss()]) as store:
+        store.update([0, 1], loss=np.array([0.5, 2.0], short))
+        assert store["loss"].tolist() == [0.5, 2.0]
+
+
+def test_a_loss_too_small_for_float32_is_0_whatever_numpy_is_told_to_raise(store):
+    with np.errstate(all="raise"):
+        store.update([0], loss=np.array([1e-60]))
+    assert store["loss"][0] == 0
+
+
+def test_a_spread_too_small_for_float32_is_read_whatever_numpy_is_told_to_raise():
+    with ScoreStore.create(None, 4, [Loss(fold=Deviation())]) as store:
+        for value in (1e-20, 2e-20, 3.3e-20):
+            store.update([0], loss=np.array([value], np.float32))
+        with np.errstate(all="raise"):
+            assert 0 < store["loss"][0] < 1e-19

@@ -1,8 +1,17 @@
 """The one place for Numba and its flags: serial, without the GIL, compiled at the first call, cached where possible."""
 
+import contextlib
+import logging  # noqa: F401 - Numba does, which while a fork waits would leave it with half of its own fork hooks
+import os
+import threading
 from collections.abc import Callable
-from functools import cached_property, update_wrapper
+from functools import cache, update_wrapper
 from typing import Any
+
+# Held while a kernel is called for the first time and while the process forks; then Numba's own, once it is imported. A
+# child that was forked amid an import or a compilation of another thread's would wait for that thread, which it has not.
+_LOCKS: list[Any] = [threading.RLock()]
+_HELD: list[Any] = []  # by the process that forks
 
 
 class Kernel:
@@ -13,23 +22,23 @@ class Kernel:
     def __init__(self, function: Callable[..., Any]) -> None:
         update_wrapper(self, function)
         self._function = function
+        self._call: Callable[..., Any] = self._first
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._compiled(*arguments)
+        return self._call(*arguments)
 
-    @cached_property
-    def _compiled(self) -> Callable[..., Any]:
-        """Serial, because a `parallel=True` kernel that ran before `fork` kills the forked DataLoader worker under OpenMP,
-        Numba's default layer. Where no cache directory can be written (a read-only install with no home), Numba raises
-        at decoration; the kernel then compiles once a process instead, silently.
-        """
-        import numba
+    def _first(self, *arguments: Any) -> Any:
+        with _LOCKS[0]:
+            made = self._made()
+            found = made(*arguments)
+            self._call = made
+        return found
 
-        flags = {"nogil": True, "error_model": "numpy"}
-        try:
-            return numba.njit(cache=True, **flags)(self._function)  # type: ignore[no-any-return]
-        except RuntimeError:
-            return numba.njit(**flags)(self._function)  # type: ignore[no-any-return]
+    def _made(self) -> Any:
+        """What Numba makes of the function. Takes no lock: it is asked for while one of Numba's is held."""
+        if not self.compiled:
+            vars(self).setdefault("_compiled", _compiled(self._function))
+        return vars(self)["_compiled"]
 
     @property
     def compiled(self) -> bool:
@@ -39,12 +48,12 @@ class Kernel:
     @property
     def stats(self) -> Any:
         """Numba's counts of what was read from its cache, and what was compiled because it was not there."""
-        return self._compiled.stats  # type: ignore[attr-defined]
+        return self._made().stats
 
     @property
     def _numba_type_(self) -> Any:
         """What Numba asks for where one kernel calls another."""
-        return self._compiled._numba_type_  # type: ignore[attr-defined]
+        return self._made()._numba_type_
 
 
 class Intrinsic:
@@ -55,19 +64,78 @@ class Intrinsic:
         self._define = define
 
     def __call__(self, *arguments: Any) -> Any:
-        raise TypeError(f"{self._define.__name__} is an instruction of LLVM's: only a kernel can call it.")
+        raise TypeError(
+            f"{self._define.__name__} is an instruction of LLVM's: only a kernel can call it, and only a compiled one. Where "
+            "NUMBA_DISABLE_JIT=1 is set, nothing is compiled: unset it."
+        )
 
-    @cached_property
+    @property
     def _numba_type_(self) -> Any:
         """What Numba asks for where a kernel calls this."""
-        from numba.core.registry import cpu_target
-        from numba.extending import intrinsic
+        if "_made" not in vars(self):
+            from numba.core.registry import cpu_target
+            from numba.extending import intrinsic
 
-        made = intrinsic(self._define)
-        cpu_target.typing_context.refresh()  # so that it knows what was made just now
-        return cpu_target.typing_context.resolve_value_type(made)
+            made = intrinsic(self._define)
+            cpu_target.typing_context.refresh()  # so that it knows what was made just now
+            vars(self).setdefault("_made", cpu_target.typing_context.resolve_value_type(made))
+        return vars(self)["_made"]
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` lazily, serial and without the GIL."""
     return Kernel(function)
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Serial, because a `parallel=True` kernel that ran before `fork` kills the forked DataLoader worker under OpenMP,
+    Numba's default layer. Where no cache directory can be written (a read-only install with no home), the kernel compiles
+    once a process instead, silently.
+    """
+    import numba
+
+    made = numba.njit(nogil=True, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # there is no place for a cache
+        made._cache = _forgiving()(function)
+    return made
+
+
+@cache
+def _forgiving() -> Any:
+    """Numba's cache, whose faults are no faults of the call: what cannot be read from it, damaged as it may be, is compiled,
+    and what cannot be kept, on a full disk, is not.
+    """
+    from numba.core.caching import FunctionCache
+    from numba.core.compiler_lock import global_compiler_lock
+
+    class Forgiving(FunctionCache):  # type: ignore[misc]
+        def load_overload(self, *arguments: Any) -> Any:
+            with contextlib.suppress(Exception):
+                return super().load_overload(*arguments)
+            with contextlib.suppress(Exception):
+                self.flush()  # so that what is compiled now can be kept
+            return None
+
+        def save_overload(self, *arguments: Any) -> None:
+            with contextlib.suppress(Exception):
+                super().save_overload(*arguments)
+
+    _LOCKS.append(global_compiler_lock)
+    return Forgiving
+
+
+def _hold() -> None:
+    for lock in _LOCKS:
+        lock.acquire()
+        _HELD.append(lock)
+
+
+def _release() -> None:
+    held = _HELD[::-1]
+    _HELD.clear()  # first: when the last one is released, another thread may fork
+    for lock in held:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)

@@ -90,7 +90,7 @@ class Deviation:
         kernels.deviation(rows, values, before, state["mean"], state["m2"])
 
     def read(self, state: State) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a row never observed
+        with np.errstate(all="ignore"):  # 0 / 0 is the NaN of a row never observed; a tiny spread may be no float32
             spread: np.ndarray = np.sqrt(state["m2"] / state["count"].astype(np.float32))
         return spread
 

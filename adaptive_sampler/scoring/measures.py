@@ -152,7 +152,7 @@ def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | Non
         )
     if not xp.isdtype(labels.dtype, "integral"):
         raise InvalidValue(f"labels have dtype {labels.dtype}: class indices are integers. Cast them to int64.")
-    classes, free = logits.shape[1], on_host(labels)
+    classes, free, given = logits.shape[1], on_host(labels), labels
     if free:
         labels = xp.astype(labels, xp.int64)
     elif labels.dtype not in (xp.int32, xp.int64):
@@ -162,7 +162,7 @@ def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | Non
         if not bool(xp.all(valid)):
             i = int(xp.argmax(xp.astype(~valid, xp.int8)))
             raise InvalidValue(
-                f"label {int(labels[i])} at position {i} is outside 0 … {classes - 1}. Drop such samples first; "
+                f"label {int(given[i])} at position {i} is outside 0 … {classes - 1}. Drop such samples first; "
                 "LossHook leaves out those that its criterion ignores (ignore_index)."
             )
         return labels, None

@@ -59,11 +59,16 @@ class Reader:
         """The readings of an observation with these names, and the names that built-in scores take."""
         readings = [reading for score in self.scores if (reading := _reading(score, names))]
         if not readings:
-            wanted = "; ".join(f"{s.name}: {' or '.join(' + '.join(some) for some in s.inputs)}" for s in self.scores)
+            wanted = "; ".join(f"{score.name}: {inputs_of(score)}" for score in self.scores)
             raise InvalidValue(f"the observation ({', '.join(names) or 'empty'}) feeds no score. They take {wanted}.")
         near = set(chain(*(reading.inputs for reading in readings if reading.any_library)))
         self._known[names] = readings, near
         return self._known[names]
+
+
+def inputs_of(score: ScoreLike) -> str:
+    """What a score takes, in words: "loss or logits + labels"."""
+    return " or ".join(" + ".join(some) for some in score.inputs)
 
 
 def _reading(score: ScoreLike, names: tuple[str, ...]) -> Reading | None:

@@ -61,7 +61,12 @@ def _plain(value: Any) -> Any:
 
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
-    """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are."""
+    """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are.
+
+    `kept`: (n,) bool, or the same packed (np.packbits with bitorder="little").
+    """
+    if arrays.get("kept") is not None:
+        arrays["kept"] = _packed(np.asarray(arrays["kept"]), len(store))
     weights = arrays.get("weights")
     if weights is not None and (weights == 1).all():
         arrays["weights"] = None
@@ -71,6 +76,17 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
             f"{policy} keeps none of {len(store)} rows, and an epoch without samples is none. Keep more."
         )
     return plan
+
+
+def _packed(kept: np.ndarray, n: int) -> np.ndarray:
+    if kept.dtype == np.bool_ and kept.shape == (n,):
+        return np.packbits(kept, bitorder="little")
+    if kept.dtype != np.uint8 or kept.shape != (-(-n // 8),):
+        raise InvalidValue(
+            f"kept has dtype {kept.dtype} and shape {kept.shape}: pass ({n},) bool, an entry for each row of the store, or "
+            f"({-(-n // 8)},) uint8, which np.packbits(mask, bitorder='little') makes of it."
+        )
+    return kept
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:

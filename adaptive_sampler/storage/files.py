@@ -53,7 +53,7 @@ class Files:
             "observations": {name: columns.book.observations for name, columns in table.columns.items()},
             "observed": observed,
             "parent": self.manifest.version,
-            "layout": signature,
+            "layout": None if self.temporary else signature,  # there is none yet: a durable commit of a copy writes it
             "keys": keys is not None,
             "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
@@ -80,9 +80,9 @@ class Files:
         text, ends = (self.repository.array(self.manifest, f"keys/{name}") for name in KeyMap.ARRAYS)
         return KeyMap.restored(text, ends, n)
 
-    def drop(self, keep: int) -> None:
-        """Drop old versions."""
-        self.repository.drop(keep, self.manifest.version)
+    def drop(self, keep: int, in_force: Iterable[str]) -> None:
+        """Drop old versions, and their plans but for those `in_force`."""
+        self.repository.drop(keep, self.manifest.version, in_force)
 
 
 @dataclass
@@ -129,10 +129,12 @@ def create(
 
 
 def open_(
-    path: str | os.PathLike[str], version: int | None, write: bool, scores: Sequence[ScoreLike], steal: bool
+    path: str | os.PathLike[str], version: int | None, mode: str, scores: Sequence[ScoreLike], steal: bool
 ) -> Opened:
     """Open a store as of a version."""
-    folder = Path(path)
+    if mode not in ("r+", "r", "journal"):
+        raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
+    folder, write = Path(path), mode == "r+"
     if not folder.is_dir():
         raise StoreDamaged(f"{folder} is no folder, so no store. Make one with ScoreStore.create(path, n, scores).")
     repository = Repository(LocalStorage(folder), str(folder))

@@ -1,5 +1,6 @@
 """The versions and plans of one store in its storage: read them, commit one, drop old ones."""
 
+import contextlib
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -98,8 +99,10 @@ class Repository:
         """The commits, oldest first. Version 0, the empty store, is none."""
         return [e.public() for e in self.pointer.entries if e.version > 0]
 
-    def drop(self, keep: int, current: int) -> None:
-        """Drop all but the newest `keep` versions, those pinned, the head, and the one open here; and their plans."""
+    def drop(self, keep: int, current: int, in_force: Iterable[str]) -> None:
+        """Drop all but the newest `keep` versions, those pinned, the head, and the one open here; and their plans, unless
+        they are `in_force`, or were when a version that stays was committed: a state saved with it names them.
+        """
         if keep < 1:
             raise InvalidValue(f"keep={keep}: 1 or more; the newest version is never dropped.")
         safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
@@ -108,9 +111,22 @@ class Repository:
         pointer.swing(self._storage)  # first: a version that is listed must be whole
         self.pointer = pointer
         self._sweep()
+        self._drop_plans(self._named().union(in_force))
+
+    def _named(self) -> set[str]:
+        """The plans that were in force at the commits."""
+        named: set[str] = set()
+        for entry in self.pointer.entries:
+            with contextlib.suppress(StoreDamaged):  # such a version cannot be opened, so nobody goes on from it
+                named.update(self.manifest(entry.version).meta.get("plans", ()))
+        return named
+
+    def _drop_plans(self, spared: set[str]) -> None:
+        """Delete the plans whose version is gone, but for those `spared`."""
         for plan in self._storage.names(PLANS):
             try:
-                orphaned = pointer.entry(scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json")).commit) is None
+                made_from = scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json"))
+                orphaned = plan not in spared and self.pointer.entry(made_from.commit) is None
             except FileNotFoundError:
                 orphaned = True  # half of a plan, left by a process that was killed
             except (ValueError, NotADirectoryError):

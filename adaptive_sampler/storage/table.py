@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.arrays import as_array, to_host
+from adaptive_sampler.arrays import as_array, numbers, to_host
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
 from adaptive_sampler.storage.columns import Book, Columns, Load, Program
+from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.storage.layout import chunk_rows
 
 FLOAT32 = np.dtype(np.float32)
@@ -170,6 +171,17 @@ class Table:
         """One column of a score's book, (n,), read-only."""
         return _read_only(self[name].book.column(("", column)))
 
+    def digest(self) -> int:
+        """A checksum of every column."""
+        each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
+        return checksum([np.array(each)])
+
+    def begin_run(self) -> None:
+        """Close what belongs to the run that ends, where anything was observed in it."""
+        if any(book.observations for book in self.books):
+            for columns in self.columns.values():
+                columns.begin_run()
+
     def grow(self, n: int) -> None:
         """Rows up to `n`, the new ones never observed."""
         if n < self.n:
@@ -183,7 +195,7 @@ class Table:
 
 def _line(name: str, values: Any, batch: int) -> np.ndarray:
     """One score's values as (batch,) float32 on the host."""
-    host = to_host(as_array(values))
+    host = numbers(to_host(as_array(values)))
     if host.shape != (batch,):
         raise InvalidValue(
             f"{name}: {host.shape} values for {(batch,)} rows; one value a row is needed. The leading axis of every "
@@ -191,7 +203,7 @@ def _line(name: str, values: Any, batch: int) -> np.ndarray:
         )
     if host.dtype.kind not in "fiub":
         raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return host.astype(FLOAT32)
 
 

@@ -1,6 +1,7 @@
 """What lies on disk: plain Zarr that any client reads, plans as small files, provenance, exports."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,3 +154,15 @@ def test_an_export_without_a_plan_has_every_row_and_blank_where_never_observed(t
 def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match=r"kept\.txt: export writes \.csv or \.npy"):
         filled(None).export(tmp_path / "kept.txt")
+
+
+def test_a_copy_of_a_temporary_store_is_plain_zarr_from_its_first_commit_on(tmp_path: Path) -> None:
+    with ScoreStore.create(None, 3, [Loss()], keys=["a", "b", "c"]) as store:
+        store.fold("loss", [1], [7])
+        store.commit()
+        shutil.copytree(store.path, tmp_path / "s", ignore=shutil.ignore_patterns("LOCK"))
+    with ScoreStore.open(tmp_path / "s") as store:
+        version = store.commit()
+    group = zarr.open_group(tmp_path / "s" / f"v{version}", mode="r")
+    assert group["loss/value"][1] == 7
+    assert bytes(group["keys/text"][:]).decode() == "a\0b\0c\0"

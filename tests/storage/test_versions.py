@@ -1,12 +1,14 @@
 """Versions: what they tell, opening an old one, going on from it, dropping them, pinning them."""
 
+import gc
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from adaptive_sampler import ScoreStore
+from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.storage.local import LocalStorage
@@ -153,3 +155,101 @@ def test_a_reader_opened_before_a_drop_names_the_remedy(tmp_path: Path) -> None:
     store.drop_versions(keep=1)
     with pytest.raises(StoreError, match=r"If the version was dropped while this store was open, open it again"):
         np.sum(reader["loss"])
+
+
+def epochs(store: ScoreStore, sampler: AdaptiveSampler, times: int) -> list[tuple[int, dict[str, Any]]]:
+    """So many epochs, each with a commit and a state at its end."""
+    saved = []
+    for _ in range(times):
+        rows = list(sampler)
+        store.fold("loss", rows, np.asarray(rows) % 7 + sampler.epoch)
+        saved.append((store.commit(), sampler.state_dict()))
+    return saved
+
+
+def test_a_plan_made_once_stays_for_every_version_whose_commit_found_it_in_force(tmp_path: Path) -> None:
+    store = filled(tmp_path / "s")
+    sampler = AdaptiveSampler(store, Prune(0.5, "loss"), warmup_epochs=1, replan="once")
+    saved = epochs(store, sampler, 7)
+    store.drop_versions(keep=3)
+    rows = sampler.plan.rows.tolist()
+    store.close()
+    with ScoreStore.open(tmp_path / "s", version=saved[-3][0]) as store:
+        again = AdaptiveSampler(store, Prune(0.5, "loss"), warmup_epochs=1, replan="once")
+        again.load_state_dict(saved[-3][1])
+        assert sorted(again) == rows
+
+
+def test_the_plan_that_an_epoch_walks_stays_whatever_is_dropped(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
+        next(walk := iter(sampler))
+        for _ in range(2):
+            store.fold("loss", [0], [1])
+            store.commit()
+        store.drop_versions(keep=1)
+        assert store.plan(sampler.plan.id).id == sampler.plan.id
+        assert len([*walk]) == 49
+
+
+def test_a_state_within_an_epoch_resumes_after_the_version_that_its_plan_was_made_from_is_dropped(
+    tmp_path: Path,
+) -> None:
+    store = filled(tmp_path / "s")
+    sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
+    next(walk := iter(sampler))
+    store.fold("loss", [0], [1])
+    version, state = store.commit(), sampler.state_dict()
+    rest = [*walk]
+    epochs(store, sampler, 2)
+    store.drop_versions(keep=3)
+    store.close()
+    with ScoreStore.open(tmp_path / "s", version=version) as store:
+        again = AdaptiveSampler(store, Prune(0.5, "loss"))
+        again.load_state_dict(state)
+        assert [*again] == rest
+
+
+def test_blocks_plans_stay_that_a_state_at_the_commit_names(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"), replan=1)
+        walk = iter(sampler.batches(10))
+        for row in range(3):
+            next(walk)
+            store.fold("loss", [row], [1])
+            version = store.commit()
+        state = sampler.state_dict()
+        store.commit()
+        store.drop_versions(keep=2)
+        assert version in [v.version for v in store.versions()]
+        assert [store.plan(plan).id for plan in state["plans"]] == state["plans"]
+
+
+def test_a_plan_goes_when_no_version_that_stays_needs_it(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
+        epochs(store, sampler, 6)
+        store.drop_versions(keep=2)
+        assert len(LocalStorage(tmp_path / "s").names("plans")) <= 3
+
+
+def test_a_samplers_plan_goes_with_the_sampler(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as store:
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
+        walk = iter(sampler)
+        next(walk)
+        plan = sampler.plan.id
+        del sampler, walk
+        gc.collect()
+        store.fold("loss", [0], [1])
+        store.commit()
+        store.drop_versions(keep=1)
+        with pytest.raises(UnknownName, match=plan):
+            store.plan(plan)
+
+
+def test_a_version_whose_manifest_is_damaged_keeps_no_drop_from_being_made(tmp_path: Path) -> None:
+    with three(tmp_path / "s") as store:
+        (tmp_path / "s/manifests/2.json").write_text("{}")
+        store.drop_versions(keep=1)
+        assert [v.version for v in store.versions()] == [2, 3]

@@ -183,6 +183,41 @@ def test_a_forgotten_sync_raises_on_every_rank(place: Path, then: str) -> None:
     all_failed(run(2, forgotten, str(place), then), f"a {then} is wanted while 1 updates of this rank are not shared")
 
 
+def forgotten_run(rank: int, path: str) -> None:
+    store = distributed_store(path, N, [Loss()])
+    store.update([rank], loss=[1.0])
+    store.begin_run("second")
+
+
+def test_a_new_run_before_a_sync_raises_on_every_rank(place: Path) -> None:
+    all_failed(run(2, forgotten_run, str(place)), "a new run is wanted while 1 updates of this rank are not shared")
+
+
+def added_late(rank: int, path: str) -> None:
+    store = distributed_store(path, N, [Loss()])
+    store.update([rank], loss=[1.0])
+    store.add(Loss(name="late"))
+
+
+def test_a_score_added_before_a_sync_raises_on_every_rank(place: Path) -> None:
+    all_failed(run(2, added_late, str(place)), "a new score is wanted while 1 updates of this rank are not shared")
+
+
+def added(rank: int, path: str) -> Any:
+    store = distributed_store(path, N, [Loss()])
+    store.update([rank], loss=[1.0])
+    sync(store)
+    store.add(Loss(name="late"))
+    store.update([rank], loss=[3.0])
+    sync(store)
+    store.commit()
+    return store["loss"][:2].tolist(), store["late"][:2].tolist()
+
+
+def test_a_score_added_after_a_sync_is_observed_on_every_rank(place: Path) -> None:
+    assert succeeded(run(2, added, str(place))) == [([3.0, 3.0], [3.0, 3.0])] * 2
+
+
 def differing(rank: int, path: str) -> None:
     store = distributed_store(path, N, [Loss()])
     if rank == 2:
