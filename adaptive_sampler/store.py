@@ -174,12 +174,12 @@ class ScoreStore:
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete all but the newest `keep` versions, those pinned and the one open here.
-
-        With them go the plans made from them, but for those in force: now, or when a version that stays was committed.
+        """Delete all but the newest `keep` versions, those pinned and the one open here, and the plans made from them, but
+        for those in force: now, or when a version that stays was committed.
         """
         self._writable()
-        self._files.drop(keep, self._in_force())
+        if self.mode != "journal":
+            self._files.drop(keep, self._in_force())
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,13 @@ def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) 
             store.plan(old.id)
 
 
+def test_of_many_ranks_the_first_alone_drops(tmp_path: Path) -> None:
+    three(tmp_path / "s").close()
+    with ScoreStore.open(tmp_path / "s", mode="journal") as of_another_rank:
+        of_another_rank.drop_versions(keep=1)
+    assert [v.version for v in ScoreStore.open(tmp_path / "s", mode="r").versions()] == [1, 2, 3]
+
+
 def test_to_keep_a_plan_the_others_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[str] = []
     names = LocalStorage.names
@@ -212,7 +219,7 @@ def test_a_state_within_an_epoch_resumes_after_the_version_that_its_plan_was_mad
 
 def test_blocks_plans_stay_that_a_state_at_the_commit_names(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
-        sampler = AdaptiveSampler(store, Prune(0.5, "loss"), replan=1)
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"), replan=2)
         walk = iter(sampler.batches(10))
         for row in range(3):
             next(walk)
@@ -222,6 +229,7 @@ def test_blocks_plans_stay_that_a_state_at_the_commit_names(tmp_path: Path) -> N
         store.commit()
         store.drop_versions(keep=2)
         assert version in [v.version for v in store.versions()]
+        assert state["plans"]
         assert [store.plan(plan).id for plan in state["plans"]] == state["plans"]
 
 
