@@ -23,7 +23,7 @@ class MadeFrom(NamedTuple):
     updates: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """Made by a policy from one state of the scores; compare plans by `id`.
 
@@ -48,6 +48,10 @@ class Plan:
         for array in (self.kept, self.counts, self.weights):
             if array is not None:
                 array.setflags(write=False)
+
+    def __repr__(self) -> str:
+        visits = f"{self.num_rows} of {self.n} rows, {self.num_samples} samples"
+        return f"Plan({self.id}: {visits}, epoch {self.epoch}, {dict(self.policy)}, {self.made_from})"
 
     @cached_property
     def id(self) -> str:

@@ -69,6 +69,9 @@ class AdaptiveSampler:
             )
         return SampleIterator.over(self)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.store!r}, {self.policy!r}, seed={self.seed}, epoch={self.epoch})"
+
     def __len__(self) -> int:
         """Samples in this epoch; with `replan=k` as many as its first plan has."""
         if self._length is not None:

@@ -15,7 +15,6 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
 
 grain = pytest.importorskip("grain.python")
-DOCS = Path(__file__).parent.parent / "docs" / "frameworks.md"
 
 
 @pytest.fixture
@@ -128,10 +127,3 @@ def test_blocks_are_not_known_at_once(sampler: AdaptiveSampler) -> None:
     blocked = AdaptiveSampler(sampler.store, sampler.policy, replan=2)
     with pytest.raises(InvalidValue, match="replan=2: an epoch known at once has one plan"):
         blocked.epoch_rows()
-
-
-def test_the_documentation_runs() -> None:
-    blocks = DOCS.read_text().split("```python\n")[1:]
-    names: dict[str, Any] = {"__name__": "docs"}
-    for block in blocks:
-        exec(compile(block.split("```")[0], str(DOCS), "exec"), names)

@@ -197,3 +197,8 @@ def test_a_plan_names_the_scores_that_it_was_made_from():
     store.update([0], loss=[5.0])
     store.update([1], loss=[5.0])
     assert KeepAll().plan(store, epoch=0, seed=0).made_from == MadeFrom(1, 2)
+
+
+def test_a_plan_is_shown_without_its_bits():
+    plan = make()
+    assert repr(plan).startswith(f"Plan({plan.id}: 3 of 10 rows, 4 samples, epoch 2, {{'kind': 'Mine'}}, MadeFrom(")

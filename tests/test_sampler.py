@@ -271,3 +271,9 @@ def test_a_policy_of_a_score_that_is_not_there_is_refused_where_the_sampler_is_m
 def test_what_is_no_policy_is_refused(store, policy):
     with pytest.raises(InvalidValue, match=r"has no plan method: pass one of adaptive_sampler.selection"):
         AdaptiveSampler(store, policy)
+
+
+def test_a_sampler_shows_its_store_policy_seed_and_epoch(store):
+    shown = repr(half(store, seed=3))
+    assert shown.startswith(f"AdaptiveSampler({store!r}, Prune(keep=0.5, by='loss'")
+    assert shown.endswith("seed=3, epoch=0)")

@@ -180,6 +180,10 @@ class LossHook(nn.Module):
             object.__setattr__(self, kept, getattr(criterion, kept))
         self.training = criterion.training
 
+    def extra_repr(self) -> str:
+        """The criterion."""
+        return repr(self.criterion)
+
     def train(self, mode: bool = True) -> "LossHook":
         """As nn.Module's; reaches the criterion."""
         self.criterion.train(mode)

@@ -162,10 +162,10 @@ def figure(records: Records, file: Path) -> None:
 
 WHY = (
     "Half of what EL2N's half lacks at equal epochs are the steps: with as many as everything it is 0.2 points behind, not 0.4. "
-    "For the rest, and for 30 %, a likely reason, not measured here: among the hardest images are those whose label is doubtful. "
-    "With 30 % they are much of what is left, and every score of difficulty but forgetting falls behind random. At half it can "
-    "be no more than a few of them, as a window that leaves out the hardest tenth does worse (the next question, 0 % wrong). The "
-    "margin (AUM), a mean over whole trainings instead of a look at young networks, is ahead of everything there with equal steps."
+    "With 30 % the hardest images are much of what is left, and every score of difficulty but forgetting falls behind random; a "
+    "likely reason, not measured here, is that among them are those whose label is doubtful. At half they are not the reason: "
+    "leaving out the hardest gains nothing (the next question). The margin (AUM), a mean over whole trainings instead of a look "
+    "at young networks, is ahead of everything there with equal steps."
 )
 QUESTION = Question("data_diet", "Data Diet: how much can go?", ABOUT, runs, table, findings, figure, width=2, why=WHY)
 

@@ -58,7 +58,7 @@ def test_without_a_sampler_each_pass_is_an_epoch_of_the_clock(hook):
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_with_a_sampler_the_clock_is_the_samplers_epoch(hook, by_hand):
     sampler = PrunedSampler(hook.store, keep=0.5, by="loss", replan="epoch")
-    for epoch in (2, 5):
+    for epoch in (0, 5):
         if by_hand:
             sampler.set_epoch(epoch)
         for sample in hook.watch(loader(sampler=sampler)):

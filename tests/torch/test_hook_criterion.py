@@ -276,3 +276,7 @@ def test_a_store_that_takes_nothing_of_a_loss_call_is_an_error_that_says_what_it
 
     with pytest.raises(InvalidValue, match=r"feeds no score. They take grand: "):
         LossHook(nn.CrossEntropyLoss(), make_store(GraNd(), n=N))(*logits_and_labels(), ROWS)
+
+
+def test_a_hook_shows_its_criterion():
+    assert repr(LossHook(nn.CrossEntropyLoss(), make_store())) == "LossHook(CrossEntropyLoss())"
