@@ -22,9 +22,9 @@ from benchmarks.evidence.runs import (
     Records,
     Run,
     Trial,
+    best_of_each_seed,
     colours,
     draw,
-    seeds_of,
     shown,
     spread,
     values,
@@ -114,9 +114,7 @@ class Half:
 
 def chosen(records: Records, equal: str) -> list[Row]:
     """Of each seed the half that is best on the held-out images."""
-    mine = [r for r in records if r["by"] in HALVES and r["equal"] == equal]
-    by_seed = [[r for r in mine if r["seed"] == seed] for seed in seeds_of(records)]
-    return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+    return best_of_each_seed([r for r in records if r["by"] in HALVES and r["equal"] == equal])
 
 
 def half(records: Records, by: str, equal: str) -> np.ndarray:

@@ -25,9 +25,9 @@ from benchmarks.evidence.runs import (
     Records,
     Run,
     Trial,
+    best_of_each_seed,
     colours,
     draw,
-    seeds_of,
     shown,
     spread,
     values,
@@ -160,8 +160,7 @@ def by_group(model: nn.Module, data: Images, groups: Tensor) -> list[float]:
 
 def chosen(records: Records, method: str) -> list[Row]:
     """Of each seed the run of the method whose settings are best for the held-out images' worst group."""
-    mine = [[r for r in records if r["seed"] == seed and r["method"] == method] for seed in seeds_of(records)]
-    return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in mine]
+    return best_of_each_seed([r for r in records if r["method"] == method])
 
 
 def table(records: Records) -> list[Row]:

@@ -161,6 +161,12 @@ def values(records: Records, key: str = "accuracy", **setting: object) -> np.nda
     return np.array([found[seed] for seed in sorted(found)])
 
 
+def best_of_each_seed(records: Records) -> list[Row]:
+    """Of each seed the run that held-out images choose."""
+    by_seed = [[r for r in records if r["seed"] == seed] for seed in seeds_of(records)]
+    return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+
+
 def spread(figures: np.ndarray) -> tuple[float, float]:
     """(seeds,) -> mean and standard error of the mean (0 for a single seed)."""
     error = figures.std(ddof=1) / np.sqrt(len(figures)) if len(figures) > 1 else 0.0

@@ -14,9 +14,9 @@ from benchmarks.evidence.runs import (
     Records,
     Run,
     Trial,
+    best_of_each_seed,
     colours,
     draw,
-    seeds_of,
     shown,
     spread,
     values,
@@ -54,9 +54,7 @@ def full(records: Records, long: bool) -> Any:
 
 def chosen(records: Records) -> list[Row]:
     """Of each seed the window that is best on the held-out images."""
-    mine = [r for r in records if (r["kept"], r.get("skipped")) in WINDOWS]
-    by_seed = [[r for r in mine if r["seed"] == seed] for seed in seeds_of(records)]
-    return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+    return best_of_each_seed([r for r in records if (r["kept"], r.get("skipped")) in WINDOWS])
 
 
 def table(records: Records) -> list[Row]:
