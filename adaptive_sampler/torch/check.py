@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch.distributed as dist
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, IterableDataset
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
@@ -50,6 +50,8 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
 
 def _splits(link: Any) -> bool:
     """Whether a link gives each rank a part of what comes from the inside."""
+    if isinstance(link, IterableDataset):  # a stream of planned shards: no other is in the chain
+        return True
     if isinstance(link, DistributedSampler):
         return int(link.num_replicas) > 1
     return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")  # Accelerate's shards

@@ -14,8 +14,9 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import Forgetting, Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.shards import ShardIndex
-from adaptive_sampler.torch import LossHook
+from adaptive_sampler.torch import LossHook, check
 from adaptive_sampler.webdataset import PlannedShards
+from tests.torch.ranks import run, succeeded
 
 N, WIDTH = 240, 12
 
@@ -79,6 +80,19 @@ def test_under_a_loader_of_ones_own_the_clock_is_the_samplers(tmp_path: Path) ->
         list(watched(hook, loader))
         clocks.append(store.epoch)
     assert clocks == [0, 1, 2]
+
+
+def passes_the_check(rank: int, shards: str) -> bool:
+    index = ShardIndex.build(shards, f"{shards}-{rank}.index")
+    stream, _ = begun(ScoreStore.create(None, len(index), [Loss()], keys=index.keys), index)
+    check(stream.loader(batch_size=16))
+    check(DataLoader(stream, batch_size=16))
+    return True
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_stream_shares_its_rows_among_ranks_by_itself(tmp_path: Path, ranks: int) -> None:
+    succeeded(run(ranks, passes_the_check, write(tmp_path)))
 
 
 def test_scores_flow_back_and_the_second_epoch_reads_less(tmp_path: Path) -> None:
