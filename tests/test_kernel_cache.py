@@ -13,13 +13,10 @@ import adaptive_sampler
 ROOT = Path(adaptive_sampler.__file__).parents[1]
 PROCESSES, ROUNDS = 8, 20
 
-# An epoch's order -> "ok" and how many kernels were compiled and how many were read from the cache.
-EPOCH = """
+# "ok", how many kernels were compiled, and how many were read from the cache.
+COUNT = """
 import sys
 from adaptive_sampler.kernels.jit import Kernel
-from adaptive_sampler.order import Order
-
-assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
 
 kernels = {
     id(value): value.stats
@@ -28,6 +25,29 @@ kernels = {
 }.values()
 print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_hits.values()) for s in kernels))
 """
+
+# An epoch's order -> the count.
+EPOCH = f"""
+from adaptive_sampler.order import Order
+
+assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
+{COUNT}"""
+
+# What a training asks for: updates from logits, plans of several kinds, and their epochs -> the count.
+TRAINING = f"""
+import sys
+import numpy as np
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import EL2N, Entropy, Forgetting, Loss, Margin
+from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, Upsample, Window
+
+store = ScoreStore.create(None, 1000, [EL2N(), Entropy(), Forgetting(), Loss(), Margin()])
+store.update(np.arange(1000), logits=np.random.default_rng(0).normal(size=(1000, 3)), labels=np.arange(1000) % 3)
+draws = Draw("loss", 1000, replacement=True), Draw("loss", 500, replacement=False)
+for policy in (KeepAll(), Prune(0.5, "el2n"), Window(0.5, 0.1, "el2n"), Upsample(3, "forgetting"), InfoBatch(epochs=9), *draws):
+    sampler = AdaptiveSampler(store, policy)
+    assert sum(map(len, sampler.batches(256))) == len(sampler)
+{COUNT}"""
 
 # Forks of one process, which has imported all and compiled none of it, are at the cache within the same millisecond.
 STAMPEDE = f"""
@@ -73,6 +93,19 @@ from adaptive_sampler.kernels import bits
 
 assert bits.test(np.array([0b11111111, 1], np.uint8), np.array([8, 9])).tolist() == [True, False]
 print("ok", sum(bits._test.stats.cache_misses.values()), sum(bits._test.stats.cache_hits.values()))
+"""
+
+# After it, a kernel made of that one, and of what Numba must load in order to compile.
+PART = """
+from adaptive_sampler.kernels.jit import kernel
+
+@kernel
+def norm(bits, rows, out):
+    bits_of(bits, rows, out)
+    return np.linalg.norm(out.astype(np.float64))
+
+bits_of, out = bits._test, np.empty(2, np.bool_)
+assert norm(np.array([0b11111111, 1], np.uint8), np.array([7, 8]), out) == np.sqrt(2)
 """
 
 FULL_DISK = """
@@ -173,6 +206,19 @@ def test_an_install_that_cannot_be_written_uses_a_warm_cache_in_the_home(read_on
     again, read = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
     assert again == 0
     assert read > 0
+
+
+def test_a_warm_cache_is_read_without_loading_what_numba_compiles_with() -> None:
+    ended(started(TRAINING))  # the cache beside the package is warm, or is from now on
+    compiled, read = ended(started(f"{TRAINING}assert 'numba.np.linalg' not in sys.modules"))
+    assert compiled == 0
+    assert read > 20
+
+
+def test_a_kernel_read_from_the_cache_can_be_part_of_one_that_is_compiled(tmp_path: Path) -> None:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    ended(started(ONE, **cache))
+    assert ended(started(ONE + PART, **cache)) == (0, 1)
 
 
 @pytest.mark.parametrize("damaged", ["*.nbi", "*.nbc"])

@@ -76,7 +76,10 @@ def _block_sums(weights: Any, sums: Any) -> None:
                 part[j] += np.float64(block[i + j])
         for i in range(whole, block.size):
             part[i - whole] += np.float64(block[i])
-        sums[b] = part.sum()
+        total = 0.0
+        for j in range(8):
+            total += part[j]
+        sums[b] = total
 
 
 @kernel

@@ -104,14 +104,19 @@ def _compiled(function: Callable[..., Any]) -> Any:
 def _forgiving() -> Any:
     """Numba's cache, whose faults are no faults of the call: what cannot be read from it, damaged as it may be, is compiled,
     and what cannot be kept, on a full disk, is not.
+
+    Before it reads anything, Numba's own loads all that it could compile with, and scipy where that is installed, which
+    takes as long as its import. Machine code needs its runtime alone; the rest is loaded when something is compiled.
     """
     from numba.core.caching import FunctionCache
     from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.runtime import rtsys
 
     class Forgiving(FunctionCache):  # type: ignore[misc]
-        def load_overload(self, *arguments: Any) -> Any:
-            with contextlib.suppress(Exception):
-                return super().load_overload(*arguments)
+        def load_overload(self, signature: Any, target_context: Any) -> Any:
+            with contextlib.suppress(Exception), self._guard_against_spurious_io_errors():
+                rtsys.initialize(target_context)
+                return self._load_overload(signature, target_context)
             with contextlib.suppress(Exception):
                 self.flush()  # so that what is compiled now can be kept
             return None
