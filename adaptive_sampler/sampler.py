@@ -274,7 +274,7 @@ class Batches:
         self.batch_size = _whole("batch_size", batch_size, 1)
 
     def __iter__(self) -> BatchIterator:
-        return BatchIterator(self.sampler, self.batch_size, self.drop_last)
+        return BatchIterator.of(self.sampler, self.batch_size, self.drop_last)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.sampler), self.batch_size)

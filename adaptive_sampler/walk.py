@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from itertools import chain
 from operator import length_hint
+from struct import Struct
 from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
 from adaptive_sampler.errors import ResumeError
 
-_FEW = 1 << 12  # single rows: lists this long stay in the cache
-_MANY = 1 << 16  # rows of an order taken at a time for batches
+# Rows of an order taken at a time
+_FEW = 1 << 12  # as single rows: lists this long stay in the cache
+_MANY = 1 << 16  # for batches
 
 
 class Epoch(Protocol):
@@ -53,42 +55,46 @@ class Walker(Protocol):
         """Go on from a state."""
 
 
-class SampleIterator(chain[int]):
-    """Rows one at a time. `itertools.chain` hands out the ints, so that a row costs no Python frame."""
+class EpochIterator(chain[Any]):
+    """What an epoch's rows come to, made a block at a time. `itertools.chain` hands it out, so that neither a row nor a
+    batch costs a Python frame.
+    """
 
     _walker: Walker
     _epoch: Epoch | None
-    _block: Iterator[int]
-    _end: int
+    _left: Iterator[Any]  # what is still to be handed out of the block
+    _end: int  # the block's
     _stale: str
+    batch_size = 1
 
     @classmethod
     def over(cls, walker: Walker) -> Self:
         """An iterator that begins an epoch at its first draw."""
 
-        def blocks() -> Iterator[Iterator[int]]:
+        def blocks() -> Iterator[Iterator[Any]]:
             epoch = it._epoch = walker.begin(it)
             it._end = epoch.start
             while it._end < len(epoch):
-                stop = min(it._end + _FEW, len(epoch))
-                it._block = iter(epoch.take(it._end, stop).tolist())
-                it._end = stop
-                yield it._block
+                yield it._block(epoch)
                 it.check()
 
         it: Any = cls.from_iterable(blocks())  # an instance of this class, though typed as a chain
-        it._walker, it._epoch, it._block, it._end, it._stale = walker, None, iter(()), 0, ""
+        it._walker, it._epoch, it._left, it._end, it._stale = walker, None, iter(()), 0, ""
         return cast(Self, it)
+
+    def _block(self, epoch: Epoch) -> Iterator[Any]:
+        """What the next rows come to; moves `_end` behind them."""
+        raise NotImplementedError
 
     @property
     def position(self) -> int:
         """How many samples of the epoch have been drawn, those before a resume included."""
-        return self._end - length_hint(self._block)
+        return self._end - length_hint(self._left) * self.batch_size
 
     def invalidate(self, why: str) -> None:
         """Make the next draw raise: the sampler has moved to another epoch."""
         self._stale, self._end = why, self.position
-        for _ in self._block:
+        for _ in self._left:
             pass
 
     def check(self) -> None:
@@ -105,60 +111,44 @@ class SampleIterator(chain[int]):
         self._walker.load_state_dict(state)
 
 
-class BatchIterator:
+class SampleIterator(EpochIterator):
+    """Rows one at a time."""
+
+    def _block(self, epoch: Epoch) -> Iterator[int]:
+        stop = min(self._end + _FEW, len(epoch))
+        self._left = iter(epoch.take(self._end, stop).tolist())
+        self._end = stop
+        return self._left
+
+
+class BatchIterator(EpochIterator):
     """Rows in lists of `batch_size`, the last one shorter unless `drop_last`."""
 
-    def __init__(self, walker: Walker, batch_size: int, drop_last: bool) -> None:
-        self._walker, self.batch_size, self._drop_last = walker, batch_size, drop_last
-        self._epoch: Epoch | None = None
-        self._block = np.empty(0, np.int64)
-        self._at = self._end = 0
-        self._stale = ""
+    _drop_last: bool
 
-    def __iter__(self) -> Self:
-        return self
+    @classmethod
+    def of(cls, walker: Walker, batch_size: int, drop_last: bool) -> Self:
+        """As `over`."""
+        it = cls.over(walker)
+        it.batch_size, it._drop_last = batch_size, drop_last
+        return it
 
-    def __next__(self) -> list[int]:
-        at, stop = self._at, self._at + self.batch_size
-        if self._stale or stop > len(self._block):
-            return self._refill()
-        self._at = stop
-        batch: list[int] = self._block[at:stop].tolist()
-        return batch
+    def _block(self, epoch: Epoch) -> Iterator[list[int]]:
+        size = self.batch_size
+        stop = min(self._end + max(_MANY // size, 1) * size, epoch.reach(self._end))
+        rows = epoch.take(self._end, stop)
+        whole = len(rows) - len(rows) % size
+        if whole:  # what is left over is taken again as a block of its own
+            self._end += whole
+            batches = Struct(f"{size}{rows.dtype.char}")  # makes ints sooner than `tolist` does
+            self._left = batches.iter_unpack(np.ascontiguousarray(rows[:whole]).data)
+            return map(list, self._left)
+        self._end, self._left = stop, iter(())
+        return iter([] if self._drop_last else [rows.tolist()])
 
     @property
     def position(self) -> int:
         """How many samples of the epoch have been drawn: all, once what is left makes no batch."""
-        position = self._end - len(self._block) + self._at
+        position = super().position
         over = self._drop_last and self._epoch is not None and len(self._epoch) - position < self.batch_size
         return len(self._epoch) if over and self._epoch is not None else position
-
-    def invalidate(self, why: str) -> None:
-        """Make the next draw raise."""
-        self._stale = why
-
-    def state_dict(self) -> dict[str, Any]:
-        """As the sampler's."""
-        return self._walker.state_of(self._epoch, self.position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As the sampler's."""
-        self._walker.load_state_dict(state)
-
-    def _refill(self) -> list[int]:
-        if self._stale:
-            raise ResumeError(self._stale)
-        if self._epoch is None:
-            self._epoch = self._walker.begin(self)
-            self._end = self._epoch.start
-        position, length = self._end - len(self._block) + self._at, len(self._epoch)
-        stop = min(position + self.batch_size, length)
-        if stop == position or (self._drop_last and stop < position + self.batch_size):
-            raise StopIteration
-        # Whole batches only: what is left over is taken again with the next block.
-        many = max(_MANY // self.batch_size, 1) * self.batch_size
-        self._block = self._epoch.take(position, min(position + many, self._epoch.reach(position)))
-        self._end = position + len(self._block)
-        self._at = stop - position
-        batch: list[int] = self._block[: self._at].tolist()
-        return batch
