@@ -175,9 +175,9 @@ class AdaptiveSampler:
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
         return EpochRows(self.store.path, self.plan, walk | {"start": epoch.start})
 
-    def batches(self, batch_size: int, *, drop_last: bool = False) -> "Batches":
-        """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's."""
-        return Batches(self, batch_size, drop_last)
+    def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> "Batches":
+        """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's; see `Batches`."""
+        return Batches(self, batch_size, drop_last, arrays)
 
     def loss_weights(self, rows: Any) -> np.ndarray:
         """The plan's loss weights of `rows` (batch,) -> (batch,) float32. Raises `RowError` for rows not in the plan.
@@ -262,19 +262,26 @@ class _Whole:
 
 
 class Batches:
-    """Batches of a sampler's rows, for `DataLoader(batch_sampler=...)` or any loop. One pass is one epoch."""
+    """Batches of a sampler's rows, for `DataLoader(batch_sampler=...)` or any loop. One pass is one epoch.
 
-    def __init__(self, sampler: AdaptiveSampler, batch_size: int, drop_last: bool = False) -> None:
+    A batch is a list of ints, or, with `arrays`, an array (batch_size,) int64: for a data set in memory whose
+    `__getitems__(rows)` is `self.data[rows]`, which torch and NumPy look up sooner than a list. What deals batches out
+    anew, as Accelerate does among processes, needs lists.
+    """
+
+    def __init__(
+        self, sampler: AdaptiveSampler, batch_size: int, drop_last: bool = False, arrays: bool = False
+    ) -> None:
         if not isinstance(sampler, AdaptiveSampler):
             raise InvalidValue(
                 f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it; pass "
                 "an AdaptiveSampler, and tell the framework to leave the sampler alone (Lightning: use_distributed_sampler=False)."
             )
-        self.sampler, self.drop_last = sampler, bool(drop_last)
+        self.sampler, self.drop_last, self.arrays = sampler, bool(drop_last), bool(arrays)
         self.batch_size = _whole("batch_size", batch_size, 1)
 
     def __iter__(self) -> BatchIterator:
-        return BatchIterator.of(self.sampler, self.batch_size, self.drop_last)
+        return BatchIterator.of(self.sampler, self.batch_size, self.drop_last, self.arrays)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.sampler), self.batch_size)

@@ -122,29 +122,33 @@ class SampleIterator(EpochIterator):
 
 
 class BatchIterator(EpochIterator):
-    """Rows in lists of `batch_size`, the last one shorter unless `drop_last`."""
+    """Rows in lists or arrays of `batch_size`, the last one shorter unless `drop_last`."""
 
     _drop_last: bool
+    _arrays: bool
 
     @classmethod
-    def of(cls, walker: Walker, batch_size: int, drop_last: bool) -> Self:
+    def of(cls, walker: Walker, batch_size: int, drop_last: bool, arrays: bool) -> Self:
         """As `over`."""
         it = cls.over(walker)
-        it.batch_size, it._drop_last = batch_size, drop_last
+        it.batch_size, it._drop_last, it._arrays = batch_size, drop_last, arrays
         return it
 
-    def _block(self, epoch: Epoch) -> Iterator[list[int]]:
+    def _block(self, epoch: Epoch) -> Iterator[Any]:
         size = self.batch_size
         stop = min(self._end + max(_MANY // size, 1) * size, epoch.reach(self._end))
         rows = epoch.take(self._end, stop)
         whole = len(rows) - len(rows) % size
-        if whole:  # what is left over is taken again as a block of its own
-            self._end += whole
-            batches = Struct(f"{size}{rows.dtype.char}")  # makes ints sooner than `tolist` does
-            self._left = batches.iter_unpack(np.ascontiguousarray(rows[:whole]).data)
-            return map(list, self._left)
-        self._end, self._left = stop, iter(())
-        return iter([] if self._drop_last else [rows.tolist()])
+        if not whole:
+            self._end, self._left = stop, iter(())
+            return iter([] if self._drop_last else [rows.astype(np.int64) if self._arrays else rows.tolist()])
+        self._end += whole  # what is left over is taken again, as a block of its own
+        if self._arrays:
+            self._left = iter(rows[:whole].astype(np.int64).reshape(-1, size))
+            return self._left
+        batches = Struct(f"{size}{rows.dtype.char}")  # makes ints sooner than `tolist` does
+        self._left = batches.iter_unpack(np.ascontiguousarray(rows[:whole]).data)
+        return map(list, self._left)
 
     @property
     def position(self) -> int:

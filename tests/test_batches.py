@@ -1,10 +1,12 @@
 """Batches: lists of the sampler's rows, one pass an epoch."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from adaptive_sampler import AdaptiveSampler
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.sampler import Batches
 from adaptive_sampler.selection import KeepAll
 from tests.stores import scored
@@ -33,6 +35,52 @@ def test_batches_are_lists_of_python_ints(sampler):
     batch = next(iter(sampler.batches(4)))
     assert type(batch) is list
     assert {type(row) for row in batch} == {int}
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 11])
+def test_as_arrays_they_hold_the_same_rows(sampler, batch_size, drop_last):
+    lists = list(AdaptiveSampler(sampler.store, KeepAll()).batches(batch_size, drop_last=drop_last))
+    arrays = list(sampler.batches(batch_size, drop_last=drop_last, arrays=True))
+    assert [batch.tolist() for batch in arrays] == lists
+    assert {batch.dtype for batch in arrays} <= {np.dtype(np.int64)}
+
+
+def test_an_array_is_the_users_to_write_to(sampler):
+    first, second = itertools.islice(sampler.batches(3, arrays=True), 2)
+    rows = second.tolist()
+    first[:] = 0
+    assert second.tolist() == rows
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize("drawn", [1, 2, 3])
+def test_a_state_within_an_epoch_counts_the_batches_drawn(sampler, drawn, arrays):
+    iterator = iter(sampler.batches(4, arrays=arrays))
+    for _ in range(drawn):
+        next(iterator)
+    assert sampler.drawn == iterator.position == min(4 * drawn, N)
+    again = AdaptiveSampler(sampler.store, KeepAll())
+    again.load_state_dict(iterator.state_dict())
+    if drawn < 3:
+        assert [row for batch in iterator for row in batch] == list(again)
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize("drawn", [1, 3])
+def test_an_iterator_of_an_epoch_that_was_left_raises_at_its_next_batch(sampler, drawn, arrays):
+    iterator = iter(sampler.batches(4, arrays=arrays))
+    for _ in range(drawn):
+        next(iterator)
+    sampler.set_epoch(5)
+    with pytest.raises(ResumeError, match="rows of two epochs would mix"):
+        next(iterator)
+
+
+def test_an_epoch_of_many_blocks_loses_no_row():
+    n = 3 * (1 << 16) + 5
+    rows = [row for batch in AdaptiveSampler(scored(np.zeros(n)), KeepAll()).batches(1000) for row in batch]
+    assert sorted(rows) == list(range(n))
 
 
 def test_each_pass_is_the_next_epoch_also_after_a_break(sampler):

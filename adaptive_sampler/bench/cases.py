@@ -159,8 +159,10 @@ TRAINING = (
     Case(
         "DataLoader epoch with __getitems__",
         (
-            _ours("loader_epoch", True, module="training", package=TORCH),
-            _C("torch RandomSampler", "training:loader_epoch", (False,), TORCH, least=1.3),
+            _ours("loader_epoch", "arrays", module="training", package=TORCH),
+            _C("ours, lists", "training:loader_epoch", ("lists",), TORCH),
+            _C("lists that were made before", "training:loader_epoch", ("made before",), TORCH),
+            _C("torch RandomSampler", "training:loader_epoch", ("torch",), TORCH, least=1.3),
         ),
         most=10**6,
         least_from=10**6,

@@ -7,7 +7,7 @@ from adaptive_sampler.bench.arena import REHEARSED, Out, Setup, Turns, compete, 
 from adaptive_sampler.bench.base import Case, Contestant, Row
 from adaptive_sampler.errors import AdaptiveSamplerError
 
-TOO_LONG = 20.0  # seconds for one turn, by those at a smaller size
+TOO_LONG = 30.0  # seconds for one turn, by those at a smaller size
 MOST_BYTES = 8 << 30  # what a contestant may hold in all; more would swap, and then nobody's figures hold
 _HERE = "adaptive_sampler.bench.contestants."
 

@@ -18,9 +18,9 @@ class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # its 
 class TorchSampler(AdaptiveSampler, Sampler[int]):
     """An `AdaptiveSampler` that is a `torch.utils.data.Sampler` too."""
 
-    def batches(self, batch_size: int, *, drop_last: bool = False) -> AdaptiveBatchSampler:
-        """For `DataLoader(batch_sampler=...)`."""
-        return AdaptiveBatchSampler(self, batch_size, drop_last)
+    def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> AdaptiveBatchSampler:
+        """For `DataLoader(batch_sampler=...)`; see `Batches`."""
+        return AdaptiveBatchSampler(self, batch_size, drop_last, arrays)
 
 
 class PrunedSampler(TorchSampler):

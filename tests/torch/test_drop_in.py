@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import InvalidValue
@@ -30,6 +30,10 @@ def observed_store():
 def epoch_of(loader):
     """The batches of rows that one pass over the loader delivers, told by the inputs themselves."""
     return [inputs[:, 0].long().tolist() for inputs, _ in loader]
+
+
+def as_it_is(batch):
+    return batch
 
 
 def flat(batches):
@@ -64,6 +68,20 @@ def test_as_a_batch_sampler_of_which_the_loader_makes_two_iterators_no_epoch_is_
     expected = PrunedSampler(store, keep=0.5)
     assert len(loader) == 3
     assert [flat(epoch_of(loader)) for _ in range(2)] == [list(expected), list(expected)]
+
+
+@pytest.mark.parametrize("workers", WORKERS, ids=str)
+def test_batches_as_arrays_look_up_data_in_memory(workers):
+    store, (inputs, _) = observed_store(), dataset().tensors
+
+    class InMemory(Dataset[torch.Tensor]):
+        def __getitems__(self, rows):
+            return inputs[rows], torch.from_numpy(rows)
+
+    batches = PrunedSampler(store, keep=0.5).batches(5, arrays=True)
+    delivered = list(DataLoader(InMemory(), batch_sampler=batches, collate_fn=as_it_is, **workers))
+    assert flat(epoch_of(delivered)) == list(PrunedSampler(store, keep=0.5))
+    assert all(torch.equal(found[:, 0].long(), rows) for found, rows in delivered)
 
 
 def test_whole_batches_may_be_fetched_at_once_without_automatic_batching():

@@ -78,10 +78,12 @@ def step(n: int, hooked: bool) -> Turn:
     return turn
 
 
-def loader_epoch(n: int, ours: bool) -> Turn:
-    """An epoch of a DataLoader over an in-memory data set that fetches a batch at once."""
+def loader_epoch(n: int, whose: str) -> Turn:
+    """An epoch of a DataLoader over an in-memory data set that fetches a batch at once: of our arrays or lists, of torch's
+    sampler, or of lists "made before", which cost nothing and so show what the rest of the loader takes.
+    """
     import torch
-    from torch.utils.data import DataLoader, Dataset, RandomSampler
+    from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
     class InMemory(Dataset[torch.Tensor]):
         def __init__(self) -> None:
@@ -90,15 +92,15 @@ def loader_epoch(n: int, ours: bool) -> Turn:
         def __len__(self) -> int:
             return n
 
-        def __getitems__(self, indices: list[int]) -> torch.Tensor:
+        def __getitems__(self, indices: Any) -> torch.Tensor:
             return self.data[indices]
 
-    dataset = InMemory()
-    if ours:
-        batches: Any = AdaptiveSampler(scored(n), KeepAll()).batches(BATCH)
-        loader: Any = DataLoader(dataset, batch_sampler=batches, collate_fn=_as_it_is)
-    else:
-        loader = DataLoader(dataset, BATCH, sampler=RandomSampler(dataset), collate_fn=_as_it_is)
+    batches: Any = BatchSampler(RandomSampler(range(n)), BATCH, False)
+    if whose in ("arrays", "lists"):
+        batches = AdaptiveSampler(scored(n), KeepAll()).batches(BATCH, arrays=whose == "arrays")
+    if whose == "made before":
+        batches = list(batches)
+    loader: Any = DataLoader(InMemory(), batch_sampler=batches, collate_fn=_as_it_is)
     return lambda: drain(loader)
 
 
