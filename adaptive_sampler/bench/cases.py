@@ -176,7 +176,7 @@ TRAINING = (
         most=10**7,
         least_from=0,
         grows=False,
-        in_one=20,
+        in_one=60,
     ),
     Case(
         "import",
