@@ -85,15 +85,21 @@ class Order:
     def _shuffled(self) -> NDArray[Any]:
         assert self._key is not None
         shuffle = Shuffle(self._total, bitmaps.row_dtype(self._n), key=self._key)
+        if self._bits is not None and self._repeats is None:
+            shuffle.add_kept(self._bits)
+        else:
+            self._add_pieces(shuffle)
+        rows = shuffle.finish()
+        rows.flags.writeable = False  # `take` gives views of it
+        return rows
+
+    def _add_pieces(self, shuffle: Shuffle) -> None:
         done = 0
         for first in range(0, self._n, _PIECE):
             rows = self._piece(first)
             times = None if self._repeats is None else self._repeats[done : done + len(rows)]
             shuffle.add(rows, times)
             done += len(rows)
-        rows = shuffle.finish()
-        rows.flags.writeable = False  # `take` gives views of it
-        return rows
 
     def _piece(self, first: int) -> NDArray[Any]:
         """The kept rows among the `_PIECE` rows from `first` on, ascending."""

@@ -1,5 +1,6 @@
 """The iterators over an epoch: single rows at C speed, or lists of rows. Each owns its epoch and position."""
 
+import weakref
 from collections.abc import Iterator
 from itertools import chain
 from operator import length_hint
@@ -72,13 +73,15 @@ class EpochIterator(chain[Any]):
         """An iterator that begins an epoch at its first draw."""
 
         def blocks() -> Iterator[Iterator[Any]]:
-            epoch = it._epoch = walker.begin(it)
-            it._end = epoch.start
-            while it._end < len(epoch):
-                yield it._block(epoch)
-                it.check()
+            epoch = this()._epoch = walker.begin(this())
+            this()._end = epoch.start
+            while this()._end < len(epoch):
+                yield this()._block(epoch)
+                this().check()
 
         it: Any = cls.from_iterable(blocks())  # an instance of this class, though typed as a chain
+        # Weakly: an iterator that a loop breaks off must not wait, with its epoch's rows, for the garbage collector.
+        this: Any = weakref.ref(it)
         it._walker, it._epoch, it._left, it._end, it._stale = walker, None, iter(()), 0, ""
         return cast(Self, it)
 

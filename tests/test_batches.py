@@ -1,6 +1,8 @@
 """Batches: lists of the sampler's rows, one pass an epoch."""
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -75,6 +77,20 @@ def test_an_iterator_of_an_epoch_that_was_left_raises_at_its_next_batch(sampler,
     sampler.set_epoch(5)
     with pytest.raises(ResumeError, match="rows of two epochs would mix"):
         next(iterator)
+
+
+@pytest.mark.parametrize("walk", ["rows", "batches"])
+def test_an_iterator_that_is_left_gives_its_memory_back_at_once(sampler, walk):
+    iterator = iter(sampler if walk == "rows" else sampler.batches(4))
+    next(iterator)
+    left = weakref.ref(iterator)
+    gc.disable()
+    try:
+        del iterator
+        sampler.set_epoch(1)
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_an_epoch_of_many_blocks_loses_no_row():

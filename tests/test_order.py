@@ -34,6 +34,17 @@ def images(n: int, key: int, way: str) -> np.ndarray:
     return whole.finish()
 
 
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1024, 3001])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99, 1])
+def test_the_rows_of_a_bitmap_are_shuffled_as_rows_that_come_one_after_the_other(n: int, share: float) -> None:
+    mask = np.random.default_rng(n).random(n) < share
+    of_bits, of_rows = (shuffle.Shuffle(mask.sum(), np.int32, key=5) for _ in range(2))
+    of_bits.add_kept(references.pack(mask))
+    for row in np.flatnonzero(mask).astype(np.int32):
+        of_rows.add(row[None])
+    np.testing.assert_array_equal(of_bits.finish(), of_rows.finish())
+
+
 PLANS = [(n, share) for n in (0, 1, 2, 7, 8, 9, 63, 64, 65, 3000) for share in (None, 0, 0.1, 0.5, 1)]
 
 

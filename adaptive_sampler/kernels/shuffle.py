@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.kernels.bits import Bits, words_of
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.llvm import lowest
 
 ROUNDS = 8  # of the network; 4 are measurably not random, 6 pass every test of ours
 _BUCKET = (
@@ -66,6 +68,26 @@ def _scatter(rows: Any, first: Any, key: Any, shift: Any, cursor: Any, out: Any)
     for start in range(0, rows.size, _CHUNK):
         _put(rows[start : start + _CHUNK], first + start, key, shift, cursor, words, out)
     return first + rows.size
+
+
+@kernel
+def _scatter_kept(words: Any, tail: Any, key: Any, shift: Any, cursor: Any, out: Any) -> Any:
+    """As `_scatter`, the rows set in a bitmap, numbered from 0 on."""
+    numbers = np.empty(_CHUNK // 4 + 1, np.uint64)
+    some = np.empty(_CHUNK, out.dtype)
+    first, m = 0, 0
+    for i in range(words.size + 1):
+        if m + 64 > _CHUNK:
+            _put(some[:m], first, key, shift, cursor, numbers, out)
+            first += m
+            m = 0
+        word = words[i] if i < words.size else tail
+        while word:
+            some[m] = (i << 6) + lowest(word)
+            word &= word - np.uint64(1)
+            m += 1
+    _put(some[:m], first, key, shift, cursor, numbers, out)
+    return first + m
 
 
 @kernel
@@ -200,6 +222,10 @@ class Shuffle:
             self._filled = _scatter(rows, self._filled, *where)
         else:
             self._filled = _scatter_repeated(rows, repeats, self._filled, *where)
+
+    def add_kept(self, bits: Bits) -> None:
+        """All entries: the rows set in a bitmap."""
+        self._filled = _scatter_kept(*words_of(bits), self._buckets, self._shift, self._cursor, self._out)
 
     def finish(self) -> NDArray[Any]:
         """All `total` entries in random order."""
