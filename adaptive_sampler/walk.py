@@ -1,4 +1,4 @@
-"""The iterators over an epoch: single rows at C speed, or lists of rows. Each owns its epoch and position."""
+"""The iterators over an epoch: rows, or lists or arrays of them, at C speed. Each owns its epoch and position."""
 
 import weakref
 from collections.abc import Iterator

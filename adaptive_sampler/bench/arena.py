@@ -155,8 +155,8 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
             pipe.recv()
             reset_peak()
             start = time.perf_counter()
-            run()
-            seconds = time.perf_counter() - start
+            told = run()
+            seconds = told if isinstance(told, float) else time.perf_counter() - start
             pipe.send((seconds, _more(status("VmHWM"), held)))
     except EOFError:
         return

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 BATCH = 256
-Turn = Callable[[], Any]
+Turn = Callable[[], Any]  # where it returns a float, the seconds of its part that counts
 Row = dict[str, Any]
 
 

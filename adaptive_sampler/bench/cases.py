@@ -187,14 +187,20 @@ TRAINING = (
         sized=False,
         least_from=0,
     ),
-    Case(
-        "import, and the first batch of a first epoch",
-        (
-            _ours("first_epoch", "adaptive_sampler", module="training"),
-            _C("torch RandomSampler", "training:first_epoch", ("torch",), TORCH),
-            _C("an empty function of Numba's", "training:first_epoch", ("numba",)),
-        ),
-        sized=False,
+    *(
+        Case(
+            name,
+            (
+                _ours("first_epoch", "adaptive_sampler", imported, module="training"),
+                _C("torch RandomSampler", "training:first_epoch", ("torch", imported), TORCH),
+                _C("an empty function of Numba's", "training:first_epoch", ("numba", imported)),
+            ),
+            sized=False,
+        )
+        for name, imported in (
+            ("import, and the first batch of a first epoch", False),
+            ("first batch of a first epoch, after the import", True),
+        )
     ),
 )
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,39 @@ from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss
 from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.store import ScoreStore
 
-OURS = """
+# What is imported, and a first epoch up to its first batch; of Numba the end of its first function, compiled before.
+OURS = (
+    """
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
-
+""",
+    """
 store = ScoreStore.create(None, 100_000, [Loss()])
 next(iter(AdaptiveSampler(store, Prune(0.5, "loss")).batches(256)))
-"""
-TORCHS = """
+""",
+)
+TORCHS = (
+    """
 from torch.utils.data import BatchSampler, RandomSampler
-
+""",
+    """
 next(iter(BatchSampler(RandomSampler(range(100_000)), 256, False)))
-"""
-NUMBAS = """
+""",
+)
+NUMBAS = (
+    """
 import numpy as np
 from numba import njit
 
 @njit(cache=True)
 def first(values):
     return values[0]
-
+""",
+    """
 first(np.zeros(1))
-"""
+""",
+)
 FIRSTS = {"adaptive_sampler": OURS, "torch": TORCHS, "numba": NUMBAS}
 
 
@@ -109,20 +120,25 @@ def imported(_: int, module: str) -> Turn:
     return _interpreter(f"import {module}")
 
 
-def first_epoch(_: int, package: str) -> Turn:
-    """From a fresh interpreter to the first batch of a first epoch of 100,000 rows; of Numba to its first cached function's
-    end, which is the least that a package waits for whose kernels it compiles.
+def first_epoch(_: int, package: str, imported: bool) -> Turn:
+    """To the first batch of a first epoch of 100,000 rows, from a fresh interpreter or from where all is imported."""
+    imports, epoch = FIRSTS[package]
+    if not imported:
+        return _interpreter(imports + epoch)
+    clock = "import time\nstart = time.perf_counter()", "print(time.perf_counter() - start)"
+    run = _interpreter(imports + clock[0] + epoch + clock[1])
+    return lambda: float(run())
+
+
+def _interpreter(code: str) -> Callable[[], str]:
+    """A fresh one, which finds all bytecode, as that of an installed package, and all kernels that were compiled; what it
+    prints.
     """
-    return _interpreter(FIRSTS[package])
-
-
-def _interpreter(code: str) -> Turn:
-    """A fresh one, which finds all bytecode, as that of an installed package, and all kernels that were compiled."""
     folder = Path(tempfile.mkdtemp())
     (folder / "first.py").write_text(code)  # Numba caches what stands in a file
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     command = [sys.executable, "-c", f"import sys; sys.path.append({str(folder)!r}); import first"]
-    return lambda: subprocess.run(command, check=True, env=environment)
+    return lambda: subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _as_it_is(batch: Any) -> Any:
