@@ -103,6 +103,10 @@ def naps(n: int, seconds: float) -> Callable[[], None]:
     return lambda: time.sleep(seconds)
 
 
+def says(n: int, seconds: float) -> Callable[[], float]:
+    return lambda: seconds
+
+
 def holds(n: int, mib: int) -> Callable[[], None]:
     return lambda: np.ones(mib << 20, np.uint8).sum() and None  # touched, so that it is really there
 
@@ -152,7 +156,7 @@ def found() -> dict[str, Turns | Out]:
 
 def test_a_contestant_has_its_own_seconds(found: dict[str, Any]) -> None:
     assert found["long"].seconds > found["short"].seconds >= 0.001
-    assert found["long"].rounds == found["short"].rounds == 3
+    assert len(found["long"].each) == len(found["short"].each) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a turn")
@@ -184,13 +188,24 @@ def test_a_slow_contestant_gets_fewer_turns_but_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(arena, "BUDGET", 0.0)
     turns = compete({"slow": (f"{HERE}:naps", (1, 0.01))}, 5)["slow"]
     assert isinstance(turns, Turns)
-    assert turns.rounds == 1
+    assert len(turns.each) == 1
+
+
+def test_a_ratio_is_the_median_over_the_rounds_that_both_took() -> None:
+    ours, theirs = Turns((1.0, 2.0, 1.0, 9.0), 0, 0), Turns((4.0, 6.0, 8.0), 0, 0)  # 4, 3 and 8 times
+    assert theirs.times(ours) == 4.0
+    assert Turns((4.0,), 0, 0).times(ours) == 4.0
+
+
+def test_a_turn_may_say_itself_how_long_it_took() -> None:
+    turns: Any = compete({"says": (f"{HERE}:says", (1, 5.0))}, 2)["says"]
+    assert turns.each == (5.0, 5.0)
 
 
 def test_in_one_process_each_has_its_own_seconds_and_nobody_memory() -> None:
     found: Any = compete_in_one({"short": (f"{HERE}:naps", (1, 0.001)), "long": (f"{HERE}:naps", (1, 0.02))}, 3)
     assert found["long"].seconds > found["short"].seconds >= 0.001
-    assert [(turns.memory, turns.rounds) for turns in found.values()] == [(None, 3)] * 2
+    assert [(turns.memory, len(turns.each)) for turns in found.values()] == [(None, 3)] * 2
 
 
 # -- who is left out --------------------------------------------------------------------------------------------------
@@ -226,7 +241,7 @@ def test_a_size_that_would_take_minutes_is_skipped_by_what_a_smaller_one_took(mo
 def test_work_that_does_not_grow_is_not_skipped_for_its_size(grows: bool, note: str) -> None:
     theirs = Contestant("theirs", "numpy:argsort", (0,))
     case = Case("sort", (Contestant("ours", "numpy:argsort", (0,)), theirs), grows=grows)
-    held = Contests(1, lambda _: None, {(case.name, theirs.name): (100_000, Turns(10.0, 0, 0, 1))})
+    held = Contests(1, lambda _: None, {(case.name, theirs.name): (100_000, Turns((10.0,), 0, 0))})
     assert held._left_out(case, theirs, 1_000_000) == note
 
 
@@ -244,9 +259,16 @@ def test_a_size_too_small_to_tell_rules_no_larger_one_out(monkeypatch: pytest.Mo
 
 def test_the_ratio_says_how_many_times_as_long_as_ours() -> None:
     ours = Contestant("ours", "numpy:argsort", (0,))
-    rows = Contests(3, lambda _: None).hold(Case("sort", (ours, Contestant("other", "numpy:argsort", (0,)))), 1000, {})
+    rows = Contests(1, lambda _: None).hold(Case("sort", (ours, Contestant("other", "numpy:argsort", (0,)))), 1000, {})
     assert rows[0]["ratio"] == 1
-    assert rows[1]["ratio"] == rows[1]["s"] / rows[0]["s"]
+    assert rows[1]["ratio"] == rows[1]["s"] / rows[0]["s"]  # of one round
+
+
+def test_where_a_ratio_is_claimed_there_are_three_times_as_many_rounds() -> None:
+    ours, other = (Contestant(name, "numpy:argsort", (0,), least=0.1) for name in ("ours", "other"))
+    for least_from, rounds in ((1000, 6), (1001, 2)):
+        held = Contests(2, lambda _: None).hold(Case("sort", (ours, other), least_from=least_from), 1000, {})
+        assert {row["rounds"] for row in held} == {rounds}
 
 
 # -- a user's own sampler ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from adaptive_sampler.bench.turns import take_turns
+from adaptive_sampler.bench.turns import every_turn
 
 Setup = tuple[str, tuple[Any, ...]]  # "module:function" and its arguments
 PATIENCE = 150.0  # seconds for one set-up or turn, then a contestant is out
@@ -27,10 +27,20 @@ BUDGET = 15.0  # seconds for all its timed turns; one turn it gets in any case
 class Turns:
     """What a contestant needed. Bytes are None where the system does not tell."""
 
-    seconds: float  # the median turn
+    each: tuple[float, ...]  # seconds, a turn in each round from the first on
     memory: int | None  # at the peak of a turn, above what was held once it was set up, bytes
     held: int | None  # by what was set up, bytes
-    rounds: int
+
+    @property
+    def seconds(self) -> float:
+        """The median turn."""
+        return statistics.median(self.each)
+
+    def times(self, ours: "Turns") -> float:
+        """How many times as long as ours: the median over the rounds that both took, because a machine that changes its
+        speed for seconds changes it for the neighbours in a round.
+        """
+        return statistics.median(a / b for a, b in zip(self.each, ours.each, strict=False))
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,11 @@ def compete_in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, Tu
     """The same in one process, whose memory is nobody's own; an error is everybody's."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         seconds = pool.submit(_in_one, dict(contestants), turns).result()
-    return {name: Turns(median, None, None, turns) for name, median in seconds.items()}
+    return {name: Turns(tuple(each), None, None) for name, each in seconds.items()}
 
 
-def _in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, float]:
-    return take_turns({name: _set_up(where)(*arguments) for name, (where, arguments) in contestants.items()}, turns)
+def _in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, list[float]]:
+    return every_turn({name: _set_up(where)(*arguments) for name, (where, arguments) in contestants.items()}, turns)
 
 
 class _Player:
@@ -107,8 +117,7 @@ class _Player:
         if self._out is not None:
             return Out(self._out)
         known = [memory for _, memory in self._turns if memory is not None]
-        timed = [seconds for seconds, _ in self._turns[1:]]
-        return Turns(statistics.median(timed), max(known) if known else None, self._held, len(timed))
+        return Turns(tuple(seconds for seconds, _ in self._turns[1:]), max(known) if known else None, self._held)
 
     def stop(self) -> None:
         self._process.kill()
@@ -156,7 +165,7 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
             reset_peak()
             start = time.perf_counter()
             told = run()
-            seconds = told if isinstance(told, float) else time.perf_counter() - start
+            seconds = told if type(told) is float else time.perf_counter() - start
             pipe.send((seconds, _more(status("VmHWM"), held)))
     except EOFError:
         return

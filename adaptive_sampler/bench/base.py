@@ -63,6 +63,10 @@ class Case:
         """The contestant that the others are compared with."""
         return self.contestants[0]
 
+    def claims(self, n: int) -> bool:
+        """Whether a ratio is meant to be reached at this size."""
+        return n >= self.least_from and any(contestant.least is not None for contestant in self.contestants)
+
     def sizes(self, wanted: list[int]) -> list[int]:
         """The sizes at which the case is run, ascending."""
         if not self.sized:

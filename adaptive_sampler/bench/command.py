@@ -21,8 +21,9 @@ from adaptive_sampler.errors import InvalidValue
 NAME = "throughput"
 ABOUT = (
     "Sampler throughput, each contestant in a process of its own, in turns. `s`: the median turn. `ratio`: how many times "
-    "as long as ours. `at least`: what we set out to reach. `extra MiB`: at the peak of a turn, above what was held once it "
-    "was set up. Kernels run beside a copy of as many bytes, or as many reads at random places, as they must make."
+    "as long as ours, the median over the rounds. `at least`: what we set out to reach. `extra MiB`: at the peak of a turn, "
+    "above what was held once it was set up. Kernels run beside a copy of as many bytes, or as many reads at random places, "
+    "as they must make."
 )
 QUICK = 10_000
 

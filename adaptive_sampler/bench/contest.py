@@ -9,6 +9,7 @@ from adaptive_sampler.errors import AdaptiveSamplerError
 
 TOO_LONG = 30.0  # seconds for one turn, by those at a smaller size
 MOST_BYTES = 8 << 30  # what a contestant may hold in all; more would swap, and then nobody's figures hold
+CLAIMED = 3  # times as many rounds where a ratio is claimed
 _HERE = "adaptive_sampler.bench.contestants."
 
 
@@ -31,7 +32,8 @@ class Contests:
             if case.in_one:
                 found |= compete_in_one(playing, case.in_one * self.rounds)
             else:
-                found |= compete(playing, self.rounds, lambda text: self.told(f"{case.name}, n = {n:,}: {text}"))
+                rounds = self.rounds * (CLAIMED if case.claims(n) else 1)
+                found |= compete(playing, rounds, lambda text: self.told(f"{case.name}, n = {n:,}: {text}"))
             ours = found[case.ours.name]
             if isinstance(ours, Out):
                 raise AdaptiveSamplerError(
@@ -62,11 +64,11 @@ class Contests:
         result, ours = found.get(contestant.name, Out("")), found.get(case.ours.name)
         row: Row = {"case": case.name, "n": n, "contestant": contestant.name}
         row |= dict.fromkeys(("s", "ratio", "at least", "extra MiB", "rounds"), "")
-        if contestant.least is not None and n >= case.least_from:
+        if contestant.least is not None and case.claims(n):
             row["at least"] = contestant.least
         if isinstance(result, Turns):
             assert isinstance(ours, Turns)
-            row |= {"s": result.seconds, "ratio": result.seconds / ours.seconds, "rounds": result.rounds}
+            row |= {"s": result.seconds, "ratio": result.times(ours), "rounds": len(result.each)}
             row["extra MiB"] = "" if result.memory is None else result.memory / 2**20
             return row | {"note": contestant.remark}
         return row | {"note": out.get(contestant.name) or result.why or "not run: ours needs what is not installed"}

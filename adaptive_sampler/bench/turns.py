@@ -11,9 +11,16 @@ def take_turns(
 ) -> dict[str, float]:
     """The median seconds of each, run in turns, so that a noisy machine is noisy for all of them alike.
 
-    One more turn, the first, warms up. `before` is called ahead of each turn and not timed: `os.sync`, where one
-    contestant's unwritten pages would be another's wait.
+    `before` is called ahead of each turn and not timed: `os.sync`, where one contestant's unwritten pages would be
+    another's wait.
     """
+    return {name: statistics.median(each) for name, each in every_turn(contestants, rounds, before=before).items()}
+
+
+def every_turn(
+    contestants: Mapping[str, Callable[[], Any]], rounds: int, *, before: Callable[[], Any] | None = None
+) -> dict[str, list[float]]:
+    """The seconds of each round. One more turn, the first, warms up."""
     for run in contestants.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -24,4 +31,4 @@ def take_turns(
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times

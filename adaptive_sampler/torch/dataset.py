@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset, IterableDataset
 
 from adaptive_sampler.errors import InvalidValue
@@ -39,11 +40,12 @@ class IndexedDataset(Dataset[Any]):
             index += len(self)  # a row counts from the front
         return self._with_row(index, self.dataset[index])
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Any]:
         """A batch at once, where the dataset can do that."""
+        rows = indices.tolist() if isinstance(indices, np.ndarray) else indices
         fetch = getattr(self.dataset, "__getitems__", None)
-        samples = fetch(indices) if fetch else [self.dataset[i] for i in indices]
-        return [self._with_row(i, sample) for i, sample in zip(indices, samples, strict=True)]
+        samples = fetch(indices) if fetch else [self.dataset[i] for i in rows]
+        return [self._with_row(i, sample) for i, sample in zip(rows, samples, strict=True)]
 
     def _with_row(self, index: int, sample: Any) -> Any:
         if self.key is None:

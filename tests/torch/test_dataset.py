@@ -152,5 +152,6 @@ def test_it_is_pickled_for_workers_without_the_store():
 
 
 def test_numpy_rows_reach_a_dataset_that_takes_whole_batches():
-    rows = np.array([4, 2])
-    assert [row for row, _ in IndexedDataset(dataset()).__getitems__(rows)] == [4, 2]
+    rows = [row for row, _ in IndexedDataset(dataset()).__getitems__(np.array([4, 2]))]
+    assert rows == [4, 2]
+    assert {type(row) for row in rows} == {int}
