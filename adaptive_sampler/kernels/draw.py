@@ -76,7 +76,7 @@ def _block_sums(weights: Any, sums: Any) -> None:
                 part[j] += np.float64(block[i + j])
         for i in range(whole, block.size):
             part[i - whole] += np.float64(block[i])
-        total = 0.0
+        total = 0.0  # `part.sum()` would have Numba load what it compiles a sum with, also where this is read from its cache
         for j in range(8):
             total += part[j]
         sums[b] = total
