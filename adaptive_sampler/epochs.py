@@ -16,6 +16,8 @@ AHEAD = 256  # blocks that a loader may have begun beyond the one it delivers; b
 class PlannedEpoch:
     """One plan, shuffled by (seed, epoch), truncated or cycled to `length`."""
 
+    whole = True
+
     def __init__(self, plan: Plan, number: int, *, seed: int, shuffle: bool, length: int, start: int = 0) -> None:
         self.plan, self.number, self.start, self._length = plan, number, start, length
         key = seeds.key(seed, number, seeds.Purpose.ORDER) if shuffle else None
@@ -52,6 +54,8 @@ class BlockedEpoch:
     A state also names the plans of the blocks begun after its position, because a loader draws ahead of what it
     delivers: by a list that grows as they begin (see `planner.Made`).
     """
+
+    whole = False
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Planner:
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
         self._once: Plan | None = None
         self._unpickled = self._warned = False
+        self._loaded: list[str] = []  # the plans of this epoch that a state named
         # This epoch's plans, the newest blocks' only: states are of blocks no more than so many behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
         store.planners.add(self)
@@ -78,6 +79,17 @@ class Planner:
                     made.once.append(plan.id)
         return plan
 
+    def unfix(self) -> None:
+        """Take back what `fix` did in this epoch, but for the plans that a state named."""
+        if self._once is not None and self._once.id in self._recent and self._once.id not in self._loaded:
+            self._once = None
+            for made in (self.made, self.upcoming):
+                made.once.clear()
+        self.made.plans[:] = self._loaded
+        self._recent.clear()
+        self._recent.extend(self._loaded)
+        self._plan, self._seen = (self.saved(self._loaded[0]) if self._loaded else None), None
+
     def fix_block(self, made: str | None) -> Plan:
         """The next block's plan: the one that was `made` before a resume, or one from the scores as they are now."""
         if made is not None:
@@ -98,7 +110,7 @@ class Planner:
         self.made = self.upcoming if epoch == self.epoch + 1 else Made()
         self.made.once[:] = once
         self.upcoming = Made(once=list(once))
-        self.epoch, self._plan, self._seen = epoch, None, None
+        self.epoch, self._plan, self._seen, self._loaded = epoch, None, None, []
         self._recent.clear()
 
     def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:
@@ -106,7 +118,7 @@ class Planner:
         loaded = self.saved(plans[0], epoch) if plans else None
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
-        self.made.plans[:] = plans
+        self.made.plans[:] = self._loaded = list(plans)
         self._recent.extend(plans)
         self._plan = loaded
 

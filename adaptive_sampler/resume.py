@@ -29,12 +29,15 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
 
 def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
     """A state needs the commit made with it. A loader's state may name an earlier one and lie before what was delivered: it
-    was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused."""
+    was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused. The very
+    commit that a state names is never newer: its clock may be that of the training that made the scores, which this one
+    only reads."""
     epoch, delivered = store.committed_at
     older = store.version < state["commit"]
-    exact = state["counts"] == "delivered"
-    newer = epoch > state["epoch"] or (exact and epoch == state["epoch"] and delivered > state["position"])
-    if older or newer:
+    exact, ended = state["counts"] == "delivered", state["position"] and state["position"] == state.get("length")
+    of, position = (state["epoch"] + 1, 0) if ended else (state["epoch"], state["position"])
+    ahead = epoch > of or (exact and epoch == of and delivered > position)
+    if older or (ahead and store.version > state["commit"]):
         raise ResumeError(
             f"the state was saved at commit {state['commit']}, at sample {state['position']} of epoch {state['epoch']}; the "
             f"store is open at commit {store.version}, made after sample {delivered} of epoch {epoch}: its scores are others. "

@@ -1,5 +1,7 @@
 """The adaptive sampler: a seeded, resumable walk over plans that a policy makes from the scores in a store."""
 
+import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from adaptive_sampler.rows import EpochRows
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.walk import BatchIterator, Progress, SampleIterator
+from adaptive_sampler.walk import BatchIterator, EpochIterator, Progress, SampleIterator
 
 
 class AdaptiveSampler:
@@ -55,6 +57,10 @@ class AdaptiveSampler:
         self._start = 0
         self._active: Progress | None = None  # the iterator that has begun this epoch
         self._again = False  # whether the next iterator walks this epoch again
+        self._times = 0  # how often this epoch was begun
+        self._watched = False  # whether a loop tells when it is over
+        self._over = False  # what it told
+        self._resumer: weakref.ref[EpochIterator] | None = None  # the iterator by which a loader loaded a state
         self._walking: PlannedEpoch | BlockedEpoch | None = None
         self._length: int | None = None  # of an epoch that has begun, or was loaded
         self._block: dict[str, Any] = {}  # what a loaded state says of the block it lies in
@@ -103,20 +109,25 @@ class AdaptiveSampler:
         """The current epoch's plan once it can no longer change."""
         return self._planner.fixed
 
+    @property
+    def walking(self) -> PlannedEpoch | BlockedEpoch | None:
+        """The current epoch's rows by position, once it has begun. For what counts them."""
+        return self._walking
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
 
         To the current epoch once it has begun: the next iterator walks it again, as with torch's samplers (Lightning and
         Composer call `iter` twice in an epoch).
 
-        Raises `ResumeError` straight after a mid-epoch state of another epoch was loaded. An iterator that has begun
-        another epoch raises at its next draw.
+        Raises `ResumeError` straight after a state of another epoch was loaded that has rows left. An iterator that has
+        begun another epoch raises at its next draw.
         """
         epoch = _whole("epoch", epoch, 0)
         if epoch == self.epoch:
             self._again = self._active is not None
             return
-        if self._start and self._active is None:
+        if self._start and self._active is None and not self._nothing_left:
             raise ResumeError(
                 f"set_epoch({epoch}) after loading a state at sample {self._start} of epoch {self.epoch}: that epoch is not "
                 f"over. Resume the loop at epoch {self.epoch}, or start afresh with a new sampler."
@@ -128,10 +139,16 @@ class AdaptiveSampler:
             )
         self._turn_to(epoch)
 
-    def begin(self, iterator: Progress) -> PlannedEpoch | BlockedEpoch:
+    def begin(self, iterator: EpochIterator) -> PlannedEpoch | BlockedEpoch:
         """Fix the plan of the epoch that `iterator` begins. For iterators."""
-        if self._active is not None and not self._again:
+        return self.begin_by(iterator.place, iterator)
+
+    def begin_by(self, progress: Progress, iterator: EpochIterator | None = None) -> PlannedEpoch | BlockedEpoch:
+        """The same for whatever says how far it has come; `iterator`: the one that draws, where it is one."""
+        if self._goes_on(iterator):
             self._turn_to(self.epoch + 1)
+        elif self._times > 1 and self.drawn < len(self):
+            self._warn_of_repeats()
         self._length = len(self)
         walk: dict[str, Any] = {
             "seed": self.seed,
@@ -144,9 +161,38 @@ class AdaptiveSampler:
         else:
             self._walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
             self._planner.made.plans[:] = [self._walking.plan.id]
-        self._active, self._again = iterator, False
+        self._active = progress
+        self._again, self._over, self._watched, self._resumer = False, False, False, None
+        self._times += 1
         self.store.epoch, self.store.delivered = self.epoch, self._walking.start
         return self._walking
+
+    @property
+    def _nothing_left(self) -> bool:
+        """Whether the state that was loaded lies at the end of its epoch."""
+        return bool(self._start) and self._length is not None and self._start >= self._length
+
+    def _goes_on(self, iterator: EpochIterator | None) -> bool:
+        """Whether an iterator that has not begun is to walk the next epoch, not this one.
+
+        A StatefulDataLoader that loads the state of a finished epoch first makes an iterator only to prime itself: that
+        one is no epoch, and what it would have walked, nothing, is not walked by the next.
+        """
+        if self._again:
+            return False
+        if self._active is not None:
+            return True
+        primed = self._resumer is not None and self._resumer() is not iterator
+        return primed and self._nothing_left
+
+    def _warn_of_repeats(self) -> None:
+        warnings.warn(
+            f"epoch {self.epoch} is begun {self._times + 1} times, and was left after {self.drawn} of {len(self)} samples: "
+            f"set_epoch({self.epoch}) is told each time, so the same first samples come again. Accelerate counts only passes that "
+            "were not left early: iterate LossHook.watch(loader), which counts every pass, or set loader.iteration yourself.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
         if rows != self._block.get("block", rows):
@@ -170,7 +216,7 @@ class AdaptiveSampler:
                 f"replan={self.replan}: an epoch known at once has one plan. Use replan='epoch' or 'once'."
             )
         whole = _Whole()
-        epoch = self.begin(whole)
+        epoch = self.begin_by(whole)
         whole.position = len(epoch)
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
         return EpochRows(self.store.path, self.plan, walk | {"start": epoch.start})
@@ -193,28 +239,71 @@ class AdaptiveSampler:
         """Where the walk is: a few JSON scalars.
 
         Counts the samples of the epoch that were drawn, or, where given, those that were `delivered`: a loader with
-        workers has drawn more than it has delivered.
+        workers has drawn more than it has delivered. Where a `DistributedAdaptiveSampler` deals the rows out, those
+        delivered are this rank's.
+
+        While a loop holds an epoch's last batch, the state is that of the epoch's end: what goes on from there is a pass of
+        no samples, and then the next epoch. Once the loop is over it is the beginning of the next.
         """
         if delivered is None:
-            return self.state_of(self._walking, self.drawn)
-        if not self.start <= _whole("delivered", delivered, 0) <= self.drawn:
+            return self.state_after() if self._left_behind(self.drawn) else self.state_of(self._walking, self.drawn)
+        position = _whole("delivered", delivered, 0)
+        if self._active is not None:
+            position = self._active.reached(position)
+        if not self.start <= position <= self.drawn:
             raise InvalidValue(
                 f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {self.drawn}. Count "
                 "the samples of the epoch, those before a resume included, as LossHook.delivered does."
             )
-        return self.state_of(self._walking, int(delivered)) | {"counts": "delivered"}
+        over = self._over if self._watched else self._left_behind(position)
+        state = self.state_after() if over else self.state_of(self._walking, position)
+        return state | {"counts": "delivered"}
 
     def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:
-        """The state of a walk; None for one not begun. The end of an epoch is the beginning of the next. For iterators."""
-        ended = self._active is not None if epoch is None else position >= len(epoch)
-        made = self._planner.upcoming if ended else self._planner.made
-        walk: dict[str, Any] = {"epoch": self.epoch + 1, "position": 0, **made.state()}
-        if not ended:
-            here = self._block if epoch is None else epoch.state(position)
-            walk |= {"epoch": self.epoch, "position": position, "length": self._length, **here}
+        """The state of a walk; `epoch` is None where it has not begun. For iterators."""
+        if epoch is None and self._goes_on(None):
+            return self.state_after()
+        here = self._block if epoch is None else epoch.state(position)
+        at = self._start if epoch is None else position
+        made = self._planner.made.state()
+        return self._state({"epoch": self.epoch, "position": at, "length": self._length, **made, **here})
+
+    def state_after(self) -> dict[str, Any]:
+        """The state of an epoch whose loop is over, wherever the walk is: the beginning of the next. For loops."""
+        return self._state({"epoch": self.epoch + 1, "position": 0, **self._planner.upcoming.state()})
+
+    def _state(self, walk: dict[str, Any]) -> dict[str, Any]:
         walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for people: `plans` may yet grow
         about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
+
+    def _left_behind(self, position: int) -> bool:
+        """Whether the epoch was walked to its end and nobody holds the iterator that did it: its loop is over."""
+        return self._active is not None and self._active.let_go and position >= len(self)
+
+    def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
+        """The next `size` rows for a loop that was given `delivered` samples, fewer at the epoch's end; None where they are not
+        known: outside a walk, and where plans change within an epoch. For loops."""
+        return None if self._active is None else self._active.rows_from(delivered, size)
+
+    def restart(self) -> None:
+        """Forget that this epoch was begun: a loader drew from it before its loop did. For loops."""
+        if self._active is None:
+            return
+        self._active.invalidate("the loader was begun again before its first batch: iterate it anew.")
+        self._planner.unfix()
+        if self._planner.fixed is None:
+            self._length = None
+        self._active, self._walking = None, None
+        self._again, self._over, self._watched, self._times = False, False, False, 0
+
+    def watch(self, *, over: bool = False) -> None:
+        """Tell that a loop says when it is over, whatever is left of the plan then (`drop_last`, a limit). For loops."""
+        self._watched, self._over = True, over
+
+    def resumed_by(self, iterator: EpochIterator) -> None:
+        """Tell that the state just loaded came by this iterator's `load_state_dict`. For iterators."""
+        self._resumer = weakref.ref(iterator)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
@@ -244,18 +333,26 @@ class AdaptiveSampler:
 
     def _leave(self, epoch: int) -> None:
         self._start, self._active, self._walking, self._length, self._block = 0, None, None, None, {}
-        self._again = False
+        self._again, self._over, self._watched, self._times, self._resumer = False, False, False, 0, None
         self.store.epoch, self.store.delivered = epoch, 0
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: the store by its path, the fixed plan by its id; no walk."""
-        return self.__dict__ | {"_active": None, "_walking": None}
+        return self.__dict__ | {"_active": None, "_walking": None, "_resumer": None}
 
 
 class _Whole:
     """The progress of an epoch that is handed out at once."""
 
     position = 0
+    let_go = True
+
+    def reached(self, delivered: int) -> int:
+        """No rank shares it."""
+        return delivered
+
+    def rows_from(self, delivered: int, size: int) -> None:
+        """Whoever holds the sequence asks for any of it."""
 
     def invalidate(self, why: str) -> None:
         """Nothing will be drawn from it."""

@@ -154,13 +154,80 @@ def test_an_epoch_that_is_no_whole_number_is_refused(sampler, epoch):
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 5, N - 1, N])
-def test_a_state_says_where_the_walk_is_and_the_end_is_the_next_beginning(sampler, drawn):
+def test_a_state_says_where_the_walk_is_the_end_of_an_epoch_too(sampler, drawn):
     iterator = iter(sampler)
     for _ in range(drawn):
         next(iterator)
     state = sampler.state_dict()
-    assert (state["epoch"], state["position"]) == ((1, 0) if drawn == N else (0, drawn))
+    assert (state["epoch"], state["position"]) == (0, drawn)
     assert iterator.state_dict() == state
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("how", ["drawn", "delivered"])
+def test_once_the_loop_is_over_the_state_is_the_beginning_of_the_next_epoch(sampler, batched, how):
+    for _ in sampler.batches(5) if batched else sampler:
+        state = sampler.state_dict()
+        assert state["epoch"] == 0
+    delivered = {"delivered": N} if how == "delivered" else {}
+    state = sampler.state_dict(**delivered)
+    assert (state["epoch"], state["position"]) == (1, 0)
+
+
+def test_a_loop_that_held_the_last_batch_goes_on_with_a_pass_of_no_samples(store, sampler):
+    for _ in sampler.batches(5):
+        state = sampler.state_dict()
+    again = AdaptiveSampler(store, KeepAll())
+    again.load_state_dict(state)
+    assert [list(again), list(again)] == [[], orders(store, 2)[1]]
+    assert again.epoch == 1
+
+
+def test_the_epoch_after_a_state_at_the_end_of_one_may_be_set_at_once(store, sampler):
+    for _ in sampler:
+        state = sampler.state_dict()
+    again = AdaptiveSampler(store, KeepAll())
+    again.load_state_dict(state)
+    again.set_epoch(1)
+    assert list(again) == orders(store, 2)[1]
+
+
+def test_an_iterator_that_only_primes_a_loader_is_no_epoch(store, sampler):
+    """StatefulDataLoader loads a finished epoch's state by an iterator that it then drops."""
+    for _ in sampler:
+        state = sampler.state_dict()
+    again = AdaptiveSampler(store, KeepAll())
+    primed = iter(again)
+    primed.load_state_dict(state)
+    assert list(again) == orders(store, 2)[1]
+
+
+def test_an_iterator_that_loaded_the_end_of_an_epoch_has_nothing_left(store, sampler):
+    for _ in sampler:
+        state = sampler.state_dict()
+    again = AdaptiveSampler(store, KeepAll())
+    resumed = iter(again)
+    resumed.load_state_dict(state)
+    assert [list(resumed), list(again)] == [[], orders(store, 2)[1]]
+
+
+def test_the_state_of_an_iterator_that_has_not_begun_is_the_state_it_loaded(store, sampler):
+    walk = iter(sampler)
+    for _ in range(5):
+        next(walk)
+    again = iter(AdaptiveSampler(store, KeepAll()))
+    again.load_state_dict(walk.state_dict())
+    assert again.state_dict() == walk.state_dict()
+
+
+def test_an_epoch_begun_a_third_time_after_being_left_early_is_warned_of(sampler):
+    """What Accelerate does to a loop that breaks: it counts only whole passes."""
+    for _ in range(2):
+        sampler.set_epoch(0)
+        next(iter(sampler))
+    sampler.set_epoch(0)
+    with pytest.warns(RuntimeWarning, match=r"epoch 0 is begun 3 times, and was left after 1 of 12.*watch"):
+        next(iter(sampler))
 
 
 def test_only_the_state_turns_at_the_end_of_an_epoch(sampler):
@@ -196,7 +263,7 @@ def test_resumed_at_any_sample_it_walks_as_if_it_had_not_stopped(store, sampler,
     again = AdaptiveSampler(store, KeepAll())
     again.load_state_dict(json.loads(json.dumps(state)) if through_json else state)
     expected = orders(store, 2)
-    assert rows + [row for _ in range(2 - (stop == N)) for row in again] == expected[0] + expected[1]
+    assert rows + [row for _ in range(2) for row in again] == expected[0] + expected[1]
 
 
 def test_a_state_loaded_is_the_state_saved(store, sampler):

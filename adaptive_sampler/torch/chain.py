@@ -1,28 +1,50 @@
 """What stands between a loader and our sampler: the objects that frameworks wrap around one another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from torch.utils.data import DistributedSampler, IterableDataset
 
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 
-# Where torch, torchdata, Lightning, Fabric and Accelerate keep what they wrap.
-_INNER = ("base_dataloader", "_dataloader", "batch_sampler", "sampler", "_sampler", "dataset")
+# Where torch, torchdata and its nodes, Lightning, Fabric and Accelerate keep what they wrap.
+_INNER = (
+    *("base_dataloader", "_dataloader", "flattened", "batch_sampler", "sampler", "_sampler", "dataset"),
+    *("root", "source", "source_nodes", "iterable"),
+)
 
 
 def chain(loader: Any) -> Iterator[Any]:
-    """Everything that a loader draws its indices through, from the outside in; datasets only where they wrap a sampler."""
+    """Everything that a loader draws its indices through, from the outside in; datasets only where they wrap a sampler.
+
+    `loader` may be several: a dict or list of them, at any depth, as Lightning takes them.
+    """
     waiting, seen = [loader], set()
     while waiting:
         link = waiting.pop(0)
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
+        several = _several(link)
+        if several is not None:
+            waiting[:0] = several
+            continue
         yield link
         for name in _INNER:
             inner = getattr(link, name, None) if not isinstance(link, AdaptiveSampler) else None
             if name != "dataset" or _samples(inner):
                 waiting.append(inner)
+
+
+def _several(link: Any) -> list[Any] | None:
+    """The loaders in a collection of them; None for what is no collection, or one of indices, as a sampler may be."""
+    if isinstance(link, Mapping):
+        return list(link.values())
+    first = link
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    return list(link) if isinstance(link, (list, tuple)) and hasattr(first, "__iter__") else None
 
 
 def _samples(dataset: Any) -> bool:
@@ -32,7 +54,38 @@ def _samples(dataset: Any) -> bool:
 
 def find_sampler(loader: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | None:
     """Our sampler behind a loader, the outermost of them; None where there is none."""
-    for link in chain(loader):
-        if isinstance(link, (DistributedAdaptiveSampler, AdaptiveSampler)):
-            return link
-    return None
+    return sampler_in(chain(loader))
+
+
+def sampler_in(links: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | None:
+    """The outermost of our samplers among these."""
+    return next((k for k in links if isinstance(k, (DistributedAdaptiveSampler, AdaptiveSampler))), None)
+
+
+def deals_out(link: Any) -> bool:
+    """Whether a link that is not ours gives each rank a part of what comes from the inside, or makes an order of its own."""
+    if isinstance(link, IterableDataset):  # a stream of planned shards: no other is in the chain
+        return True
+    if isinstance(link, DistributedSampler):
+        return not isinstance(link, DistributedAdaptiveSampler)
+    return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")  # Accelerate's shards
+
+
+def of_accelerate(link: Any) -> bool:
+    """Whether a link is a loader of Accelerate's, which counts epochs by the passes that were not left early."""
+    return isinstance(getattr(link, "iteration", None), int) and hasattr(link, "base_dataloader")
+
+
+def primed(link: Any, *, forget: bool = False) -> bool:
+    """Whether a StatefulDataLoader, asked for its state before any pass, has its first batches under way.
+
+    Accelerate asks when it prepares. `forget`: drop them, so that the pass which begins now draws its own.
+    """
+    if not vars(link).get("_initial_iter_for_state_dict") or not link.num_workers:
+        return False
+    if forget:
+        link._iterator, link._initial_iter_for_state_dict = None, False
+        sampler = find_sampler(link)
+        if sampler is not None:
+            sampler.restart()
+    return True

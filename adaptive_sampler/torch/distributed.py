@@ -52,7 +52,6 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
                 "a process group."
             )
         self.dataset: Any = range(len(sampler.store))
-        self._current: _Share | None = None
         self.shuffle, self.seed, self.drop_last = sampler.shuffle, sampler.seed, bool(drop_last)
 
     def __iter__(self) -> Iterator[int]:
@@ -95,27 +94,37 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return self.sampler.loss_weights(rows)
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """Where all ranks are, if they are in step."""
-        if delivered is None or self._current is None:
-            return self.sampler.state_dict(delivered=delivered)
-        return self.sampler.state_dict(delivered=self._current.globally(delivered - self.start))
+        """Where all ranks are, if they are in step; `delivered` to this rank."""
+        return self.sampler.state_dict(delivered=delivered)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As the sampler's; the state may come from another number of ranks."""
         self.sampler.load_state_dict(state)
 
+    def resumed_by(self, iterator: SampleIterator) -> None:
+        """As the sampler's. For iterators."""
+        self.sampler.resumed_by(iterator)
+
+    def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
+        """As the sampler's: this rank's. For loops."""
+        return self.sampler.rows_from(delivered, size)
+
+    def watch(self, *, over: bool = False) -> None:
+        """As the sampler's. For loops."""
+        self.sampler.watch(over=over)
+
     def begin(self, iterator: SampleIterator) -> "_Share":
         """This rank's share of the epoch that `iterator` begins. For iterators."""
-        walk = _Walk(iterator)
-        epoch = self.sampler.begin(walk)
+        place = _Place(iterator)
+        epoch = self.sampler.begin_by(place, iterator)
         assert isinstance(epoch, PlannedEpoch)
-        self._current = walk.share = _Share(epoch, self.rank, self.num_replicas, self._share(len(epoch) - epoch.start))
-        return walk.share
+        place.share = _Share(epoch, self.rank, self.num_replicas, self._share(len(epoch) - epoch.start))
+        return place.share
 
     def state_of(self, share: "_Share | None", position: int) -> dict[str, Any]:
         """The state of a walk at this rank's position. For iterators."""
         if share is None:
-            return self.sampler.state_of(None, self.sampler.start)
+            return self.sampler.state_of(None, self.start)
         return self.sampler.state_of(share.epoch, share.globally(position))
 
     def _share(self, samples: int) -> int:
@@ -125,6 +134,7 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
 class _Share:
     """One rank's rows of what is left of an epoch."""
 
+    whole = True
     start = 0  # positions are this rank's own since the epoch was begun or resumed
 
     def __init__(self, epoch: PlannedEpoch, rank: int, ranks: int, length: int) -> None:
@@ -135,13 +145,13 @@ class _Share:
         return self._length
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """The rows at these positions; at most the last one is padding, from the beginning of what is left."""
+        """The rows at these positions; at most the last one is padding, from the epoch's beginning, after a resume too."""
         first, last = (self.epoch.start + self._rank + at * self._ranks for at in (start, stop - 1))
         end = len(self.epoch)
         rows = self.epoch.take(first, min(last + 1, end), self._ranks)
         if last < end:
             return rows
-        repeat = self.epoch.start + (last - end) % (end - self.epoch.start)
+        repeat = (last - end) % end
         return np.concatenate([rows, self.epoch.take(repeat, repeat + 1)])
 
     def reach(self, position: int) -> int:
@@ -155,22 +165,37 @@ class _Share:
         return min(self.epoch.start + position * self._ranks, len(self.epoch))
 
 
-class _Walk:
-    """A rank's iterator, as the sampler of all ranks sees it."""
+class _Place:
+    """How far all ranks have come, by how far this one has."""
 
     share: _Share
 
     def __init__(self, iterator: SampleIterator) -> None:
-        self._iterator = iterator
+        self._own = iterator.place
 
     @property
     def position(self) -> int:
         """The position of all ranks together."""
-        return self.share.globally(self._iterator.position)
+        return self.share.globally(self._own.position)
+
+    @property
+    def let_go(self) -> bool:
+        """As this rank's iterator's."""
+        return self._own.let_go
+
+    def reached(self, delivered: int) -> int:
+        """Where all ranks are once this one has been given `delivered`, those of all ranks before a resume included."""
+        return self.share.globally(delivered - self.share.epoch.start)
+
+    def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
+        """This rank's next rows."""
+        first = delivered - self.share.epoch.start
+        stop = min(first + size, len(self.share))
+        return self.share.take(first, stop) if first < stop else np.empty(0, np.int64)
 
     def invalidate(self, why: str) -> None:
-        """As the iterator's."""
-        self._iterator.invalidate(why)
+        """As this rank's iterator's."""
+        self._own.invalidate(why)
 
 
 def require_group(what: str) -> None:

@@ -3,7 +3,6 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +13,7 @@ from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.chain import find_sampler
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.delivery import Delivery
 from adaptive_sampler.torch.observation import observed
 from adaptive_sampler.torch.reduction import weighted
 from adaptive_sampler.torch.rows import PendingRows, checked_rows, row_key, split
@@ -62,7 +60,7 @@ class LossHook(nn.Module):
         self._nonfinite = nonfinite
         self._criterion: nn.Module
         self._pending, self._transfer = PendingRows(), Transfer()
-        self._tally, self._watched = Tally(max_skipped), _Watched()
+        self._tally, self._watched = Tally(max_skipped), Delivery()
         store.register(self)
 
     def forward(self, input: torch.Tensor, target: Any, rows: Any = None) -> torch.Tensor:
@@ -101,20 +99,16 @@ class LossHook(nn.Module):
         return self._watching(loader, row_key(loader), owner)
 
     def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
-        sampler, watched = find_sampler(loader) if self.sampler is None else self.sampler, self._watched
-        run = self.store.about["runs"][-1]
-        if sampler is None and watched.run == run:
-            self.store.epoch += 1
-        watched.run, watched.delivered, watched.unweighted = run, 0, False
+        watched, store, over = self._watched, self.store, False
+        watched.enter(loader, store, self.sampler)
         try:
             for rows, sample in split(loader, key):
-                if watched.delivered == 0 and sampler is not None:
-                    watched.begin(sampler, self.sampler)
-                watched.delivered += len(rows)
-                self.store.delivered = watched.delivered
+                watched.take(rows, store, self.sampler)
                 self._pending.put(rows, owner)
                 yield sample
+            over = True
         finally:
+            watched.leave(over=over)
             self._pending.forget(owner)
 
     def claim(self, length: int) -> torch.Tensor:
@@ -149,14 +143,15 @@ class LossHook(nn.Module):
     def delivered(self) -> int:
         """Samples of this epoch that `watch` delivered, those before a resume included: for sampler.state_dict(delivered=).
 
-        Raises `InvalidValue` where rows were recorded and none went through `watch`: they may be of any batch.
+        Raises `InvalidValue` where rows were recorded and none went through `watch`, as they may be of any batch, and where
+        the batches were not those that the sampler drew: a number of samples is no position then.
         """
         if self._watched.run is None and (self._tally.seen or len(self._transfer)):
             raise InvalidValue(
                 "hook.delivered counts what hook.watch(loader) delivers, and these rows came by rows= or record: it would say 0. "
                 "Watch the loader, or count the samples that you were given: sampler.state_dict(delivered=your count)."
             )
-        return self._watched.delivered
+        return self._watched.count()
 
     @property
     def epoch(self) -> int:
@@ -250,19 +245,3 @@ class LossHook(nn.Module):
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-@dataclass
-class _Watched:
-    """What `watch` has delivered. Apart from the hook, because torch's modules take a while to set an attribute."""
-
-    run: str | None = None  # the store's run in which a loader was last watched
-    delivered: int = 0
-    unweighted: bool = False  # whether plan weights are there that the hook does not apply
-    warned: bool = False  # of that
-
-    def begin(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler, weighing: AdaptiveSampler | None) -> None:
-        """An epoch's first batch is here: its plan is fixed."""
-        self.delivered = sampler.start
-        plan = (sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler).fixed_plan
-        self.unweighted = weighing is None and not self.warned and plan is not None and plan.weighted

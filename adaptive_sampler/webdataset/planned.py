@@ -140,11 +140,11 @@ class PlannedShards(IterableDataset[Any]):
                     "the samples go through a DataLoader of yours, and only it knows what its workers have delivered. "
                     "Save the state of a torchdata StatefulDataLoader, or iterate .loader(...)."
                 )
-            return {"kind": KIND, "begun": False, "sampler": self._sampler_state(0)}
+            return {"kind": KIND, "begun": False, "sampler": self._sampler_state()}
         progress, order = self._progress(epoch), self.order(epoch)
         if progress is None:
-            return {"kind": KIND, "begun": False, "sampler": self._sampler_state(len(sampler))}
-        return progress.state(order) | {"turn": self._turn, "sampler": self._sampler_state(0)}
+            return {"kind": KIND, "begun": False, "sampler": sampler.state_after()}
+        return progress.state(order) | {"turn": self._turn, "sampler": self._sampler_state()}
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state`: of this class, its loader or a StatefulDataLoader, or a list of those of all ranks."""
@@ -193,9 +193,10 @@ class PlannedShards(IterableDataset[Any]):
             return None
         return Progress(ranks, workers, {(rank, w): taken for w, taken in self._taken.items()}, past)
 
-    def _sampler_state(self, position: int) -> dict[str, Any]:
-        """The sampler's at one of the ends of its epoch: what lies between is the stream's to count, not a hook's."""
-        return self.plans.owner.state_dict(delivered=position) | {"counts": "drawn"}
+    def _sampler_state(self) -> dict[str, Any]:
+        """The sampler's at the beginning of its epoch: what was walked of it is the stream's to count, not a hook's."""
+        sampler = self.plans.owner
+        return sampler.state_of(sampler.walking, 0)
 
     def _told(self) -> dict[str, Any]:
         """What the workers are to know beside the plan."""

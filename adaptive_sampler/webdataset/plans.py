@@ -32,6 +32,14 @@ class Begun:
 
     position = 0
     stale = ""
+    let_go = False
+
+    def reached(self, delivered: int) -> int:
+        """The stream shares rows out itself."""
+        return delivered
+
+    def rows_from(self, delivered: int, size: int) -> None:
+        """In an order of its own."""
 
     def invalidate(self, why: str) -> None:
         """The sampler has gone on to another epoch."""
@@ -125,7 +133,7 @@ class Plans:
         owner = self.owner
         owner.store.drain()  # what the hooks still hold belongs to the scores that the plan is made from
         begun = Begun()
-        owner.begin(cast(Any, begun))  # fixes and saves the plan, and goes on to the next epoch if one had begun
+        owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun
         begun.position = len(owner)  # handed out at once: what was delivered is counted by the loader
         kept = Kept.of(owner.plan, self._starts)
         self.epoch = Epoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)

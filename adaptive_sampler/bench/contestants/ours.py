@@ -61,7 +61,7 @@ def draws(n: int, replacement: bool) -> Turn:
     sampler = AdaptiveSampler(scored(n), _draw(n, replacement))
 
     def walk() -> None:
-        epoch = sampler.begin(None)  # type: ignore[arg-type]
+        epoch = sampler.begin_by(None)  # type: ignore[arg-type]
         epoch.take(0, len(epoch))
 
     return _new_epoch(sampler, walk)
