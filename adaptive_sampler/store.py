@@ -35,6 +35,7 @@ class ScoreStore:
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self.epoch = opened.meta, int(opened.meta["epoch"])
         self.updates = 0  # folded in since the commit
+        self._version: int | None = None  # of the last commit, where the first rank wrote it
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
         self._pending, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()  # they register themselves
         self._close = weakref.finalize(self, files.close, opened.files)
@@ -122,7 +123,7 @@ class ScoreStore:
 
     def keep_journal(self) -> None:
         """From now on keep updates in a journal, for `sync` to fold on every rank."""
-        self.journal = Journal(self.names, self.made_from)
+        self.journal = Journal(self.names, self.made_from, self.next_version)
 
     def add(self, score: ScoreLike) -> None:
         """A new score, on an old store too; no row has been observed. On ranks: on every one, straight after `sync`."""
@@ -160,7 +161,7 @@ class ScoreStore:
         self.updates += 1
 
     def commit(self, note: str = "", *, pin: bool = False) -> int:
-        """Keep everything as a new version, atomically and durably -> its number.
+        """Keep everything as a new version, atomically and durably -> its number, the same on every rank.
 
         Only changed chunks are written. `pin`: `drop_versions` spares it. Raises `StoreError` if the disk refuses; the
         last version is then whole and nothing in memory is lost.
@@ -171,6 +172,9 @@ class ScoreStore:
             self._meta |= {"epoch": self.epoch, "delivered": self.delivered, "plans": self._in_force()}
             self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
             self.updates = 0
+        if self.journal is not None:
+            self._version = self.journal.next
+            self.journal.next += 1
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
@@ -256,7 +260,12 @@ class ScoreStore:
     @property
     def version(self) -> int:
         """The version that this store was opened at or last committed; 0 before the first commit."""
-        return self._files.manifest.version
+        return self._files.manifest.version if self._version is None else self._version
+
+    @property
+    def next_version(self) -> int:
+        """The number of the next commit."""
+        return self._files.repository.pointer.highest + 1
 
     @property
     def committed_at(self) -> tuple[int, int]:

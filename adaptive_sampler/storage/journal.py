@@ -19,10 +19,14 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """The updates of one rank since the last sync, and the state of the scores that all ranks had then."""
+    """The updates of one rank since the last sync, and the state of the scores that all ranks had then.
 
-    def __init__(self, names: tuple[str, ...], made_from: MadeFrom) -> None:
-        self.names, self.synced = names, made_from
+    `next`: the number of the next commit, which the first rank writes and every rank returns; `sync` fixes it, so that a
+    commit asks nobody.
+    """
+
+    def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: int) -> None:
+        self.names, self.synced, self.next = names, made_from, next_version
         self.entries: list[Entry] = []
         self.torn = False  # a sync broke off: what this rank holds in memory is no longer what others hold
         self.tally: Tally | None = None

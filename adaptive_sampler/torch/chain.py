@@ -86,6 +86,8 @@ def primed(link: Any, *, forget: bool = False) -> bool:
     if forget:
         link._iterator, link._initial_iter_for_state_dict = None, False
         sampler = find_sampler(link)
+        if isinstance(sampler, DistributedAdaptiveSampler):
+            sampler = sampler.sampler
         if sampler is not None:
             sampler.restart()
     return True

@@ -15,7 +15,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook
 from adaptive_sampler.torch.samplers import TorchSampler
-from tests.torch.training import data, new_store
+from tests.torch.training import data, new_store, tee
 
 N, SIZE, EPOCHS = 46, 8, 3
 Rows = list[list[int]]
@@ -44,7 +44,7 @@ class Run:
         if told:
             self.sampler.set_epoch(epoch)
         note: Rows = []
-        loader = Noting(self.loader, note)
+        loader = tee(self.loader, note)
         for _ in self.hook.watch(loader) if watched else loader:
             if watched:
                 self.hook.forget()
@@ -58,21 +58,6 @@ class Run:
 
     def load(self, state: str) -> None:
         (self.loader if self.stateful else self.sampler).load_state_dict(json.loads(state))
-
-
-class Noting:
-    """A loader that notes the rows it delivers."""
-
-    def __init__(self, loader: Any, note: Rows) -> None:
-        self._loader, self._note = loader, note
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def __iter__(self) -> Any:
-        for batch in self._loader:
-            self._note.append(batch[0].tolist())
-            yield batch
 
 
 def nodes(dataset: Any, restart: bool, *, sampler: Any, batch_size: int, drop_last: bool) -> Any:
