@@ -371,8 +371,9 @@ class Batches:
     ) -> None:
         if not isinstance(sampler, AdaptiveSampler):
             raise InvalidValue(
-                f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it; pass "
-                "an AdaptiveSampler, and tell the framework to leave the sampler alone (Lightning: use_distributed_sampler=False)."
+                f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it: Lightning's fit "
+                "on ranks (pass Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(sampler) instead of "
+                "batches) and its predict, which wants every row in order: give it DataLoader(dataset, batch_size=...)."
             )
         self.sampler, self.drop_last, self.arrays = sampler, bool(drop_last), bool(arrays)
         self.batch_size = _whole("batch_size", batch_size, 1)

@@ -34,6 +34,9 @@ class ScoreStore:
         self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self.epoch = opened.meta, int(opened.meta["epoch"])
+        self.rehearsal = (
+            False  # while True, hooks record nothing: what runs is no training yet (a tuner, a sanity check)
+        )
         self.updates = 0  # folded in since the commit
         self._version: int | None = None  # of the last commit, where the first rank wrote it
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync

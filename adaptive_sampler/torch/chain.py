@@ -20,15 +20,17 @@ def chain(loader: Any) -> Iterator[Any]:
 
     `loader` may be several: a dict or list of them, at any depth, as Lightning takes them.
     """
-    waiting, seen = [loader], set()
+    waiting: list[Any]
+    seen: dict[int, Any]
+    waiting, seen = [loader], {}  # kept, so that no id is given to another object meanwhile
     while waiting:
         link = waiting.pop(0)
         if link is None or id(link) in seen:
             continue
-        seen.add(id(link))
-        several = _several(link)
-        if several is not None:
-            waiting[:0] = several
+        seen[id(link)] = link
+        inside = several(link)
+        if inside is not None:
+            waiting[:0] = inside
             continue
         yield link
         for name in _INNER:
@@ -37,8 +39,11 @@ def chain(loader: Any) -> Iterator[Any]:
                 waiting.append(inner)
 
 
-def _several(link: Any) -> list[Any] | None:
-    """The loaders in a collection of them; None for what is no collection, or one of indices, as a sampler may be."""
+def several(link: Any) -> list[Any] | None:
+    """The loaders in a collection of them; None for what is no collection, or one of indices, as a sampler may be.
+
+    A CombinedLoader of Lightning's is no collection here: it is a link, and the loaders inside are the next ones.
+    """
     if isinstance(link, Mapping):
         return list(link.values())
     first = link

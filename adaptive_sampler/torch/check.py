@@ -1,29 +1,59 @@
 """Is our selection alive in the loader that a framework really uses? Names what happened where it is not."""
 
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch.distributed as dist
-from torch.utils.data import DistributedSampler, IterableDataset
+from torch.utils.data import DistributedSampler, IterableDataset, Sampler
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
-from adaptive_sampler.torch.chain import chain
+from adaptive_sampler.torch.chain import chain, of_accelerate, several
+from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 
 
-def check(loader: Any) -> None:
+def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None) -> None:
     """Raise `SelectionLost` where `loader` does not draw what one of our samplers selects, naming cause and remedy.
 
     Pass the loader that is iterated: what `accelerator.prepare`, `fabric.setup_dataloaders` or
-    `trainer.train_dataloader` gave, once training has begun.
+    `trainer.train_dataloader` gave, once training has begun. Of several (a dict, a list, a CombinedLoader, nodes) at
+    least one must have a sampler of ours, and each that has one is looked at. `sampler`: the one that must be among them.
+    Warns where Accelerate would keep a loader's place by itself, which is not exact.
     """
+    ours = [part for part in _parts(loader) if any(isinstance(link, AdaptiveSampler) for link in chain(part))]
+    for part in ours or [loader]:
+        _check_one(part)
+    inner = sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
+    if inner is not None and not any(link is inner for link in chain(loader)):
+        raise SelectionLost(
+            f"another sampler of ours than {inner} draws the indices of this {_name(loader)}: its rows are not the plan's. Give "
+            "the loader the very sampler whose state is kept."
+        )
+
+
+def _parts(loader: Any) -> Iterator[Any]:
+    """The single loaders in a collection of them."""
+    inside = several(loader)
+    inside = getattr(loader, "flattened", None) if inside is None else inside
+    if inside is None:
+        yield loader
+    else:
+        for part in inside:
+            yield from _parts(part)
+
+
+def _check_one(loader: Any) -> None:
     links = list(chain(loader))
     sampler = _alive(loader, links)
     shards = [link for link in links if _splits(link)]
     _sharded_once(sampler, links, shards)
+    _same_rows(sampler, links)
     for link in links:
         _same_epoch(sampler, link)
         _same_length(sampler, link)
+        _kept_elsewhere(sampler, link)
 
 
 def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
@@ -38,7 +68,8 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
     if drawing is not None and getattr(loader, "sampler", None) in ours:
         ours = [link for link in chain(drawing) if isinstance(link, AdaptiveSampler)]
     if not ours:
-        foreign = next((link for link in reversed(links) if hasattr(link, "__iter__") and link is not loader), loader)
+        drawn = [link for link in reversed(links) if hasattr(link, "__iter__") and link is not loader]
+        foreign = next((link for link in drawn if isinstance(link, Sampler)), drawn[0] if drawn else loader)
         raise SelectionLost(
             f"{_name(foreign)} draws the indices of this {_name(loader)}, none of our samplers: the selection is lost. On many "
             "ranks pass sampler=DistributedAdaptiveSampler(sampler) (Lightning, Composer and Ray replace anything else), or "
@@ -69,6 +100,37 @@ def _sharded_once(sampler: AdaptiveSampler, links: list[Any], shards: list[Any])
         raise SelectionLost(
             f"each of {ranks} ranks draws all rows of {_name(sampler)}: every sample is visited {ranks} times. Pass "
             "sampler=DistributedAdaptiveSampler(sampler), or prepare the loader with Accelerate."
+        )
+
+
+def _same_rows(sampler: AdaptiveSampler, links: list[Any]) -> None:
+    """Where the dataset says which rows it has."""
+    for link in links:
+        dataset = getattr(link, "dataset", None)
+        if isinstance(dataset, IndexedDataset) and len(dataset) != len(sampler.store):
+            raise SelectionLost(
+                f"the dataset has {len(dataset)} samples, the store of {_name(sampler)} {len(sampler.store)} rows: some are never "
+                "visited, or do not exist. Make a store with n=len(dataset), or store.grow(len(dataset)) if samples were appended."
+            )
+
+
+def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
+    """Accelerate's own ways to go on within an epoch know neither its plan nor, in most cases, its number."""
+    helper = "adaptive_sampler.torch.accelerate.state_dict(loader, hook.delivered) and load_state_dict(loader, state)"
+    skipped = vars(link).get("skip_batches", 0) if hasattr(link, "__dict__") else 0
+    if skipped and sampler.start:
+        raise SelectionLost(
+            f"{_name(link)} skips {skipped} batches, and the sampler goes on at sample {sampler.start} of epoch {sampler.epoch} by "
+            "itself: the rest would be cut short. Leave skip_first_batches out where the sampler's state was loaded."
+        )
+    stateful = of_accelerate(link) and hasattr(link.base_dataloader, "state_dict")
+    if skipped or stateful:
+        what = f"skips {skipped} batches of an epoch" if skipped else "is kept by accelerator.save_state"
+        warnings.warn(
+            f"{_name(link)} {what}, which restores no plan of {_name(sampler)}: a run resumed so may walk other rows. Exact is "
+            f"{helper}.",
+            RuntimeWarning,
+            stacklevel=4,
         )
 
 
