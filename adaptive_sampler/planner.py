@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any, Literal
 
 from adaptive_sampler.epochs import AHEAD
-from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
 from adaptive_sampler.store import ScoreStore
@@ -41,6 +41,9 @@ class Planner:
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
         self._once: Plan | None = None
         self._unpickled = self._warned = False
+        self._fixed_from: MadeFrom | None = (
+            None  # the scores that this epoch's plan was made from, if it was fixed here
+        )
         self._loaded: list[str] = []  # the plans of this epoch that a state named
         # This epoch's plans, the newest blocks' only: states are of blocks no more than so many behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
@@ -60,6 +63,16 @@ class Planner:
         return None if self._seen is not None else self._plan
 
     @property
+    def outdated(self) -> bool:
+        """Whether the scores have moved since this epoch's plan was made from them and fixed."""
+        if self._fixed_from is None:
+            return False
+        try:
+            return self.store.made_from != self._fixed_from
+        except StoreError:  # on ranks: what they observed since is not shared, and can be in no plan
+            return False
+
+    @property
     def in_force(self) -> list[str]:
         """The ids of the plans that a state taken now may name."""
         return [*self.made.once, *self._recent]
@@ -71,7 +84,7 @@ class Planner:
             if not self._unpickled:
                 self.store.save_plan(plan)
             self._warn_if_unfed()
-            self._seen = None
+            self._fixed_from, self._seen = None if plan is self._once else self._seen, None
             self._recent.append(plan.id)
             if self.replan == "once" and self._once is None and self._ready():
                 self._once = plan
@@ -89,6 +102,7 @@ class Planner:
         self._recent.clear()
         self._recent.extend(self._loaded)
         self._plan, self._seen = (self.saved(self._loaded[0]) if self._loaded else None), None
+        self._fixed_from = None
 
     def fix_block(self, made: str | None) -> Plan:
         """The next block's plan: the one that was `made` before a resume, or one from the scores as they are now."""
@@ -110,7 +124,7 @@ class Planner:
         self.made = self.upcoming if epoch == self.epoch + 1 else Made()
         self.made.once[:] = once
         self.upcoming = Made(once=list(once))
-        self.epoch, self._plan, self._seen, self._loaded = epoch, None, None, []
+        self.epoch, self._plan, self._seen, self._fixed_from, self._loaded = epoch, None, None, None, []
         self._recent.clear()
 
     def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:

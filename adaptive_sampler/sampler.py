@@ -1,8 +1,6 @@
 """The adaptive sampler: a seeded, resumable walk over plans that a policy makes from the scores in a store."""
 
-import warnings
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from adaptive_sampler.rows import EpochRows
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.turn import Turn, Whole
 from adaptive_sampler.walk import BatchIterator, EpochIterator, Progress, SampleIterator
 
 
@@ -54,16 +53,7 @@ class AdaptiveSampler:
         if by is not None and by not in store.names:
             store.count(by)  # raises, with the scores that there are
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
-        self._start = 0
-        self._active: Progress | None = None  # the iterator that has begun this epoch
-        self._again = False  # whether the next iterator walks this epoch again
-        self._times = 0  # how often this epoch was begun
-        self._watched = False  # whether a loop tells when it is over
-        self._over = False  # what it told
-        self._resumer: weakref.ref[EpochIterator] | None = None  # the iterator by which a loader loaded a state
-        self._walking: PlannedEpoch | BlockedEpoch | None = None
-        self._length: int | None = None  # of an epoch that has begun, or was loaded
-        self._block: dict[str, Any] = {}  # what a loaded state says of the block it lies in
+        self._turn = Turn()
 
     # -- the walk -----------------------------------------------------------------------------------------------------
 
@@ -80,8 +70,8 @@ class AdaptiveSampler:
 
     def __len__(self) -> int:
         """Samples in this epoch; with `replan=k` as many as its first plan has."""
-        if self._length is not None:
-            return self._length
+        if self._turn.length is not None:
+            return self._turn.length
         return self.plan.num_samples if self.num_samples is None else self.num_samples
 
     @property
@@ -92,12 +82,12 @@ class AdaptiveSampler:
     @property
     def start(self) -> int:
         """The position at which this epoch's iterator began: 0, or where it was resumed."""
-        return self._start
+        return self._turn.start
 
     @property
     def drawn(self) -> int:
         """How many samples of this epoch were drawn, those before a resume included."""
-        return self._start if self._active is None else self._active.position
+        return self._turn.drawn
 
     @property
     def plan(self) -> Plan:
@@ -112,7 +102,7 @@ class AdaptiveSampler:
     @property
     def walking(self) -> PlannedEpoch | BlockedEpoch | None:
         """The current epoch's rows by position, once it has begun. For what counts them."""
-        return self._walking
+        return self._turn.walking
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
@@ -123,17 +113,19 @@ class AdaptiveSampler:
         Raises `ResumeError` straight after a state of another epoch was loaded that has rows left. An iterator that has
         begun another epoch raises at its next draw.
         """
-        epoch = _whole("epoch", epoch, 0)
+        epoch, turn = _whole("epoch", epoch, 0), self._turn
         if epoch == self.epoch:
-            self._again = self._active is not None
+            turn.again = turn.active is not None
+            if turn.again and self._planner.outdated:
+                turn.end_as_outdated(epoch)
             return
-        if self._start and self._active is None and not self._nothing_left:
+        if turn.start and turn.active is None and not turn.nothing_left:
             raise ResumeError(
-                f"set_epoch({epoch}) after loading a state at sample {self._start} of epoch {self.epoch}: that epoch is not "
+                f"set_epoch({epoch}) after loading a state at sample {turn.start} of epoch {self.epoch}: that epoch is not "
                 f"over. Resume the loop at epoch {self.epoch}, or start afresh with a new sampler."
             )
-        if self._active is not None:
-            self._active.invalidate(
+        if turn.active is not None:
+            turn.active.invalidate(
                 f"this iterator began epoch {self.epoch}, and then set_epoch({epoch}) was called: rows of two epochs would "
                 f"mix. Call set_epoch before iter(loader); when resuming, load_state_dict before it."
             )
@@ -145,62 +137,29 @@ class AdaptiveSampler:
 
     def begin_by(self, progress: Progress, iterator: EpochIterator | None = None) -> PlannedEpoch | BlockedEpoch:
         """The same for whatever says how far it has come; `iterator`: the one that draws, where it is one."""
-        if self._goes_on(iterator):
+        if self._turn.goes_on(iterator):
             self._turn_to(self.epoch + 1)
-        elif self._times > 1 and self.drawn < len(self):
-            self._warn_of_repeats()
-        self._length = len(self)
-        walk: dict[str, Any] = {
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "length": self._length,
-            "start": self._start,
-        }
+        turn, length = self._turn, len(self)
+        turn.warn_of_repeats(self.epoch, length)
+        walk: dict[str, Any] = {"seed": self.seed, "shuffle": self.shuffle, "length": length, "start": turn.start}
+        walking: PlannedEpoch | BlockedEpoch
         if isinstance(self.replan, int) and isinstance(iterator, BatchIterator):
-            self._walking = self._blocked(self.replan * iterator.batch_size, walk)
+            walking = self._blocked(self.replan * iterator.batch_size, walk)
         else:
-            self._walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
-            self._planner.made.plans[:] = [self._walking.plan.id]
-        self._active = progress
-        self._again, self._over, self._watched, self._resumer = False, False, False, None
-        self._times += 1
-        self.store.epoch, self.store.delivered = self.epoch, self._walking.start
-        return self._walking
-
-    @property
-    def _nothing_left(self) -> bool:
-        """Whether the state that was loaded lies at the end of its epoch."""
-        return bool(self._start) and self._length is not None and self._start >= self._length
-
-    def _goes_on(self, iterator: EpochIterator | None) -> bool:
-        """Whether an iterator that has not begun is to walk the next epoch, not this one.
-
-        A StatefulDataLoader that loads the state of a finished epoch first makes an iterator only to prime itself: that
-        one is no epoch, and what it would have walked, nothing, is not walked by the next.
-        """
-        if self._again:
-            return False
-        if self._active is not None:
-            return True
-        primed = self._resumer is not None and self._resumer() is not iterator
-        return primed and self._nothing_left
-
-    def _warn_of_repeats(self) -> None:
-        warnings.warn(
-            f"epoch {self.epoch} is begun {self._times + 1} times, and was left after {self.drawn} of {len(self)} samples: "
-            f"set_epoch({self.epoch}) is told each time, so the same first samples come again. Accelerate counts only passes that "
-            "were not left early: iterate LossHook.watch(loader), which counts every pass, or set loader.iteration yourself.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+            walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
+            self._planner.made.plans[:] = [walking.plan.id]
+        turn.begun(progress, walking)
+        turn.length = length
+        self.store.epoch, self.store.delivered = self.epoch, walking.start
+        return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
-        if rows != self._block.get("block", rows):
+        if rows != self._turn.block.get("block", rows):
             raise ResumeError(
-                f"the state was saved with blocks of {self._block['block']} rows, replan={self.replan} batches are now {rows}: "
-                "resume with the batch size it had."
+                f"the state was saved with blocks of {self._turn.block['block']} rows, replan={self.replan} batches are now "
+                f"{rows}: resume with the batch size it had."
             )
-        mark: Any = tuple(self._block.get("mark", (0, 0, 0)))
+        mark: Any = tuple(self._turn.block.get("mark", (0, 0, 0)))
         plans = self._planner.made.plans
         return BlockedEpoch(
             self._planner.fix_block, self.epoch, n=len(self.store), block=rows, mark=mark, plans=plans, **walk
@@ -215,7 +174,7 @@ class AdaptiveSampler:
             raise InvalidValue(
                 f"replan={self.replan}: an epoch known at once has one plan. Use replan='epoch' or 'once'."
             )
-        whole = _Whole()
+        whole = Whole()
         epoch = self.begin_by(whole)
         whole.position = len(epoch)
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
@@ -245,28 +204,28 @@ class AdaptiveSampler:
         While a loop holds an epoch's last batch, the state is that of the epoch's end: what goes on from there is a pass of
         no samples, and then the next epoch. Once the loop is over it is the beginning of the next.
         """
+        turn, length = self._turn, len(self)
         if delivered is None:
-            return self.state_after() if self._left_behind(self.drawn) else self.state_of(self._walking, self.drawn)
+            left = turn.over is None and turn.is_over(self.drawn, length)
+            return self.state_after() if left else self.state_of(turn.walking, self.drawn)
         position = _whole("delivered", delivered, 0)
-        if self._active is not None:
-            position = self._active.reached(position)
+        if turn.active is not None:
+            position = turn.active.reached(position)
         if not self.start <= position <= self.drawn:
             raise InvalidValue(
                 f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {self.drawn}. Count "
                 "the samples of the epoch, those before a resume included, as LossHook.delivered does."
             )
-        over = self._over if self._watched else self._left_behind(position)
-        state = self.state_after() if over else self.state_of(self._walking, position)
+        state = self.state_after() if turn.is_over(position, length) else self.state_of(turn.walking, position)
         return state | {"counts": "delivered"}
 
     def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:
         """The state of a walk; `epoch` is None where it has not begun. For iterators."""
-        if epoch is None and self._goes_on(None):
+        turn, made = self._turn, self._planner.made.state()
+        if epoch is None and turn.goes_on(None):
             return self.state_after()
-        here = self._block if epoch is None else epoch.state(position)
-        at = self._start if epoch is None else position
-        made = self._planner.made.state()
-        return self._state({"epoch": self.epoch, "position": at, "length": self._length, **made, **here})
+        here, at = (turn.block, turn.start) if epoch is None else (epoch.state(position), position)
+        return self._state({"epoch": self.epoch, "position": at, "length": turn.length, **made, **here})
 
     def state_after(self) -> dict[str, Any]:
         """The state of an epoch whose loop is over, wherever the walk is: the beginning of the next. For loops."""
@@ -277,44 +236,43 @@ class AdaptiveSampler:
         about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
-    def _left_behind(self, position: int) -> bool:
-        """Whether the epoch was walked to its end and nobody holds the iterator that did it: its loop is over."""
-        return self._active is not None and self._active.let_go and position >= len(self)
-
     def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
         """The next `size` rows for a loop that was given `delivered` samples, fewer at the epoch's end; None where they are not
         known: outside a walk, and where plans change within an epoch. For loops."""
-        return None if self._active is None else self._active.rows_from(delivered, size)
+        active = self._turn.active
+        return None if active is None else active.rows_from(delivered, size)
 
     def restart(self) -> None:
         """Forget that this epoch was begun: a loader drew from it before its loop did. For loops."""
-        if self._active is None:
+        turn = self._turn
+        if turn.active is None:
             return
-        self._active.invalidate("the loader was begun again before its first batch: iterate it anew.")
+        turn.active.invalidate("the loader was begun again before its first batch: iterate it anew.")
         self._planner.unfix()
-        if self._planner.fixed is None:
-            self._length = None
-        self._active, self._walking = None, None
-        self._again, self._over, self._watched, self._times = False, False, False, 0
+        self._turn = Turn(turn.start, turn.length if self._planner.fixed is not None else None, turn.block)
+
+    def when_nothing_is_left(self, act: Callable[[], None]) -> None:
+        """Have `act` called when a pass begins that brings nothing, because the loaded state is that of an epoch's end. For
+        loops whose own count of epochs would not go on."""
+        self._turn.when_empty = act
 
     def watch(self, *, over: bool = False) -> None:
         """Tell that a loop says when it is over, whatever is left of the plan then (`drop_last`, a limit). For loops."""
-        self._watched, self._over = True, over
+        self._turn.over = over
 
     def resumed_by(self, iterator: EpochIterator) -> None:
         """Tell that the state just loaded came by this iterator's `load_state_dict`. For iterators."""
-        self._resumer = weakref.ref(iterator)
+        self._turn.resumed_by(iterator)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
         check_state(state, self._settings(), self.store)
-        stale, epoch = self._active, int(state["epoch"])
+        stale, epoch = self._turn.active, int(state["epoch"])
         self._planner.resume(epoch, state["plans"], state["once"])
-        self._leave(epoch)
         if stale is not None:
             stale.invalidate("load_state_dict was called after this iterator began. Make a new one with iter().")
-        self._start, self._length = int(state["position"]), state.get("length")
-        self._block = {name: state[name] for name in ("block", "mark") if name in state}
+        block: dict[str, Any] = {name: state[name] for name in ("block", "mark") if name in state}
+        self._enter(Turn(int(state["position"]), state.get("length"), block))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -329,33 +287,11 @@ class AdaptiveSampler:
 
     def _turn_to(self, epoch: int) -> None:
         self._planner.turn_to(epoch)
-        self._leave(epoch)
+        self._enter(Turn())
 
-    def _leave(self, epoch: int) -> None:
-        self._start, self._active, self._walking, self._length, self._block = 0, None, None, None, {}
-        self._again, self._over, self._watched, self._times, self._resumer = False, False, False, 0, None
-        self.store.epoch, self.store.delivered = epoch, 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For worker processes: the store by its path, the fixed plan by its id; no walk."""
-        return self.__dict__ | {"_active": None, "_walking": None, "_resumer": None}
-
-
-class _Whole:
-    """The progress of an epoch that is handed out at once."""
-
-    position = 0
-    let_go = True
-
-    def reached(self, delivered: int) -> int:
-        """No rank shares it."""
-        return delivered
-
-    def rows_from(self, delivered: int, size: int) -> None:
-        """Whoever holds the sequence asks for any of it."""
-
-    def invalidate(self, why: str) -> None:
-        """Nothing will be drawn from it."""
+    def _enter(self, turn: Turn) -> None:
+        self._turn = turn
+        self.store.epoch, self.store.delivered = self.epoch, 0
 
 
 class Batches:
@@ -371,9 +307,9 @@ class Batches:
     ) -> None:
         if not isinstance(sampler, AdaptiveSampler):
             raise InvalidValue(
-                f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it: Lightning's fit "
-                "on ranks (pass Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(sampler) instead of "
-                "batches) and its predict, which wants every row in order: give it DataLoader(dataset, batch_size=...)."
+                f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it: Lightning's "
+                "fit on ranks (pass Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(sampler) instead "
+                "of batches) and its predict, which wants every row in order: give it DataLoader(dataset, batch_size=...)."
             )
         self.sampler, self.drop_last, self.arrays = sampler, bool(drop_last), bool(arrays)
         self.batch_size = _whole("batch_size", batch_size, 1)

@@ -34,11 +34,8 @@ class ScoreStore:
         self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self.epoch = opened.meta, int(opened.meta["epoch"])
-        self.rehearsal = (
-            False  # while True, hooks record nothing: what runs is no training yet (a tuner, a sanity check)
-        )
         self.updates = 0  # folded in since the commit
-        self._version: int | None = None  # of the last commit, where the first rank wrote it
+        self.rehearsal = False  # while True, hooks record nothing: a tuner, a sanity check
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
         self._pending, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()  # they register themselves
         self._close = weakref.finalize(self, files.close, opened.files)
@@ -85,10 +82,9 @@ class ScoreStore:
     def update(self, rows: Any, *, epoch: int | None = None, **observation: Any) -> None:
         """Measure an observation and fold it into every score whose inputs it brings.
 
-        `rows` (batch,) integers; each observation array has that leading axis, in any framework. Duplicates fold in
-        order. `epoch`: the store's clock where None. All or nothing: raises `RowError` or `InvalidValue` and changes
-        nothing if a row or value breaks a rule, or if the observation feeds no score.
-        """
+        `rows` (batch,) integers; each observation array has that leading axis, in any framework. Duplicates fold in order.
+        `epoch`: the store's clock where None. All or nothing: raises `RowError` or `InvalidValue` and changes nothing if a row
+        or value breaks a rule, or if the observation feeds no score."""
         self._writable()
         self.drain()
         self.fold_values(as_rows(rows, len(self)), self.measure(**observation), epoch=epoch)
@@ -126,7 +122,7 @@ class ScoreStore:
 
     def keep_journal(self) -> None:
         """From now on keep updates in a journal, for `sync` to fold on every rank."""
-        self.journal = Journal(self.names, self.made_from, self.next_version)
+        self.journal = Journal(self.names, self.made_from, self._files.next_version)
 
     def add(self, score: ScoreLike) -> None:
         """A new score, on an old store too; no row has been observed. On ranks: on every one, straight after `sync`."""
@@ -150,8 +146,7 @@ class ScoreStore:
         """Begin a new training run on the same data; no effect if `name` is the current one.
 
         What belongs to one run starts afresh: forgetting's last correctness, the epoch clock. Means and totals go on.
-        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
-        """
+        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`."""
         self._writable()
         if name == self._meta["runs"][-1]:
             return
@@ -176,14 +171,12 @@ class ScoreStore:
             self._files.commit(self._table, self._keys, self._meta, note=note, pin=pin)
             self.updates = 0
         if self.journal is not None:
-            self._version = self.journal.next
-            self.journal.next += 1
+            self.journal.committed()
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete all but the newest `keep` versions, those pinned and the one open here, and the plans made from them, but
-        for those in force: now, or when a version that stays was committed.
-        """
+        """Delete all but the newest `keep` versions, those pinned and the one open here; and their plans, but for those in
+        force now or when a version that stays was committed."""
         self._writable()
         if self.mode != "journal":
             self._files.drop(keep, self._in_force())
@@ -263,12 +256,7 @@ class ScoreStore:
     @property
     def version(self) -> int:
         """The version that this store was opened at or last committed; 0 before the first commit."""
-        return self._files.manifest.version if self._version is None else self._version
-
-    @property
-    def next_version(self) -> int:
-        """The number of the next commit."""
-        return self._files.repository.pointer.highest + 1
+        return self._files.manifest.version if self.journal is None else self.journal.version
 
     @property
     def committed_at(self) -> tuple[int, int]:

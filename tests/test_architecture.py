@@ -38,6 +38,7 @@ PARTS: dict[str, set[str]] = {
     "planner": {"epochs", "errors", "plan", "selection", "store"},
     "resume": {"errors", "store"},
     "rows": {"epochs", "errors", "plan", "store"},
+    "turn": {"epochs", "walk"},
     "sampler": {
         "arrays",
         "epochs",
@@ -48,6 +49,7 @@ PARTS: dict[str, set[str]] = {
         "rows",
         "selection",
         "store",
+        "turn",
         "walk",
     },
     "shards": {"arrays", "errors", "kernels", "order", "plan", "seeds", "storage"},

@@ -80,6 +80,11 @@ class Files:
         text, ends = (self.repository.array(self.manifest, f"keys/{name}") for name in KeyMap.ARRAYS)
         return KeyMap.restored(text, ends, n)
 
+    @property
+    def next_version(self) -> int:
+        """The number of the next commit."""
+        return self.repository.pointer.highest + 1
+
     def drop(self, keep: int, in_force: Iterable[str]) -> None:
         """Drop old versions, and their plans but for those `in_force`."""
         self.repository.drop(keep, self.manifest.version, in_force)

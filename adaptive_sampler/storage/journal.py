@@ -21,15 +21,20 @@ class Entry(NamedTuple):
 class Journal:
     """The updates of one rank since the last sync, and the state of the scores that all ranks had then.
 
-    `next`: the number of the next commit, which the first rank writes and every rank returns; `sync` fixes it, so that a
-    commit asks nobody.
+    `version` and `next`: the numbers of the last commit and of the next one, which the first rank writes and every rank
+    returns; `sync` fixes them, so that a commit asks nobody.
     """
 
     def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: int) -> None:
-        self.names, self.synced, self.next = names, made_from, next_version
+        self.names, self.synced = names, made_from
+        self.version, self.next = made_from.commit, next_version
         self.entries: list[Entry] = []
         self.torn = False  # a sync broke off: what this rank holds in memory is no longer what others hold
         self.tally: Tally | None = None
+
+    def committed(self) -> None:
+        """The first rank has written a version."""
+        self.version, self.next = self.next, self.next + 1
 
     def append(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Note checked values (scores, batch) and the rows, which a later step may overwrite in place."""

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from torch.utils.data import BatchSampler
+
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.chain import find_sampler
+from adaptive_sampler.torch.chain import chain, find_sampler, primed
 
 try:
     from accelerate import PartialState
@@ -15,7 +17,9 @@ except ImportError as error:
 def state_dict(loader: Any, delivered: int) -> dict[str, Any]:
     """The state of the sampler behind a prepared loader; `delivered` as this process's `LossHook.delivered` counts.
 
-    Each of N processes gets every N-th batch of one stream, and one batch more than was delivered is always drawn.
+    Each of N processes gets every N-th batch of one stream, and one batch more than was delivered is always drawn. Exact,
+    in the last batch of an epoch too, and the only way to go on within an epoch: `accelerator.save_state`, with
+    `use_stateful_dataloader` too, and `skip_first_batches` keep no plan.
     """
     sampler = _sampler(loader)
     ahead = (delivered - sampler.start) * PartialState().num_processes
@@ -23,10 +27,28 @@ def state_dict(loader: Any, delivered: int) -> dict[str, Any]:
 
 
 def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
-    """Restore the sampler behind a prepared loader, and tell the loader its epoch: it would set epoch 0 otherwise."""
+    """Restore the sampler behind a prepared loader, and tell the loader its epoch: it would set epoch 0 otherwise.
+
+    Go on with the loop's pass of `sampler.epoch`: after a state of an epoch's last batch that one brings no batch.
+    """
     sampler = _sampler(loader)
+    for link in chain(loader):
+        primed(link, forget=True)
+    if state.get("length") is not None and not _batches_left(loader, state["length"] - state["position"]):
+        state = state | {"position": state["length"]}
     sampler.load_state_dict(state)
     loader.iteration = sampler.epoch
+    # Accelerate does not count a pass of no batch, and would tell the same epoch for ever.
+    sampler.when_nothing_is_left(lambda: setattr(loader, "iteration", sampler.epoch + 1))
+
+
+def _batches_left(loader: Any, samples: int) -> int:
+    """The batches that each process gets of the last `samples` of an epoch, at the least."""
+    batches = [link for link in chain(loader) if isinstance(link, BatchSampler)]
+    size, shard = int(getattr(batches[-1], "batch_size", 1)) if batches else 1, batches[0] if batches else None
+    left = samples // size if getattr(batches[-1], "drop_last", False) else -(-samples // size)
+    processes = 1 if getattr(shard, "split_batches", False) else PartialState().num_processes
+    return left // processes if getattr(batches[-1], "drop_last", False) else -(-left // processes)
 
 
 def _sampler(loader: Any) -> AdaptiveSampler:

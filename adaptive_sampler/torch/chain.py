@@ -78,7 +78,8 @@ def deals_out(link: Any) -> bool:
 
 def of_accelerate(link: Any) -> bool:
     """Whether a link is a loader of Accelerate's, which counts epochs by the passes that were not left early."""
-    return isinstance(getattr(link, "iteration", None), int) and hasattr(link, "base_dataloader")
+    own = getattr(link, "__dict__", {})  # a wrapper may show its loader's attributes as its own
+    return "iteration" in own and "base_dataloader" in own
 
 
 def primed(link: Any, *, forget: bool = False) -> bool:
@@ -86,7 +87,7 @@ def primed(link: Any, *, forget: bool = False) -> bool:
 
     Accelerate asks when it prepares. `forget`: drop them, so that the pass which begins now draws its own.
     """
-    if not vars(link).get("_initial_iter_for_state_dict") or not link.num_workers:
+    if not getattr(link, "__dict__", {}).get("_initial_iter_for_state_dict") or not link.num_workers:
         return False
     if forget:
         link._iterator, link._initial_iter_for_state_dict = None, False

@@ -17,9 +17,9 @@ except ImportError as error:
 
 
 _OVERRIDDEN = (
-    "the loader's own state, which Lightning restores after this callback's, {}: Lightning saved it a batch too late, or at the end of "
-    "an epoch that it counts as over. Resume from another step's checkpoint; a plain DataLoader, which has no state of its own, goes on "
-    "exactly from any."
+    "the loader's own state, which Lightning restores after this callback's, {}: Lightning saved it a batch too late, or at the "
+    "end of an epoch that it counts as over. Resume from another step's checkpoint; a plain DataLoader, which has no state of its "
+    "own, goes on exactly from any."
 )
 
 

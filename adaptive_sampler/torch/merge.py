@@ -81,8 +81,12 @@ def sync(
         for entry in _exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    first = _gather([store.version, store.updates, store.next_version], group)[0].tolist()
-    journal.synced, journal.next = MadeFrom(*first[:2]), first[2]  # the first rank commits
+    version, updates, following = _gather([store.version, store.updates, journal.next], group)[0].tolist()
+    journal.synced, journal.version, journal.next = (
+        MadeFrom(version, updates),
+        version,
+        following,
+    )  # the first rank commits
     _compare(_gather([store.digest()], group), ["scores"], "they did so before this epoch, or a rank folded on its own")
     journal.torn = False
 

@@ -6,6 +6,7 @@ import torch
 
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.hook import LossHook
 from adaptive_sampler.torch.merge import sync
 from adaptive_sampler.torch.reduction import unreduced
@@ -37,6 +38,7 @@ class SamplerCallback(TrainerCallback):
             )
         self.sampler = sampler
         self._steps_per_epoch = 0
+        self._checked = False  # whether this epoch's loader was
 
     @staticmethod
     def commit_of(checkpoint: Any) -> int:
@@ -49,6 +51,16 @@ class SamplerCallback(TrainerCallback):
         self._steps_per_epoch = max(-(-len(kwargs["train_dataloader"]) // accumulated), 1)
         if state.global_step:
             self.sampler.load_state_dict(_saved(state)["walk"])
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A new epoch's loader is to be looked at."""
+        self._checked = False
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch's plan is fixed once it has a batch. Raises `SelectionLost` where the Trainer does not walk it."""
+        if not self._checked:
+            self._checked = True
+            check(kwargs["train_dataloader"], sampler=self.sampler)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint is about to be written."""
@@ -64,7 +76,7 @@ class SamplerCallback(TrainerCallback):
         if store.journal is not None:
             sync(store, self.sampler)
         over = state.global_step % self._steps_per_epoch == 0
-        walk = self.sampler.state_of(None, 0) if over else self.sampler.state_dict(delivered=self.sampler.start)
+        walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=self.sampler.start)
         state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit()}
 
 
@@ -81,6 +93,8 @@ class AdaptiveTrainerMixin:
         super().__init__(*args, **kwargs)
         train: Any = getattr(self, "train_dataset", None)
         self._row_key = getattr(train, "key", None)
+        _same_rows(train, sampler)
+        _no_other_order(self.args)  # type: ignore[attr-defined]
         if hook is not None and self._row_key is None:
             raise InvalidValue(
                 "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
@@ -107,11 +121,16 @@ class AdaptiveTrainerMixin:
         rows = inputs.pop(self._row_key, None) if self._row_key else None
         labels = inputs.get("labels")
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]
-        if self.hook is not None and rows is not None and model.training and torch.is_grad_enabled():
+        if self.hook is not None and model.training and torch.is_grad_enabled():
+            if rows is None:
+                raise InvalidValue(
+                    f"a batch for training has no {self._row_key!r}, only {', '.join(inputs)}: the collator left the rows out, so "
+                    f"nothing could be recorded. Have it stack {self._row_key!r} beside the inputs, as the default collator does."
+                )
             if self.adaptive_sampler.plan.weighted:
                 raise InvalidValue(
                     f"{self.adaptive_sampler.policy} weighs samples, which the model's own loss does not. Override compute_loss: "
-                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows)."
+                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows=rows)."
                 )
             logits = _shaped(outputs["logits"].detach(), labels)
             self.hook.record_outputs(rows, logits, labels, _losses(self.hook, logits, labels))
@@ -136,7 +155,26 @@ def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
         raise InvalidValue(
             f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
             f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
-            "labels off the inputs and return hook(outputs.logits, labels, rows), the hook's criterion being that loss."
+            "labels off the inputs and return hook(outputs.logits, labels, rows=rows), the hook's criterion being that loss."
+        )
+
+
+def _same_rows(train: Any, sampler: AdaptiveSampler) -> None:
+    """Raise `InvalidValue` where the train dataset has other rows than the sampler's store."""
+    if hasattr(train, "__len__") and len(train) != len(sampler.store):
+        raise InvalidValue(
+            f"the train dataset has {len(train)} samples, the sampler's store {len(sampler.store)} rows: some would never be "
+            "trained on, or do not exist. Make a store with n=len(train_dataset), or store.grow(len(train_dataset))."
+        )
+
+
+def _no_other_order(args: Any) -> None:
+    """Raise `InvalidValue` where the arguments ask for an order of the Trainer's own, which a sampler= takes the place of."""
+    strategy = getattr(args, "train_sampling_strategy", "random")
+    if strategy != "random":
+        raise InvalidValue(
+            f"train_sampling_strategy={strategy!r} beside sampler=: the sampler says which rows come, and in which order, so the "
+            "strategy would be ignored. Leave it at 'random', its default."
         )
 
 

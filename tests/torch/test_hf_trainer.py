@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import InfoBatch, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store
 from adaptive_sampler.torch.samplers import TorchSampler
-from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
+from adaptive_sampler.torch.transformers import AdaptiveTrainer, AdaptiveTrainerMixin, SamplerCallback
 from tests.torch.ranks import run, succeeded
 from tests.torch.training import data
 
@@ -153,6 +154,77 @@ def test_a_policy_that_weighs_samples_needs_a_loss_that_does(place: Path) -> Non
         train(store, place.parent / "checkpoints", policy=InfoBatch(0.5, epochs=9))
 
 
+class OwnLoader:
+    """A Trainer that makes its train loader itself, as sentence-transformers' and others' do."""
+
+    def get_train_dataloader(self) -> Any:
+        trainer: Any = self
+        loader = torch.utils.data.DataLoader(trainer.train_dataset, BATCH, collate_fn=trainer.data_collator)
+        return trainer.accelerator.prepare(loader)
+
+
+class SelfLoading(AdaptiveTrainerMixin, OwnLoader, transformers.Trainer):  # type: ignore[misc]
+    """Loses the selection."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_that_makes_its_own_loader_is_stopped_at_the_first_step(place: Path) -> None:
+    store = scored(ScoreStore.create(place, N, SCORES))
+    trainer = SelfLoading(
+        Model(),
+        TrainingArguments(str(place.parent), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no"),
+        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        sampler=TorchSampler(store, Prune(0.5, "loss")),
+        hook=LossHook(nn.CrossEntropyLoss(), store),
+    )
+    before = store.count("loss").tolist()
+    with pytest.raises(SelectionLost, match="SequentialSampler draws the indices of this"):
+        trainer.train()
+    assert store.count("loss").tolist() == before
+
+
+def adaptive(place: Path, *, n: int = N, **arguments: Any) -> AdaptiveTrainer:
+    """A Trainer over the samples and a store of `n` rows."""
+    store = ScoreStore.create(place, n, SCORES)
+    collator = {"data_collator": arguments.pop("data_collator")} if "data_collator" in arguments else {}
+    settings = TrainingArguments(
+        str(place.parent), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", **arguments
+    )
+    return AdaptiveTrainer(
+        Model(),
+        settings,
+        train_dataset=IndexedDataset(Samples(), key="row"),
+        sampler=TorchSampler(store, KeepAll()),
+        hook=LossHook(nn.CrossEntropyLoss(), store),
+        **collator,
+    )
+
+
+@pytest.mark.parametrize("n", [N - 4, N + 4])
+def test_a_store_of_another_length_than_the_train_dataset_is_refused(place: Path, n: int) -> None:
+    with pytest.raises(InvalidValue, match=rf"the train dataset has {N} samples, the sampler's store {n} rows.*n=len"):
+        adaptive(place, n=n)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "sequential"])
+def test_an_order_of_the_trainers_own_beside_a_sampler_is_refused(place: Path, strategy: str) -> None:
+    with pytest.raises(
+        InvalidValue, match=f"train_sampling_strategy='{strategy}' beside sampler=.*Leave it at 'random'"
+    ):
+        adaptive(place, train_sampling_strategy=strategy)
+
+
+def without_rows(samples: Any) -> Any:
+    """A collator that makes its batch anew."""
+    return {name: torch.stack([torch.as_tensor(s[name]) for s in samples]) for name in ("inputs", "labels")}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_collator_that_leaves_the_rows_out_is_named_at_the_first_batch(place: Path) -> None:
+    with pytest.raises(InvalidValue, match="has no 'row', only inputs, labels: the collator left the rows out"):
+        adaptive(place, data_collator=without_rows).train()
+
+
 # -- the loss that is recorded is the training's -----------------------------------------------------------------------
 
 
@@ -242,7 +314,7 @@ def ones_own(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     ("loss", "remedy"),
     [
         ({"smoothing": 0.1}, r"LossHook\(nn.CrossEntropyLoss\(label_smoothing=0.1\), store\)"),
-        ({"compute_loss_func": ones_own}, r"override compute_loss: .*return hook\(outputs.logits, labels, rows\)"),
+        ({"compute_loss_func": ones_own}, r"override compute_loss: .*return hook\(outputs.logits, labels, rows=rows\)"),
     ],
 )
 def test_a_training_on_another_loss_than_the_hooks_is_refused_before_it_begins(

@@ -224,7 +224,7 @@ def test_a_sampler_of_ours_that_is_in_no_loader_is_named(place: Path) -> None:
     training = Training(ScoreStore.create(place, N, [Loss()]))
     other = TorchSampler(training.store, RandomPrune(0.5))
     loader = DataLoader(training.dataset, sampler=other, batch_size=SIZE)
-    with pytest.raises(SelectionLost, match="another sampler of ours than TorchSampler.*whose state is kept"):
+    with pytest.raises(SelectionLost, match=r"another sampler of ours than TorchSampler.*whose state is kept"):
         training.trainer(place.parent).fit(training.module, {"ours": loader})
 
 

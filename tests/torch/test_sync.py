@@ -131,7 +131,7 @@ def epoch_of(rank: int, path: str, kind: str, epochs: int, syncs: int = 1) -> An
     planned, order = np.zeros(11, int), []
     for _ in range(epochs):
         share = list(sampler)
-        walk = inner._walking
+        walk = inner.walking
         order = walk.take(0, len(walk))
         planned += np.bincount(order, minlength=11)
         for part in np.array_split(share, syncs):

@@ -109,13 +109,13 @@ class tee:
     """A loader that notes the rows it delivers; it has the attributes of the loader."""
 
     def __init__(self, loader: Any, rows: list[list[int]]) -> None:
-        self._loader, self._rows = loader, rows
+        self.iterable, self._rows = loader, rows
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+        return getattr(self.iterable, name)
 
     def __iter__(self) -> Iterator[Any]:
-        for rows, sample in self._loader:
+        for rows, sample in self.iterable:
             self._rows.append(rows.tolist())
             yield rows, sample
 
