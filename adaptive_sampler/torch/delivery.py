@@ -91,13 +91,15 @@ class Delivery:
         """Hold the batch against what the sampler drew next."""
         assert self._sampler is not None
         drawn = self._sampler.rows_from(self.delivered, len(rows))
-        if drawn is None or (len(drawn) == len(rows) and np.array_equal(drawn, rows.numpy(force=True))):
+        unordered = any(_may_overtake(link) for link in self._links)
+        if (drawn is None and not unordered) or (drawn is not None and np.array_equal(drawn, rows.numpy(force=True))):
             return
-        epoch, unordered = self._sampler.epoch, any(getattr(link, "in_order", True) is False for link in self._links)
+        epoch = self._sampler.epoch
         if unordered:
+            may = "may have overtaken" if drawn is None else "overtook"
             raise InvalidValue(
-                f"a batch of epoch {epoch} overtook another after {self.delivered} samples, as in_order=False allows: a count of "
-                "what was delivered cannot say which rows arrived, and a resume would train some twice and others never. Give the "
+                f"a batch of epoch {epoch} {may} another after {self.delivered} samples, as in_order=False allows: a count of what "
+                "was delivered cannot say which rows arrived, and a resume would train some twice and others never. Give the "
                 "loader in_order=True, or iterate it without watch and pass rows=, if this training is never resumed."
             )
         self._lost = (
@@ -105,6 +107,11 @@ class Delivery:
             "collate_fn or a filter leaves samples out, or something reorders them): their number is no position to resume from. "
             "Deliver every sample that is drawn, in order, or save the state of torchdata's StatefulDataLoader instead."
         )
+
+
+def _may_overtake(link: Any) -> bool:
+    """Whether a loader hands out batches as its workers finish them."""
+    return getattr(link, "in_order", True) is False and getattr(link, "num_workers", 0) > 1
 
 
 def _check_length(loader: Any, sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> None:

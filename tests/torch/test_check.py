@@ -8,13 +8,15 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.data_loader import BatchSamplerShard, DataLoaderShard
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torchdata.nodes import Batcher, Loader, Mapper, SamplerWrapper
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.selection import Prune, RandomPrune
-from adaptive_sampler.torch import DistributedAdaptiveSampler, check
+from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, check
 from adaptive_sampler.torch.samplers import TorchSampler
 from tests.torch.ranks import run, succeeded
 from tests.torch.training import N, new_store
@@ -49,6 +51,52 @@ def test_a_sampler_swapped_inside_our_batch_sampler_is_named(sampler: TorchSampl
     loader = DataLoader(range(N), batch_sampler=batches)
     batches.sampler = RandomSampler(range(N))  # type: ignore[assignment]
     with pytest.raises(SelectionLost, match=r"inside our batch sampler was replaced by RandomSampler.*use_distributed"):
+        check(loader)
+
+
+def nodes(sampler: Any) -> Any:
+    return Loader(Batcher(Mapper(SamplerWrapper(sampler), int), 4, drop_last=False))
+
+
+def test_ours_is_found_among_several_loaders_and_behind_nodes(sampler: TorchSampler) -> None:
+    alive = DataLoader(range(N), sampler=sampler, batch_size=4)
+    other = DataLoader(range(3))
+    for several in (
+        {"labelled": alive, "unlabelled": other},
+        [other, alive],
+        {"deep": {"er": (other, alive)}},
+        CombinedLoader({"labelled": alive, "unlabelled": other}),
+        nodes(sampler),
+        nodes(sampler.batches(4)),
+        [other, nodes(sampler)],
+    ):
+        check(several)
+        check(several, sampler=sampler)
+
+
+def test_what_took_the_place_of_ours_is_named_among_several_loaders_and_behind_nodes(sampler: TorchSampler) -> None:
+    with pytest.raises(SelectionLost, match="RandomSampler draws the indices"):
+        check({"labelled": DataLoader(range(N), shuffle=True)})
+    with pytest.raises(SelectionLost, match="RandomSampler draws the indices of this Loader"):
+        check(nodes(RandomSampler(range(N))))
+    with pytest.raises(SelectionLost, match=r"another sampler of ours than TorchSampler\("):
+        check([DataLoader(range(N), sampler=sampler)], sampler=TorchSampler(sampler.store, RandomPrune(0.5)))
+
+
+def test_a_lost_sampler_beside_one_that_is_alive_is_told_by_the_sampler_that_is_asked_for(
+    sampler: TorchSampler,
+) -> None:
+    rank = DistributedAdaptiveSampler(sampler, num_replicas=1, rank=0)
+    lost = DistributedAdaptiveSampler(TorchSampler(sampler.store, RandomPrune(0.2)), num_replicas=1, rank=0)
+    both = {"alive": DataLoader(range(N), sampler=rank), "lost": DataLoader(range(N), shuffle=True)}
+    check(both, sampler=rank)
+    with pytest.raises(SelectionLost, match="another sampler of ours"):
+        check(both, sampler=lost)
+
+
+def test_a_dataset_of_another_length_is_named(sampler: TorchSampler) -> None:
+    loader = DataLoader(IndexedDataset(list(range(N + 2))), sampler=sampler, batch_size=4)
+    with pytest.raises(SelectionLost, match=rf"the dataset has {N + 2} samples, the store of TorchSampler {N} rows"):
         check(loader)
 
 
