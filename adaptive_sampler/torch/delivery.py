@@ -12,6 +12,8 @@ from adaptive_sampler.torch.chain import chain, deals_out, of_accelerate, primed
 from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 
+_AHEAD = 1 << 14  # rows that the sampler is asked for at a time
+
 
 class Delivery:
     """The watched passes of one hook, one after the other.
@@ -31,6 +33,8 @@ class Delivery:
         self._links: list[Any] = []
         self._begun = False  # whether this pass has had a batch
         self._compared = False  # whether its batches can be held against the sampler's rows
+        self._unordered = False  # whether one may overtake another
+        self._ahead = np.empty(0, np.int64)  # the rows that the sampler drew next
 
     def enter(self, loader: Any, store: ScoreStore, weighing: AdaptiveSampler | None) -> None:
         """A pass begins. Moves the store's clock where no sampler does. Raises `InvalidValue` for a dataset of another length."""
@@ -86,13 +90,30 @@ class Delivery:
         plan = inner.fixed_plan
         self.unweighted = weighing is None and not self.warned and plan is not None and plan.weighted
         self._compared = not any(deals_out(link) for link in self._links)
+        self._unordered = any(_may_overtake(link) for link in self._links)
+        self._ahead = np.empty(0, np.int64)
+
+    def _next(self, size: int) -> np.ndarray | None:
+        """The next rows that the sampler drew, asked for many batches at a time; None where they are not known."""
+        assert self._sampler is not None
+        if len(self._ahead) < size:
+            known = self._sampler.rows_from(self.delivered, max(size, _AHEAD))
+            if known is None:
+                return None
+            self._ahead = known
+        drawn, self._ahead = self._ahead[:size], self._ahead[size:]
+        return drawn
 
     def _compare(self, rows: torch.Tensor) -> None:
         """Hold the batch against what the sampler drew next."""
         assert self._sampler is not None
-        drawn = self._sampler.rows_from(self.delivered, len(rows))
-        unordered = any(_may_overtake(link) for link in self._links)
-        if (drawn is None and not unordered) or (drawn is not None and np.array_equal(drawn, rows.numpy(force=True))):
+        unordered = self._unordered
+        if rows.device.type != "cpu" and not unordered:
+            return  # looking would wait for the device at each step
+        drawn = self._next(len(rows))
+        if drawn is None and not unordered:
+            return
+        if drawn is not None and len(drawn) == len(rows) and (drawn == rows.numpy(force=True)).all():
             return
         epoch = self._sampler.epoch
         if unordered:
