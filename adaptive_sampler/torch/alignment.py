@@ -11,10 +11,10 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     check_finite,
     cross_entropy,
     leaves,

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.formed_norms import formed_squares
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     batch_size,
     check_finite,
     cross_entropy,

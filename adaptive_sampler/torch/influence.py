@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, SequentialSampler
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     batch_size,
     check_finite,
     cross_entropy,

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.functional import as_found, cross_entropy, trainable
+from adaptive_sampler.torch.as_found import as_found
+from adaptive_sampler.torch.functional import cross_entropy, trainable
 from adaptive_sampler.torch.ghost_plan import make_plan
 from adaptive_sampler.torch.grand import grand, grand_last_layer
 from benchmarks import gradients
