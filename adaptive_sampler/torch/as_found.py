@@ -56,7 +56,6 @@ def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any
         sdpa_kernel(SDPBackend.MATH),  # flash attention has no forward mode and no second derivative
         _no_fast_path(),
         _no_autocast_cache(),
-        _dense(model),
     ]
     if any(isinstance(module, nn.RNNBase) for module in model.modules()):
         # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
@@ -87,18 +86,3 @@ def _no_autocast_cache() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(before)
-
-
-@contextlib.contextmanager
-def _dense(model: nn.Module) -> Iterator[None]:
-    """Have embeddings give dense gradients: a sparse one has no derivative of its own, nor a shape to be laid flat in."""
-    sparse = [
-        module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
-    ]
-    for module in sparse:
-        module.sparse = False
-    try:
-        yield
-    finally:
-        for module in sparse:
-            module.sparse = True

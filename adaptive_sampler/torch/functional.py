@@ -99,12 +99,21 @@ def shaped(vector: Tensor, params: Params) -> Params:
     return {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(params.items(), parts, strict=True)}
 
 
-def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False) -> Params:
-    """∂loss/∂theta by name; zero where the loss does not depend on a parameter."""
+def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False, retain_graph: bool = False) -> Params:
+    """∂loss/∂theta by name, dense; zero where the loss does not depend on a parameter."""
     if not loss.requires_grad:
         return {name: torch.zeros_like(p) for name, p in theta.items()}
-    found = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph, allow_unused=True)
-    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(theta.items(), found, strict=True)}
+    found = torch.autograd.grad(
+        loss, list(theta.values()), create_graph=create_graph, retain_graph=retain_graph or create_graph, allow_unused=True
+    )
+    return {name: dense(g, p) for (name, p), g in zip(theta.items(), found, strict=True)}
+
+
+def dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """The gradient of `parameter` in full: an embedding may give a sparse one, and a parameter without use none."""
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
     batch_size,
+    dense,
     flat,
     gradients,
     leaves,
@@ -96,6 +97,5 @@ class Hessian:
                 f"the loss has no second derivative ({str(error).splitlines()[0]}): influence needs one; replace that "
                 "operator, or score by `alignment` with the clean gradient, which needs none"
             ) from error
-        zeros = {name: torch.zeros_like(p) for name, p in theta.items() if p.grad is None}
-        second = {name: zeros[name] if p.grad is None else p.grad for name, p in theta.items()}
+        second = {name: dense(p.grad, p) for name, p in theta.items()}
         return flat(second), batch_size(inputs)
