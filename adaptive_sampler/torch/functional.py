@@ -104,7 +104,11 @@ def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False, retain
     if not loss.requires_grad:
         return {name: torch.zeros_like(p) for name, p in theta.items()}
     found = torch.autograd.grad(
-        loss, list(theta.values()), create_graph=create_graph, retain_graph=retain_graph or create_graph, allow_unused=True
+        loss,
+        list(theta.values()),
+        create_graph=create_graph,
+        retain_graph=retain_graph or create_graph,
+        allow_unused=True,
     )
     return {name: dense(g, p) for (name, p), g in zip(theta.items(), found, strict=True)}
 
