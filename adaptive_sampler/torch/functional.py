@@ -143,6 +143,11 @@ def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
     return batch
 
 
+def part(batch: Any, start: int, stop: int) -> Any:
+    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
+    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
+
+
 def batch_size(inputs: Any) -> int:
     """Length of the leading axis of the first tensor in `inputs`."""
     for tensor in tensors_of(inputs):

@@ -1,0 +1,108 @@
+"""Per-sample gradient norms of a chunk, one of them judged by plain autograd on that sample alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
+
+from adaptive_sampler.torch.formed_norms import formed_squares
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    dense,
+    leaves,
+    losses,
+    map_tensors,
+    part,
+    rounding,
+)
+from adaptive_sampler.torch.ghost_pass import ghost_squares
+from adaptive_sampler.torch.ghost_plan import Layers
+from adaptive_sampler.torch.remembered import Remembered, circumstances
+
+# (model, loss) -> whether each layer's k-th row was the k-th sample's
+_apart: Remembered[bool] = Remembered()
+
+
+class Chunks:
+    """The chunks of one call, for a model and a loss of which it is remembered whether they keep samples apart."""
+
+    def __init__(self, model: nn.Module, params: Params, loss_fn: LossFn) -> None:
+        self._model, self._params, self._loss_fn = model, params, loss_fn
+        self._circumstances = circumstances(model, params, None, None)
+        self._apart = _apart.get(model, loss_fn, self._circumstances)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether an earlier chunk has shown that samples are mixed or rearranged: each is then scored alone."""
+        return self._apart is False
+
+    def squares(self, layers: Layers, inputs: Any, labels: Any) -> Tensor:
+        """(batch,) squared norms over all parameters."""
+        if not self.mixed:
+            try:
+                squares, loss = self._by_layers(layers, inputs, labels)
+            except CheckpointError:  # layers that are run again in the backward pass do not find the same parameters
+                layers, (squares, loss) = {}, self._by_layers({}, inputs, labels)
+            self._judge(layers, squares, loss, inputs, labels)
+            if not self.mixed:
+                return squares
+        return formed_squares(self._model, self._params, list(self._params), inputs, labels, self._loss_fn)
+
+    def _by_layers(self, layers: Layers, inputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """(batch,) squared norms and losses."""
+        squares, loss, loose = ghost_squares(self._model, self._params, layers, inputs, labels, self._loss_fn)
+        if loose:
+            squares = squares + formed_squares(self._model, self._params, loose, inputs, labels, self._loss_fn)
+        return squares, loss
+
+    def _judge(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> None:
+        """Remember whether the norms are the samples' own, if these values can tell."""
+        if (len(squares) == 1 and self._apart) or not bool(torch.isfinite(squares.sum() + loss.sum())):
+            return
+        apart = self._alone_alike(squares, loss, inputs, labels)
+        if apart and self._apart is None:
+            apart = self._follows_the_order(layers, squares, loss, inputs, labels)
+        if apart is not self._apart:
+            self._apart = apart
+            _apart.put(self._model, self._loss_fn, self._circumstances, apart)
+
+    def _alone_alike(self, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
+        """Whether one sample has the same loss and norm alone: a model that mixes or rearranges samples shows here.
+
+        The sample of the highest loss, whose gradient is the furthest above rounding.
+        """
+        place = int(loss.argmax())
+        square, alone = self._by_autograd(part(inputs, place, place + 1), part(labels, place, place + 1))
+        same = (loss[place] - alone).abs() <= rounding(self._params, loss) * (1 + alone.abs())
+        return bool(same) and self._alike(squares[place], square, alone)
+
+    def _follows_the_order(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
+        """Whether the samples in another order have their norms in that order: they may have come sorted as the model sorts."""
+        turned = (map_tensors(lambda t: t.flip(0) if t.ndim else t, each) for each in (inputs, labels))
+        again, _ = self._by_layers(layers, *turned)
+        return self._alike(again.flip(0), squares, loss)
+
+    def _alike(self, squares: Tensor, others: Tensor, loss: Tensor) -> bool:
+        """Whether norms are the same up to rounding, of which there is more where the loss is nearly zero."""
+        slack = rounding(self._params, loss)
+        relative = slack * (1 + 10 * slack / loss.abs().clamp(min=slack**2))
+        larger = torch.maximum(squares, others).sqrt()
+        return bool(((squares.sqrt() - others.sqrt()).abs() <= relative * larger).all())
+
+    def _by_autograd(self, inputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Squared norm and loss of a batch of 1; each gradient is let go as soon as it has been counted."""
+        theta, found = leaves(self._params), []
+
+        def count(parameter: Tensor) -> None:
+            gradient = dense(parameter.grad, parameter)
+            found.append(gradient.to(torch.promote_types(gradient.dtype, torch.float32)).square().sum())
+            parameter.grad = None
+
+        for parameter in theta.values():
+            parameter.register_post_accumulate_grad_hook(count)
+        loss = losses(self._model, theta, inputs, labels, self._loss_fn)[0]
+        if loss.requires_grad:
+            torch.autograd.backward(loss, inputs=list(theta.values()))
+        return torch.stack(found).sum() if found else loss.detach() * 0, loss.detach()
