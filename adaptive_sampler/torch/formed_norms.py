@@ -1,5 +1,6 @@
 """Per-sample gradient norms by forming each sample's gradient: for what no rule covers."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -38,7 +39,11 @@ def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels
         out = outputs(model, {**rest, **theta}, single[0])
         return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
 
-    formed = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "There is a performance drop because we have not yet implemented the batching"
+        )
+        formed = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
     return sum_of_squares(list(formed.values()))
 
 

@@ -173,6 +173,9 @@ def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
 
 def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     """(batch,) losses as a function of `params`; raises if they are not one per sample."""
+    if any(tensor.is_inference() for tensor in tensors_of((inputs, labels))):
+        # no backward may keep a tensor made in inference mode; a copy is none
+        inputs, labels = map_tensors(torch.clone, inputs), map_tensors(torch.clone, labels)
     out = outputs(model, params, inputs)
     if loss_fn is cross_entropy:
         out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
@@ -221,9 +224,9 @@ def check_finite(values: Tensor, what: str) -> Tensor:
 
 def rounding(params: Params, loss: Tensor) -> float:
     """What rounding may change between two equal ways to one loss or derivative, relative: √ε of the coarsest dtype."""
-    dtypes = {loss.dtype, *(p.dtype for p in params.values())}
+    dtypes = {torch.float32, loss.dtype, *(p.dtype for p in params.values())}  # a norm inside often computes in float32
     if torch.is_autocast_enabled(loss.device.type):
         dtypes.add(torch.get_autocast_dtype(loss.device.type))
-    if loss.device.type == "cuda" and torch.float32 in dtypes:
+    if loss.device.type == "cuda":
         dtypes.add(torch.float16)  # cuDNN's convolutions keep no more of a float32: TensorFloat-32
     return float(max(torch.finfo(dtype).eps for dtype in dtypes) ** 0.5)

@@ -21,8 +21,8 @@ from adaptive_sampler.torch.ghost_pass import ghost_squares
 from adaptive_sampler.torch.ghost_plan import Layers
 from adaptive_sampler.torch.remembered import Remembered, circumstances
 
-# (model, loss) -> whether each layer's k-th row was the k-th sample's
-_apart: Remembered[bool] = Remembered()
+# (model, loss) -> the largest chunk, 2 for any above, in which the norms were the samples' own. 0: once they were not.
+_judged: Remembered[int] = Remembered()
 
 
 class Chunks:
@@ -31,12 +31,12 @@ class Chunks:
     def __init__(self, model: nn.Module, params: Params, loss_fn: LossFn) -> None:
         self._model, self._params, self._loss_fn = model, params, loss_fn
         self._circumstances = circumstances(model, params, None, None)
-        self._apart = _apart.get(model, loss_fn, self._circumstances)
+        self._judged = _judged.get(model, loss_fn, self._circumstances)
 
     @property
     def mixed(self) -> bool:
         """Whether an earlier chunk has shown that samples are mixed or rearranged: each is then scored alone."""
-        return self._apart is False
+        return self._judged == 0
 
     def squares(self, layers: Layers, inputs: Any, labels: Any) -> Tensor:
         """(batch,) squared norms over all parameters."""
@@ -59,14 +59,16 @@ class Chunks:
 
     def _judge(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> None:
         """Remember whether the norms are the samples' own, if these values can tell."""
-        if (len(squares) == 1 and self._apart) or not bool(torch.isfinite(squares.sum() + loss.sum())):
+        size, before = min(len(squares), 2), self._judged or 0
+        if size == 1 <= before or not bool(torch.isfinite(squares.sum() + loss.sum())):
             return
-        apart = self._alone_alike(squares, loss, inputs, labels)
-        if apart and self._apart is None:
-            apart = self._follows_the_order(layers, squares, loss, inputs, labels)
-        if apart is not self._apart:
-            self._apart = apart
-            _apart.put(self._model, self._loss_fn, self._circumstances, apart)
+        own = self._alone_alike(squares, loss, inputs, labels)
+        if own and size > before:
+            own = self._follows_the_order(layers, squares, loss, inputs, labels)
+        judged = max(size, before) if own else 0
+        if judged != self._judged:
+            self._judged = judged
+            _judged.put(self._model, self._loss_fn, self._circumstances, judged)
 
     def _alone_alike(self, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
         """Whether one sample has the same loss and norm alone: a model that mixes or rearranges samples shows here.
@@ -101,7 +103,7 @@ class Chunks:
             parameter.grad = None
 
         for parameter in theta.values():
-            parameter.register_post_accumulate_grad_hook(count)
+            parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
         loss = losses(self._model, theta, inputs, labels, self._loss_fn)[0]
         if loss.requires_grad:
             torch.autograd.backward(loss, inputs=list(theta.values()))
