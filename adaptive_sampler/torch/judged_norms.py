@@ -81,10 +81,14 @@ class Chunks:
         return bool(same) and self._alike(squares[place], square, alone)
 
     def _follows_the_order(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
-        """Whether the samples in another order have their norms in that order: they may have come sorted as the model sorts."""
-        turned = (map_tensors(lambda t: t.flip(0) if t.ndim else t, each) for each in (inputs, labels))
-        again, _ = self._by_layers(layers, *turned)
-        return self._alike(again.flip(0), squares, loss)
+        """Whether all samples, moved on by one place, take their norms with them.
+
+        They may have come sorted as the model sorts. An order that follows such a move is a move itself, and leaves no
+        sample in its place: `_alone_alike` sees that one.
+        """
+        moved = (map_tensors(lambda t: t.roll(1, 0) if t.ndim else t, each) for each in (inputs, labels))
+        again, _ = self._by_layers(layers, *moved)
+        return self._alike(again.roll(-1), squares, loss)
 
     def _alike(self, squares: Tensor, others: Tensor, loss: Tensor) -> bool:
         """Whether norms are the same up to rounding, of which there is more where the loss is nearly zero."""
