@@ -57,8 +57,9 @@ def alignment(
         (batch,) on the model's device, in the losses' dtype: loss per unit of `direction`.
 
     Raises:
-        InvalidValue: no trainable parameters, a direction that does not fit them, a loss that is not per-sample, a
-            label beyond the classes, or a value that is not finite.
+        InvalidValue: no trainable parameters, a module of TorchScript, a dynamically quantised or sharded one, a
+            direction that does not fit the parameters, a loss that is not per-sample, a label beyond the classes, or a
+            value that is not finite.
     """
     model = unwrapped(model)
     params = trainable(model)

@@ -51,8 +51,9 @@ def grand(
         (batch,) ≥ 0 float32 (float64 for float64 models) on the model's device: loss per unit of parameter.
 
     Raises:
-        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a loss that is not
-            per-sample, a label beyond the classes, or a gradient that is not finite.
+        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a module of
+            TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample, a label beyond the
+            classes, or a gradient that is not finite.
 
     Source:
         Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.

@@ -87,9 +87,9 @@ def influence(
         unit of weight.
 
     Raises:
-        InvalidValue: an empty loader, rows unknown, no trainable parameters, a loss that is not per-sample, a label
-            beyond the classes, gradients that are not finite, a damped Hessian that is not positive definite, a
-            diverging LiSSA.
+        InvalidValue: an empty loader, rows unknown, no trainable parameters, a module of TorchScript, a dynamically
+            quantised or sharded one, a loss that is not per-sample or has no second derivative, a label beyond the
+            classes, gradients that are not finite, a damped Hessian that is not positive definite, a diverging LiSSA.
         ResumeError: `checkpoint` is of another model or other settings.
 
     Source:

@@ -66,8 +66,8 @@ def l2rw_weights(
         (batch,) ≥ 0, without gradient, in the losses' dtype; sums to 1, or is all zero where no sample agrees.
 
     Raises:
-        InvalidValue: an empty clean batch, no trainable parameters, a loss that is not per-sample, a label beyond the
-            classes, or a gradient that is not finite.
+        InvalidValue: an empty clean batch, no trainable parameters, a module of TorchScript, a dynamically quantised or
+            sharded one, a loss that is not per-sample, a label beyond the classes, or a gradient that is not finite.
 
     Source:
         Ren, Zeng, Yang, Urtasun 2018, Learning to Reweight Examples for Robust Deep Learning, section 3.3,
