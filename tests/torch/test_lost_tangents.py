@@ -257,3 +257,25 @@ def test_rounding_is_not_taken_for_a_lost_tangent(dtype: torch.dtype) -> None:
     inputs, labels = torch.randn(32, 16, dtype=dtype), torch.randint(11, (32,))
     direction = [torch.randn_like(p) for p in model.parameters()]
     assert torch.isfinite(alignment(model, inputs, labels, direction)).all()  # a warning would be an error
+
+
+class Block(nn.Module):
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norm, self.wide, self.back = nn.LayerNorm(16), nn.Linear(16, 32), nn.Linear(32, 16)
+        self.activation = activation
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.back(self.activation(self.wide(self.norm(inputs))))
+
+
+@pytest.mark.parametrize("how", ["float64", "float32", "bfloat16", "float16", "autocast"])
+def test_one_block_of_many_is_seen_in_every_precision(how: str) -> None:
+    torch.manual_seed(0)
+    blocks = [Block(softened if number == 15 else F.gelu) for number in range(20)]
+    dtype = torch.float32 if how == "autocast" else getattr(torch, how)
+    model = nn.Sequential(*blocks, nn.Linear(16, 11)).to(dtype)
+    inputs, labels = torch.randn(32, 16, dtype=dtype), torch.randint(11, (32,))
+    direction = [torch.ones_like(p) for p in model.parameters()]
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"), pytest.warns(UserWarning, match=SAYS):
+        alignment(model, inputs, labels, direction)
