@@ -43,7 +43,7 @@ def alignment(
     backward passes give the same values, or, if it has no second derivative either, one backward pass per sample; a
     warning names the operator once. Some operators lose the tangent without a word: on the first batch of a model and a
     loss function, one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where it is not
-    so, the slower way is taken, with a warning. Define `loss_fn` once: a new lambda at each call is asked about again.
+    so, the slower way is taken, with a warning.
 
     Args:
         model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.

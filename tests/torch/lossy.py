@@ -76,3 +76,15 @@ class ByMode(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.layer(inputs)
         return self.head(softened(hidden) if self.training else torch.tanh(hidden))
+
+
+class Block(nn.Module):
+    """A residual block around an activation."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norm, self.wide, self.back = nn.LayerNorm(16), nn.Linear(16, 32), nn.Linear(32, 16)
+        self.activation = activation
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.back(self.activation(self.wide(self.norm(inputs))))

@@ -15,7 +15,7 @@ from adaptive_sampler.torch import alignment, grand, l2rw_weights
 from adaptive_sampler.torch.functional import cross_entropy
 from adaptive_sampler.torch.influence import influence
 from tests.references import gradients_one_by_one, influence_from_gradients, l2rw_from_gradients
-from tests.torch.lossy import Adapter, Branches, ByMode, Net, Stopping, softened
+from tests.torch.lossy import Adapter, Block, Branches, ByMode, Net, Stopping, softened
 
 torch.set_num_threads(1)
 SAYS = "does not give the gradient that backward gives: an operator lost the tangent without raising"
@@ -186,6 +186,26 @@ def test_each_loss_function_is_asked_for_itself() -> None:
         agrees(model, direction_for(model), lossy)
 
 
+def test_the_same_lambda_in_a_loop_is_asked_about_once() -> None:
+    model = made("whole")
+    model.between = counted = Counted(torch.tanh)
+    for scale in torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64):
+        alignment(model, *data(), direction_for(model), loss_fn=lambda z, y: scale * cross_entropy(z, y))  # noqa: B023
+    assert counted.passes == 2 + 3
+
+
+def test_a_lambda_over_another_function_is_asked_about_anew() -> None:
+    model = made("whole")
+    model.between = torch.tanh
+
+    def over(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda z, y: cross_entropy(activation(z), y)
+
+    agrees(model, direction_for(model), over(torch.tanh))
+    with pytest.warns(UserWarning, match=SAYS):
+        agrees(model, direction_for(model), over(softened))
+
+
 def test_a_layer_put_in_later_is_asked_about() -> None:
     class Soft(nn.Module):
         def forward(self, inputs: Tensor) -> Tensor:
@@ -257,16 +277,6 @@ def test_rounding_is_not_taken_for_a_lost_tangent(dtype: torch.dtype) -> None:
     inputs, labels = torch.randn(32, 16, dtype=dtype), torch.randint(11, (32,))
     direction = [torch.randn_like(p) for p in model.parameters()]
     assert torch.isfinite(alignment(model, inputs, labels, direction)).all()  # a warning would be an error
-
-
-class Block(nn.Module):
-    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.norm, self.wide, self.back = nn.LayerNorm(16), nn.Linear(16, 32), nn.Linear(32, 16)
-        self.activation = activation
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + self.back(self.activation(self.wide(self.norm(inputs))))
 
 
 @pytest.mark.parametrize("how", ["float64", "float32", "bfloat16", "float16", "autocast"])
