@@ -38,7 +38,7 @@ def grand(
     vmap cannot follow the model. Which is which is found by watching a few samples, and then every pass. In each chunk
     one sample is also run alone, by plain autograd: where its loss or its norm is another there, the model mixes or
     rearranges samples, and each is scored alone from then on. So the values do not depend on how the data set is cut
-    into batches.
+    into batches. The first chunk of a model and a loss is run twice, the samples moved on by one place, for the same end.
 
     Args:
         model: any module; it is run in eval mode and given back in the mode it was in.

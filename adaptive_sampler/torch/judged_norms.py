@@ -32,6 +32,7 @@ class Chunks:
         self._model, self._params, self._loss_fn = model, params, loss_fn
         self._circumstances = circumstances(model, params, None, None)
         self._judged = _judged.get(model, loss_fn, self._circumstances)
+        self._run_again = False  # whether layers are, in the backward pass, as checkpointing has it
 
     @property
     def mixed(self) -> bool:
@@ -41,10 +42,12 @@ class Chunks:
     def squares(self, layers: Layers, inputs: Any, labels: Any) -> Tensor:
         """(batch,) squared norms over all parameters."""
         if not self.mixed:
+            layers = {} if self._run_again else layers
             try:
                 squares, loss = self._by_layers(layers, inputs, labels)
-            except CheckpointError:  # layers that are run again in the backward pass do not find the same parameters
-                layers, (squares, loss) = {}, self._by_layers({}, inputs, labels)
+            except CheckpointError:  # what is run again does not find the same parameters
+                self._run_again, layers = True, {}
+                squares, loss = self._by_layers(layers, inputs, labels)
             self._judge(layers, squares, loss, inputs, labels)
             if not self.mixed:
                 return squares
