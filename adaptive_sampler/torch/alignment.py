@@ -1,22 +1,22 @@
 """The one primitive: how strongly each sample's gradient points along a given direction."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.as_found import as_found
+from adaptive_sampler.torch.forward_mode import Trust, derivative
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     check_finite,
     cross_entropy,
+    gradients,
     leaves,
     losses,
     trainable,
@@ -41,7 +41,9 @@ def alignment(
     then depends on the others through them, as in the training step itself; running statistics are not touched.
     Dropout draws the masks that the caller's next forward pass will draw. Where an operator has no forward mode, two
     backward passes give the same values, or, if it has no second derivative either, one backward pass per sample; a
-    warning names the operator once.
+    warning names the operator once. Some operators lose the tangent without a word: on the first batch of a model and a
+    loss function, one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where it is not
+    so, the slower way is taken, with a warning.
 
     Args:
         model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.
@@ -55,8 +57,9 @@ def alignment(
         (batch,) on the model's device, in the losses' dtype: loss per unit of `direction`.
 
     Raises:
-        InvalidValue: no trainable parameters, a direction that does not fit them, a loss that is not per-sample, a
-            label beyond the classes, or a value that is not finite.
+        InvalidValue: no trainable parameters, a module of TorchScript, a dynamically quantised or sharded one, a
+            direction that does not fit the parameters, a loss that is not per-sample, a label beyond the classes, or a
+            value that is not finite.
     """
     model = unwrapped(model)
     params = trainable(model)
@@ -68,46 +71,33 @@ def alignment(
 def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     """`alignment` without its checks and its keeping of state: for callers that are inside `as_found`."""
     before = generator_states(model)
+    trust = Trust(model, params, inputs, labels, loss_fn)
+    right = trust.known
     try:
-        return _forward_mode(model, params, tangents, inputs, labels, loss_fn)
+        if right is None:
+            right = trust.ask()
+            restore(before)
+            if right is False:
+                _warn_of_loss(model)
+        if right:
+            return derivative(model, params, tangents, inputs, labels, loss_fn)
     except NotImplementedError as error:
         _warn_once(_operator(error))
-    restore(before)  # the slower way must draw the same dropout masks
-    loss_params = leaves(params)
-    loss = losses(model, loss_params, inputs, labels, loss_fn)
-    twice = _two_backwards(loss, loss_params, tangents)
-    return _backward_each(loss, loss_params, tangents) if twice is None else twice
+        trust.lose()
+        restore(before)  # the slower way must draw the same dropout masks
+    return _backward_mode(model, params, tangents, inputs, labels, loss_fn)
 
 
-def _forward_mode(
+def _backward_mode(
     model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
-    with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
-        # forward_ad itself ships no types
-        dual = forward_ad.make_dual
-        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
-        out = losses(model, duals, inputs, labels, loss_fn)
-        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
-        return torch.zeros_like(loss) if tangent is None else tangent.clone()
-
-
-@contextlib.contextmanager
-def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
-    """Embeddings whose backward is not their derivative: no gradient for padding, or one scaled by frequency."""
-    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    if any(m.scale_grad_by_freq for m in embeddings):
-        raise NotImplementedError("Trying to use forward AD with Embedding(scale_grad_by_freq=True)")
-    handles = [m.register_forward_hook(_no_padding_tangent) for m in embeddings if m.padding_idx is not None]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _no_padding_tangent(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]
-    return torch.where((args[0] == module.padding_idx)[..., None], primal, out)
+    theta = leaves(params)
+    loss = losses(model, theta, inputs, labels, loss_fn)
+    wrong = ~torch.isfinite(loss.detach())
+    if bool(wrong.any()):
+        return torch.where(wrong, loss.detach(), 0)  # one such sample makes nan of every other's backward
+    twice = _two_backwards(loss, theta, tangents)
+    return _backward_each(loss, theta, tangents) if twice is None else twice
 
 
 def _two_backwards(loss: Tensor, params: Params, tangents: Params) -> Tensor | None:
@@ -139,10 +129,8 @@ def _backward_each(loss: Tensor, params: Params, tangents: Params) -> Tensor:
     if not loss.requires_grad:
         return result
     for position in range(len(loss)):
-        gradient = torch.autograd.grad(loss[position], list(params.values()), retain_graph=True, allow_unused=True)
-        for g, t in zip(gradient, tangents.values(), strict=True):
-            if g is not None:
-                result[position] += (g * t).sum()
+        gradient = gradients(loss[position], params, retain_graph=True)
+        result[position] = torch.stack([(g * tangents[name]).sum() for name, g in gradient.items()]).sum()
     return result.detach()
 
 
@@ -203,6 +191,15 @@ def _operator(error: NotImplementedError) -> str:
     if not found:
         raise error  # not about forward mode: the user's own
     return found
+
+
+def _warn_of_loss(model: nn.Module) -> None:
+    warnings.warn(
+        f"forward mode through {type(model).__name__} and its loss does not give the gradient that backward gives: an "
+        "operator lost the tangent without raising, or torch.no_grad stops a gradient inside the model; alignments "
+        "through it take two backward passes, or one a sample, instead of one forward pass (training's own values)",
+        stacklevel=4,
+    )
 
 
 def _warn_once(operator: str) -> None:

@@ -1,5 +1,6 @@
 """Per-sample gradient norms by forming each sample's gradient: for what no rule covers."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from adaptive_sampler.torch.functional import (
     Params,
     batch_size,
     cross_entropy,
+    gradients,
     leaves,
     losses,
     map_tensors,
@@ -37,8 +39,12 @@ def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels
         out = outputs(model, {**rest, **theta}, single[0])
         return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
 
-    gradients = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
-    return sum_of_squares(list(gradients.values()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "There is a performance drop because we have not yet implemented the batching"
+        )
+        formed = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))(sought, inputs, labels)
+    return sum_of_squares(list(formed.values()))
 
 
 def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
@@ -50,11 +56,7 @@ def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, lab
             for part in (inputs, labels)
         )
         loss = losses(model, {**rest, **theta}, one_input, one_label, loss_fn)
-        gradients: tuple[Tensor | None, ...] = (None,)
-        if loss.requires_grad:
-            gradients = torch.autograd.grad(loss[0], list(theta.values()), allow_unused=True)
-        used = [g[None] for g in gradients if g is not None]
-        found.append(sum_of_squares(used) if used else loss.detach() * 0)
+        found.append(sum_of_squares([g[None] for g in gradients(loss[0], theta).values()]))
     return torch.cat(found)
 
 

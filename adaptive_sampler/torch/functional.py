@@ -1,25 +1,27 @@
-"""A model as a pure function of its trainable parameters: everything about it is left as found."""
+"""A model as a pure function of its trainable parameters, and one loss a sample."""
 
-import contextlib
-import functools
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.randomness import same_random_state
 
 LossFn = Callable[[Any, Any], Tensor]
 """(model output, labels) -> (batch,): one loss per sample, in the loss's own unit."""
 
 Params = dict[str, Tensor]
 """Trainable parameters, or one tensor shaped like each, by the name `model.named_parameters()` gives them."""
+
+
+# by name, because torch.ao takes long to import
+_DYNAMICALLY_QUANTISED = (
+    "torch.ao.nn.quantized.dynamic",
+    "torch.ao.nn.intrinsic.quantized.dynamic",
+    "torch.nn.quantized.dynamic",
+    "torch.nn.intrinsic.quantized.dynamic",
+)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -37,12 +39,14 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel or DataParallel; a sharded model is refused.
+    """The module inside DistributedDataParallel or DataParallel; one whose samples' gradients cannot be had is refused.
 
     The wrappers' own forward arms gradient hooks for a backward that never comes.
     """
     while isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         model = model.module
+    for name, module in model.named_modules():
+        _check_module(name, module)
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "device_mesh") or type(parameter).__name__ == "FlatParameter":
             raise InvalidValue(
@@ -50,6 +54,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
                 "parameters; score with an unsharded copy of the model, or shard with DistributedDataParallel"
             )
     return model
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    """Raise on TorchScript, whose parameters cannot be replaced, and on scales that a whole batch shares."""
+    kind = type(module)
+    what = f"{name!r} is a {kind.__name__}" if name else f"the model is a {kind.__name__}"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InvalidValue(
+            f"{what} of TorchScript, which takes no parameters but its own: a gradient needs a module that runs in "
+            "Python; score with the one that it was scripted or traced from"
+        )
+    if any(parent.__module__.startswith(_DYNAMICALLY_QUANTISED) for parent in kind.__mro__):
+        raise InvalidValue(
+            f"{what}, dynamically quantised by the range of its whole batch: it mixes the samples of a batch, so no "
+            "sample has a gradient of its own; score with the model that it was quantised from"
+        )
 
 
 def trainable(model: nn.Module) -> Params:
@@ -79,12 +99,25 @@ def shaped(vector: Tensor, params: Params) -> Params:
     return {name: part.view_as(p).to(p.dtype) for (name, p), part in zip(params.items(), parts, strict=True)}
 
 
-def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False) -> Params:
-    """∂loss/∂theta by name; zero where the loss does not depend on a parameter."""
+def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False, retain_graph: bool = False) -> Params:
+    """∂loss/∂theta by name, dense; zero where the loss does not depend on a parameter."""
     if not loss.requires_grad:
         return {name: torch.zeros_like(p) for name, p in theta.items()}
-    found = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph, allow_unused=True)
-    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(theta.items(), found, strict=True)}
+    found = torch.autograd.grad(
+        loss,
+        list(theta.values()),
+        create_graph=create_graph,
+        retain_graph=retain_graph or create_graph,
+        allow_unused=True,
+    )
+    return {name: dense(g, p) for (name, p), g in zip(theta.items(), found, strict=True)}
+
+
+def dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """The gradient of `parameter` in full: an embedding may give a sparse one, and a parameter without use none."""
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
@@ -108,6 +141,11 @@ def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
     if isinstance(batch, tuple | list):
         return tuple(map_tensors(change, value) for value in batch)
     return batch
+
+
+def part(batch: Any, start: int, stop: int) -> Any:
+    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
+    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
 
 
 def batch_size(inputs: Any) -> int:
@@ -135,6 +173,9 @@ def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
 
 def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     """(batch,) losses as a function of `params`; raises if they are not one per sample."""
+    if any(tensor.is_inference() for tensor in tensors_of((inputs, labels))):
+        # no backward may keep a tensor made in inference mode; a copy is none
+        inputs, labels = map_tensors(torch.clone, inputs), map_tensors(torch.clone, labels)
     out = outputs(model, params, inputs)
     if loss_fn is cross_entropy:
         out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
@@ -181,74 +222,11 @@ def check_finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
-@contextlib.contextmanager
-def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
-    """Run what is inside eagerly, with gradients on; afterwards modes and random state are what they were.
-
-    Args:
-        model: the module whose training flags are kept.
-        evaluate: put every module into eval mode inside.
-    """
-    _load_derivatives()
-    modes = [(module, module.training) for module in model.modules()]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(same_random_state(model))
-        for context in _transparent(model):
-            stack.enter_context(context)
-        try:
-            if evaluate:
-                model.eval()
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
-
-@functools.cache
-def _load_derivatives() -> None:
-    """Have torch load its forward-mode and vmap rules, whose scripting it now deprecates itself: not the user's doing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with forward_ad.dual_level():
-            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
-        torch.func.vmap(torch.sin)(torch.zeros(1))
-
-
-def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any]]:
-    """Contexts in which each operator has all the derivatives that it can have."""
-    contexts: list[contextlib.AbstractContextManager[Any]] = [
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        sdpa_kernel(SDPBackend.MATH),  # flash attention has no forward mode and no second derivative
-        _no_fast_path(),
-        _no_autocast_cache(),
-    ]
-    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-        # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
-        contexts.append(torch.backends.cudnn.flags(enabled=False))
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
-        # a compiled graph has neither forward mode nor hooks
-        contexts.append(torch.compiler.set_stance("force_eager"))
-    return contexts
-
-
-@contextlib.contextmanager
-def _no_fast_path() -> Iterator[None]:
-    """Keep MultiheadAttention off its fused inference kernel, which has no derivatives."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextlib.contextmanager
-def _no_autocast_cache() -> Iterator[None]:
-    """Autocast would keep a cast copy of each of our temporary parameters until the caller's region ends."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
+def rounding(params: Params, loss: Tensor) -> float:
+    """What rounding may change between two equal ways to one loss or derivative, relative: √ε of the coarsest dtype."""
+    dtypes = {torch.float32, loss.dtype, *(p.dtype for p in params.values())}  # a norm inside often computes in float32
+    if torch.is_autocast_enabled(loss.device.type):
+        dtypes.add(torch.get_autocast_dtype(loss.device.type))
+    if loss.device.type == "cuda":
+        dtypes.add(torch.float16)  # cuDNN's convolutions keep no more of a float32: TensorFloat-32
+    return float(max(torch.finfo(dtype).eps for dtype in dtypes) ** 0.5)

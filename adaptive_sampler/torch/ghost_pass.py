@@ -9,29 +9,28 @@ from torch import Tensor, nn
 
 from adaptive_sampler.torch.functional import LossFn, Params, batch_size, losses
 from adaptive_sampler.torch.ghost_norms import Part, rule_of, squared_norms
-from adaptive_sampler.torch.ghost_plan import GhostPlan
+from adaptive_sampler.torch.ghost_plan import Layers, Watch
 
 
 def ghost_squares(
-    model: nn.Module, params: Params, plan: GhostPlan, inputs: Any, labels: Any, loss_fn: LossFn
-) -> tuple[Tensor, Tensor]:
-    """Squared norms over the parameters of `plan.layers`, and the losses.
+    model: nn.Module, params: Params, layers: Layers, inputs: Any, labels: Any, loss_fn: LossFn
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Squared norms over the parameters that `layers` cover in this pass, the losses, and the names of the others.
 
     Returns:
-        (batch,) squared norms and (batch,) losses.
+        (batch,) squared norms, (batch,) losses, the parameters that are not in the norms.
     """
     first = next(iter(params.values()))
     wide = torch.promote_types(first.dtype, torch.float32)
-    run = _Pass(plan, torch.zeros(batch_size(inputs), dtype=wide, device=first.device))
-    handles = [module.register_forward_hook(run.forward, with_kwargs=True) for module in plan.layers]
-    try:
+    run = _Pass(layers, torch.zeros(batch_size(inputs), dtype=wide, device=first.device))
+    with Watch(params, layers, batch_size(inputs)) as seen:
+        for module in layers:
+            seen.callback(module.register_forward_hook(run.forward, with_kwargs=True).remove)
         loss = losses(model, params, inputs, labels, loss_fn)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run.uses = seen.covered()
     if run.roots and loss.requires_grad:
         torch.autograd.grad(loss.sum(), run.roots, allow_unused=True)
-    return run.finished(), loss.detach()
+    return run.finished(), loss.detach(), [name for name in params if name not in run.uses]
 
 
 class _Pass:
@@ -41,11 +40,12 @@ class _Pass:
     outputs, and each layer's input is dropped as soon as its output's gradient has arrived.
     """
 
-    def __init__(self, plan: GhostPlan, squares: Tensor) -> None:
-        self._plan, self._squares = plan, squares
-        self._rules = {module: rule_of(module) for module in plan.layers}  # before our hooks: a hooked layer has none
+    def __init__(self, layers: Layers, squares: Tensor) -> None:
+        self._layers, self._squares = layers, squares
+        self._rules = {module: rule_of(module) for module in layers}  # before our hooks: a hooked layer has none
         self._shared: dict[str, list[Part]] = defaultdict(list)
         self.roots: list[Tensor] = []
+        self.uses: dict[str, int] = {}  # of the covered parameters; known when the forward pass is over
 
     def forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
         """Remember the layer's input until its output's gradient arrives."""
@@ -61,7 +61,9 @@ class _Pass:
         return out
 
     def _arrived(self, module: nn.Module, activation: Tensor, gradient: Tensor) -> None:
-        own = self._plan.layers[module]
+        own = {local: name for local, name in self._layers[module].items() if name in self.uses}
+        if not own:
+            return
         rule = self._rules[module]
         assert rule is not None
         activation, gradient = (
@@ -69,7 +71,7 @@ class _Pass:
         )
         with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
             for local, part in rule(module, activation, gradient, set(own)).items():
-                if self._plan.uses[own[local]] == 1:
+                if self.uses[own[local]] == 1:
                     self._squares += part.squares()
                 else:
                     self._shared[own[local]].append(part)

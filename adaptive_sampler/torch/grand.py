@@ -4,23 +4,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointError
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.formed_norms import formed_squares
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     batch_size,
     check_finite,
     cross_entropy,
     map_tensors,
+    part,
     trainable,
     unwrapped,
 )
-from adaptive_sampler.torch.ghost_pass import ghost_squares
-from adaptive_sampler.torch.ghost_plan import make_plan
+from adaptive_sampler.torch.ghost_plan import batch_first
+from adaptive_sampler.torch.judged_norms import Chunks
 
 
 def grand(
@@ -36,9 +35,10 @@ def grand(
     Norms come from each layer's input and output gradient where the layer has a rule (Linear, Conv, Embedding, batch,
     group, layer and RMS norm), also for weights that are tied or used several times; the rest, attention's packed
     projections or a parameter of one's own, by vmap(grad) over those parameters alone, or one sample at a time where
-    vmap cannot follow the model. Which is which is found by watching one sample, on each call; where its loss alone is
-    not its loss in the batch, the model mixes samples, and each is scored alone. So the values do not depend on how the
-    data set is cut into batches.
+    vmap cannot follow the model. Which is which is found by watching a few samples, and then every pass. In each chunk
+    one sample is also run alone, by plain autograd: where its loss or its norm is another there, the model mixes or
+    rearranges samples, and each is scored alone from then on. So the values do not depend on how the data set is cut
+    into batches. The first chunk of a model and a loss is run twice, the samples moved on by one place, for the same end.
 
     Args:
         model: any module; it is run in eval mode and given back in the mode it was in.
@@ -51,8 +51,9 @@ def grand(
         (batch,) ≥ 0 float32 (float64 for float64 models) on the model's device: loss per unit of parameter.
 
     Raises:
-        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a loss that is not
-            per-sample, a label beyond the classes, or a gradient that is not finite.
+        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a module of
+            TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample, a label beyond the
+            classes, or a gradient that is not finite.
 
     Source:
         Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.
@@ -100,23 +101,13 @@ def grand_last_layer(
 def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
     _check(model, inputs, chunk_size)
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
-    found = []
     with as_found(model, evaluate=True):
-        last = min(chunk_size, batch_size(inputs)) - 1
-        plan = make_plan(model, params, _part(inputs, last, last + 1), _part(labels, last, last + 1), loss_fn)
-        for start in range(0, batch_size(inputs), chunk_size):
-            chunk = _part(inputs, start, start + chunk_size), _part(labels, start, start + chunk_size)
-            try:
-                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
-            except CheckpointError:  # layers that are run again in the backward pass do not find the same parameters
-                plan = plan.without_layers(params)
-                squares, loss = ghost_squares(model, params, plan, *chunk, loss_fn)
-            if start == 0 and not plan.alike(loss[last]):
-                # the model mixes samples: only alone has each a gradient of its own
-                plan, squares = plan.without_layers(params), torch.zeros_like(squares)
-            if plan.loose:
-                squares = squares + formed_squares(model, params, plan.loose, *chunk, loss_fn)
-            found.append(squares)
+        chunks = Chunks(model, params, loss_fn)
+        layers = {} if chunks.mixed else batch_first(model, params, inputs, labels, loss_fn, chunk_size)
+        found = [
+            chunks.squares(layers, part(inputs, start, start + chunk_size), part(labels, start, start + chunk_size))
+            for start in range(0, batch_size(inputs), chunk_size)
+        ]
     return check_finite(torch.cat(found).sqrt(), "the gradient norm")
 
 
@@ -131,7 +122,3 @@ def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
                 f"{name!r} is batch norm without running statistics: it mixes the samples of a batch, so no sample "
                 "has a gradient of its own; use track_running_stats=True or group norm"
             )
-
-
-def _part(batch: Any, start: int, stop: int) -> Any:
-    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)

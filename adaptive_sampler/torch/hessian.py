@@ -12,11 +12,13 @@ from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
     batch_size,
+    dense,
     flat,
     gradients,
     leaves,
     losses,
     map_tensors,
+    rounding,
     shaped,
 )
 
@@ -82,20 +84,31 @@ class Hessian:
         inputs, labels = map_tensors(Tensor.detach, batch[1:])
         theta = leaves(self.params)
         tangents = shaped(vector, self.params)
-        loss = losses(self.model, theta, inputs, labels, self.loss_fn).sum()
+        each = losses(self.model, theta, inputs, labels, self.loss_fn)
+        weights = torch.ones_like(each).requires_grad_()
         try:
-            first = gradients(loss, theta, create_graph=True)
+            first = gradients((weights * each).sum(), theta, create_graph=True)
             along = torch.stack([(first[name] * tangents[name]).sum() for name in theta]).sum()
             if along.requires_grad:
                 # not autograd.grad, which passes by a backward that refuses to be differentiated; the leaves are our own
                 torch.autograd.backward(along)
+                self._check(along.detach(), dense(weights.grad, weights))
         except RuntimeError as error:
             if "differentia" not in str(error) and "derivative" not in str(error):
                 raise
-            raise InvalidValue(
-                f"the loss has no second derivative ({str(error).splitlines()[0]}): influence needs one; replace that "
-                "operator, or score by `alignment` with the clean gradient, which needs none"
-            ) from error
-        zeros = {name: torch.zeros_like(p) for name, p in theta.items() if p.grad is None}
-        second = {name: zeros[name] if p.grad is None else p.grad for name, p in theta.items()}
+            raise _no_second_derivative(str(error).splitlines()[0]) from error
+        second = {name: dense(p.grad, p) for name, p in theta.items()}
         return flat(second), batch_size(inputs)
+
+    def _check(self, along: Tensor, by_sample: Tensor) -> None:
+        """Raise where a backward drops its dependence on the gradient that it is given: `along` is linear in the weights."""
+        slack = rounding(self.params, along) * (along.abs() + by_sample.abs().sum())
+        if bool((by_sample.sum() - along).abs() > slack):
+            raise _no_second_derivative("a backward does not follow the gradient that it is given")
+
+
+def _no_second_derivative(why: str) -> InvalidValue:
+    return InvalidValue(
+        f"the loss has no second derivative ({why}): influence needs one; replace that operator, or score by `alignment` "
+        "with the clean gradient, which needs none"
+    )

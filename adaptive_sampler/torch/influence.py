@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, SequentialSampler
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     batch_size,
     check_finite,
     cross_entropy,
@@ -87,9 +87,9 @@ def influence(
         unit of weight.
 
     Raises:
-        InvalidValue: an empty loader, rows unknown, no trainable parameters, a loss that is not per-sample, a label
-            beyond the classes, gradients that are not finite, a damped Hessian that is not positive definite, a
-            diverging LiSSA.
+        InvalidValue: an empty loader, rows unknown, no trainable parameters, a module of TorchScript, a dynamically
+            quantised or sharded one, a loss that is not per-sample or has no second derivative, a label beyond the
+            classes, gradients that are not finite, a damped Hessian that is not positive definite, a diverging LiSSA.
         ResumeError: `checkpoint` is of another model or other settings.
 
     Source:

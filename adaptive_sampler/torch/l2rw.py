@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.alignment import along
+from adaptive_sampler.torch.as_found import as_found
 from adaptive_sampler.torch.batches import device_of, samples
 from adaptive_sampler.torch.functional import (
     LossFn,
     Params,
-    as_found,
     batch_size,
     check_finite,
     cross_entropy,
@@ -66,8 +66,8 @@ def l2rw_weights(
         (batch,) ≥ 0, without gradient, in the losses' dtype; sums to 1, or is all zero where no sample agrees.
 
     Raises:
-        InvalidValue: an empty clean batch, no trainable parameters, a loss that is not per-sample, a label beyond the
-            classes, or a gradient that is not finite.
+        InvalidValue: an empty clean batch, no trainable parameters, a module of TorchScript, a dynamically quantised or
+            sharded one, a loss that is not per-sample, a label beyond the classes, or a gradient that is not finite.
 
     Source:
         Ren, Zeng, Yang, Urtasun 2018, Learning to Reweight Examples for Robust Deep Learning, section 3.3,

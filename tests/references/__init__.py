@@ -2,9 +2,12 @@
 
 from tests.references.gradients import (
     fit_logistic,
+    gradients_alone,
     gradients_one_by_one,
     grand_one_by_one,
     influence_explicit,
+    influence_from_gradients,
+    l2rw_from_gradients,
     l2rw_two_steps,
 )
 from tests.references.kernels import (
@@ -67,12 +70,15 @@ __all__ = [
     "entropy",
     "fit_logistic",
     "forgetting",
+    "gradients_alone",
     "gradients_one_by_one",
     "grand_one_by_one",
     "hash_keys",
     "image",
     "incorrect",
     "influence_explicit",
+    "influence_from_gradients",
+    "l2rw_from_gradients",
     "l2rw_two_steps",
     "last",
     "log_softmax",

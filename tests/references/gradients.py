@@ -20,17 +20,49 @@ def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-unt
     return torch.stack(rows)
 
 
-def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
-    """(batch,) gradient norms in eval mode, every sample in a batch of its own."""
+def gradients_alone(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch, parameters): each sample's gradient in a batch of its own, in the model's mode."""
     import torch
 
+    alone = [gradients_one_by_one(model, loss_fn, inputs[i : i + 1], labels[i : i + 1]) for i in range(len(inputs))]
+    return torch.cat(alone)
+
+
+def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+    """(batch,) gradient norms in eval mode, every sample in a batch of its own."""
     training = model.training
     model.eval()
-    norms = [
-        gradients_one_by_one(model, loss_fn, inputs[i : i + 1], labels[i : i + 1])[0].norm() for i in range(len(inputs))
-    ]
+    norms = gradients_alone(model, loss_fn, inputs, labels).norm(dim=1)
     model.train(training)
-    return torch.stack(norms)
+    return norms
+
+
+def l2rw_from_gradients(gradients, clean):  # type: ignore[no-untyped-def]
+    """(batch,) L2RW's weights from (batch, parameters) gradients of the batch and of the clean samples, one a row."""
+    kept = (gradients @ clean.mean(0)).clamp(min=0)
+    return kept / kept.sum() if kept.sum() > 0 else kept
+
+
+def influence_from_gradients(model, loss_fn, inputs, labels, gradients, clean, damping):  # type: ignore[no-untyped-def]
+    """(n,) influences of samples whose gradients are given, the Hessian written out by backward passes of a backward pass."""
+    import torch
+
+    theta = [p for p in model.parameters() if p.requires_grad]
+    first = torch.autograd.grad(
+        loss_fn(model(inputs), labels).mean(), theta, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    slope = torch.cat([g.flatten() for g in first])
+    rows = torch.autograd.grad(
+        slope,
+        theta,
+        torch.eye(len(slope), dtype=slope.dtype),
+        is_grads_batched=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    matrix = torch.cat([row.flatten(1) for row in rows], 1)
+    solved = torch.linalg.solve(matrix + damping * torch.eye(len(slope), dtype=slope.dtype), clean.mean(0))
+    return -(gradients @ solved) / len(inputs)
 
 
 def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, step=0.1):  # type: ignore[no-untyped-def]

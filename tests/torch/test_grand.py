@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.functional import as_found, cross_entropy, trainable
-from adaptive_sampler.torch.ghost_plan import make_plan
+from adaptive_sampler.torch.as_found import as_found
+from adaptive_sampler.torch.functional import cross_entropy, trainable
+from adaptive_sampler.torch.ghost_pass import ghost_squares
+from adaptive_sampler.torch.ghost_plan import batch_first
 from adaptive_sampler.torch.grand import grand, grand_last_layer
 from benchmarks import gradients
 from tests.references import grand_one_by_one
@@ -40,7 +42,9 @@ def test_does_not_depend_on_how_the_data_are_cut(name: str, chunk_size: int) -> 
 
 def loose(model: nn.Module, inputs: Tensor, labels: Tensor) -> list[str]:
     with as_found(model, evaluate=True):
-        return make_plan(model, trainable(model), inputs[:1], labels[:1], cross_entropy).loose
+        params = trainable(model)
+        layers = batch_first(model, params, inputs, labels, cross_entropy, chunk_size=128)
+        return ghost_squares(model, params, layers, inputs, labels, cross_entropy)[2]
 
 
 @pytest.mark.parametrize("name", ["convolutional", "frozen", "1d", "3d", "tied"])
@@ -284,7 +288,7 @@ def refused(words: str, **changed: Any) -> None:
 def test_bad_input_is_named() -> None:
     _, inputs, labels = made("branching")
     refused("has no trainable parameters", model=nn.Linear(6, 11).double().requires_grad_(False))
-    refused(r"loss_fn gave \(\) for a batch of 1", loss_fn=nn.CrossEntropyLoss())
+    refused(r"loss_fn gave \(\) for a batch of 2", loss_fn=nn.CrossEntropyLoss())
     refused("label 11 at position 4 is beyond the model's 11 classes", labels=torch.tensor([0, 1, 2, 3, 11, 5, 6]))
     refused("the batch is empty", inputs=inputs[:0], labels=labels[:0])
     refused("chunk_size is 0", chunk_size=0)

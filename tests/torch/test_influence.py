@@ -369,3 +369,23 @@ def test_a_loss_without_a_second_derivative_is_named() -> None:
     model, train, clean = small()
     with pytest.raises(InvalidValue, match=r"the loss has no second derivative.*influence needs one"):
         influence(model, [train], [clean], loss_fn=lambda z, y: cross_entropy(Once.apply(z), y))
+
+
+def test_a_backward_that_drops_the_gradient_from_its_derivative_is_named() -> None:
+    """It raises nothing by itself, and the Hessian would lack what lies behind it."""
+
+    class Dropping(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return ctx.saved_tensors[0].cos() * gradient.detach()
+
+    model, train, clean = small()
+    with pytest.raises(
+        InvalidValue, match=r"a backward does not follow the gradient that it is given.*score by `alignment`"
+    ):
+        influence(model, [train], [clean], damping=0.5, loss_fn=lambda z, y: cross_entropy(Dropping.apply(z), y))

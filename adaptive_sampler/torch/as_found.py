@@ -1,0 +1,88 @@
+"""Everything about a model is left as found: modes, random state, and how torch runs its operators."""
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adaptive_sampler.torch.randomness import same_random_state
+
+
+@contextlib.contextmanager
+def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
+    """Run what is inside eagerly, with gradients on; afterwards modes and random state are what they were.
+
+    Args:
+        model: the module whose training flags are kept.
+        evaluate: put every module into eval mode inside.
+    """
+    _load_derivatives()
+    modes = [(module, module.training) for module in model.modules()]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(same_random_state(model))
+        for context in _transparent(model):
+            stack.enter_context(context)
+        try:
+            if evaluate:
+                model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+@functools.cache
+def _load_derivatives() -> None:
+    """Have torch load its forward-mode and vmap rules, whose scripting it now deprecates itself: not the user's doing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
+        torch.func.vmap(torch.sin)(torch.zeros(1))
+
+
+def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any]]:
+    """Contexts in which each operator has all the derivatives that it can have."""
+    contexts: list[contextlib.AbstractContextManager[Any]] = [
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),  # flash attention has no forward mode and no second derivative
+        _no_fast_path(),
+        _no_autocast_cache(),
+    ]
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
+        contexts.append(torch.backends.cudnn.flags(enabled=False))
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+        # a compiled graph has neither forward mode nor hooks
+        contexts.append(torch.compiler.set_stance("force_eager"))
+    return contexts
+
+
+@contextlib.contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Keep MultiheadAttention off its fused inference kernel, which has no derivatives."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Autocast would keep a cast copy of each of our temporary parameters until the caller's region ends."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

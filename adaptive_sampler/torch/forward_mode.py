@@ -1,0 +1,141 @@
+"""Forward mode: the derivative of every sample's loss along one direction, and whether it can be trusted."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+
+from adaptive_sampler.torch.functional import LossFn, Params, gradients, leaves, losses, rounding
+from adaptive_sampler.torch.randomness import generator_states, restore
+from adaptive_sampler.torch.remembered import Remembered, circumstances
+
+# Batches in which a parameter may be without a gradient before it is taken for one that the loss does not use.
+_LOOKS = 4
+# What rounding may change of ⟨u, Jv⟩, at most: its terms are all of one sign in the mean, so that half precision's errors
+# cancel (below 5e-4 in nets of 150 parameters), and one block of such a net that loses its tangent changes it by 1e-2.
+_SLACK = 5e-3
+# (model, loss) -> batches in which forward mode was right; from _LOOKS on it is not asked any more. −1: it was wrong.
+_right: Remembered[int] = Remembered()
+
+
+def derivative(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """(batch,) J·v as one forward pass gives it; NotImplementedError where an operator says that it cannot."""
+    with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
+        # forward_ad itself ships no types
+        dual = forward_ad.make_dual
+        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
+        out = losses(model, duals, inputs, labels, loss_fn)
+        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
+        return torch.zeros_like(loss) if tangent is None else tangent.clone()
+
+
+class Trust:
+    """Whether forward mode is the derivative that backward has, for one model and loss as they are now.
+
+    An operator may lose a tangent without raising (a custom operator with a backward of its own), or block a gradient
+    that forward mode lets through (`torch.no_grad` inside the model).
+    """
+
+    def __init__(self, model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> None:
+        self._model, self._params, self._loss_fn = model, params, loss_fn
+        self._inputs, self._labels = inputs, labels
+        self._circumstances = circumstances(model, params, inputs, labels)
+
+    @property
+    def known(self) -> bool | None:
+        """What earlier batches have shown; None: not enough."""
+        looks = _right.get(self._model, self._loss_fn, self._circumstances) or 0
+        return None if 0 <= looks < _LOOKS else looks > 0
+
+    def lose(self) -> None:
+        """Forward mode is not to be tried again."""
+        _right.put(self._model, self._loss_fn, self._circumstances, -1)
+
+    def ask(self) -> bool | None:
+        """⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None: nothing can be told.
+
+        v is not the caller's direction, which may be zero where a tangent is lost: it follows Jᵀ u, at parameters of which
+        none is zero throughout, as an adapter's are before its first step. Random state: both passes draw the same
+        masks, which are those of the caller's next pass.
+        """
+        before = generator_states(self._model)
+        near = _nowhere_zero(self._params)
+        theta = leaves(near)
+        loss = losses(self._model, theta, self._inputs, self._labels, self._loss_fn)
+        # all above zero, so that no sample's part takes another's away; unequal, so that samples cannot be exchanged
+        u = torch.rand(loss.shape, generator=_generator(loss.device), device=loss.device, dtype=loss.dtype) + 1
+        pulled = gradients((u * loss).sum(), theta)
+        coarse = rounding(self._params, loss)
+        del loss  # and its graph
+        along = _balanced(pulled, coarse)
+        if along is None:
+            return None
+        restore(before)
+        terms = u * derivative(self._model, near, along, self._inputs, self._labels, self._loss_fn)
+        wanted = torch.stack([_wide(pulled[name] * v).sum() for name, v in along.items()]).sum()
+        found, size = _wide(terms).sum(), _wide(terms).abs().sum() + wanted
+        if not bool(torch.isfinite(size)):
+            return None
+        if bool((found - wanted).abs() > min(coarse, _SLACK) * size):
+            self.lose()
+            return False
+        self._keep(all(bool(g.any()) for g in pulled.values()))
+        return True
+
+    def _keep(self, complete: bool) -> None:
+        looks = _LOOKS if complete else (_right.get(self._model, self._loss_fn, self._circumstances) or 0) + 1
+        _right.put(self._model, self._loss_fn, self._circumstances, looks)
+
+
+def _nowhere_zero(params: Params) -> Params:
+    """The parameters, those that are zero throughout replaced by small random ones: they would hide what lies before them."""
+    return {
+        name: p
+        if bool(p.any())
+        else (torch.randn(p.shape, generator=_generator(p.device), device=p.device) / 100).to(p.dtype)
+        for name, p in params.items()
+    }
+
+
+def _balanced(pulled: Params, coarse: float) -> Params | None:
+    """A direction in which each parameter's part of ⟨Jᵀ u, v⟩ is about as large, so that none is lost in rounding.
+
+    A gradient below √coarse of the largest may be rounding itself, and is not lifted. None: there is no gradient.
+    """
+    lengths = {name: _wide(torch.linalg.vector_norm(g)) for name, g in pulled.items()}
+    longest = torch.stack(list(lengths.values())).max()
+    if not bool(torch.isfinite(longest)) or not bool(longest > 0):
+        return None
+    units = {name: g / lengths[name].clamp(min=torch.finfo(lengths[name].dtype).tiny) for name, g in pulled.items()}
+    return {name: unit * (longest / lengths[name].clamp(min=coarse**0.5 * longest)) for name, unit in units.items()}
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    """Our own, so that the caller's draws nothing."""
+    return torch.Generator(device).manual_seed(0)
+
+
+@contextlib.contextmanager
+def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
+    """Embeddings whose backward is not their derivative: no gradient for padding, or one scaled by frequency."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    if any(m.scale_grad_by_freq for m in embeddings):
+        raise NotImplementedError("Trying to use forward AD with Embedding(scale_grad_by_freq=True)")
+    handles = [m.register_forward_hook(_no_padding_tangent) for m in embeddings if m.padding_idx is not None]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _no_padding_tangent(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]
+    return torch.where((args[0] == module.padding_idx)[..., None], primal, out)

@@ -1,0 +1,117 @@
+"""Per-sample gradient norms of a chunk, one of them judged by plain autograd on that sample alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
+
+from adaptive_sampler.torch.formed_norms import formed_squares
+from adaptive_sampler.torch.functional import (
+    LossFn,
+    Params,
+    dense,
+    leaves,
+    losses,
+    map_tensors,
+    part,
+    rounding,
+)
+from adaptive_sampler.torch.ghost_pass import ghost_squares
+from adaptive_sampler.torch.ghost_plan import Layers
+from adaptive_sampler.torch.remembered import Remembered, circumstances
+
+# (model, loss) -> the largest chunk, 2 for any above, in which the norms were the samples' own. 0: once they were not.
+_judged: Remembered[int] = Remembered()
+
+
+class Chunks:
+    """The chunks of one call, for a model and a loss of which it is remembered whether they keep samples apart."""
+
+    def __init__(self, model: nn.Module, params: Params, loss_fn: LossFn) -> None:
+        self._model, self._params, self._loss_fn = model, params, loss_fn
+        self._circumstances = circumstances(model, params, None, None)
+        self._judged = _judged.get(model, loss_fn, self._circumstances)
+        self._run_again = False  # whether layers are, in the backward pass, as checkpointing has it
+
+    @property
+    def mixed(self) -> bool:
+        """Whether an earlier chunk has shown that samples are mixed or rearranged: each is then scored alone."""
+        return self._judged == 0
+
+    def squares(self, layers: Layers, inputs: Any, labels: Any) -> Tensor:
+        """(batch,) squared norms over all parameters."""
+        if not self.mixed:
+            layers = {} if self._run_again else layers
+            try:
+                squares, loss = self._by_layers(layers, inputs, labels)
+            except CheckpointError:  # what is run again does not find the same parameters
+                self._run_again, layers = True, {}
+                squares, loss = self._by_layers(layers, inputs, labels)
+            self._judge(layers, squares, loss, inputs, labels)
+            if not self.mixed:
+                return squares
+        return formed_squares(self._model, self._params, list(self._params), inputs, labels, self._loss_fn)
+
+    def _by_layers(self, layers: Layers, inputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """(batch,) squared norms and losses."""
+        squares, loss, loose = ghost_squares(self._model, self._params, layers, inputs, labels, self._loss_fn)
+        if loose:
+            squares = squares + formed_squares(self._model, self._params, loose, inputs, labels, self._loss_fn)
+        return squares, loss
+
+    def _judge(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> None:
+        """Remember whether the norms are the samples' own, if these values can tell."""
+        size, before = min(len(squares), 2), self._judged or 0
+        if size == 1 <= before or not bool(torch.isfinite(squares.sum() + loss.sum())):
+            return
+        own = self._alone_alike(squares, loss, inputs, labels)
+        if own and size > before:
+            own = self._follows_the_order(layers, squares, loss, inputs, labels)
+        judged = max(size, before) if own else 0
+        if judged != self._judged:
+            self._judged = judged
+            _judged.put(self._model, self._loss_fn, self._circumstances, judged)
+
+    def _alone_alike(self, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
+        """Whether one sample has the same loss and norm alone: a model that mixes or rearranges samples shows here.
+
+        The sample of the highest loss, whose gradient is the furthest above rounding.
+        """
+        place = int(loss.argmax())
+        square, alone = self._by_autograd(part(inputs, place, place + 1), part(labels, place, place + 1))
+        same = (loss[place] - alone).abs() <= rounding(self._params, loss) * (1 + alone.abs())
+        return bool(same) and self._alike(squares[place], square, alone)
+
+    def _follows_the_order(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
+        """Whether all samples, moved on by one place, take their norms with them.
+
+        They may have come sorted as the model sorts. An order that follows such a move is a move itself, and leaves no
+        sample in its place: `_alone_alike` sees that one.
+        """
+        moved = (map_tensors(lambda t: t.roll(1, 0) if t.ndim else t, each) for each in (inputs, labels))
+        again, _ = self._by_layers(layers, *moved)
+        return self._alike(again.roll(-1), squares, loss)
+
+    def _alike(self, squares: Tensor, others: Tensor, loss: Tensor) -> bool:
+        """Whether norms are the same up to rounding, of which there is more where the loss is nearly zero."""
+        slack = rounding(self._params, loss)
+        relative = slack * (1 + 10 * slack / loss.abs().clamp(min=slack**2))
+        larger = torch.maximum(squares, others).sqrt()
+        return bool(((squares.sqrt() - others.sqrt()).abs() <= relative * larger).all())
+
+    def _by_autograd(self, inputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Squared norm and loss of a batch of 1; each gradient is let go as soon as it has been counted."""
+        theta, found = leaves(self._params), []
+
+        def count(parameter: Tensor) -> None:
+            gradient = dense(parameter.grad, parameter)
+            found.append(gradient.to(torch.promote_types(gradient.dtype, torch.float32)).square().sum())
+            parameter.grad = None
+
+        for parameter in theta.values():
+            parameter.register_post_accumulate_grad_hook(count)  # type: ignore[no-untyped-call]
+        loss = losses(self._model, theta, inputs, labels, self._loss_fn)[0]
+        if loss.requires_grad:
+            torch.autograd.backward(loss, inputs=list(theta.values()))
+        return torch.stack(found).sum() if found else loss.detach() * 0, loss.detach()
