@@ -111,7 +111,7 @@ class AdaptiveTrainerMixin:
             if self.adaptive_sampler.plan.weighted:
                 raise InvalidValue(
                     f"{self.adaptive_sampler.policy} weighs samples, which the model's own loss does not. Override compute_loss: "
-                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows)."
+                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows=rows)."
                 )
             logits = _shaped(outputs["logits"].detach(), labels)
             self.hook.record_outputs(rows, logits, labels, _losses(self.hook, logits, labels))
@@ -136,7 +136,7 @@ def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
         raise InvalidValue(
             f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
             f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
-            "labels off the inputs and return hook(outputs.logits, labels, rows), the hook's criterion being that loss."
+            "labels off the inputs and return hook(outputs.logits, labels, rows=rows), the hook's criterion being that loss."
         )
 
 
