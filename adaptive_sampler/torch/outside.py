@@ -11,20 +11,18 @@ from adaptive_sampler.errors import InvalidValue
 _transforms = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
 
 
+_REASON = (
+    "a LossHook records on the host. Call torch.compile without fullgraph=True, or compile the model alone and call the hook "
+    "outside: model = torch.compile(model); hook(model(inputs), labels)"
+)
+_uncompiled: list[Callable[..., Any]] = []
+
+
 def uncompiled() -> Callable[..., Any]:
     """Calls a hook outside of the graph. Made when asked for: it imports the compiler, and takes its time at each call."""
     if not _uncompiled:
-        _uncompiled.append(
-            torch.compiler.disable(  # type: ignore[no-untyped-call]  # torch leaves it without types
-                _called,
-                reason="a LossHook records on the host. Call torch.compile without fullgraph=True, or compile the model alone and call "
-                "the hook outside: torch.compile(model); hook(model(inputs), labels)",
-            )
-        )
+        _uncompiled.append(torch.compiler.disable(_called, reason=_REASON))  # type: ignore[no-untyped-call]
     return _uncompiled[0]
-
-
-_uncompiled: list[Callable[..., Any]] = []
 
 
 def _called(hook: nn.Module, given: tuple[Any, ...], rows: Any, named: dict[str, Any]) -> Any:
@@ -61,8 +59,8 @@ class Absent:
         if name.startswith("__"):
             raise AttributeError(name)
         raise InvalidValue(
-            f"this LossHook was loaded from a file or another process, and its store stayed where it was made ({self.path}): nothing "
-            "can be recorded. Open that store or make one, and make the hook anew: LossHook(hook.criterion, store)."
+            f"this LossHook was loaded from a file or another process, and its store stayed where it was made ({self.path}): "
+            "nothing can be recorded. Open that store or make one, and make the hook anew: LossHook(hook.criterion, store)."
         )
 
     def __len__(self) -> int:

@@ -52,7 +52,8 @@ def _beside(losses: Tensor, weights: Tensor) -> Tensor:
 
 def _over(scaled: Tensor, denominator: Any) -> Tensor:
     each = isinstance(denominator, Tensor) and denominator.ndim > 0
-    return (scaled / denominator).sum() if each else scaled.sum() / denominator
+    value: Tensor = (scaled / denominator).sum() if each else scaled.sum() / denominator
+    return value
 
 
 def _known(criterion: nn.Module, call: Call, losses: Tensor) -> Any:
