@@ -128,7 +128,9 @@ def test_a_label_row_that_is_no_distribution_is_refused_with_its_position(name, 
     labels = np.zeros((3, classes))
     labels[:, 1] = 1
     labels[2, :3] = values
-    with pytest.raises(InvalidValue, match=rf"label row at position 2 {words}: .*>= 0 and sums to 1 within 0.001.*leave"):
+    with pytest.raises(
+        InvalidValue, match=rf"label row at position 2 {words}: .*>= 0 and sums to 1 within 0.001.*leave"
+    ):
         measure(name, LIBRARIES[library](np.zeros((3, classes))), LIBRARIES[library](labels))
 
 
