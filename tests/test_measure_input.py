@@ -173,7 +173,7 @@ def test_a_store_too_knows_that_what_it_was_given_was_of_half_precision(halves):
     torch = pytest.importorskip("torch")
     given = {"logits": torch.zeros(1, 2), "labels": torch.tensor([[0.5, 0.5078125]])}
     with ScoreStore.create(None, 1, [EL2N()]) as store:
-        with pytest.raises(InvalidValue, match="sums to 1.00781"):
+        with pytest.raises(InvalidValue, match=r"sums to 1\.00781"):
             store.update([0], **given)
         store.update([0], **given | {halves: given[halves].bfloat16()})
         assert store.observed("el2n") == 1

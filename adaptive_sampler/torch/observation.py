@@ -91,7 +91,7 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
             missing = sorted(set(inputs) - there)
             raise InvalidValue(
                 f"score {score.name!r} takes {' and '.join(missing)}, and {kind} was called with "
-                f"{' and '.join(type(given[name]).__name__ for name in missing)} in that place. Record what the scores take yourself: "
+                f"{' and '.join(type(given[name]).__name__ for name in missing)} in that place. Record what scores take yourself: "
                 "hook.record(rows, loss=..., logits=..., labels=...); under watch rows = hook.claim(len(input)). What you "
                 "train on is then hook.criterion(...)."
             )

@@ -21,6 +21,7 @@ _uncompiled: list[Callable[..., Any]] = []
 def uncompiled() -> Callable[..., Any]:
     """Calls a hook outside of the graph. Made when asked for: it imports the compiler, and takes its time at each call."""
     if not _uncompiled:
+        torch._dynamo.graph_break(msg=_REASON)  # where no break may be, this is the error
         _uncompiled.append(torch.compiler.disable(_called, reason=_REASON))  # type: ignore[no-untyped-call]
     return _uncompiled[0]
 
