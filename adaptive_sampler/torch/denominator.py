@@ -1,7 +1,7 @@
 """What the mean of a criterion of one's own divides by, found from what it returns."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,8 @@ class Denominator:
     """Σℓ / mean of a hook's criterion, anew for each batch, because masks and classes vary.
 
     It is the mean's only where it belongs to the samples: a batch's is the sum of its parts', and it does not move with
-    the input. Both are asked of the first batch that has two samples with a loss.
+    the input. Both are asked of the first batch of two samples or more, and of each after it until more than half of a
+    batch has a loss: where most are 0, as many means agree as have the others in common.
     """
 
     def __init__(self) -> None:
@@ -56,12 +57,13 @@ class Denominator:
                     refused(criterion, f"with reduction='sum' it gives 1/{whole:.6g} of the sum of its losses")
                 )
             return True
-        told = False
-        for one, other in self._splits(criterion, call):
+        told = 0
+        sizes, splits = self._splits(criterion, call)
+        for one, other in splits:
             parts = self._ratio(criterion, call.part(one)), self._ratio(criterion, call.part(other))
             if any(part is None or part != part for part in parts):  # NaN: of a part in which nothing counts
                 continue
-            told = True
+            told += 1
             if abs(sum(parts) - whole) > 10 * self._tolerance * abs(whole):  # type: ignore[arg-type]
                 raise InvalidValue(
                     refused(
@@ -72,19 +74,22 @@ class Denominator:
                 )
         if told and self._by_gradient(criterion, call, whole) is None:
             raise InvalidValue(refused(criterion, "what its mean divides by depends on the input"))
-        return told
+        return told == len(splits) and int((sizes != 0).sum()) > call.length / 2
 
-    def _splits(self, criterion: nn.Module, call: Call) -> Iterator[tuple[Tensor, Tensor]]:
-        """Two halves, a random split, and one that puts every second loss by size on either side."""
+    def _splits(self, criterion: nn.Module, call: Call) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """-> the losses (batch,); two halves, a random split, and one with every second loss by size on either side."""
         half = call.length // 2
         generator = torch.Generator().manual_seed(0)  # never torch's own, which the training draws from
         with torch.no_grad():
-            by_size = losses_of(criterion, call).reshape(call.length, -1).sum(1).cpu().argsort()
+            losses = losses_of(criterion, call).reshape(call.length, -1).sum(1).cpu()
         shuffled = torch.randperm(call.length, generator=generator)
         first = int(torch.randint(1, call.length, (), generator=generator))
-        yield torch.arange(half), torch.arange(half, call.length)
-        yield shuffled[:first], shuffled[first:]
-        yield by_size[::2], by_size[1::2]
+        by_size, places = losses.argsort(), torch.arange(call.length)
+        return losses, [
+            (places[:half], places[half:]),
+            (shuffled[:first], shuffled[first:]),
+            (by_size[::2], by_size[1::2]),
+        ]
 
     def _ratio(self, criterion: nn.Module, call: Call) -> float | None:
         """Σℓ / value; None where losses and gradients are all 0 or not finite, which says nothing of it."""

@@ -106,15 +106,15 @@ class LossHook(Worn):
         else:
             taken, fresh = checked_rows(rows, call.length), False
         weights = None if self.sampler is None else self.sampler.loss_weights(taken.cpu())
-        moved = losses = None
+        watch = losses = None
         if weights is not None and not (weights == 1).all():
             value, losses = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
             value = own.criterion(*given, **named)
         else:
-            value, moved = own.recorder.run(call)
+            value, watch = own.recorder.run(call)
         if fresh is not False:
-            own.recorder.observe(taken, fresh, call, value, losses, moved)
+            own.recorder.observe(taken, fresh, call, value, losses, watch)
             if (
                 own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim
             ):  # one by one may yet be weighed

@@ -16,6 +16,7 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.call import Call
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import is_cross_entropy, no_single_loss, per_sample
+from adaptive_sampler.torch.side_effects import Watch
 
 # What these take is no score of each of several classes, or their targets are no class: a softmax of it means nothing.
 _OF_NO_CLASSES = (
@@ -46,12 +47,12 @@ def observed(
     call: Call,
     value: Any,
     losses: torch.Tensor | None,
-    moved: str | None = None,
+    watch: Watch | None,
 ) -> tuple[dict[str, Any], torch.Tensor | None]:
     """-> the observation for `store.measure`, and which samples are recorded, (batch,) bool, None for all.
 
-    `value`: what the criterion returned, `losses`: those of the samples; None where they are not known. `moved`: what
-    the criterion's call changed. Raises `InvalidValue` where a score takes what this call does not have.
+    `value`: what the criterion returned, `losses`: those of the samples; None where they are not known. `watch`: what
+    watched the criterion's call. Raises `InvalidValue` where a score takes what this call does not have.
     """
     given = {"logits": call.input, "labels": call.target}
     observation = {name: x.detach() if isinstance(x, torch.Tensor) else x for name, x in given.items() if _is_array(x)}
@@ -64,7 +65,7 @@ def observed(
     # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
     if losses is not None or not is_cross_entropy(criterion, call.input, target):
         if store.takes("loss"):
-            losses = per_sample(criterion, call, value, losses, moved)
+            losses = per_sample(criterion, call, value, losses, watch)
             if losses.ndim > 1 and not store.takes("loss", instead_of_logits=True):  # one's own measure may take them
                 raise no_single_loss(criterion, losses)
     elif store.takes("loss", instead_of_logits=True):

@@ -29,20 +29,20 @@ class Recorder:
     tally: Tally
     transfer: Transfer = field(default_factory=Transfer)
 
-    def run(self, call: Call) -> tuple[Any, str | None]:
-        """-> what the criterion returns, and what its call changed that another one would change again, if that matters."""
+    def run(self, call: Call) -> tuple[Any, Watch | None]:
+        """-> what the criterion returns, and what watched for changes that another call would make again, if that matters."""
         criterion = self.criterion
         if is_torchs(criterion) or not hasattr(criterion, "reduction") or not self.store.takes("loss"):
             return call.on(criterion), None
         watch = Watch(criterion, call.input)
-        return call.on(criterion), watch.seen()
+        return call.on(criterion), watch
 
     def observe(
-        self, rows: torch.Tensor, fresh: Fresh, call: Call, value: Any, losses: torch.Tensor | None, moved: str | None
+        self, rows: torch.Tensor, fresh: Fresh, call: Call, value: Any, losses: torch.Tensor | None, watch: Watch | None
     ) -> None:
         """Record the samples of a call that are `fresh`."""
         with torch.no_grad(), shared():
-            observation, valid = observed(self.criterion, self.store, call, value, losses, moved)
+            observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
             values = self.store.measure(**observation)
         self.send_fresh(rows, fresh, values, valid)
 

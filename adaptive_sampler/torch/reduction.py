@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, made
+from adaptive_sampler.torch.side_effects import Watch
 
 # What the error of a criterion that cannot be called twice tells to do.
 _ONCE = (
@@ -25,9 +26,9 @@ def unreduced(criterion: nn.Module, *given: Any, **named: Any) -> Tensor:
     return losses_of(criterion, made(criterion, given, named))
 
 
-def losses_of(criterion: nn.Module, call: Call) -> Tensor:
-    """The same for a call."""
-    twin: Any = copy.copy(criterion)  # shares parameters and buffers
+def losses_of(criterion: nn.Module, call: Call, twin: Any = None) -> Tensor:
+    """The same for a call; by `twin`, a copy that shares parameters and buffers, where one was made before."""
+    twin = copy.copy(criterion) if twin is None else twin
     twin.reduction = "none"
     losses: Any = call.on(twin)
     if not isinstance(losses, Tensor):
@@ -47,11 +48,11 @@ def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
     return plain and isinstance(target, Tensor) and target.ndim == 1 and input.ndim == 2
 
 
-def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, moved: str | None) -> Tensor:
+def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, watch: Watch | None) -> Tensor:
     """(batch, …) losses, (batch,) of (batch, 1). `value`: what the criterion returned, `losses`: those of the samples, if known.
 
-    `moved`: what its call changed, which another would change again. Raises `InvalidValue` where the criterion cannot
-    be taken apart.
+    `watch`: what watched its call, where that may have changed something. Raises `InvalidValue` where the criterion
+    cannot be taken apart.
     """
     apart = hasattr(criterion, "reduction")
     if losses is None:
@@ -61,13 +62,13 @@ def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | No
             raise InvalidValue(no_loss(criterion, value))
         if value is not None and value.ndim and len(value) == call.length:
             losses = value
-        elif apart and moved is not None:
+        elif apart and watch is not None and (moved := watch.seen()) is not None:
             raise InvalidValue(
                 f"{type(criterion).__name__} {moved} when it is called, and gives one loss for {call.length} samples, while a "
                 f"score of the store takes the `loss` of each: the hook would have to call it twice. {_ONCE}"
             )
         elif apart:
-            losses = losses_of(criterion, call)
+            losses = losses_of(criterion, call, None if watch is None else watch.twin)
         else:
             raise InvalidValue(
                 f"{type(criterion).__name__} returns one loss for {call.length} samples and has no `reduction` to take it apart "

@@ -106,7 +106,9 @@ def test_a_row_that_a_call_has_oftener_than_the_batch_counts_as_often_as_the_bat
 
 def test_rows_that_are_not_of_the_watched_batch_raise(hook):
     sample = next(watched := hook.watch(loader()))
-    with pytest.raises(InvalidValue, match=r"row 9 is not of the batch .* \(1 of 2 rows are not\). Pass rows of that batch"):
+    with pytest.raises(
+        InvalidValue, match=r"row 9 is not of the batch .* \(1 of 2 rows are not\). Pass rows of that batch"
+    ):
         call(hook, sample, [0, 9], slice(0, 2))
     assert sum(counts(hook)) == 0
     watched.close()

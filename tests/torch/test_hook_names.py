@@ -68,7 +68,9 @@ def test_the_names_of_its_own_are_a_closed_list():
     }
 
 
-@pytest.mark.parametrize("name", ["power", "_tally", "reduction", "extra", "never_seen_before", "_pending", "_transfer"])
+@pytest.mark.parametrize(
+    "name", ["power", "_tally", "reduction", "extra", "never_seen_before", "_pending", "_transfer"]
+)
 def test_an_attribute_that_is_set_on_the_hook_is_the_criterions(name):
     hook = hooked()
     setattr(hook, name, "other")
