@@ -54,11 +54,15 @@ def observed(
     `value`: what the criterion returned, `losses`: those of the samples; None where they are not known. `watch`: what
     watched the criterion's call. Raises `InvalidValue` where a score takes what this call does not have.
     """
-    given = {"logits": call.input, "labels": call.target}
-    observation = {name: x.detach() if isinstance(x, torch.Tensor) else x for name, x in given.items() if _is_array(x)}
-    if isinstance(criterion, _OF_NO_CLASSES) or len(observation) < len(given):
+    target, given = call.target, {"logits": call.input, "labels": call.target}
+    if type(call.input) is torch.Tensor and type(target) is torch.Tensor:  # at each step of most trainings
+        observation: dict[str, Any] = {"logits": call.input.detach(), "labels": target}
+    else:
+        observation = {n: x.detach() if isinstance(x, torch.Tensor) else x for n, x in given.items() if _is_array(x)}
+        target = observation.get("labels")
+    plain = type(criterion) is nn.CrossEntropyLoss  # asked first: the list below takes a while
+    if (not plain and isinstance(criterion, _OF_NO_CLASSES)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
-    target = observation.get("labels")
     valid = _valid(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
         observation["labels"] = torch.where(valid, call.target, 0)

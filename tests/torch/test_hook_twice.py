@@ -42,9 +42,12 @@ class Running(nn.Module):
         elif self.keep == "list":
             self.kept[0].add_(now)
         elif self.keep == "module":
-            input = self.inner(input)
+            return self.reduced(self.inner(input), target)
         else:
-            input = self.drop(input)
+            return self.reduced(self.drop(input), target)
+        return self.reduced(input, target)
+
+    def reduced(self, input, target):
         losses = F.cross_entropy(input, target, reduction="none") + self.state().sum()
         return losses.mean() if self.reduction == "mean" else losses
 
@@ -116,6 +119,6 @@ def test_what_is_assigned_to_an_attribute_is_assigned_once_and_the_losses_are_th
 def test_plan_weights_refuse_it_for_they_would_call_it_several_times(keep):
     hook, _ = hooked(Running(keep))
     with pytest.raises(
-        InvalidValue, match="Running cannot be weighed by the hook: it (changes|draws) .* several times"
+        InvalidValue, match=r"Running cannot be weighed by the hook: it (changes|draws) .* several times"
     ):
         hook(LOGITS, LABELS, rows=ROWS)
