@@ -60,8 +60,8 @@ class PendingRows:
             self._iterators = [other for other in self._iterators if other is not owner]
             self._doubted = [other for other in self._doubted if other is not owner]
         if self._batch is not None and owner in (None, self._batch.owner):
-            if owner is not None:
-                self._earlier.append(self._batch)  # the last backward may be to come
+            self._batch.left = self._batch.left if owner is not None else False
+            self._earlier.append(self._batch)  # its backward may be to come
             self._settle()
 
     def _settle(self) -> None:
@@ -113,9 +113,10 @@ class PendingRows:
         """The batch of a call that names no rows."""
         if batch is None or batch.given_out:
             raise InvalidValue(_NO_ROWS)
-        if batch is self._batch and (self._unclaimed > 1 or batch.owner in self._doubted) and _graph_task() == -1:
+        if batch is self._batch and (batch.owner in self._doubted or self._behind(batch)):
             unclaimed, self._doubted = self._unclaimed, list(self._iterators)
             self._settle()
+            self._earlier.clear()
             raise InvalidValue(
                 f"hook.watch(loader) delivered {unclaimed} batches since the last loss call (or several before an earlier one), so "
                 "this call's rows are in doubt. Make watch the outermost iterator (around the prefetcher, not inside it), call "
@@ -127,6 +128,13 @@ class PendingRows:
                 "rows= with the rows of these samples (micro-batches, filtered batches)."
             )
         return batch
+
+    def _behind(self, batch: _Batch) -> bool:
+        """Whether the caller may hold an earlier batch than the last one."""
+        if _graph_task() == -1:
+            return self._unclaimed > 1
+        # Parts of several batches may wait for one backward; but between two batches something was computed.
+        return any(other.left is True and other.since == batch.since for other in self._earlier)
 
     def _of_backward(self) -> _Batch | None:
         """The batch whose backward runs: a checkpointed part is computed again, perhaps when the next batch is here.

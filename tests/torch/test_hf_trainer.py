@@ -242,7 +242,7 @@ def ones_own(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     ("loss", "remedy"),
     [
         ({"smoothing": 0.1}, r"LossHook\(nn.CrossEntropyLoss\(label_smoothing=0.1\), store\)"),
-        ({"compute_loss_func": ones_own}, r"override compute_loss: .*return hook\(outputs.logits, labels, rows\)"),
+        ({"compute_loss_func": ones_own}, r"override compute_loss: .*return hook\(outputs.logits, labels, rows=rows\)"),
     ],
 )
 def test_a_training_on_another_loss_than_the_hooks_is_refused_before_it_begins(

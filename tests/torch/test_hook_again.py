@@ -216,6 +216,32 @@ def test_a_backward_that_runs_when_the_next_batch_is_here_does_not_take_its_rows
 
 
 @REENTRANT
+def test_a_prefetcher_around_watch_raises_in_a_checkpointed_part_too(hook, reentrant):
+    watched = hook.watch(loader())
+    (inputs, _), _ = next(watched), next(watched)
+    for _ in range(2):
+        with pytest.raises(InvalidValue, match=r"rows are in doubt|no rows for this loss call"):
+            checkpointed(hook, Head(hook), inputs, reentrant).backward()
+        inputs, _ = next(watched)
+    assert hook.store.observed("loss") == 0
+    watched.close()
+
+
+@REENTRANT
+def test_a_batch_that_is_left_out_after_its_call_is_not_taken_for_the_one_before(hook, reentrant):
+    losses = []
+    for inputs, _ in hook.watch(loader()):
+        losses.append(checkpointed(hook, Head(hook), inputs, reentrant))
+        if len(losses) == 2:
+            hook.forget()
+            losses.pop().backward()
+            break
+    losses.pop().backward()
+    assert booked_right(hook.store)
+    assert counts(hook) == [1] * 4 + [int(not reentrant)] * 4 + [0] * (N - 8)
+
+
+@REENTRANT
 def test_what_is_computed_again_is_weighed_by_the_rows_of_its_own_batch(reentrant):
     store = make_store(Loss())
     store.fold("loss", range(N), np.arange(1.0, N + 1))
