@@ -34,8 +34,7 @@ class ScoreStore:
         self.delivered = 0  # samples of this epoch that a watched loader delivered: which sampler states a commit fits
         self._files, self._table, self._keys = opened.files, opened.table, opened.keys
         self._meta, self.epoch = opened.meta, int(opened.meta["epoch"])
-        self.updates = 0  # folded in since the commit
-        self.rehearsal = False  # while True, hooks record nothing: a tuner, a sanity check
+        self.updates, self.rehearsal = 0, False  # folded in since the commit; while True, hooks record nothing
         self.journal: Journal | None = None  # a distributed store's: updates wait there for the next sync
         self._pending, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()  # they register themselves
         self._close = weakref.finalize(self, files.close, opened.files)
@@ -82,9 +81,8 @@ class ScoreStore:
     def update(self, rows: Any, *, epoch: int | None = None, **observation: Any) -> None:
         """Measure an observation and fold it into every score whose inputs it brings.
 
-        `rows` (batch,) integers; each observation array has that leading axis, in any framework. Duplicates fold in order.
-        `epoch`: the store's clock where None. All or nothing: raises `RowError` or `InvalidValue` and changes nothing if a row
-        or value breaks a rule, or if the observation feeds no score."""
+        `rows` (batch,) integers; each array has that leading axis, in any framework. Duplicates fold in order. `epoch`: the
+        clock where None. Raises `RowError` or `InvalidValue`, and changes nothing, for a bad row or value or no score fed."""
         self._writable()
         self.drain()
         self.fold_values(as_rows(rows, len(self)), self.measure(**observation), epoch=epoch)
@@ -145,8 +143,9 @@ class ScoreStore:
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; no effect if `name` is the current one.
 
-        What belongs to one run starts afresh: forgetting's last correctness, the epoch clock. Means and totals go on.
-        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`."""
+        Forgetting's last correctness and the epoch clock start afresh, means and totals go on. Raises `StoreError` for
+        the name of a run that has ended, and on ranks while updates wait for `sync`.
+        """
         self._writable()
         if name == self._meta["runs"][-1]:
             return
@@ -161,8 +160,7 @@ class ScoreStore:
     def commit(self, note: str = "", *, pin: bool = False) -> int:
         """Keep everything as a new version, atomically and durably -> its number, the same on every rank.
 
-        Only changed chunks are written. `pin`: `drop_versions` spares it. Raises `StoreError` if the disk refuses; the
-        last version is then whole and nothing in memory is lost.
+        Writes changed chunks only. `pin`: `drop_versions` spares it. If the disk refuses, `StoreError`: nothing is lost.
         """
         self._writable()
         self._settled("a commit is wanted")
@@ -175,8 +173,7 @@ class ScoreStore:
         return self.version
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete all but the newest `keep` versions, those pinned and the one open here; and their plans, but for those in
-        force now or when a version that stays was committed."""
+        """Delete all versions but the newest `keep`, those pinned and the one open here, and plans no longer in force."""
         self._writable()
         if self.mode != "journal":
             self._files.drop(keep, self._in_force())
@@ -249,6 +246,11 @@ class ScoreStore:
         return inputs_of(self._table[name].score)
 
     @property
+    def scores(self) -> list[ScoreLike]:
+        """The scores, in the order of making."""
+        return self._table.scores
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The scores' names, in the order of making."""
         return tuple(self._table.columns)
@@ -283,8 +285,6 @@ class ScoreStore:
         """Where the store comes from: fingerprint, your metadata, package version, runs, when each score was made."""
         return {name: self._meta[name] for name in ("fingerprint", "metadata", "package", "created", "runs", "made")}
 
-    # -- life ---------------------------------------------------------------------------------------------------------
-
     def register(self, hook: Any) -> None:
         """Have `hook.flush()` called before anything reads or commits: what it still holds is part of the store."""
         self._pending.add(hook)
@@ -318,8 +318,8 @@ class ScoreStore:
     def _writable(self) -> None:
         if os.getpid() != self._pid:
             raise StoreError(
-                f"process {os.getpid()} writes to a store that process {self._pid} opened: its scores live there. Send what you "
-                "observed to the trainer, or use one store a process and sync."
+                f"process {os.getpid()} writes to a store that process {self._pid} opened: its scores live there. Send "
+                "what you observed to the trainer, or use one store a process and sync."
             )
         if self.mode == "r":
             raise StoreError(f"{self.path} is open to read (mode='r'). Open it with mode='r+' to write.")

@@ -67,7 +67,7 @@ def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Call
     def step() -> None:
         with torch.autocast(device, torch.bfloat16):
             logits = model(images)
-            loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
+            loss = criterion(logits, labels, rows=rows) if hooked else criterion(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.scoring import Loss, measures
+from adaptive_sampler.scoring import EL2N, Loss, measures
 from tests.libraries import LIBRARIES, ONE_EACH
 
 WITH_LABELS = ["el2n", "cross_entropy", "margin", "confidence", "incorrect"]
@@ -104,3 +105,89 @@ def test_token_mean_refuses_what_is_not_batch_by_tokens(shapes):
 def test_the_loss_score_refuses_losses_of_tokens_and_names_token_mean():
     with pytest.raises(InvalidValue, match=r"loss has shape \(2, 5\).*token_mean"):
         Loss().measure(loss=np.zeros((2, 5)))
+
+
+# -- label rows that are no distribution -------------------------------------------------------------------------------
+
+TAKES_DISTRIBUTIONS = pytest.mark.parametrize("name", ["el2n", "cross_entropy"])
+NO_DISTRIBUTIONS = {
+    "several classes": ([1.0, 0.0, 1.0], "sums to 2"),
+    "no class": ([0.0, 0.0, 0.0], "sums to 0"),
+    "a target of a regression": ([0.3, -1.2, 1.9], "has the value -1.2"),
+    "counts": ([3.0, 1.0, 0.0], "sums to 4"),
+    "infinite": ([np.inf, 0.0, 0.0], "sums to inf"),
+}
+
+
+@TAKES_DISTRIBUTIONS
+@pytest.mark.parametrize("classes", [3, 120])  # one pass of a kernel, and the operations of a library
+@pytest.mark.parametrize("library", ON_HOST)
+@pytest.mark.parametrize("row", NO_DISTRIBUTIONS)
+def test_a_label_row_that_is_no_distribution_is_refused_with_its_position(name, classes, library, row):
+    values, words = NO_DISTRIBUTIONS[row]
+    labels = np.zeros((3, classes))
+    labels[:, 1] = 1
+    labels[2, :3] = values
+    with pytest.raises(
+        InvalidValue, match=rf"label row at position 2 {words}: .*>= 0 and sums to 1 within 0.001.*leave"
+    ):
+        measure(name, LIBRARIES[library](np.zeros((3, classes))), LIBRARIES[library](labels))
+
+
+@TAKES_DISTRIBUTIONS
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
+def test_many_hot_labels_are_refused_in_any_type(name, dtype):
+    with pytest.raises(InvalidValue, match="label row at position 0 sums to 2"):
+        measure(name, np.zeros((2, 3)), np.array([[1, 1, 0], [1, 0, 0]], dtype))
+
+
+@TAKES_DISTRIBUTIONS
+@pytest.mark.parametrize("library", ["numpy float32", "numpy float64", "torch float32", "torch float64"])
+@pytest.mark.parametrize(("total", "refused"), [(0.999, False), (1.001, False), (0.9989, True), (1.0011, True)])
+def test_a_sum_may_be_a_thousandth_off(name, library, total, refused):
+    logits, labels = LIBRARIES[library](np.zeros((1, 2))), LIBRARIES[library](np.array([[0.5, total - 0.5]]))
+    if refused:
+        with pytest.raises(InvalidValue, match=r"sums to .* within 0.001"):
+            measure(name, logits, labels)
+    else:
+        assert np.isfinite(to_host(measure(name, logits, labels))).all()
+
+
+@TAKES_DISTRIBUTIONS
+@pytest.mark.parametrize("library", ["numpy float16", "torch float16", "torch bfloat16"])
+@pytest.mark.parametrize("halves", ["logits", "labels"])
+@pytest.mark.parametrize(("total", "refused"), [(0.9921875, False), (1.0078125, False), (1.0234375, True)])
+def test_in_half_precision_it_may_be_a_hundredth(name, library, halves, total, refused):
+    single = LIBRARIES[library.split()[0] + " float32"]
+    logits = (LIBRARIES[library] if halves == "logits" else single)(np.zeros((1, 2)))
+    labels = (LIBRARIES[library] if halves == "labels" else single)(np.array([[0.5, total - 0.5]]))
+    if refused:
+        with pytest.raises(InvalidValue, match=r"sums to .* within 0.01"):
+            measure(name, logits, labels)
+    else:
+        assert np.isfinite(to_host(measure(name, logits, labels))).all()
+
+
+@pytest.mark.parametrize("halves", ["logits", "labels"])
+def test_a_store_too_knows_that_what_it_was_given_was_of_half_precision(halves):
+    torch = pytest.importorskip("torch")
+    given = {"logits": torch.zeros(1, 2), "labels": torch.tensor([[0.5, 0.5078125]])}
+    with ScoreStore.create(None, 1, [EL2N()]) as store:
+        with pytest.raises(InvalidValue, match=r"sums to 1\.00781"):
+            store.update([0], **given)
+        store.update([0], **given | {halves: given[halves].bfloat16()})
+        assert store.observed("el2n") == 1
+
+
+@TAKES_DISTRIBUTIONS
+def test_where_looking_would_wait_for_the_device_a_row_that_is_no_distribution_is_a_nan(name):
+    jax = LIBRARIES["jax float32"]
+    labels = jax(np.array([[0.0, 1.0], [1.0, 1.0], [1.5, -0.5], [0.25, 0.75]]))
+    assert np.isnan(to_host(measure(name, jax(np.zeros((4, 2))), labels))).tolist() == [False, True, True, False]
+
+
+@TAKES_DISTRIBUTIONS
+@pytest.mark.parametrize("library", ONE_EACH)
+def test_a_nan_in_a_label_row_stays_a_nan_also_beside_what_would_be_refused(name, library):
+    labels = LIBRARIES[library](np.array([[np.nan, -3.0], [0.0, 1.0]]))
+    assert np.isnan(to_host(measure(name, LIBRARIES[library](np.zeros((2, 2))), labels))).tolist() == [True, False]

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from adaptive_sampler import ScoreStore, testing
 from adaptive_sampler.errors import InvalidValue, UnknownName
-from adaptive_sampler.scoring import Error
+from adaptive_sampler.scoring import Error, Loss
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window, make
 from tests.stores import scored
 from tests.test_prune import SCORES, kept
@@ -18,6 +18,8 @@ POLICIES = [
     Prune(0.4, "loss", order="lowest", ties="row", per_class=np.arange(30) % 3, max_age=2),
     Window(0.4, 0.3, "loss"),
     Window(0.4, 0.3, "loss", ties="row", max_age=1),
+    Window(0.4, 0.3, "loss", per_class=np.arange(30) % 3, max_age=1),
+    RandomPrune(0.4, per_class=np.arange(30) % 4),
     Threshold(3.0, "loss", order="lowest", max_age=3),
     Upsample(300, "loss", convention="extra"),
     Draw("loss"),
@@ -164,3 +166,27 @@ def test_what_is_no_mask_of_the_rows_is_refused_with_the_two_that_are(kept):
     words = rf"kept has dtype {kept.dtype} and shape .*\(10,\) bool.*\(2,\) uint8, which np.packbits\(mask, bitorder='little'\)"
     with pytest.raises(InvalidValue, match=words):
         make(scored(np.arange(10.0)), None, 0, 0, kept=kept)
+
+
+# -- what a policy goes by ---------------------------------------------------------------------------------------------
+
+GO_BY = {
+    "Draw": lambda by: Draw(by),
+    "InfoBatch": lambda by: InfoBatch(0.5, by, epochs=3),
+    "Prune": lambda by: Prune(0.5, by),
+    "Threshold": lambda by: Threshold(0.5, by),
+    "Upsample": lambda by: Upsample(3, by=by),
+    "Window": lambda by: Window(0.5, 0.1, by),
+}
+
+
+@pytest.mark.parametrize("policy", GO_BY)
+@pytest.mark.parametrize("by", [Threshold(0.5, "el2n"), Loss(), 0.5, None, ["loss"]])
+def test_what_names_no_score_is_refused_where_the_policy_is_made(policy, by):
+    with pytest.raises(InvalidValue, match=r"by=.*: the name of a score of the store, as a str such as 'el2n'"):
+        GO_BY[policy](by)
+
+
+def test_a_policy_within_a_policy_is_told_that_they_do_not_nest():
+    with pytest.raises(InvalidValue, match=r"by=Draw\(by='loss'.*Policies do not nest: take the score that it goes by"):
+        Prune(0.5, by=Draw("loss"))

@@ -13,7 +13,11 @@ from adaptive_sampler.arrays import Array, as_array, like, on_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.one_pass import entropies, one_pass
-from adaptive_sampler.scoring.sharing import once
+from adaptive_sampler.scoring.sharing import marked, once
+
+_SUM = 1e-3  # how far from 1 the sum of a label distribution may be
+_SUM_OF_HALVES = 1e-2  # the same where logits or labels are of half precision
+_HALVES = ("float16", "bfloat16")
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
 
@@ -21,16 +25,17 @@ __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margi
 def el2n(logits: Array, labels: Array) -> Array:
     """‖softmax(logits) − onehot(label)‖₂, in [0, √2]: not squared (Paul et al. 2021, Deep Learning on a Data Diet).
 
-    `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions. -> (batch,) float32.
+    `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions: rows ≥ 0 that sum to 1 within
+    1e-3, 1e-2 where logits or labels are of half precision. -> (batch,) float32.
     """
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.EL2N]
-    xp, logits = _logits(logits)
+    given, (xp, logits) = logits, _logits(logits)
     labels = _like(labels, logits)
     with np.errstate(all="ignore"):
         p, _ = _softmax(xp, logits)
         if labels.ndim == 2:
-            difference = p - _distributions(xp, logits, labels)
+            difference = p - _distributions(xp, given, logits, labels)
             return _float32(xp, xp.sqrt(xp.sum(difference * difference, axis=1)))
         labels, valid = _labels(xp, logits, labels)
         # 1 − p_y as the sum of the others: near p_y = 1 the subtraction would keep few digits.
@@ -43,12 +48,12 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     """−log softmax(logits)[label], in nats. Shapes as for `el2n`; distributions give −Σ q·log p."""
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.LOSS]
-    xp, logits = _logits(logits)
+    given, (xp, logits) = logits, _logits(logits)
     labels = _like(labels, logits)
     with np.errstate(all="ignore"):
         _, log_p = _softmax(xp, logits)
         if labels.ndim == 2:
-            q = _distributions(xp, logits, labels)
+            q = _distributions(xp, given, logits, labels)
             return _float32(xp, -xp.sum(xp.where(q == 0, xp.zeros_like(log_p), q * log_p), axis=1))
         labels, valid = _labels(xp, logits, labels)
         return _valid(xp, -_pick(xp, log_p, labels), valid)
@@ -169,10 +174,26 @@ def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | Non
     return xp.where(valid, labels, xp.zeros_like(labels)), valid
 
 
-def _distributions(xp: Array, logits: Array, q: Array) -> Array:
+@once
+def _distributions(xp: Array, given: Array, logits: Array, q: Array) -> Array:
+    """(batch, classes) in the logits' precision; on a device NaN in rows that are none. `given`: the logits as they came."""
     if tuple(q.shape) != tuple(logits.shape):
         raise InvalidValue(f"label distributions {tuple(q.shape)} must have the logits' shape {tuple(logits.shape)}.")
-    return xp.astype(q, logits.dtype)
+    half = any(marked(x) or str(x.dtype).endswith(_HALVES) for x in (as_array(given), q))
+    within, found = _SUM_OF_HALVES if half else _SUM, xp.astype(q, logits.dtype)
+    sums, lowest = xp.sum(found, axis=1), xp.min(found, axis=1)
+    bad = (lowest < 0) | (xp.abs(sums - 1) > within * 1.001)  # a NaN is neither, and stays one
+    if not on_host(q):
+        return xp.where(bad[:, None], xp.full_like(found, xp.nan), found)
+    if bool(xp.any(bad)):
+        i = int(xp.argmax(xp.astype(bad, xp.int8)))
+        what = f"has the value {float(lowest[i]):g}" if float(lowest[i]) < 0 else f"sums to {float(sums[i]):g}"
+        raise InvalidValue(
+            f"the label row at position {i} {what}: a distribution over classes is >= 0 and sums to 1 within {within:g}. Labels "
+            "of several classes at once and regression targets are none: leave the score out, or give the labels as classes, "
+            "(batch,), or as distributions (labels / labels.sum(1))."
+        )
+    return found
 
 
 @once

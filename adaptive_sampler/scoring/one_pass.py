@@ -4,7 +4,7 @@ import numpy as np
 
 from adaptive_sampler.arrays import Array, library, on_host, to_host
 from adaptive_sampler.kernels import measure as kernels
-from adaptive_sampler.scoring.sharing import once
+from adaptive_sampler.scoring.sharing import mark, once
 
 MANY = 100  # classes: the operations of a library, which take several numbers at a time, are as fast from here on
 
@@ -12,7 +12,12 @@ MANY = 100  # classes: the operations of a library, which take several numbers a
 @once
 def at_hand(x: Array) -> Array:
     """`x` as NumPy's, whose operations take the least time to begin, where it lies on the host and wants no gradient."""
-    return to_host(x) if on_host(x) and not getattr(x, "requires_grad", False) else x
+    if not on_host(x) or getattr(x, "requires_grad", False):
+        return x
+    host = to_host(x)
+    if host.itemsize != x.dtype.itemsize:  # NumPy has no bfloat16: halves arrive as singles
+        mark(host)
+    return host
 
 
 @once

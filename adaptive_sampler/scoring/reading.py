@@ -35,7 +35,7 @@ class Reader:
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
         """Every observation name that some score takes; and those of scores to which logits and labels are not as good."""
         names = {s.name: frozenset(chain(*s.inputs, getattr(s, "optional", ()))) for s in self.scores}
-        others = [s.name for s in self.scores if not (_any_library(s) and ("logits", "labels") in s.inputs)]
+        others = [s.name for s in self.scores if not (is_built_in(s) and ("logits", "labels") in s.inputs)]
         return frozenset().union(*names.values()), frozenset().union(*(names[name] for name in others))
 
     def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
@@ -78,9 +78,9 @@ def _reading(score: ScoreLike, names: tuple[str, ...]) -> Reading | None:
         return None
     optional = getattr(score, "optional", ()) if len(score.inputs) == 1 else ()
     inputs += tuple(name for name in optional if name in names)
-    return Reading(score.name, score.measure, inputs, _any_library(score))
+    return Reading(score.name, score.measure, inputs, is_built_in(score))
 
 
-def _any_library(score: ScoreLike) -> bool:
-    """Whether the score's measure is one of this package, which take any library's arrays."""
+def is_built_in(score: ScoreLike) -> bool:
+    """Whether the score's measure is one of this package, which take any library's arrays, and logits as those of classes."""
     return str(getattr(getattr(type(score), "measure", None), "__module__", "")).startswith(OURS)

@@ -22,6 +22,18 @@ class shared:
         _found.reset(self._token)
 
 
+def mark(x: Any) -> None:
+    """Remember, while `shared`, that this very object was of half precision where it came from."""
+    found = _found.get()
+    if found is not None:
+        found[mark, id(x)] = None, (x,)
+
+
+def marked(x: Any) -> bool:
+    """Whether it was."""
+    return (mark, id(x)) in (_found.get() or ())
+
+
 def once(function: Callable[P, R]) -> Callable[P, R]:
     """Remember, while `shared`, what `function` returned for these very objects; it must be pure."""
 

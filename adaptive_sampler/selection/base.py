@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import MadeFrom, Plan
@@ -121,11 +120,6 @@ def cut(shares: Mapping[str, float | int], n: int) -> int:
     return total
 
 
-def ties_salt(epoch: int, seed: int) -> int:
-    """The key of the hash that breaks ties in a plan of this epoch."""
-    return seeds.key(seed, epoch, seeds.Purpose.TIES)
-
-
 def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.ndarray | None:
     """(n,) float32: the age in epochs of each row's score where that is above `max_age`, NaN elsewhere. None: no limit.
 
@@ -178,6 +172,15 @@ def check_max_age(max_age: int | None) -> None:
     """Refuse an age that is no number of epochs."""
     if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, (int, np.integer)) or max_age < 1):
         raise InvalidValue(f"max_age={max_age!r}: a number of epochs, 1 or more, or None for no limit.")
+
+
+def check_by(by: Any) -> None:
+    """Refuse what names no score."""
+    if not isinstance(by, str):
+        remedy = (
+            "Policies do not nest: take the score that it goes by" if hasattr(by, "plan") else "Pass the score's name"
+        )
+        raise InvalidValue(f"by={by!r}: the name of a score of the store, as a str such as 'el2n'. {remedy}.")
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

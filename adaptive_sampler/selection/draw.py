@@ -10,7 +10,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, make
+from adaptive_sampler.selection.base import Scores, check_by, make
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Draw:
     unbiased: bool = False
 
     def __post_init__(self) -> None:
+        check_by(self.by)
         if not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
         if self.num_samples is not None and (

@@ -9,7 +9,7 @@ from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, select
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, exactly, make
+from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class InfoBatch:
     epochs: int
 
     def __post_init__(self) -> None:
+        check_by(self.by)
         if not 0 <= self.ratio < 1:
             raise InvalidValue(f"ratio={self.ratio!r}: the share of easy rows to drop, 0 <= ratio < 1.")
         if not 0 <= self.anneal <= 1:

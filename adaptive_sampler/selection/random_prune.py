@@ -1,24 +1,37 @@
 """Keep a random share: the baseline that every figure needs."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
 
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_share, cut, make, ties_salt
+from adaptive_sampler.selection.base import Scores, check_share, cut, make
+from adaptive_sampler.selection.per_class import as_labels, choose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomPrune:
-    """A uniformly random `keep` of the rows (a fraction as float, a count as int), another one each epoch of planning."""
+    """A uniformly random `keep` of the rows (a fraction as float, a count as int), another one each epoch of planning.
+
+    `per_class`: (n,) labels; `keep` then applies within each class.
+    """
 
     keep: float | int
+    _: KW_ONLY
+    per_class: Any = None
 
     def __post_init__(self) -> None:
         check_share("keep", self.keep)
+        object.__setattr__(self, "per_class", as_labels(self.per_class))
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """A random subset that depends on (seed, epoch) alone."""
-        number = cut({"keep": self.keep}, len(store))
-        return make(
-            store, self, epoch, seed, kept=select.hash_window(len(store), 0, number, salt=ties_salt(epoch, seed))
-        )
+        """A random subset that depends on (seed, epoch) and the labels alone."""
+
+        def some(rows: Any, salt: int) -> np.ndarray:
+            number = len(store) if isinstance(rows, slice) else len(rows)
+            kept: np.ndarray = select.hash_window(number, 0, cut({"keep": self.keep}, number), salt=salt)
+            return kept
+
+        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, some))

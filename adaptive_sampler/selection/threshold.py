@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Order, Scores, check_choice, check_max_age, make, stale_age
+from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, make, stale_age
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Threshold:
     max_age: int | None = None
 
     def __post_init__(self) -> None:
+        check_by(self.by)
         check_choice("order", self.order, ("highest", "lowest"))
         check_max_age(self.max_age)
         if not isinstance(self.value, (int, float, np.integer, np.floating)) or np.isnan(self.value):

@@ -7,7 +7,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_choice, make
+from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Upsample:
     convention: Literal["total", "extra"] = "total"
 
     def __post_init__(self) -> None:
+        check_by(self.by)
         check_choice("convention", self.convention, ("total", "extra"))
         if isinstance(self.factor, bool) or not isinstance(self.factor, (int, np.integer)) or self.factor < 1:
             raise InvalidValue(f"factor={self.factor!r}: a whole number of occurrences, 1 or more.")

@@ -1,12 +1,16 @@
 """Keep a window of the ranking: with wrong labels in the data, the very top is where they are."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import (
     Scores,
     Ties,
+    check_by,
     check_choice,
     check_max_age,
     check_share,
@@ -14,16 +18,17 @@ from adaptive_sampler.selection.base import (
     fill,
     make,
     stale_age,
-    ties_salt,
 )
+from adaptive_sampler.selection.per_class import as_labels, choose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """Ascending by `by`: skip `offset`, take `keep` (Paul et al. 2021, section 4: the sliding window).
 
     Both are fractions (float) cut at floor(f·n + ½), so that complementary windows partition, or counts (int). Rows
-    never observed and `max_age` are as for `Prune`; the window is then cut from the rows that are ranked.
+    never observed and `max_age` are as for `Prune`; the window is then cut from the rows that are ranked. `per_class`:
+    (n,) labels; both shares then apply within each class.
     """
 
     keep: float | int
@@ -31,13 +36,16 @@ class Window:
     by: str
     _: KW_ONLY
     ties: Ties = "random"
+    per_class: Any = None
     max_age: int | None = None
 
     def __post_init__(self) -> None:
+        check_by(self.by)
         check_share("keep", self.keep)
         check_share("offset", self.offset, zero=True)
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
+        object.__setattr__(self, "per_class", as_labels(self.per_class))
         fractions = [s for s in (self.keep, self.offset) if isinstance(s, float)]
         if len(fractions) == 2 and sum(fractions) > 1 + 1e-9:
             raise InvalidValue(
@@ -50,16 +58,16 @@ class Window:
         if not store.observed(self.by):
             store[self.by]
             return make(store, self, epoch, seed)
-        offset = cut({"offset": self.offset}, len(store))
-        stop = cut({"offset": self.offset, "keep": self.keep}, len(store))
-        kept = fill(
-            store[self.by],
-            stop - offset,
+        scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
+        observed = store.observed(self.by) if self.per_class is None else None
+
+        def within(rows: Any, salt: int) -> np.ndarray:
+            part, old = scores[rows], None if age is None else age[rows]
+            offset = cut({"offset": self.offset}, len(part))
+            budget = cut({"offset": self.offset, "keep": self.keep}, len(part)) - offset
             # Rows that come first shorten ranking and window by as much, so the window ends within the ranking.
-            lambda ranked, number: offset,
-            age=stale_age(store, self.by, epoch, self.max_age),
-            salt=ties_salt(epoch, seed),
-            ties=self.ties,
-            observed=store.observed(self.by),
-        )
-        return make(store, self, epoch, seed, kept=kept)
+            return fill(
+                part, budget, lambda ranked, number: offset, age=old, salt=salt, ties=self.ties, observed=observed
+            )
+
+        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, within))

@@ -1,5 +1,6 @@
 """What a watched loader has delivered of an epoch: counted, held against what the sampler drew, and told to who counts epochs."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,16 @@ class Delivery:
                 if of_accelerate(link) and link.iteration <= sampler.epoch:
                     link.iteration = sampler.epoch + 1
         self._links = []
+
+    def warn_unweighted(self) -> None:
+        """Once."""
+        self.unweighted, self.warned = False, True
+        warnings.warn(
+            "the plan of the watched loader's sampler weighs samples, and this hook was given no sampler: the loss is not "
+            "weighted. LossHook(..., sampler=sampler) weighs it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def count(self) -> int:
         """The samples delivered. Raises `InvalidValue` where their number is no position."""

@@ -181,14 +181,14 @@ class L2RWLoss:
 
     def weights(self, inputs: Any, labels: Any, *, rows: Any = None) -> Tensor:
         """(batch,) weights, kept in the store: for a loop that runs the model itself."""
-        if self._hook is not None and rows is None:
-            rows = self._hook.claim(batch_size(inputs))
+        own = None if self._hook is None else self._hook._adaptive_sampler
+        taken = None if own is None else own.pending.take(rows, batch_size(inputs))
         _, clean_inputs, clean_labels = next(self._clean)
         found = l2rw_weights(
             self.model, inputs, labels, clean_inputs, clean_labels, loss_fn=self.loss_fn, group=self._group
         )
-        if self._hook is not None:
-            self._hook.record(rows, l2rw=found * len(found))
+        if own is not None and taken is not None and taken[1] is not False:
+            own.recorder.send_fresh(*taken, own.recorder.store.measure(l2rw=found * len(found)), None)
         return found
 
     def watch(self, loader: Any) -> Iterator[Any]:

@@ -1,62 +1,93 @@
-"""A criterion taken apart: the losses of single samples, and their weighted sum over the criterion's own denominator."""
+"""A criterion taken apart: the losses of single samples."""
 
 import copy
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.call import Call, made
+from adaptive_sampler.torch.side_effects import Watch
+
+# What the error of a criterion that cannot be called twice tells to do.
+_ONCE = (
+    "Take its losses one by one: criterion.reduction = 'none'; losses = hook(input, target); losses.mean().backward(). Or "
+    "compute them as you do and call hook.record(rows, loss=losses)."
+)
 
 
-def unreduced(criterion: nn.Module, input: torch.Tensor, target: Any) -> torch.Tensor:
-    """The criterion's losses with `reduction="none"`. The criterion itself is not touched."""
-    twin: Any = copy.copy(criterion)  # shares parameters and buffers
+def is_torchs(criterion: nn.Module) -> bool:
+    """Whether the criterion's forward is torch's own, which holds no state, draws nothing, and has a known mean."""
+    return type(criterion).forward.__module__ == nn.MSELoss.__module__ and "forward" not in vars(criterion)
+
+
+def unreduced(criterion: nn.Module, *given: Any, **named: Any) -> Tensor:
+    """The criterion's losses with `reduction="none"`, one or several a sample. The criterion itself is not touched."""
+    return losses_of(criterion, made(criterion, given, named))
+
+
+def losses_of(criterion: nn.Module, call: Call, twin: Any = None) -> Tensor:
+    """The same for a call; by `twin`, a copy that shares parameters and buffers, where one was made before."""
+    twin = copy.copy(criterion) if twin is None else twin
     twin.reduction = "none"
-    losses: torch.Tensor = twin(input, target)
-    if not losses.ndim or len(losses) != len(input):
+    losses: Any = call.on(twin)
+    if not isinstance(losses, Tensor):
+        raise InvalidValue(no_loss(criterion, losses))
+    if not losses.ndim or len(losses) != call.length:
         raise InvalidValue(
-            f"{type(criterion).__name__} with reduction='none' gives losses {tuple(losses.shape)} for {len(input)} samples: one "
+            f"{type(criterion).__name__} with reduction='none' gives losses {tuple(losses.shape)} for {call.length} samples: one "
             "a sample is needed. Make its reduction='none' do that, or record the losses yourself: hook.record(rows, loss=...)."
         )
     return losses
 
 
-def is_cross_entropy(criterion: nn.Module, input: torch.Tensor, target: Any) -> bool:
+def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
     """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` has them."""
     plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.label_smoothing == 0
-    return plain and input.ndim == 2 and isinstance(target, torch.Tensor) and target.ndim == 1
+    plain = plain and "forward" not in vars(criterion)
+    return plain and isinstance(target, Tensor) and target.ndim == 1 and input.ndim == 2
 
 
-def per_sample(
-    criterion: nn.Module,
-    input: torch.Tensor,
-    target: Any,
-    value: torch.Tensor | None,
-    losses: torch.Tensor | None,
-) -> torch.Tensor:
+def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, watch: Watch | None) -> Tensor:
     """(batch, …) losses, (batch,) of (batch, 1). `value`: what the criterion returned, `losses`: those of the samples, if known.
 
-    Raises `InvalidValue` where the criterion cannot be taken apart.
+    `watch`: what watched its call, where that may have changed something. Raises `InvalidValue` where the criterion
+    cannot be taken apart.
     """
     apart = hasattr(criterion, "reduction")
     if losses is None:
         if value is None and not apart:
-            value = criterion(input, target)
-        if value is not None and value.ndim and len(value) == len(input):
+            value = call.on(criterion)
+        if value is not None and not isinstance(value, Tensor):
+            raise InvalidValue(no_loss(criterion, value))
+        if value is not None and value.ndim and len(value) == call.length:
             losses = value
+        elif apart and watch is not None and (moved := watch.seen()) is not None:
+            raise InvalidValue(
+                f"{type(criterion).__name__} {moved} when it is called, and gives one loss for {call.length} samples, while a "
+                f"score of the store takes the `loss` of each: the hook would have to call it twice. {_ONCE}"
+            )
         elif apart:
-            losses = unreduced(criterion, input, target)
+            losses = losses_of(criterion, call, None if watch is None else watch.twin)
         else:
             raise InvalidValue(
-                f"{type(criterion).__name__} returns one loss for {len(input)} samples and has no `reduction` to take it apart "
+                f"{type(criterion).__name__} returns one loss for {call.length} samples and has no `reduction` to take it apart "
                 "by, and a score of the store takes the `loss` of each. Give it a `reduction` that may be 'none', have it return "
                 "the samples' losses, or compute them as you do and call hook.record(rows, loss=...)."
             )
     return losses[:, 0] if losses.ndim == 2 and losses.shape[1] == 1 else losses
 
 
-def no_single_loss(criterion: nn.Module, losses: torch.Tensor) -> InvalidValue:
+def no_loss(criterion: nn.Module, value: Any) -> str:
+    """Why what a criterion returned is no loss that a score can take, with the line that records one."""
+    return (
+        f"{type(criterion).__name__} returns a {type(value).__name__}, in which no score finds the `loss` of each sample. Compute "
+        "it as you do and record it: hook.record(rows, loss=..., logits=..., labels=...), with what the store's scores take; "
+        "under watch rows = hook.claim(len(input)). What you train on is then hook.criterion(...)."
+    )
+
+
+def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
     """The error of a criterion that has several losses a sample, with the lines that make them one."""
     total = getattr(criterion, "reduction", "mean") in ("sum", "batchmean")
     whole = "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
@@ -66,35 +97,3 @@ def no_single_loss(criterion: nn.Module, losses: torch.Tensor) -> InvalidValue:
         f"loss = criterion(input, target).flatten(1).{'sum' if total else 'mean'}(1); hook.record(rows, loss=loss.detach()); "
         f"loss.{whole}().backward(). Under watch rows = hook.claim(len(input)). Padded tokens: measures.token_mean(loss, mask)."
     )
-
-
-def weighted(
-    criterion: nn.Module,
-    input: torch.Tensor,
-    target: Any,
-    weights: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> Σ weight·ℓ over the criterion's own denominator, and the losses ℓ. `weights` (batch,), on the host."""
-    losses = unreduced(criterion, input, target)
-    shape = (-1, *[1] * (losses.ndim - 1))
-    scaled = losses * weights.to(losses.device, losses.dtype, non_blocking=True).view(shape)
-    if criterion.reduction == "none":
-        return scaled, losses
-    return scaled.sum() / _denominator(criterion, losses, target), losses
-
-
-def _denominator(criterion: nn.Module, losses: torch.Tensor, target: Any) -> Any:
-    if criterion.reduction == "sum":
-        return 1
-    if criterion.reduction == "batchmean":
-        return len(losses)
-    if criterion.reduction != "mean":
-        raise InvalidValue(
-            f"reduction={criterion.reduction!r} is not known: one of 'mean', 'sum', 'batchmean', 'none'."
-        )
-    if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)) or target.is_floating_point():
-        return losses.numel()
-    counted = target != criterion.ignore_index
-    if criterion.weight is None:
-        return counted.sum()
-    return torch.where(counted, criterion.weight[torch.where(counted, target, 0)], 0).sum()

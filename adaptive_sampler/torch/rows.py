@@ -1,4 +1,4 @@
-"""Which rows the next loss call belongs to: taken off the batches, claimed once, refused when in doubt."""
+"""Rows as a loader brings them and as a caller gives them: taken off the batches, checked."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -11,65 +11,6 @@ from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.dataset import IndexedDataset, nested_in
 from adaptive_sampler.torch.transfer import tensor_of
-
-
-class PendingRows:
-    """The rows of the batch that a watched loader delivered last, until a loss call claims them."""
-
-    def __init__(self) -> None:
-        self._rows: torch.Tensor | None = None
-        self._owner: object = None  # the iterator that delivered them
-        self._unclaimed = 0  # batches delivered since the last claim
-        self._iterators: list[object] = []  # that may deliver: asked for, and not ended
-        # Those asked for before a call was in doubt: the consumer may still hold a batch that another one delivered.
-        self._doubted: list[object] = []
-
-    def expect(self, owner: object) -> None:
-        """An iterator was asked for."""
-        self._iterators.append(owner)
-
-    def put(self, rows: torch.Tensor, owner: object) -> None:
-        """A batch was delivered."""
-        self._rows, self._owner = rows, owner
-        self._unclaimed += 1
-
-    def forget(self, owner: object = None) -> None:
-        """Nothing is pending, because the batch is left out or (with `owner`) its iterator has ended."""
-        if owner is None:
-            self._doubted.clear()
-        else:
-            self._iterators = [other for other in self._iterators if other is not owner]
-            self._doubted = [other for other in self._doubted if other is not owner]
-        if owner is None or owner is self._owner:
-            self._settle()
-
-    def _settle(self) -> None:
-        self._rows, self._owner, self._unclaimed = None, None, 0
-
-    def claim(self, length: int) -> torch.Tensor:
-        """The rows for a loss call on `length` samples. Raises `InvalidValue` where they might be another batch's."""
-        rows, unclaimed = self._rows, self._unclaimed
-        if rows is None:
-            raise InvalidValue(
-                "no rows for this loss call: either no batch of hook.watch(loader) came before it, or its rows were used "
-                "by an earlier call. Pass rows= (micro-batches, several losses a step), or compute under "
-                "torch.no_grad() to record nothing."
-            )
-        if unclaimed > 1 or self._owner in self._doubted:
-            self._doubted = list(self._iterators)
-            self._settle()
-            raise InvalidValue(
-                f"hook.watch(loader) delivered {unclaimed} batches since the last loss call (or several before an earlier one), so "
-                "this call's rows are in doubt. Make watch the outermost iterator (around the prefetcher, not inside it), call "
-                "hook.forget() for a batch that you leave out, or pass rows=."
-            )
-        if len(rows) != length:
-            raise InvalidValue(
-                f"the loss call has {length} samples, the watched batch {len(rows)} rows: they do not belong together. Pass rows= "
-                "with the rows of these samples (micro-batches, filtered batches)."
-            )
-        self._settle()
-        return rows
 
 
 def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:

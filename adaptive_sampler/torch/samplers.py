@@ -73,6 +73,7 @@ class SlidingWindowSampler(TorchSampler):
         offset: float | int,
         by: str = "el2n",
         ties: Ties = "random",
+        per_class: Any = None,
         max_age: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -82,7 +83,7 @@ class SlidingWindowSampler(TorchSampler):
     ) -> None:
         super().__init__(
             store,
-            Window(keep, offset, by, ties=ties, max_age=max_age),
+            Window(keep, offset, by, ties=ties, per_class=per_class, max_age=max_age),
             seed=seed,
             shuffle=shuffle,
             warmup_epochs=warmup_epochs,

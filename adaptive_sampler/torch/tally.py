@@ -24,11 +24,13 @@ class Tally:
         if self.seen >= _ENOUGH and self.skipped > self.max_skipped * self.seen:
             raise InvalidValue(
                 f"{self.skipped} of {self.seen} observations were not finite, more than max_skipped={self.max_skipped}: the "
-                "training has likely diverged. Lower the learning rate, or raise max_skipped."
+                "training has likely diverged, or labels are outside the classes, or label rows are no distribution (>= 0, sum 1). "
+                "Lower the learning rate, mend the labels, or raise max_skipped."
             )
         if first:
             warnings.warn(
-                f"{bad} of {rows} observations have a value that is not finite; they are not recorded. "
+                f"{bad} of {rows} observations have a value that is not finite; they are not recorded. The loss or the logits have "
+                "diverged, or labels are outside the classes, or label rows are no distribution (>= 0, sum 1). "
                 "LossHook.skipped counts them; nonfinite='raise' stops at the first.",
                 RuntimeWarning,
                 stacklevel=3,

@@ -1,7 +1,7 @@
 """Twins of the policies, by sorting everything."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -28,6 +28,15 @@ def window(scores: np.ndarray, start: int, stop: int, ages: np.ndarray | None = 
     """As `prune`, with ranks `start` … `stop` − 1 of the ascending order; what comes first shortens the window."""
     kept, ranked, number = _first(scores, stop - start, ages)
     return kept | set(ranked[start : start + number])
+
+
+def per_class(labels: Sequence[Any], choose: Callable[[np.ndarray], set[int]]) -> set[int]:
+    """What `choose` takes of the rows of each class, which it sees as rows 0, 1, …; given back as rows of all."""
+    kept: set[int] = set()
+    for label in set(labels):
+        rows = [row for row in range(len(labels)) if labels[row] == label]
+        kept |= {rows[i] for i in choose(np.array(rows))}
+    return kept
 
 
 def _first(scores: np.ndarray, budget: int, ages: np.ndarray | None) -> tuple[set[int], list[int], int]:

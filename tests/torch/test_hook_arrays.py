@@ -42,7 +42,7 @@ def hook():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_in_any_memory_are_taken_as_the_store_takes_them(hook, name):
-    hook(LOGITS, LABELS, ROWS[name])
+    hook(LOGITS, LABELS, rows=ROWS[name])
     other = make_store(Loss())
     other.update(ROWS[name], loss=np.ones(4))
     assert hook.store.count("loss").tolist() == other.count("loss").tolist()
@@ -64,7 +64,7 @@ def test_losses_in_any_memory_are_recorded(hook, name):
 @pytest.mark.parametrize("rows", [torch.arange(4) * (1 + 0j), np.arange(4) * (1 + 0j), list("abcd"), [None] * 4])
 def test_rows_that_are_no_integers_are_refused_by_their_dtype(hook, rows):
     with pytest.raises(InvalidValue, match=r"rows have shape \(4,\) and dtype .*: one axis of integers is needed"):
-        hook(LOGITS, LABELS, rows)
+        hook(LOGITS, LABELS, rows=rows)
 
 
 @pytest.mark.parametrize("losses", [torch.ones(4) * 1j, np.ones(4) * 1j, np.array(list("1234"))])
@@ -79,7 +79,7 @@ def test_a_record_of_nothing_is_fine(hook):
 
 
 def test_a_call_on_nothing_is_the_criterions(hook):
-    value = hook(LOGITS[:0], LABELS[:0], [])
+    value = hook(LOGITS[:0], LABELS[:0], rows=[])
     assert value.isnan()  # what the mean of nothing is
     assert hook.store.observed("loss") == 0
 

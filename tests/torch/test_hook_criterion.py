@@ -48,10 +48,10 @@ def logits_and_labels(seed=0):
     return logits.requires_grad_(), torch.randint(CLASSES, (8,), generator=generator)
 
 
-def value_and_gradient(criterion, input, target, *rows):
+def value_and_gradient(criterion, input, target, **rows):
     """Of the sum of what the criterion returns, whatever its reduction."""
     leaf = input.detach().clone().requires_grad_()
-    value = criterion(leaf, target, *rows)
+    value = criterion(leaf, target, **rows)
     value.sum().backward()
     return value.detach(), leaf.grad
 
@@ -61,7 +61,7 @@ def value_and_gradient(criterion, input, target, *rows):
 def test_value_and_gradient_are_the_criterions_own_to_the_last_bit(name, reduction):
     criterion = CLASSIFICATION[name](reduction)
     hook = LossHook(criterion, make_store(Loss(), EL2N(), Forgetting()))
-    ours = value_and_gradient(hook, *logits_and_labels(), ROWS)
+    ours = value_and_gradient(hook, *logits_and_labels(), rows=ROWS)
     own = value_and_gradient(criterion, *logits_and_labels())
     assert [torch.equal(a, b) for a, b in zip(ours, own, strict=True)] == [True, True]
 
@@ -73,7 +73,7 @@ def test_regression_and_binary_criteria_record_one_loss_a_sample(criterion, redu
     store = make_store(Loss())
     generator = torch.Generator().manual_seed(1)
     predicted, target = (torch.rand(shape, generator=generator) for _ in range(2))
-    ours = value_and_gradient(LossHook(criterion(reduction=reduction), store), predicted, target, ROWS)
+    ours = value_and_gradient(LossHook(criterion(reduction=reduction), store), predicted, target, rows=ROWS)
     own = value_and_gradient(criterion(reduction=reduction), predicted, target)
     assert [torch.equal(a, b) for a, b in zip(ours, own, strict=True)] == [True, True]
     assert torch.equal(torch.tensor(store["loss"][:8]), criterion(reduction="none")(predicted, target).reshape(8))
@@ -81,7 +81,7 @@ def test_regression_and_binary_criteria_record_one_loss_a_sample(criterion, redu
 
 def test_a_criterion_of_ones_own_without_a_reduction_runs_as_it_is():
     criterion, store = Focal(), make_store(EL2N())
-    ours = value_and_gradient(LossHook(criterion, store), *logits_and_labels(), ROWS)
+    ours = value_and_gradient(LossHook(criterion, store), *logits_and_labels(), rows=ROWS)
     own = value_and_gradient(criterion, *logits_and_labels())
     assert [torch.equal(a, b) for a, b in zip(ours, own, strict=True)] == [True, True]
     assert store.observed("el2n") == 8
@@ -91,7 +91,7 @@ def test_a_criterion_of_ones_own_without_a_reduction_runs_as_it_is():
 @pytest.mark.parametrize("name", ["cross entropy", "label smoothing", "class weights"])
 def test_what_is_recorded_is_the_unreduced_loss(name, reduction):
     store, (logits, labels) = make_store(Loss()), logits_and_labels()
-    LossHook(CLASSIFICATION[name](reduction), store)(logits, labels, ROWS)
+    LossHook(CLASSIFICATION[name](reduction), store)(logits, labels, rows=ROWS)
     recorded, losses = torch.tensor(store["loss"][:8]), CLASSIFICATION[name]("none")(logits, labels)
     torch.testing.assert_close(recorded, losses.detach(), rtol=1e-6, atol=1e-7)
 
@@ -99,7 +99,7 @@ def test_what_is_recorded_is_the_unreduced_loss(name, reduction):
 def test_label_distributions_are_taken_as_the_criterion_takes_them():
     logits, _ = logits_and_labels()
     target, store = torch.full((8, CLASSES), 1 / CLASSES), make_store(Loss(), EL2N())
-    value = LossHook(nn.CrossEntropyLoss(), store)(logits, target, ROWS)
+    value = LossHook(nn.CrossEntropyLoss(), store)(logits, target, rows=ROWS)
     assert torch.equal(value, F.cross_entropy(logits, target))
     assert store.observed("el2n") == 8
 
@@ -107,7 +107,7 @@ def test_label_distributions_are_taken_as_the_criterion_takes_them():
 def test_rows_whose_label_is_ignored_are_not_recorded():
     store, (logits, _) = make_store(Loss(), EL2N()), logits_and_labels()
     labels = torch.tensor([0, -100, 1, 2, -100, 0, 1, 2])
-    LossHook(nn.CrossEntropyLoss(), store)(logits, labels, ROWS)
+    LossHook(nn.CrossEntropyLoss(), store)(logits, labels, rows=ROWS)
     assert store.count("el2n")[:8].tolist() == [1, 0, 1, 1, 0, 1, 1, 1]
     assert LossHook(nn.CrossEntropyLoss(), store).skipped == 0
 
@@ -115,7 +115,7 @@ def test_rows_whose_label_is_ignored_are_not_recorded():
 def test_a_batch_of_ignored_labels_alone_records_nothing():
     store, (logits, _) = make_store(), logits_and_labels()
     hook = LossHook(nn.CrossEntropyLoss(reduction="sum"), store)
-    hook(logits, torch.full((8,), -100), ROWS)
+    hook(logits, torch.full((8,), -100), rows=ROWS)
     assert (store.observed("loss"), hook.skipped) == (0, 0)
 
 
@@ -124,7 +124,7 @@ def test_autocast_to_bfloat16_changes_nothing_but_the_precision():
     hook, inputs, labels = LossHook(nn.CrossEntropyLoss(), store), torch.randn(8, 4), torch.arange(8) % CLASSES
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(inputs)
-        value = hook(logits, labels, ROWS)
+        value = hook(logits, labels, rows=ROWS)
         own = hook.criterion(logits, labels)
     assert logits.dtype == torch.bfloat16
     assert torch.equal(value, own)
@@ -136,7 +136,7 @@ def test_autocast_to_bfloat16_changes_nothing_but_the_precision():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_logits_of_any_precision_are_recorded(dtype):
     store, (logits, labels) = make_store(Loss(), EL2N()), logits_and_labels()
-    LossHook(nn.CrossEntropyLoss(), store)(logits.to(dtype), labels, ROWS)
+    LossHook(nn.CrossEntropyLoss(), store)(logits.to(dtype), labels, rows=ROWS)
     assert (store.observed("loss"), store.observed("el2n")) == (8, 8)
 
 
@@ -168,7 +168,7 @@ def test_moving_it_moves_the_criterion():
     hook = LossHook(nn.CrossEntropyLoss(weight=W.clone()), make_store()).to(torch.float64)
     assert hook.criterion.weight.dtype == torch.float64
     assert (
-        hook(torch.zeros(8, CLASSES, dtype=torch.float64), torch.zeros(8, dtype=torch.int64), ROWS).dtype
+        hook(torch.zeros(8, CLASSES, dtype=torch.float64), torch.zeros(8, dtype=torch.int64), rows=ROWS).dtype
         == torch.float64
     )
 
@@ -186,7 +186,7 @@ def test_a_deep_copy_copies_the_criterion_and_shares_the_store():
     twin = copy.deepcopy(model)
     assert twin[1].store is store
     assert twin[1].criterion.weight is not model[1].criterion.weight
-    twin[1](*logits_and_labels(), ROWS)
+    twin[1](*logits_and_labels(), rows=ROWS)
     assert store.observed("loss") == 8
 
 
@@ -204,14 +204,14 @@ def test_a_reduction_of_none_that_still_reduces_is_refused_with_the_remedy():
             return F.cross_entropy(input, target)
 
     with pytest.raises(InvalidValue, match=r"Reduced with reduction='none' gives losses \(\) for 8 samples"):
-        LossHook(Reduced(), make_store())(*logits_and_labels(), ROWS)
+        LossHook(Reduced(), make_store())(*logits_and_labels(), rows=ROWS)
 
 
 @pytest.mark.parametrize("scores", [[Loss()], [Loss(), EL2N()]])
 def test_a_criterion_that_cannot_be_taken_apart_records_no_other_loss_in_its_place(scores):
     store = make_store(*scores)
     with pytest.raises(InvalidValue, match=r"Focal returns one loss for 8 samples and has no `reduction`.*hook.record"):
-        LossHook(Focal(), store)(*logits_and_labels(), ROWS)
+        LossHook(Focal(), store)(*logits_and_labels(), rows=ROWS)
     assert store.observed("loss") == 0
 
 
@@ -222,14 +222,14 @@ def test_a_criterion_without_a_reduction_that_returns_the_samples_losses_is_reco
 
     store = make_store(Loss())
     predicted, target = torch.rand(8, 10, requires_grad=True), torch.rand(8, 10)
-    LossHook(PerSample(), store)(predicted, target, ROWS)
+    LossHook(PerSample(), store)(predicted, target, rows=ROWS)
     assert torch.equal(torch.tensor(store["loss"][:8]), PerSample()(predicted, target).detach())
 
 
 def test_record_outputs_records_what_a_call_does_and_returns_nothing():
     for criterion in (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weight=W.clone(), ignore_index=1)):
         called, told = make_store(Loss(), EL2N()), make_store(Loss(), EL2N())
-        LossHook(criterion, called)(*logits_and_labels(), ROWS)
+        LossHook(criterion, called)(*logits_and_labels(), rows=ROWS)
         assert LossHook(criterion, told).record_outputs(ROWS, *logits_and_labels()) is None
         assert called.digest() == told.digest()
 
@@ -251,7 +251,7 @@ def test_the_lines_that_the_error_for_several_losses_a_sample_gives_train_as_the
     given, target = draw()
     hook = LossHook(kind(reduction=reduction), make_store(Loss()))
     with pytest.raises(InvalidValue, match=r"loss has shape \(8, .*one loss a sample, \(8,\)") as raised:
-        hook(given, target, ROWS)
+        hook(given, target, rows=ROWS)
     lines = str(raised.value).split("reduction='none'; ")[1].split(". Under watch")[0]
     own, given = given.clone().requires_grad_(), given.requires_grad_()
     kind(reduction=reduction)(own, target).backward()
@@ -262,7 +262,7 @@ def test_the_lines_that_the_error_for_several_losses_a_sample_gives_train_as_the
 
 def test_a_measure_of_ones_own_may_take_several_losses_a_sample():
     store = make_store(Score("longest", lambda loss: loss.amax(1), Last()))
-    LossHook(nn.CrossEntropyLoss(), store)(torch.zeros(8, CLASSES, 5), torch.zeros(8, 5, dtype=torch.int64), ROWS)
+    LossHook(nn.CrossEntropyLoss(), store)(torch.zeros(8, CLASSES, 5), torch.zeros(8, 5, dtype=torch.int64), rows=ROWS)
     assert store["longest"][:8] == pytest.approx([np.log(CLASSES)] * 8)
 
 
@@ -275,7 +275,7 @@ def test_a_store_that_takes_nothing_of_a_loss_call_is_an_error_that_says_what_it
     from adaptive_sampler.scoring import GraNd
 
     with pytest.raises(InvalidValue, match=r"feeds no score. They take grand: "):
-        LossHook(nn.CrossEntropyLoss(), make_store(GraNd(), n=N))(*logits_and_labels(), ROWS)
+        LossHook(nn.CrossEntropyLoss(), make_store(GraNd(), n=N))(*logits_and_labels(), rows=ROWS)
 
 
 def test_a_hook_shows_its_criterion():

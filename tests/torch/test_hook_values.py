@@ -43,43 +43,43 @@ def test_a_row_with_a_bad_value_is_left_out_of_every_score_and_the_others_are_re
     with pytest.warns(
         RuntimeWarning, match="1 of 4 observations have a value that is not finite; they are not recorded"
     ):
-        made(logits(bad), labels(), ROWS)
+        made(logits(bad), labels(), rows=ROWS)
     assert [made.store.count(name)[:4].tolist() for name in made.store.names] == [[1, 1, 0, 1]] * 3
 
 
 def test_a_batch_of_nothing_but_ignored_labels_is_no_update():
     made = hook(EL2N())
-    made(logits(), torch.full((4,), -100), ROWS)
+    made(logits(), torch.full((4,), -100), rows=ROWS)
     made.flush()
     assert made.store.made_from.updates == 0
 
 
 def test_rows_of_a_class_that_is_ignored_are_left_out_and_the_others_are_recorded():
     made = LossHook(nn.CrossEntropyLoss(ignore_index=1), make_store(EL2N()))
-    made(logits(), torch.tensor([0, 1, 2, 1]), ROWS)
+    made(logits(), torch.tensor([0, 1, 2, 1]), rows=ROWS)
     assert made.store.count("el2n")[:4].tolist() == [1, 0, 1, 0]
 
 
 def test_skipped_counts_the_observations_left_out():
     made = hook()
     with pytest.warns(RuntimeWarning):
-        made(logits(torch.nan), labels(), ROWS)
-    made(logits(torch.nan), labels(), ROWS)
+        made(logits(torch.nan), labels(), rows=ROWS)
+    made(logits(torch.nan), labels(), rows=ROWS)
     assert made.skipped == 2
 
 
 def test_it_warns_once():
     made = hook()
     with pytest.warns(RuntimeWarning):
-        made(logits(torch.nan), labels(), ROWS)
+        made(logits(torch.nan), labels(), rows=ROWS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made(logits(torch.nan), labels(), ROWS)
+        made(logits(torch.nan), labels(), rows=ROWS)
 
 
 def test_minus_infinity_among_the_logits_is_no_bad_value_where_the_measures_are_finite():
     made = hook()
-    made(logits(-torch.inf, at=2).detach().roll(1, dims=1).requires_grad_(), labels(), ROWS)
+    made(logits(-torch.inf, at=2).detach().roll(1, dims=1).requires_grad_(), labels(), rows=ROWS)
     assert (made.skipped, made.store.observed("el2n")) == (0, 4)
 
 
@@ -87,7 +87,7 @@ def test_minus_infinity_among_the_logits_is_no_bad_value_where_the_measures_are_
 def test_told_to_raise_it_raises_at_the_first_and_records_nothing_of_the_batch(bad):
     made = hook(nonfinite="raise")
     with pytest.raises(InvalidValue, match=r"of row 2 is (nan|inf).*Nothing of the batch was recorded"):
-        made(logits(bad), labels(), ROWS)
+        made(logits(bad), labels(), rows=ROWS)
     assert made.store.observed("loss") == 0
 
 
@@ -96,21 +96,21 @@ def test_told_to_raise_it_raises_at_the_first_and_records_nothing_of_the_batch(b
 def test_above_a_share_of_bad_values_it_raises_once_it_has_seen_a_thousand(share, raises):
     made = hook(max_skipped=share)
     for _ in range(249):  # a quarter of 996 rows: too few to judge
-        made(logits(torch.nan), labels(), ROWS)
+        made(logits(torch.nan), labels(), rows=ROWS)
     if raises:
         with pytest.raises(
             InvalidValue, match=r"250 of 1000 observations were not finite, more than max_skipped=0.1.*diverged"
         ):
-            made(logits(torch.nan), labels(), ROWS)
+            made(logits(torch.nan), labels(), rows=ROWS)
     else:
-        made(logits(torch.nan), labels(), ROWS)
+        made(logits(torch.nan), labels(), rows=ROWS)
         assert made.skipped == 250
 
 
 def test_a_row_outside_the_store_is_an_error_and_records_nothing():
     made = hook()
     with pytest.raises(RowError, match=f"row {N} at position 3"):
-        made(logits(), labels(), torch.tensor([0, 1, 2, N]))
+        made(logits(), labels(), rows=torch.tensor([0, 1, 2, N]))
     assert made.store.observed("loss") == 0
 
 
@@ -120,25 +120,25 @@ def test_a_row_outside_the_store_is_an_error_and_records_nothing():
 @pytest.mark.parametrize("rows", [[3, 1, 0, 2], np.array([3, 1, 0, 2]), torch.tensor([3, 1, 0, 2], dtype=torch.int32)])
 def test_rows_may_be_a_list_an_array_or_a_tensor(rows):
     made = hook(Score("first", lambda logits: logits[:, 0], Last()))
-    made(torch.tensor([[3.0, 0], [1, 0], [0, 0], [2, 0]], requires_grad=True), labels(), rows)
+    made(torch.tensor([[3.0, 0], [1, 0], [0, 0], [2, 0]], requires_grad=True), labels(), rows=rows)
     assert made.store["first"][:4].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("rows", [[0.0, 1.0, 2.0, 3.0], [True] * 4, [[0, 1, 2, 3]], 3])
 def test_rows_that_are_no_integers_of_one_axis_are_refused(rows):
     with pytest.raises(InvalidValue, match=r"rows have shape .* and dtype .*: one axis of integers is needed"):
-        hook()(logits(), labels(), rows)
+        hook()(logits(), labels(), rows=rows)
 
 
 @pytest.mark.parametrize("number", [3, 5])
 def test_rows_of_another_number_are_refused(number):
     with pytest.raises(InvalidValue, match=f"{number} rows for 4 samples: one row a sample is needed"):
-        hook()(logits(), labels(), list(range(number)))
+        hook()(logits(), labels(), rows=list(range(number)))
 
 
 def test_rows_that_come_twice_in_a_batch_fold_in_order():
     made = hook(Score("first", lambda logits: logits[:, 0], Last()))
-    made(torch.tensor([[3.0, 0], [1, 0], [0, 0], [2, 0]], requires_grad=True), labels(), [5, 5, 6, 5])
+    made(torch.tensor([[3.0, 0], [1, 0], [0, 0], [2, 0]], requires_grad=True), labels(), rows=[5, 5, 6, 5])
     assert made.store["first"][5] == 2
 
 
@@ -189,7 +189,7 @@ def test_record_refuses_another_number_of_values_than_rows(loss):
 
 def test_a_score_of_ones_own_sees_the_loss_through_the_hook():
     made = hook(Score("scaled", lambda logits, loss=None: loss * 2, Last()))
-    made(logits(), labels(), ROWS)
+    made(logits(), labels(), rows=ROWS)
     assert made.store["scaled"][:4].tolist() == pytest.approx([2 * np.log(CLASSES)] * 4, rel=1e-6)
 
 
@@ -217,7 +217,7 @@ class Fed:
 
 def test_a_score_with_another_alternative_gets_the_loss_it_prefers():
     made = hook(Either(), EL2N())
-    made(logits(), labels(), ROWS)
+    made(logits(), labels(), rows=ROWS)
     assert made.store["either"][:4].tolist() == pytest.approx([np.log(CLASSES)] * 4, rel=1e-6)
 
 
@@ -231,7 +231,7 @@ class Squared(EL2N):
 def test_a_measure_of_ones_own_is_given_tensors_beside_built_in_scores_too():
     seen = Score("seen", lambda logits, labels, loss: torch.stack([logits[:, 0], labels, loss]).sum(0), Last())
     made = hook(Loss(), EL2N(), seen, Squared(name="squared"))
-    made(logits(), labels(), ROWS)
+    made(logits(), labels(), rows=ROWS)
     assert made.store["seen"][:4].tolist() == pytest.approx([np.log(CLASSES)] * 4, rel=1e-6)
     assert made.store["squared"][:4].tolist() == pytest.approx([1 / CLASSES**2] * 4, rel=1e-6)
 
@@ -270,11 +270,16 @@ class Held:
         return self._transfer.receive(wait=True) if wait else iter(())
 
 
+def hold(hook):
+    recorder = hook._adaptive_sampler.recorder
+    recorder.transfer = Held(recorder.transfer)
+
+
 @pytest.fixture
 def held():
     """A hook that holds two steps, the second on a row of the first."""
     made = hook(Loss())
-    made._transfer = Held(made._transfer)
+    hold(made)
     made.record([0, 1], loss=torch.tensor([1.0, 2.0]))
     made.record([1], loss=torch.tensor([7.0]))
     return made
@@ -299,9 +304,10 @@ READS = {
 
 @pytest.mark.parametrize("read", READS)
 def test_what_a_hook_holds_is_folded_before_anything_reads_or_writes(held, read):
-    assert len(held._transfer) == 2
+    waiting = held._adaptive_sampler.recorder.transfer
+    assert len(waiting) == 2
     READS[read](held.store)
-    assert len(held._transfer) == 0
+    assert len(waiting) == 0
 
 
 def test_what_a_hook_holds_is_folded_in_step_order(held):
@@ -315,7 +321,7 @@ def test_a_step_keeps_the_epoch_in_which_it_was_recorded(held):
 
 def test_a_bad_step_does_not_take_the_later_ones_with_it():
     made = hook(Loss(), nonfinite="raise")
-    made._transfer = Held(made._transfer)
+    hold(made)
     made.record([0], loss=torch.tensor([torch.nan]))
     made.record([1], loss=torch.tensor([2.0]))
     with pytest.raises(InvalidValue, match="loss of row 0 is nan"):

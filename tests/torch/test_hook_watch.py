@@ -27,7 +27,7 @@ def per_row(inputs):
 
 def call(hook, sample, rows=None):
     inputs = sample[0]
-    return hook(per_row(inputs), torch.zeros(len(inputs)), rows)
+    return hook(per_row(inputs), torch.zeros(len(inputs)), rows=rows)
 
 
 def booked_right(store):
@@ -76,12 +76,11 @@ def test_rows_may_be_any_integers(hook, dtype):
 # -- what is in doubt raises -------------------------------------------------------------------------------------------
 
 
-def test_a_second_call_on_a_batch_raises(hook):
-    sample = next(watched := hook.watch(loader()))
-    call(hook, sample)
-    with pytest.raises(InvalidValue, match=rf"{NO_ROWS}.*Pass rows= \(micro-batches, several losses a step\)"):
-        call(hook, sample)
-    watched.close()
+def test_a_second_call_on_a_batch_gives_the_loss_and_counts_no_second_time(hook):
+    for sample in hook.watch(loader()):
+        assert torch.equal(call(hook, sample), call(hook, sample))
+    assert hook.store.count("loss").tolist() == [1] * N
+    assert booked_right(hook.store)
 
 
 def test_a_call_before_any_batch_raises(hook):
@@ -186,7 +185,7 @@ def test_validation_in_the_loop_body_records_nothing_and_takes_no_rows(hook):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_call_without_gradients_records_nothing_even_with_rows(hook, mode):
     with mode():
-        hook(torch.ones(2), torch.zeros(2), torch.arange(2))
+        hook(torch.ones(2), torch.zeros(2), rows=torch.arange(2))
     assert hook.store.observed("loss") == 0
 
 

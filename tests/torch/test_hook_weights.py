@@ -56,7 +56,7 @@ def test_a_mean_is_the_weighted_sum_over_the_criterions_own_denominator(name):
     logits, labels = logits_and_labels()
     losses = CLASSIFICATION[name]("none")(logits, labels)
     expected = (weights * losses).sum() / denominator(criterion, labels)
-    torch.testing.assert_close(hook(logits, labels, ROWS), expected)
+    torch.testing.assert_close(hook(logits, labels, rows=ROWS), expected)
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
@@ -64,7 +64,7 @@ def test_a_sum_is_the_weighted_sum(name):
     hook, weights = hooked(CLASSIFICATION[name]("sum"))
     logits, labels = logits_and_labels()
     torch.testing.assert_close(
-        hook(logits, labels, ROWS), (weights * CLASSIFICATION[name]("none")(logits, labels)).sum()
+        hook(logits, labels, rows=ROWS), (weights * CLASSIFICATION[name]("none")(logits, labels)).sum()
     )
 
 
@@ -72,7 +72,7 @@ def test_a_sum_is_the_weighted_sum(name):
 def test_unreduced_losses_are_weighted_one_by_one(name):
     hook, weights = hooked(CLASSIFICATION[name]("none"))
     logits, labels = logits_and_labels()
-    torch.testing.assert_close(hook(logits, labels, ROWS), weights * CLASSIFICATION[name]("none")(logits, labels))
+    torch.testing.assert_close(hook(logits, labels, rows=ROWS), weights * CLASSIFICATION[name]("none")(logits, labels))
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 1)])
@@ -80,7 +80,7 @@ def test_a_regression_loss_is_weighted_whatever_its_shape(shape):
     hook, weights = hooked(nn.MSELoss())
     predicted, target = torch.rand(shape), torch.rand(shape)
     expected = (weights * (predicted - target).reshape(8) ** 2).mean()
-    torch.testing.assert_close(hook(predicted, target, ROWS), expected)
+    torch.testing.assert_close(hook(predicted, target, rows=ROWS), expected)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -88,14 +88,14 @@ def test_the_gradient_is_weighted_too(reduction):
     hook, weights = hooked(nn.CrossEntropyLoss(reduction=reduction))
     logits, labels = logits_and_labels()
     plain = torch.autograd.grad(nn.CrossEntropyLoss(reduction=reduction)(logits, labels).sum(), logits)[0]
-    ours = torch.autograd.grad(hook(logits, labels, ROWS).sum(), logits)[0]
+    ours = torch.autograd.grad(hook(logits, labels, rows=ROWS).sum(), logits)[0]
     torch.testing.assert_close(ours, plain * weights[:, None])
 
 
 def test_what_is_recorded_is_the_loss_before_the_weights():
     hook, _ = hooked(nn.CrossEntropyLoss())
     logits, labels = logits_and_labels()
-    hook(logits, labels, ROWS)
+    hook(logits, labels, rows=ROWS)
     losses = nn.CrossEntropyLoss(reduction="none")(logits, labels)
     torch.testing.assert_close(torch.tensor(hook.store["loss"][[3, 9, 20]]), losses[[0, 1, 3]].detach())
 
@@ -105,7 +105,7 @@ def test_where_every_weight_is_one_the_criterion_itself_runs(policy):
     store = make_store(Loss())
     hook = LossHook(nn.CrossEntropyLoss(), store, sampler=AdaptiveSampler(store, policy))
     logits, labels = logits_and_labels()
-    assert torch.equal(hook(logits, labels, ROWS), nn.CrossEntropyLoss()(logits, labels))
+    assert torch.equal(hook(logits, labels, rows=ROWS), nn.CrossEntropyLoss()(logits, labels))
 
 
 def test_an_evaluation_without_rows_is_not_weighted():
@@ -120,7 +120,7 @@ def test_a_row_outside_the_plan_is_an_error():
     store.fold("loss", range(N), np.arange(N))
     hook = LossHook(nn.CrossEntropyLoss(), store, sampler=AdaptiveSampler(store, Prune(0.5, "loss")))
     with pytest.raises(RowError, match="row 3 is not in plan"):
-        hook(*logits_and_labels(), ROWS)
+        hook(*logits_and_labels(), rows=ROWS)
 
 
 def test_a_criterion_without_a_reduction_cannot_be_weighted():
@@ -142,7 +142,7 @@ def test_a_reduction_that_is_not_known_cannot_be_weighted():
     with pytest.raises(
         InvalidValue, match="reduction='median' is not known: one of 'mean', 'sum', 'batchmean', 'none'"
     ):
-        hook(*logits_and_labels(), ROWS)
+        hook(*logits_and_labels(), rows=ROWS)
 
 
 class Counting:

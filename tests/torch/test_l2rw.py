@@ -282,13 +282,22 @@ def test_the_clean_loader_is_begun_again_when_it_ends() -> None:
     assert not torch.equal(found[0], found[1])
 
 
+def test_a_second_call_on_a_watched_batch_gives_its_loss_and_counts_no_second_time(tmp_path: Path) -> None:
+    model, loader, clean = loop()
+    with ScoreStore.create(tmp_path / "s", 20, [scoring.L2RW()]) as store:
+        criterion = L2RWLoss(model, clean, store)
+        for inputs, labels in criterion.watch(loader):
+            criterion(inputs, labels)
+            assert criterion(inputs, labels).requires_grad
+        assert store.count("l2rw").max() == 1
+
+
 def test_a_store_without_rows_is_refused(tmp_path: Path) -> None:
     model, loader, clean = loop()
     with ScoreStore.create(tmp_path / "s", 20, [scoring.L2RW()]) as store:
         criterion = L2RWLoss(model, clean, store)
         batches = criterion.watch(loader)
-        inputs, labels = next(batches)
-        criterion(inputs, labels)
+        inputs, labels = next(iter(loader))[1]
         with pytest.raises(InvalidValue, match="no rows for this loss call"):
             criterion(inputs, labels)
         next(batches)

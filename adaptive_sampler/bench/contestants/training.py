@@ -81,7 +81,7 @@ def step(n: int, hooked: bool) -> Turn:
 
     def turn() -> None:
         logits = model(images)
-        loss = criterion(logits, labels, rows) if hooked else criterion(logits, labels)
+        loss = criterion(logits, labels, rows=rows) if hooked else criterion(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

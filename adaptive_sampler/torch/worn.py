@@ -1,0 +1,133 @@
+"""A module that is another module in all but a few names of its own: what a hook is to its criterion."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from torch import nn
+
+from adaptive_sampler.errors import InvalidValue
+
+# The one attribute that holds everything private; a criterion's own private names are then its own.
+PRIVATE = "_adaptive_sampler"
+
+# What nn.Module needs of whatever is called: these hooks see the hook's call, those of the criterion the criterion's.
+CALLING = frozenset(
+    {
+        "forward",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_compiled_call_impl",
+        "_forward_hooks",
+        "_forward_hooks_always_called",
+        "_forward_hooks_with_kwargs",
+        "_forward_pre_hooks",
+        "_forward_pre_hooks_with_kwargs",
+        "_is_full_backward_hook",
+    }
+)
+# Of nn.Module's methods those that call, or walk: a walk over a model's modules finds the hook, then what is in it.
+_STAYING = {
+    "forward",
+    "apply",
+    "compile",
+    "modules",
+    "named_modules",
+    "_call_impl",
+    "_wrapped_call_impl",
+    "_slow_forward",
+}
+_STAYING |= {"_get_name", "_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"}
+_STAYING |= {name for name in vars(nn.Module) if name.startswith("register_") and "ward_" in name}
+
+
+class Worn(nn.Module):
+    """Every attribute but `NAMES`, `PRIVATE` and `CALLING` is read, set and deleted on the criterion.
+
+    Nothing of the criterion is held twice: its parameters, state_dict, mode and what it overrides of nn.Module's
+    methods are its own. Raises `InvalidValue` for a criterion that has one of `NAMES`.
+    """
+
+    NAMES: ClassVar[frozenset[str]] = frozenset({"criterion"})
+
+    def __init__(self, criterion: nn.Module, private: Any) -> None:
+        super().__init__()
+        taken = sorted(name for name in self.NAMES if hasattr(criterion, name))
+        if taken:
+            raise InvalidValue(_hidden(type(criterion).__name__, taken[0]))
+        for name in set(vars(self)) - CALLING:
+            object.__delattr__(self, name)
+        # past nn.Module's __setattr__, which takes microseconds
+        object.__setattr__(self, PRIVATE, private)
+
+    @property
+    def criterion(self) -> nn.Module:
+        """The criterion."""
+        criterion: nn.Module = vars(self)[PRIVATE].criterion
+        return criterion
+
+    def __getattr__(self, name: str) -> Any:
+        private = vars(self).get(PRIVATE)
+        if private is None or name in CALLING:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(private.criterion, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.NAMES or name in CALLING:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.criterion, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.NAMES or name in CALLING:
+            object.__delattr__(self, name)
+        else:
+            delattr(self.criterion, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self.criterion)})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.criterion!r})"
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
+        """As nn.Module's; the criterion itself is given to `fn`, since whoever initialises looks at types."""
+        self.criterion.apply(fn)
+        return self
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise InvalidValue(
+            f"a {type(self).__name__} inside nn.DataParallel would record from several threads. Compute the loss outside of the "
+            "parallel model, on the gathered outputs, or use DistributedDataParallel."
+        )
+
+
+def _passed_on(name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(nn.Module, name))
+    def method(self: Worn, *args: Any, **named: Any) -> Any:
+        criterion = self.criterion
+        found = getattr(criterion, name)(*args, **named)
+        return self if found is criterion else found
+
+    return method
+
+
+# One by one rather than in __getattr__, which is not asked for what a class has.
+for _name, _method in tuple(vars(nn.Module).items()):
+    if callable(_method) and _name not in _STAYING and _name not in vars(Worn) and not _name.startswith("__"):
+        setattr(Worn, _name, _passed_on(_name))
+
+
+def _hidden(kind: str, name: str) -> str:
+    return (
+        f"{kind} has an attribute {name!r} of its own, which a hook's would hide: hook.{name} is the hook's, "
+        f"hook.criterion.{name} would be the criterion's. Hold it inside a module of yours, whose `inner` it is then "
+        f"(hook.criterion.inner.{name}):\n"
+        "class Held(nn.Module):\n"
+        "    def __init__(self, inner):\n"
+        "        super().__init__()\n"
+        "        self.inner = inner\n"
+        "    def forward(self, *given, **named):\n"
+        "        return self.inner(*given, **named)\n"
+        "LossHook(Held(criterion), store)"
+    )
