@@ -130,6 +130,16 @@ def test_a_loop_that_leaves_early_and_is_not_watched_is_warned_of(place: Path) -
         next(training.walk(watched=False))
 
 
+def test_a_loop_that_leaves_early_may_count_for_the_loader_itself(place: Path) -> None:
+    training = Run(ScoreStore.create(place, N, [Loss()]))
+    orders = []
+    for epoch in range(4):
+        training.loader.iteration = epoch
+        orders.append(next(training.walk(watched=False)))
+    assert training.sampler.epoch == 3
+    assert len(set(map(tuple, orders))) == 4
+
+
 def scored_after_preparing(place: Path) -> tuple[ScoreStore, Run]:
     """The loader is prepared, and draws for its state, before there are scores."""
     store = ScoreStore.create(place, N, [Loss()])
@@ -151,6 +161,14 @@ def test_a_loop_that_is_not_watched_refuses_a_plan_older_than_the_scores(place: 
         ResumeError, match=r"drew 32 samples of epoch 0 before its loop began.*LossHook\.watch\(loader\)"
     ):
         list(training.walk(watched=False))
+
+
+def test_a_loader_prepared_once_the_scores_are_there_needs_no_watch(place: Path) -> None:
+    store = ScoreStore.create(place, N, [Loss()])
+    store.update(np.arange(N), loss=np.arange(N))
+    training = Run(store, Prune(0.5, by="loss"), stateful=True, workers=2)
+    rows = [row for batch in training.walk(watched=False) for row in batch]
+    assert sorted(rows) == list(range(N // 2, N))
 
 
 @pytest.mark.parametrize("stateful", [False, True])
