@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import weakref
 from collections import deque
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ class Planner:
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
         self._once: Plan | None = None
         self._unpickled = self._warned = False
+        self.owner: weakref.ref[Any] | None = None  # the sampler that these are the plans of
         self._fixed_from: MadeFrom | None = (
             None  # the scores that this epoch's plan was made from, if it was fixed here
         )
@@ -182,9 +184,8 @@ class Planner:
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: the store by its path, the fixed plan by its id."""
         plan = self.fix()
-        if self.store.mode != "r+":
-            return self.__dict__ | {"_unpickled": True, "_once": None}  # it is saved nowhere
-        return self.__dict__ | {"_unpickled": True, "_once": None, "_plan": plan.id}
+        state = self.__dict__ | {"_unpickled": True, "_once": None, "owner": None}
+        return state | ({} if self.store.mode != "r+" else {"_plan": plan.id})  # of others it is saved nowhere
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,5 +1,6 @@
 """The adaptive sampler: a seeded, resumable walk over plans that a policy makes from the scores in a store."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +54,7 @@ class AdaptiveSampler:
         if by is not None and by not in store.names:
             store.count(by)  # raises, with the scores that there are
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
+        self._planner.owner = weakref.ref(self)
         self._turn = Turn()
 
     # -- the walk -----------------------------------------------------------------------------------------------------
@@ -206,12 +208,11 @@ class AdaptiveSampler:
         """
         turn, length = self._turn, len(self)
         if delivered is None:
-            left = turn.over is None and turn.is_over(self.drawn, length)
-            return self.state_after() if left else self.state_of(turn.walking, self.drawn)
+            return self.state_after() if turn.was_left(self.drawn, length) else self.state_of(turn.walking, self.drawn)
         position = _whole("delivered", delivered, 0)
-        if turn.active is not None:
-            position = turn.active.reached(position)
-        if not self.start <= position <= self.drawn:
+        if not turn.over:  # where nothing was drawn yet, it came before
+            position = max(position, turn.start) if turn.active is None else turn.active.reached(position)
+        if not turn.over and not self.start <= position <= self.drawn:
             raise InvalidValue(
                 f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {self.drawn}. Count "
                 "the samples of the epoch, those before a resume included, as LossHook.delivered does."
@@ -236,11 +237,10 @@ class AdaptiveSampler:
         about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
-    def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
-        """The next `size` rows for a loop that was given `delivered` samples, fewer at the epoch's end; None where they are not
-        known: outside a walk, and where plans change within an epoch. For loops."""
-        active = self._turn.active
-        return None if active is None else active.rows_from(delivered, size)
+    @property
+    def progress(self) -> Progress | None:
+        """How far the current epoch was drawn, and what comes next; None before its first draw. For loops."""
+        return self._turn.active
 
     def restart(self) -> None:
         """Forget that this epoch was begun: a loader drew from it before its loop did. For loops."""

@@ -66,9 +66,11 @@ class Turn:
         self._times += 1
 
     def is_over(self, position: int, length: int) -> bool:
-        """Whether its loop is: as the loop told, or else because it was walked to its end and nobody holds the iterator."""
-        if self.over is not None:
-            return self.over
+        """Whether its loop is: as the loop told, or else because it was left behind."""
+        return self.was_left(position, length) if self.over is None else self.over
+
+    def was_left(self, position: int, length: int) -> bool:
+        """Whether it was walked to its end and nobody holds the iterator any more."""
         return self.active is not None and self.active.let_go and position >= length
 
     def warn_of_repeats(self, epoch: int, length: int) -> None:
@@ -107,6 +109,10 @@ class Whole:
 
     def rows_from(self, delivered: int, size: int) -> None:
         """Whoever holds the sequence asks for any of it."""
+
+    def size_from(self, delivered: int, size: int) -> int:
+        """As many as are asked for."""
+        return size
 
     def invalidate(self, why: str) -> None:
         """Nothing will be drawn from it."""

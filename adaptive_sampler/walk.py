@@ -50,6 +50,9 @@ class Progress(Protocol):
     def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
         """The next `size` rows for whoever was given `delivered` samples, fewer at the end; None where that is not known."""
 
+    def size_from(self, delivered: int, size: int) -> int:
+        """How many samples the next batch has for whoever was given `delivered`; `size` where that is not known."""
+
     def invalidate(self, why: str) -> None:
         """Make the next draw raise."""
 
@@ -107,6 +110,12 @@ class Place:
         if self.epoch is None or not self.epoch.whole:
             return None
         return self.epoch.take(delivered, min(delivered + size, len(self.epoch)))
+
+    def size_from(self, delivered: int, size: int) -> int:
+        """Our own batches are whole but for the last."""
+        return (
+            size if self.epoch is None or self._batch_size == 1 else min(self._batch_size, len(self.epoch) - delivered)
+        )
 
     def invalidate(self, why: str) -> None:
         """Make the next draw raise: the sampler has moved to another epoch."""

@@ -5,11 +5,12 @@ from typing import Any
 from torch.utils.data import BatchSampler
 
 from adaptive_sampler.errors import SelectionLost
-from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.sampler import AdaptiveSampler, Batches
 from adaptive_sampler.torch.chain import chain, find_sampler, primed
 
 try:
     from accelerate import PartialState
+    from accelerate.data_loader import DataLoaderDispatcher
 except ImportError as error:
     raise ImportError('adaptive_sampler.torch.accelerate needs Accelerate: pip install "accelerate>=1.0"') from error
 
@@ -36,6 +37,9 @@ def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
         primed(link, forget=True)
     if state.get("length") is not None and not _batches_left(loader, state["length"] - state["position"]):
         state = state | {"position": state["length"]}
+        if isinstance(loader, DataLoaderDispatcher):  # it raises for a pass of no batch: go on with the next epoch
+            over = {"epoch": state["epoch"] + 1, "position": 0, "length": None, "plans": [], "plan": None}
+            state = {name: value for name, value in state.items() if name not in ("block", "mark")} | over
     sampler.load_state_dict(state)
     loader.iteration = sampler.epoch
     # Accelerate does not count a pass of no batch, and would tell the same epoch for ever.
@@ -44,11 +48,13 @@ def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
 
 def _batches_left(loader: Any, samples: int) -> int:
     """The batches that each process gets of the last `samples` of an epoch, at the least."""
-    batches = [link for link in chain(loader) if isinstance(link, BatchSampler)]
-    size, shard = int(getattr(batches[-1], "batch_size", 1)) if batches else 1, batches[0] if batches else None
-    left = samples // size if getattr(batches[-1], "drop_last", False) else -(-samples // size)
-    processes = 1 if getattr(shard, "split_batches", False) else PartialState().num_processes
-    return left // processes if getattr(batches[-1], "drop_last", False) else -(-left // processes)
+    found = [link for link in chain(loader) if isinstance(link, BatchSampler | Batches)]
+    drop_last = bool(found) and bool(getattr(found[-1], "drop_last", False))
+    size = int(getattr(found[-1], "batch_size", 1) or 1) if found else 1
+    alone = not found or getattr(found[0], "split_batches", False) or isinstance(loader, DataLoaderDispatcher)
+    processes = 1 if alone else PartialState().num_processes
+    left = samples // size if drop_last else -(-samples // size)
+    return left // processes if drop_last else -(-left // processes)
 
 
 def _sampler(loader: Any) -> AdaptiveSampler:

@@ -8,10 +8,10 @@ from torch.utils.data import DistributedSampler, IterableDataset
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 
-# Where torch, torchdata and its nodes, Lightning, Fabric and Accelerate keep what they wrap.
+# Where torch, torchdata and its nodes, Lightning, Fabric, Accelerate, tqdm and prefetchers keep what they wrap.
 _INNER = (
     *("base_dataloader", "_dataloader", "flattened", "batch_sampler", "sampler", "_sampler", "dataset"),
-    *("root", "source", "source_nodes", "iterable"),
+    *("root", "source", "source_nodes", "iterable", "loader", "_loader", "dataloader", "data_loader"),
 )
 
 

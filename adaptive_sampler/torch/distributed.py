@@ -7,11 +7,11 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
-from adaptive_sampler.epochs import PlannedEpoch
+from adaptive_sampler.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, NotDistributed
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.walk import SampleIterator
+from adaptive_sampler.walk import Progress, SampleIterator
 
 
 class DistributedAdaptiveSampler(DistributedSampler[int]):
@@ -105,9 +105,15 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """As the sampler's. For iterators."""
         self.sampler.resumed_by(iterator)
 
-    def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
-        """As the sampler's: this rank's. For loops."""
-        return self.sampler.rows_from(delivered, size)
+    @property
+    def progress(self) -> Progress | None:
+        """As the sampler's, of this rank's rows. For loops."""
+        return self.sampler.progress
+
+    @property
+    def walking(self) -> PlannedEpoch | BlockedEpoch | None:
+        """As the sampler's: of all ranks. For what counts them."""
+        return self.sampler.walking
 
     def watch(self, *, over: bool = False) -> None:
         """As the sampler's. For loops."""
@@ -192,6 +198,10 @@ class _Place:
         first = delivered - self.share.epoch.start
         stop = min(first + size, len(self.share))
         return self.share.take(first, stop) if first < stop else np.empty(0, np.int64)
+
+    def size_from(self, delivered: int, size: int) -> int:
+        """Single rows are dealt out, which others batch."""
+        return size
 
     def invalidate(self, why: str) -> None:
         """As this rank's iterator's."""

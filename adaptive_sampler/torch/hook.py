@@ -114,16 +114,16 @@ class LossHook(Worn):
         return self._watching(loader, row_key(loader), owner)
 
     def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
-        own, store, over = self._adaptive_sampler, self.store, False
-        own.watched.enter(loader, store, self.sampler)
+        own, over = self._adaptive_sampler, False
+        one = own.watched.enter(loader, self.store, self.sampler)
         try:
             for rows, sample in split(loader, key):
-                own.watched.take(rows, store, self.sampler)
+                one.take(rows)
                 own.pending.put(rows, owner)
                 yield sample
             over = True
         finally:
-            own.watched.leave(over=over)
+            one.leave(over=over)
             own.pending.forget(owner)
 
     def claim(self, length: int) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Hugging Face's Trainer: our sampler, rows beside the inputs, observations from the outputs, and a resume in the right epoch."""
 
+import warnings
 from typing import Any
 
 import torch
 
-from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.hook import LossHook
@@ -37,8 +38,10 @@ class SamplerCallback(TrainerCallback):
                 "Trainer shares out batches itself, and skips whole epochs of them when it resumes."
             )
         self.sampler = sampler
-        self._steps_per_epoch = 0
+        self._steps_per_epoch = 0  # as the Trainer counts them, once
+        self._begun_at = 0  # the step before this epoch's first
         self._checked = False  # whether this epoch's loader was
+        self._over = self._warned = False  # whether this epoch is; whether shorter ones were told of
 
     @staticmethod
     def commit_of(checkpoint: Any) -> int:
@@ -49,18 +52,28 @@ class SamplerCallback(TrainerCallback):
         """Go on from a checkpoint, before the first draw."""
         accumulated = args.gradient_accumulation_steps
         self._steps_per_epoch = max(-(-len(kwargs["train_dataloader"]) // accumulated), 1)
+        self._begun_at = state.global_step
         if state.global_step:
-            self.sampler.load_state_dict(_saved(state)["walk"])
+            saved = _saved(state)
+            _same_place(saved, *divmod(state.global_step, self._steps_per_epoch))
+            self._begun_at -= saved["done"]
+            self.sampler.load_state_dict(saved["walk"])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A new epoch's loader is to be looked at."""
         self._checked = False
+        if self._over:
+            self._begun_at, self._over = state.global_step, False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An epoch's plan is fixed once it has a batch. Raises `SelectionLost` where the Trainer does not walk it."""
         if not self._checked:
             self._checked = True
-            check(kwargs["train_dataloader"], sampler=self.sampler)
+            loader = kwargs["train_dataloader"]
+            check(loader, sampler=self.sampler)
+            own = max(-(-len(loader) // args.gradient_accumulation_steps), 1)
+            _whole_plan(own, self._steps_per_epoch, self.sampler, warn=not self._warned)
+            self._warned |= own < self._steps_per_epoch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint is about to be written."""
@@ -69,15 +82,17 @@ class SamplerCallback(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An epoch's scores, and perhaps a checkpoint."""
+        self._over = True
         self._keep(state)
 
     def _keep(self, state: Any) -> None:
         store = self.sampler.store
         if store.journal is not None:
             sync(store, self.sampler)
-        over = state.global_step % self._steps_per_epoch == 0
+        done = state.global_step - self._begun_at
+        over = self._over or done == self._steps_per_epoch
         walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=self.sampler.start)
-        state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit()}
+        state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit(), "done": 0 if over else done}
 
 
 class AdaptiveTrainerMixin:
@@ -156,6 +171,34 @@ def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
             f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
             f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
             "labels off the inputs and return hook(outputs.logits, labels, rows=rows), the hook's criterion being that loss."
+        )
+
+
+def _same_place(saved: dict[str, Any], epoch: int, step: int) -> None:
+    """Raise `ResumeError` where the Trainer, which counts by the first epoch's length, would go on elsewhere."""
+    ours = saved["walk"]["epoch"], saved["done"]
+    if ours != (epoch, step):
+        raise ResumeError(
+            f"the checkpoint lies after step {ours[1]} of epoch {ours[0]}, and the Trainer, which takes an epoch's length once, "
+            f"would go on after step {step} of epoch {epoch}: epochs had other lengths, and rows would be trained twice or never. "
+            "Train with num_samples=, which keeps lengths constant; this checkpoint's model can begin a new training."
+        )
+
+
+def _whole_plan(own: int, steps: int, sampler: AdaptiveSampler, *, warn: bool) -> None:
+    """Raise `SelectionLost` where the Trainer would leave the end of a plan out; warn where it is shorter than it counts."""
+    if own > steps:
+        raise SelectionLost(
+            f"epoch {sampler.epoch} has {own} steps, but the Trainer took the number of them once, {steps}, and stops there. Make "
+            "lengths constant by num_samples=."
+        )
+    if own < steps and warn:
+        warnings.warn(
+            f"epoch {sampler.epoch} has {own} steps, and the Trainer, which took the number of them once, counts {steps}: its "
+            "learning-rate schedule ends early, and checkpoints from here on cannot be resumed. Make lengths constant by "
+            "num_samples=.",
+            RuntimeWarning,
+            stacklevel=2,
         )
 
 

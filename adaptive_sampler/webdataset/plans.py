@@ -35,11 +35,18 @@ class Begun:
     let_go = False
 
     def reached(self, delivered: int) -> int:
-        """The stream shares rows out itself."""
-        return delivered
+        """The stream shares rows out itself. Raises `InvalidValue`: a number of samples is no place in it."""
+        raise InvalidValue(
+            f"delivered={delivered}: planned shards walk this epoch in an order of their own, of which a number of samples says "
+            "nothing. Save loader.state_dict() of PlannedShards.loader, or of a StatefulDataLoader around them."
+        )
 
     def rows_from(self, delivered: int, size: int) -> None:
         """In an order of its own."""
+
+    def size_from(self, delivered: int, size: int) -> int:
+        """As its loader has them."""
+        return size
 
     def invalidate(self, why: str) -> None:
         """The sampler has gone on to another epoch."""
@@ -131,6 +138,11 @@ class Plans:
 
     def _begin(self, more: dict[str, Any]) -> None:
         owner = self.owner
+        if owner.start and owner.walking is None:
+            raise ResumeError(
+                f"the sampler was loaded with a state at sample {owner.start} of epoch {owner.epoch}, which is no place in planned "
+                "shards: they would walk the whole epoch again. Load what loader.state_dict() of PlannedShards.loader returned."
+            )
         owner.store.drain()  # what the hooks still hold belongs to the scores that the plan is made from
         begun = Begun()
         owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun

@@ -10,7 +10,7 @@ from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from torch import nn
 from torch.utils.data import DataLoader
 
-from adaptive_sampler import ScoreStore
+from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import ResumeError, SelectionLost
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune, RandomPrune
@@ -86,6 +86,47 @@ def test_the_helper_goes_on_from_every_batch_and_every_end(place: Path, shape: A
         rest = [list(again.walk(watched)) for _ in range(epoch, EPOCHS)]
         expected = [part[done:] if number == epoch else part for number, part in enumerate(whole)][epoch:]
         assert rest == expected, f"resumed after batch {done} of epoch {epoch}"
+
+
+def test_our_own_batches_without_torchs_type_resume_too(place: Path) -> None:
+    store = ScoreStore.create(place, N, [Loss()])
+
+    def prepared() -> tuple[AdaptiveSampler, Any]:
+        sampler = AdaptiveSampler(store, RandomPrune(0.8), seed=4)
+        loader = DataLoader(IndexedDataset(data(N), store), batch_sampler=sampler.batches(SIZE))
+        return sampler, Accelerator(cpu=True).prepare(loader)
+
+    _, loader = prepared()
+    rows: list[list[int]] = []
+    for step, _ in enumerate(LossHook(nn.CrossEntropyLoss(), store).watch(tee(loader, rows))):
+        if step == 1:
+            state = ours.state_dict(loader, 2 * SIZE)
+    _, again = prepared()
+    ours.load_state_dict(again, state)
+    assert [batch.tolist() for batch, _ in again] == rows[2:]
+
+
+def test_a_dispatcher_which_takes_no_empty_pass_goes_on_with_the_next_epoch(place: Path) -> None:
+    store = ScoreStore.create(place, N, [Loss()])
+
+    def prepared() -> tuple[TorchSampler, Any]:
+        machine = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(dispatch_batches=True))
+        sampler = TorchSampler(store, RandomPrune(0.8), seed=4)
+        return sampler, machine.prepare(DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler))
+
+    _, loader = prepared()
+    states, epochs = [], []
+    for _ in range(2):
+        rows: list[list[int]] = []
+        hook = LossHook(nn.CrossEntropyLoss(), store)
+        for _ in hook.watch(tee(loader, rows)):
+            hook.forget()
+            states.append(ours.state_dict(loader, hook.delivered))
+        epochs.append(rows)
+    again, loader = prepared()
+    ours.load_state_dict(loader, states[4])  # in the last batch of epoch 0
+    assert again.epoch == 1
+    assert [batch.tolist() for batch, _ in loader] == epochs[1]
 
 
 def on_two(rank: int, path: str, shape: Any) -> Any:

@@ -176,6 +176,13 @@ def test_a_loop_over_part_of_a_loader_is_over_when_it_ends() -> None:
     assert (state["epoch"], state["position"]) == (1, 0)
 
 
+def test_after_a_watched_loop_a_state_without_a_count_is_the_next_epochs_too() -> None:
+    sampler, hook, store = parts()
+    drain(hook, DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler))
+    state = sampler.state_dict()
+    assert (state["epoch"], state["position"]) == (1, 0)
+
+
 def test_a_loop_that_breaks_off_is_within_its_epoch() -> None:
     sampler, hook, store = parts()
     for step, _ in enumerate(hook.watch(DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler))):
@@ -197,3 +204,162 @@ def test_a_loader_asked_for_its_state_before_the_loop_plans_when_the_loop_begins
         hook.forget()
     assert sorted(row for batch in rows for row in batch) == list(range(N // 2, N))
     assert sampler.epoch == 0
+
+
+# -- what stands between, and other passes ----------------------------------------------------------------------------
+
+
+def prefetched(loader: Any) -> Any:
+    """A generator: nothing shows what it wraps."""
+    yield from loader
+
+
+class Prefetcher:
+    """Keeps its loader as many do."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Any:
+        return iter(self.loader)
+
+
+@pytest.mark.parametrize("around", [prefetched, Prefetcher, iter, lambda loader: map(tuple, loader)])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_sampler_behind_a_prefetcher_is_known_by_what_it_drew(around: Any, ranks: int) -> None:
+    store, seen, state = ScoreStore.create(None, N, [Loss()]), [], None
+    for part in range(3):
+        inner = TorchSampler(store, KeepAll(), seed=1)
+        sampler: Any = DistributedAdaptiveSampler(inner, num_replicas=ranks, rank=0) if ranks > 1 else inner
+        if state is not None:
+            sampler.load_state_dict(state)
+        hook = LossHook(nn.CrossEntropyLoss(), store)
+        loader = DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler)
+        rows: list[list[int]] = []
+        for step, _ in enumerate(hook.watch(around(tee(loader, rows)))):
+            hook.forget()
+            if step == 1 and part < 2:
+                break
+        seen += [row for batch in rows for row in batch]
+        state = sampler.state_dict(delivered=hook.delivered)
+        del inner, sampler
+    assert state is not None
+    assert (len(seen), len(set(seen))) == (N // ranks, N // ranks)
+    assert (state["epoch"], state["position"]) == (1, 0)
+
+
+def test_a_first_batch_that_no_sampler_drew_behind_a_prefetcher_cannot_be_counted() -> None:
+    sampler, hook, store = parts()
+    loader = DataLoader(IndexedDataset(data(N), store), 8, sampler=sampler, collate_fn=without_every_fifth)
+    for _ in hook.watch(prefetched(loader)):
+        hook.forget()
+    with pytest.raises(InvalidValue, match=r"shows nothing of it, and the first batch is not what it drew.*`loader`"):
+        assert hook.delivered
+
+
+def test_a_second_pass_over_the_same_loader_within_an_epoch_is_not_counted_as_this_one() -> None:
+    sampler, hook, store = parts()
+    loader = DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler)
+    for step, (inputs, labels) in enumerate(hook.watch(loader)):
+        hook(inputs[:, :3].requires_grad_(), labels)
+        if step == 2:
+            assert len(list(loader)) == 12  # the training accuracy, say
+    assert store.last_seen("loss").tolist() == [0] * N  # recorded in the epoch that the outer loop walks
+    with pytest.raises(InvalidValue, match=r"meanwhile epoch 1 of the sampler was begun.*a loader of its own"):
+        assert hook.delivered
+
+
+def test_a_second_pass_by_a_loader_of_its_own_leaves_the_count() -> None:
+    sampler, hook, store = parts()
+    dataset = IndexedDataset(data(N), store)
+    for step, (inputs, labels) in enumerate(hook.watch(DataLoader(dataset, SIZE, sampler=sampler))):
+        hook(inputs[:, :3].requires_grad_(), labels)
+        with torch.no_grad():
+            for x, y in hook.watch(DataLoader(dataset, 23)):
+                hook(x[:, :3], y)
+        assert hook.delivered == min(SIZE * (step + 1), N)
+        if step == 4:
+            state = sampler.state_dict(delivered=hook.delivered)
+    assert (state["epoch"], state["position"]) == (0, 5 * SIZE)
+    assert store.last_seen("loss").tolist() == [0] * N
+
+
+def test_a_hook_that_weighs_does_not_take_another_loader_for_its_samplers() -> None:
+    sampler, _, store = parts()
+    hook = LossHook(nn.CrossEntropyLoss(), store, sampler=sampler)
+    dataset = IndexedDataset(data(N), store)
+    with torch.no_grad():
+        for x, y in hook.watch(DataLoader(dataset, 23)):
+            hook(x[:, :3], y)
+    assert sampler.state_dict(delivered=0)["epoch"] == 0
+    for step, _ in enumerate(hook.watch(DataLoader(dataset, SIZE, sampler=sampler))):
+        hook.forget()
+        if step == 1:
+            list(hook.watch(DataLoader(dataset, 23)))
+            assert sampler.state_dict(delivered=hook.delivered)["position"] == 2 * SIZE
+
+
+def test_a_stage_without_a_sampler_of_ours_follows_one_with() -> None:
+    sampler, hook, store = parts()
+    dataset = IndexedDataset(data(N), store)
+    drain(hook, DataLoader(dataset, SIZE, sampler=sampler))
+    for inputs, labels in hook.watch(DataLoader(dataset, SIZE, shuffle=True)):
+        hook(inputs[:, :3].requires_grad_(), labels)
+    assert (store.count("loss") == 1).all()
+    assert store.epoch == 1
+
+
+def test_an_epoch_that_is_not_watched_after_one_that_was_is_not_counted() -> None:
+    sampler, hook, store = parts()
+    loader = DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler, num_workers=1)
+    drain(hook, loader)
+    next(iter(loader))
+    with pytest.raises(InvalidValue, match=r"meanwhile epoch 1 of the sampler was begun.*delivered=your count"):
+        assert hook.delivered
+
+
+def test_two_samplers_of_one_store_keep_to_their_own_clocks() -> None:
+    sampler, hook, store = parts()
+    dataset = IndexedDataset(data(N), store)
+    sampler.set_epoch(2)
+    other = DataLoader(dataset, 23, sampler=TorchSampler(store, KeepAll(), seed=9))
+    for step, (inputs, labels) in enumerate(hook.watch(DataLoader(dataset, SIZE, sampler=sampler))):
+        hook(inputs[:, :3].requires_grad_(), labels)
+        if step == 3:
+            list(other)
+    assert store.last_seen("loss").tolist() == [2] * N
+
+
+def test_samples_left_out_of_batches_whose_plans_change_are_seen_by_their_number() -> None:
+    sampler, hook, store = parts(replan=2)
+    loader = DataLoader(
+        IndexedDataset(data(N), store), batch_sampler=sampler.batches(8), collate_fn=without_every_fifth
+    )
+    for _ in hook.watch(loader):
+        hook.forget()
+    with pytest.raises(InvalidValue, match="no position to resume from"):
+        assert hook.delivered
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_epoch_that_is_said_to_be_over_is_saved_so(whole: bool) -> None:
+    sampler, hook, store = parts()
+    for _ in hook.watch(DataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler)):
+        hook.forget()
+        if not whole:
+            break
+    sampler.set_epoch(1)
+    state = sampler.state_dict(delivered=hook.delivered)
+    assert (state["epoch"], state["position"]) == (1, 0)
+
+
+def test_a_state_saved_before_the_first_batch_of_a_resume_is_the_state_that_was_loaded() -> None:
+    sampler, _, store = parts()
+    walk = iter(sampler)
+    for _ in range(16):
+        next(walk)
+    state = sampler.state_dict()
+    again, fresh = TorchSampler(store, KeepAll(), seed=1), LossHook(nn.CrossEntropyLoss(), store)
+    again.load_state_dict(state)
+    saved = again.state_dict(delivered=fresh.delivered)
+    assert (saved["epoch"], saved["position"]) == (0, 16)

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -134,6 +135,64 @@ def test_a_checkpoint_without_our_state_is_refused(place: Path) -> None:
     state.write_text(state.read_text().replace('"adaptive_sampler"', '"another"'))
     with pytest.raises(ResumeError, match="the checkpoint holds no sampler state"):
         train(store, folder, folder / "checkpoint-2")
+
+
+def trained(store: ScoreStore, folder: Path, checkpoint: Path | None = None, **sampling: Any) -> Any:
+    """As `train`, with a warm-up after which the plan is half as long, and a checkpoint at each step."""
+    torch.manual_seed(0)
+    arguments = TrainingArguments(
+        str(folder),
+        use_cpu=True,
+        num_train_epochs=3,
+        per_device_train_batch_size=BATCH,
+        save_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(
+        Model(),
+        arguments,
+        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        sampler=TorchSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1, **sampling),
+        hook=LossHook(nn.CrossEntropyLoss(), store),
+    )
+    trainer.seen = []
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer.seen
+
+
+@pytest.mark.filterwarnings("ignore:::transformers")
+@pytest.mark.filterwarnings("ignore:::torch")
+def test_epochs_that_become_shorter_are_warned_of_and_a_resume_that_would_miscount_is_refused(place: Path) -> None:
+    folder = place.parent / "checkpoints"
+    with (
+        ScoreStore.create(place, N, SCORES) as store,
+        pytest.warns(RuntimeWarning, match=r"epoch 1 has 6 steps, and the Trainer.*counts 11.*num_samples="),
+    ):
+        steps = trained(store, folder)
+    assert len(steps) == 11 + 6 + 6
+    checkpoint = folder / "checkpoint-20"
+    with (
+        ScoreStore.open(place, version=SamplerCallback.commit_of(checkpoint)) as store,
+        pytest.raises(ResumeError, match=r"after step 3 of epoch 2, and the Trainer.*step 9 of epoch 1.*num_samples="),
+    ):
+        trained(store, folder, checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore:::transformers")
+@pytest.mark.filterwarnings("ignore:::torch")
+def test_epochs_of_a_constant_number_of_samples_resume_at_every_step(place: Path) -> None:
+    folder = place.parent / "checkpoints"
+    with ScoreStore.create(place, N, SCORES) as store:
+        steps = trained(store, folder, num_samples=24)
+        scores = np.nan_to_num(store["loss"]).tolist()
+    for step in (1, 6, 7, 12, 16):
+        checkpoint = folder / f"checkpoint-{step}"
+        with ScoreStore.open(place, version=SamplerCallback.commit_of(checkpoint)) as store:
+            assert trained(store, folder, checkpoint, num_samples=24) == steps[step:]
+            assert np.nan_to_num(store["loss"]).tolist() == scores
 
 
 def test_what_the_trainer_cannot_walk_is_refused(place: Path) -> None:

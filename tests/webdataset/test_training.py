@@ -11,6 +11,7 @@ import webdataset as wds
 from torch.utils.data import DataLoader
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.scoring import Forgetting, Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.shards import ShardIndex
@@ -126,3 +127,28 @@ def test_scores_flow_back_and_the_second_epoch_reads_less(tmp_path: Path) -> Non
     hardest = np.argsort(-losses[0])[: N // 4]
     assert sorted(seen_again) == sorted(hardest), "the second epoch is the highest losses of the first"
     assert store.rows([index.keys[7]]).tolist() == [7]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_number_of_samples_is_no_place_in_a_watched_stream(tmp_path: Path, workers: int) -> None:
+    index = ShardIndex.build(write(tmp_path), tmp_path / "index")
+    store = ScoreStore.create(tmp_path / "scores", len(index), [Loss()], keys=index.keys)
+    shards, hook = begun(store, index)
+    loader = shards.loader(batch_size=16, num_workers=workers)
+    next(watched(hook, loader))
+    with pytest.raises(InvalidValue, match=r"a number of samples says nothing.*loader\.state_dict\(\)"):
+        shards.sampler.state_dict(delivered=16)  # type: ignore[union-attr]
+    list(watched(hook, loader))
+    state = shards.sampler.state_dict(delivered=hook.delivered)  # type: ignore[union-attr]
+    assert state["epoch"] == shards.epoch + 1  # after the loop nothing is left to say of a place
+
+
+def test_a_samplers_state_within_an_epoch_is_refused_by_a_stream(tmp_path: Path) -> None:
+    index = ShardIndex.build(write(tmp_path), tmp_path / "index")
+    store = ScoreStore.create(tmp_path / "scores", len(index), [Loss()], keys=index.keys)
+    shards, _ = begun(store, index)
+    walk = iter(AdaptiveSampler(store, Prune(0.5, "loss"), warmup_epochs=1))
+    next(walk)
+    shards.sampler.load_state_dict(walk.state_dict())  # type: ignore[union-attr, attr-defined]
+    with pytest.raises(ResumeError, match="a state at sample 1 of epoch 0, which is no place in planned shards"):
+        next(iter(shards.loader(batch_size=16)))
