@@ -8,7 +8,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import LossFn, Params, gradients, leaves, losses, rounding
+from adaptive_sampler.torch.functional import LossFn, Params, check_reached, gradients, leaves, losses, rounding
 from adaptive_sampler.torch.randomness import generator_states, restore
 from adaptive_sampler.torch.remembered import Remembered, circumstances
 
@@ -65,6 +65,7 @@ class Trust:
         near = _nowhere_zero(self._params)
         theta = leaves(near)
         loss = losses(self._model, theta, self._inputs, self._labels, self._loss_fn)
+        check_reached(self._model, loss)
         # all above zero, so that no sample's part takes another's away; unequal, so that samples cannot be exchanged
         u = torch.rand(loss.shape, generator=_generator(loss.device), device=loss.device, dtype=loss.dtype) + 1
         pulled = gradients((u * loss).sum(), theta)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from adaptive_sampler.torch.functional import LossFn, Params, batch_size, losses, map_tensors, tensors_of
+from adaptive_sampler.torch.functional import LossFn, Params, batch_size, check_reached, losses, map_tensors, tensors_of
 from adaptive_sampler.torch.ghost_norms import rule_of
 
 Layers = dict[nn.Module, dict[str, str]]
@@ -62,8 +62,10 @@ def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss
     some = torch.arange(few) % size
     inputs, labels = (map_tensors(lambda t: t[some.to(t.device)] if t.ndim else t, part) for part in (inputs, labels))
     layers = _owned(model, params)
-    with torch.no_grad(), Watch(params, layers, few) as seen:
-        losses(model, params, inputs, labels, loss_fn)
+    with Watch(params, layers, few) as seen:
+        loss = losses(model, params, inputs, labels, loss_fn)
+    if loss.requires_grad:  # though all that was given is constant
+        check_reached(model, loss)
     return {module: own for module, own in layers.items() if module not in seen.odd}
 
 

@@ -23,6 +23,7 @@ from adaptive_sampler.torch.functional import (
     Params,
     batch_size,
     check_finite,
+    check_reached,
     cross_entropy,
     flat,
     gradients,
@@ -145,6 +146,7 @@ def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], los
     for _, inputs, labels in samples(loader, device_of(model)):
         theta = leaves(params)
         loss = losses(model, theta, inputs, labels, loss_fn)
+        check_reached(model, loss)
         total, count = total + flat(gradients(loss.sum(), theta)), count + batch_size(inputs)
     if not count:
         raise InvalidValue("clean_loader yields no batch: influence needs at least one trusted sample; give some")
