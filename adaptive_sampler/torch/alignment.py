@@ -40,11 +40,11 @@ def alignment(
     The model runs in the mode it is in. In training mode batch norm uses the batch's statistics, and a sample's loss
     then depends on the others through them, as in the training step itself; running statistics are not touched.
     Dropout draws the masks that the caller's next forward pass will draw, as does what draws from Python's `random` or
-    from `np.random`. Where an operator has no forward mode, two
-    backward passes give the same values, or, if it has no second derivative either, one backward pass per sample; a
-    warning names the operator once. Some operators lose the tangent without a word: on the first batch of a model and a
-    loss function, one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where it is not
-    so, the slower way is taken, with a warning.
+    from `np.random`. Where an operator has no forward mode, two backward passes give the same values, or, if it has no
+    second derivative either, one backward pass per sample; a warning names the operator once. Some operators lose the
+    tangent without a word: one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where
+    it is not so, the slower way is taken, with a warning. That is asked on the first, second, fourth, eighth … batch of
+    a model and a loss function in the same circumstances: modes, switches, dtypes, lengths up to a power of two.
 
     Args:
         model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.
