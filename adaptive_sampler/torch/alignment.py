@@ -60,7 +60,7 @@ def alignment(
     Raises:
         InvalidValue: no trainable parameters, a module of TorchScript, a dynamically quantised or sharded one, a
             direction that does not fit the parameters, a loss that is not per-sample or has kept a parameter by itself,
-            a label beyond the classes, or a value that is not finite.
+            a label beyond the classes, a model that writes in a parameter, or a value that is not finite.
     """
     model = unwrapped(model)
     params = trainable(model)

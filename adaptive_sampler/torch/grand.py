@@ -54,7 +54,8 @@ def grand(
     Raises:
         InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a module of
             TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample or has kept a
-            parameter by itself, a label beyond the classes, or a gradient that is not finite.
+            parameter by itself, a label beyond the classes, a model that writes in a parameter, or a gradient that is
+            not finite.
 
     Source:
         Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.

@@ -89,8 +89,9 @@ def influence(
 
     Raises:
         InvalidValue: an empty loader, rows unknown, no trainable parameters, a module of TorchScript, a dynamically
-            quantised or sharded one, a loss that is not per-sample or has no second derivative, a label beyond the
-            classes, gradients that are not finite, a damped Hessian that is not positive definite, a diverging LiSSA.
+            quantised or sharded one, a loss that is not per-sample, has kept a parameter by itself or has no second
+            derivative, a label beyond the classes, a model that writes in a parameter, gradients that are not finite, a
+            damped Hessian that is not positive definite, a diverging LiSSA.
         ResumeError: `checkpoint` is of another model or other settings.
 
     Source:

@@ -173,7 +173,7 @@ def test_grand_finds_a_sort_after_batches_of_equal_lengths(earlier: int) -> None
     for place in range(6):
         model = made(Sorts())
         assert norms_are_right(model, [5] * 6)
-        assert norms_are_right(model, [5, 4, 4, 3, 2, 1][:place] + [1, 2, 3, 5, 4, 2])
+        assert norms_are_right(model, [*[5, 4, 4, 3, 2, 1][:place], 1, 2, 3, 5, 4, 2])
 
 
 def test_grand_finds_a_sort_that_is_not_torchs_by_the_next_power_of_two() -> None:
