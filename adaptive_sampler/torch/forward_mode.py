@@ -92,14 +92,17 @@ class Trust:
             return None
         restore(before)
         without = {name for name, g in pulled.items() if not bool(g.any())}
-        if bool((found - wanted).abs() > min(coarse, _SLACK) * size) or self._passes(near, without, coarse**2 * wanted):
+        if bool((found - wanted).abs() > min(coarse, _SLACK) * size) or self._passes(near, without, wanted):
             self.lose()
             return False
         self._standing.looks = self._standing.looks + 1 if without else _LOOKS
         return True
 
-    def _passes(self, near: Params, without: set[str], least: Tensor) -> bool:
-        """Whether forward mode lets something through from parameters that have no gradient in backward."""
+    def _passes(self, near: Params, without: set[str], wanted: Tensor) -> bool:
+        """Whether forward mode lets something through from parameters that have no gradient in backward.
+
+        Along a vector of length 1 for each of them; what is no more than rounding of that, or of the rest, is nothing.
+        """
         if not without:
             return False
         along = {
@@ -107,6 +110,7 @@ class Trust:
             for name, p in near.items()
         }
         passed = derivative(self._model, near, along, self._inputs, self._labels, self._loss_fn)
+        least = torch.finfo(passed.dtype).eps * (wanted + 10 * len(passed))
         return bool(_wide(passed).abs().sum() > least)
 
 
