@@ -12,7 +12,7 @@ from adaptive_sampler.torch.functional import LossFn, Params, batch_size, check_
 from adaptive_sampler.torch.ghost_norms import rule_of
 
 # what a model calls to find an order for its samples; packing sequences does so inside
-_SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort}
+_SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort, torch.topk, torch.Tensor.topk}
 
 Layers = dict[nn.Module, dict[str, str]]
 """Layer -> its own name of a parameter -> the model's."""
