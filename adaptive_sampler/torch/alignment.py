@@ -39,11 +39,12 @@ def alignment(
 
     The model runs in the mode it is in. In training mode batch norm uses the batch's statistics, and a sample's loss
     then depends on the others through them, as in the training step itself; running statistics are not touched.
-    Dropout draws the masks that the caller's next forward pass will draw. Where an operator has no forward mode, two
-    backward passes give the same values, or, if it has no second derivative either, one backward pass per sample; a
-    warning names the operator once. Some operators lose the tangent without a word: on the first batch of a model and a
-    loss function, one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where it is not
-    so, the slower way is taken, with a warning.
+    Dropout draws the masks that the caller's next forward pass will draw, as does what draws from Python's `random` or
+    from `np.random`. Where an operator has no forward mode, two backward passes give the same values, or, if it has no
+    second derivative either, one backward pass per sample; a warning names the operator once. Some operators lose the
+    tangent without a word: one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where
+    it is not so, the slower way is taken, with a warning. That is asked on the first, second, fourth, eighth … batch of
+    a model and a loss function in the same circumstances: modes, switches, dtypes, lengths up to a power of two.
 
     Args:
         model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.
@@ -58,8 +59,8 @@ def alignment(
 
     Raises:
         InvalidValue: no trainable parameters, a module of TorchScript, a dynamically quantised or sharded one, a
-            direction that does not fit the parameters, a loss that is not per-sample, a label beyond the classes, or a
-            value that is not finite.
+            direction that does not fit the parameters, a loss that is not per-sample or has kept a parameter by itself,
+            a label beyond the classes, a model that writes in a parameter, or a value that is not finite.
     """
     model = unwrapped(model)
     params = trainable(model)

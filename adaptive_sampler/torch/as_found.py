@@ -12,21 +12,26 @@ import torch.autograd.forward_ad as forward_ad
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.randomness import same_random_state
 
 
 @contextlib.contextmanager
 def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
-    """Run what is inside eagerly, with gradients on; afterwards modes and random state are what they were.
+    """Run what is inside eagerly, with gradients on; afterwards modes, weights and random state are what they were.
 
     Args:
         model: the module whose training flags are kept.
         evaluate: put every module into eval mode inside.
+
+    Raises:
+        InvalidValue: the model has written in a parameter.
     """
     _load_derivatives()
     modes = [(module, module.training) for module in model.modules()]
     with contextlib.ExitStack() as stack:
         stack.enter_context(same_random_state(model))
+        stack.enter_context(_same_weights(model))
         for context in _transparent(model):
             stack.enter_context(context)
         try:
@@ -36,6 +41,28 @@ def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
+
+
+@contextlib.contextmanager
+def _same_weights(model: nn.Module) -> Iterator[None]:
+    """Undo what embeddings with a max_norm do to the rows that they look up; raise where a model writes in a parameter."""
+    norm_bound = [
+        m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.max_norm is not None
+    ]
+    weights = {id(m.weight): (m.weight, m.weight.detach().clone()) for m in norm_bound}
+    others = [(name, p) for name, p in model.named_parameters() if id(p) not in weights and not p.is_inference()]
+    before = [p._version for _, p in others]
+    try:
+        yield
+    finally:
+        for weight, kept in weights.values():
+            weight.data.copy_(kept)  # by .data, which no graph of the caller's notices
+    for (name, p), version in zip(others, before, strict=True):
+        if p._version != version:
+            raise InvalidValue(
+                f"the model writes in its parameter {name!r} as it runs, and so has this pass: scores are of a model that "
+                "stays as it is; write in it after optimizer.step() rather than in forward (nn.Embedding's max_norm may stay)"
+            )
 
 
 @functools.cache

@@ -11,11 +11,11 @@ from adaptive_sampler.torch.functional import (
     Params,
     batch_size,
     cross_entropy,
+    followed,
     gradients,
     leaves,
     losses,
     map_tensors,
-    outputs,
 )
 
 
@@ -36,8 +36,11 @@ def formed_squares(
 def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
     def loss_of(theta: Params, one_input: Any, one_label: Any) -> Tensor:
         single = map_tensors(lambda tensor: tensor[None], (one_input, one_label))
-        out = outputs(model, {**rest, **theta}, single[0])
-        return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
+
+        def loss_after(out: Any) -> Tensor:
+            return loss_fn(getattr(out, "logits", out) if loss_fn is cross_entropy else out, single[1]).squeeze(0)
+
+        return followed(model, {**rest, **theta}, single[0], loss_after)
 
     with warnings.catch_warnings():
         warnings.filterwarnings(

@@ -2,23 +2,31 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import LossFn, Params, gradients, leaves, losses, rounding
+from adaptive_sampler.torch.functional import LossFn, Params, check_reached, gradients, leaves, losses, rounding
 from adaptive_sampler.torch.randomness import generator_states, restore
-from adaptive_sampler.torch.remembered import Remembered, circumstances
+from adaptive_sampler.torch.remembered import Remembered, circumstances, is_time
 
 # Batches in which a parameter may be without a gradient before it is taken for one that the loss does not use.
 _LOOKS = 4
 # What rounding may change of ⟨u, Jv⟩, at most: its terms are all of one sign in the mean, so that half precision's errors
 # cancel (below 5e-4 in nets of 150 parameters), and one block of such a net that loses its tangent changes it by 1e-2.
 _SLACK = 5e-3
-# (model, loss) -> batches in which forward mode was right; from _LOOKS on it is not asked any more. −1: it was wrong.
-_right: Remembered[int] = Remembered()
+
+
+@dataclass(slots=True)
+class _Standing:
+    looks: int = 0  # batches in which forward mode was right; from _LOOKS on it is asked now and then. −1: it was wrong
+    uses: int = 0
+
+
+_standings: Remembered[_Standing] = Remembered()
 
 
 def derivative(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
@@ -42,17 +50,19 @@ class Trust:
     def __init__(self, model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> None:
         self._model, self._params, self._loss_fn = model, params, loss_fn
         self._inputs, self._labels = inputs, labels
-        self._circumstances = circumstances(model, params, inputs, labels)
+        seen = circumstances(model, params, inputs, labels)
+        self._standing = _standings.get(model, loss_fn, seen) or _standings.put(model, loss_fn, seen, _Standing())
+        self._standing.uses += 1
 
     @property
     def known(self) -> bool | None:
-        """What earlier batches have shown; None: not enough."""
-        looks = _right.get(self._model, self._loss_fn, self._circumstances) or 0
-        return None if 0 <= looks < _LOOKS else looks > 0
+        """What earlier batches have shown; None: not enough, or it is time to ask anew."""
+        looks = self._standing.looks
+        return None if 0 <= looks < _LOOKS or (looks > 0 and is_time(self._standing.uses)) else looks > 0
 
     def lose(self) -> None:
         """Forward mode is not to be tried again."""
-        _right.put(self._model, self._loss_fn, self._circumstances, -1)
+        self._standing.looks = -1
 
     def ask(self) -> bool | None:
         """⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None: nothing can be told.
@@ -65,6 +75,7 @@ class Trust:
         near = _nowhere_zero(self._params)
         theta = leaves(near)
         loss = losses(self._model, theta, self._inputs, self._labels, self._loss_fn)
+        check_reached(self._model, loss)
         # all above zero, so that no sample's part takes another's away; unequal, so that samples cannot be exchanged
         u = torch.rand(loss.shape, generator=_generator(loss.device), device=loss.device, dtype=loss.dtype) + 1
         pulled = gradients((u * loss).sum(), theta)
@@ -79,25 +90,37 @@ class Trust:
         found, size = _wide(terms).sum(), _wide(terms).abs().sum() + wanted
         if not bool(torch.isfinite(size)):
             return None
-        if bool((found - wanted).abs() > min(coarse, _SLACK) * size):
+        restore(before)
+        without = {name for name, g in pulled.items() if not bool(g.any())}
+        if bool((found - wanted).abs() > min(coarse, _SLACK) * size) or self._passes(near, without, wanted):
             self.lose()
             return False
-        self._keep(all(bool(g.any()) for g in pulled.values()))
+        self._standing.looks = self._standing.looks + 1 if without else _LOOKS
         return True
 
-    def _keep(self, complete: bool) -> None:
-        looks = _LOOKS if complete else (_right.get(self._model, self._loss_fn, self._circumstances) or 0) + 1
-        _right.put(self._model, self._loss_fn, self._circumstances, looks)
+    def _passes(self, near: Params, without: set[str], wanted: Tensor) -> bool:
+        """Whether forward mode lets something through from parameters that have no gradient in backward.
+
+        Along a vector of length 1 for each of them; what is no more than rounding of that, or of the rest, is nothing.
+        """
+        if not without:
+            return False
+        along = {
+            name: _random(p) / max(p.numel(), 1) ** 0.5 if name in without else torch.zeros_like(p)
+            for name, p in near.items()
+        }
+        passed = derivative(self._model, near, along, self._inputs, self._labels, self._loss_fn)
+        least = torch.finfo(passed.dtype).eps * (wanted + 10 * len(passed))
+        return bool(_wide(passed).abs().sum() > least)
 
 
 def _nowhere_zero(params: Params) -> Params:
     """The parameters, those that are zero throughout replaced by small random ones: they would hide what lies before them."""
-    return {
-        name: p
-        if bool(p.any())
-        else (torch.randn(p.shape, generator=_generator(p.device), device=p.device) / 100).to(p.dtype)
-        for name, p in params.items()
-    }
+    return {name: p if bool(p.any()) else _random(p) / 100 for name, p in params.items()}
+
+
+def _random(like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=_generator(like.device), device=like.device).to(like.dtype)
 
 
 def _balanced(pulled: Params, coarse: float) -> Params | None:

@@ -156,10 +156,23 @@ def batch_size(inputs: Any) -> int:
     raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")
 
 
-def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
-    """One forward pass with `params` in the parameters' place, all others constant, and buffers that are copies.
+class _Whole(nn.Module):
+    """A model and what follows it, as one module: parameters that are replaced during its call are replaced in both."""
 
-    A tuple or list of inputs is passed as positional arguments, a mapping as keywords, a tensor alone.
+    def __init__(self, model: nn.Module, then: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._then = [then]  # in a list, so that a loss that is a module becomes no part of this one
+
+    def forward(self, *positional: Any, **keywords: Any) -> Tensor:
+        return self._then[0](self.model(*positional, **keywords))
+
+
+def followed(model: nn.Module, params: Params, inputs: Any, then: Callable[[Any], Tensor]) -> Tensor:
+    """`then` of the output of one forward pass with `params` in the parameters' place, all others constant.
+
+    The parameters are replaced in `then` too, for a loss that uses the model's own. Buffers are copies. A tuple or list
+    of inputs is passed as positional arguments, a mapping as keywords, a tensor alone.
     """
     state = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     state |= {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -168,7 +181,9 @@ def outputs(model: nn.Module, params: Params, inputs: Any) -> Any:
         positional, keywords = (), dict(inputs)  # type: ignore[assignment]
     elif isinstance(inputs, tuple | list):
         positional = tuple(inputs)
-    return torch.func.functional_call(model, {**state, **params}, positional, keywords)
+    replaced = {f"model.{name}": tensor for name, tensor in {**state, **params}.items()}
+    found: Tensor = torch.func.functional_call(_Whole(model, then), replaced, positional, keywords)
+    return found
 
 
 def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
@@ -176,12 +191,15 @@ def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
     if any(tensor.is_inference() for tensor in tensors_of((inputs, labels))):
         # no backward may keep a tensor made in inference mode; a copy is none
         inputs, labels = map_tensors(torch.clone, inputs), map_tensors(torch.clone, labels)
-    out = outputs(model, params, inputs)
-    if loss_fn is cross_entropy:
-        out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
-        check_labels(out, labels)
-    loss = loss_fn(out, labels)
     size = batch_size(inputs)
+
+    def loss_of(out: Any) -> Tensor:
+        if loss_fn is cross_entropy:
+            out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
+            check_labels(out, labels)
+        return loss_fn(out, labels)
+
+    loss = followed(model, params, inputs, loss_of)
     if not isinstance(loss, Tensor) or loss.shape != (size,):
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise InvalidValue(
@@ -189,6 +207,24 @@ def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
             "use reduction='none' and reduce every axis but the first"
         )
     return loss
+
+
+def check_reached(model: nn.Module, loss: Tensor) -> None:
+    """Raise where the loss uses a trainable parameter that was not replaced: its gradient would be missing."""
+    own = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    seen, ahead = set(), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = own.get(id(getattr(node, "variable", None)))
+        if name is not None:
+            raise InvalidValue(
+                f"the loss uses parameter {name!r} by a reference of its own, not through the model: its gradient would "
+                "be missing; inside loss_fn or forward, take it from the module at each call, as in model.head.weight"
+            )
+        ahead += [following for following, _ in node.next_functions]
 
 
 def check_labels(logits: Any, labels: Any) -> None:

@@ -14,11 +14,12 @@ from adaptive_sampler.torch.ghost_plan import Layers, Watch
 
 def ghost_squares(
     model: nn.Module, params: Params, layers: Layers, inputs: Any, labels: Any, loss_fn: LossFn
-) -> tuple[Tensor, Tensor, list[str]]:
+) -> tuple[Tensor, Tensor, list[str], bool]:
     """Squared norms over the parameters that `layers` cover in this pass, the losses, and the names of the others.
 
     Returns:
-        (batch,) squared norms, (batch,) losses, the parameters that are not in the norms.
+        (batch,) squared norms, (batch,) losses, the parameters that are not in the norms, whether the pass has sorted what
+        is as long as the batch.
     """
     first = next(iter(params.values()))
     wide = torch.promote_types(first.dtype, torch.float32)
@@ -30,7 +31,7 @@ def ghost_squares(
     run.uses = seen.covered()
     if run.roots and loss.requires_grad:
         torch.autograd.grad(loss.sum(), run.roots, allow_unused=True)
-    return run.finished(), loss.detach(), [name for name in params if name not in run.uses]
+    return run.finished(), loss.detach(), [name for name in params if name not in run.uses], seen.sorts
 
 
 class _Pass:

@@ -8,8 +8,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from adaptive_sampler.torch.functional import LossFn, Params, batch_size, losses, map_tensors, tensors_of
+from adaptive_sampler.torch.functional import LossFn, Params, batch_size, check_reached, losses, map_tensors, tensors_of
 from adaptive_sampler.torch.ghost_norms import rule_of
+
+# what a model calls to find an order for its samples; packing sequences does so inside
+_SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort, torch.topk, torch.Tensor.topk}
 
 Layers = dict[nn.Module, dict[str, str]]
 """Layer -> its own name of a parameter -> the model's."""
@@ -27,7 +30,7 @@ class Watch(contextlib.ExitStack):
         super().__init__()
         self._layers, self._size = layers, size
         self._calls: Counter[nn.Module] = Counter()
-        self._uses = _CountUses(params)
+        self._uses = _CountUses(params, size)
         self.odd: set[nn.Module] = set()
 
     def __enter__(self) -> "Watch":
@@ -41,6 +44,11 @@ class Watch(contextlib.ExitStack):
         self._calls[module] += 1
         if any(tensor.ndim == 0 or len(tensor) != self._size for tensor in tensors_of((args, kwargs, out))):
             self.odd.add(module)
+
+    @property
+    def sorts(self) -> bool:
+        """Whether something as long as the batch was sorted: the samples may have been rearranged by it."""
+        return self._uses.sorts
 
     def covered(self) -> dict[str, int]:
         """Covered parameters and how often each was used."""
@@ -62,8 +70,10 @@ def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss
     some = torch.arange(few) % size
     inputs, labels = (map_tensors(lambda t: t[some.to(t.device)] if t.ndim else t, part) for part in (inputs, labels))
     layers = _owned(model, params)
-    with torch.no_grad(), Watch(params, layers, few) as seen:
-        losses(model, params, inputs, labels, loss_fn)
+    with Watch(params, layers, few) as seen:
+        loss = losses(model, params, inputs, labels, loss_fn)
+    if loss.requires_grad:  # though all that was given is constant
+        check_reached(model, loss)
     return {module: own for module, own in layers.items() if module not in seen.odd}
 
 
@@ -82,10 +92,11 @@ def _owned(model: nn.Module, params: Params) -> Layers:
 
 
 class _CountUses(TorchFunctionMode):
-    """Count the operations that take a parameter and give a tensor (its shape or dtype is no use of it)."""
+    """Count the operations that take a parameter and give a tensor (its shape or dtype is no use of it), and see sorts."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, size: int) -> None:
         super().__init__()
+        self._size, self.sorts = size, False
         self._names = {id(parameter): name for name, parameter in params.items()}
         self.uses: Counter[str] = Counter(dict.fromkeys(params, 0))
 
@@ -93,6 +104,8 @@ class _CountUses(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func in _SORTS:
+            self.sorts = self.sorts or any(tensor.shape == (self._size,) for tensor in tensors_of(out))
         if any(True for _ in tensors_of(out)):
             for tensor in tensors_of((args, kwargs or {})):
                 if id(tensor) in self._names:

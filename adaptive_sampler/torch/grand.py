@@ -36,9 +36,10 @@ def grand(
     group, layer and RMS norm), also for weights that are tied or used several times; the rest, attention's packed
     projections or a parameter of one's own, by vmap(grad) over those parameters alone, or one sample at a time where
     vmap cannot follow the model. Which is which is found by watching a few samples, and then every pass. In each chunk
-    one sample is also run alone, by plain autograd: where its loss or its norm is another there, the model mixes or
+    two samples are also run alone, by plain autograd: where a loss or a norm is another there, the model mixes or
     rearranges samples, and each is scored alone from then on. So the values do not depend on how the data set is cut
-    into batches. The first chunk of a model and a loss is run twice, the samples moved on by one place, for the same end.
+    into batches. To the same end the first, second, fourth, eighth … chunk of a model and a loss is run twice, the
+    samples moved on by one place, and so is every chunk of a model that sorts them by torch.
 
     Args:
         model: any module; it is run in eval mode and given back in the mode it was in.
@@ -52,8 +53,9 @@ def grand(
 
     Raises:
         InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a module of
-            TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample, a label beyond the
-            classes, or a gradient that is not finite.
+            TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample or has kept a
+            parameter by itself, a label beyond the classes, a model that writes in a parameter, or a gradient that is
+            not finite.
 
     Source:
         Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.

@@ -23,6 +23,7 @@ from adaptive_sampler.torch.functional import (
     Params,
     batch_size,
     check_finite,
+    check_reached,
     cross_entropy,
     flat,
     gradients,
@@ -88,8 +89,9 @@ def influence(
 
     Raises:
         InvalidValue: an empty loader, rows unknown, no trainable parameters, a module of TorchScript, a dynamically
-            quantised or sharded one, a loss that is not per-sample or has no second derivative, a label beyond the
-            classes, gradients that are not finite, a damped Hessian that is not positive definite, a diverging LiSSA.
+            quantised or sharded one, a loss that is not per-sample, has kept a parameter by itself or has no second
+            derivative, a label beyond the classes, a model that writes in a parameter, gradients that are not finite, a
+            damped Hessian that is not positive definite, a diverging LiSSA.
         ResumeError: `checkpoint` is of another model or other settings.
 
     Source:
@@ -145,6 +147,7 @@ def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], los
     for _, inputs, labels in samples(loader, device_of(model)):
         theta = leaves(params)
         loss = losses(model, theta, inputs, labels, loss_fn)
+        check_reached(model, loss)
         total, count = total + flat(gradients(loss.sum(), theta)), count + batch_size(inputs)
     if not count:
         raise InvalidValue("clean_loader yields no batch: influence needs at least one trusted sample; give some")

@@ -1,5 +1,6 @@
-"""Per-sample gradient norms of a chunk, one of them judged by plain autograd on that sample alone."""
+"""Per-sample gradient norms of a chunk, two of them judged by plain autograd on that sample alone."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,10 +20,17 @@ from adaptive_sampler.torch.functional import (
 )
 from adaptive_sampler.torch.ghost_pass import ghost_squares
 from adaptive_sampler.torch.ghost_plan import Layers
-from adaptive_sampler.torch.remembered import Remembered, circumstances
+from adaptive_sampler.torch.remembered import Remembered, circumstances, is_time
 
-# (model, loss) -> the largest chunk, 2 for any above, in which the norms were the samples' own. 0: once they were not.
-_judged: Remembered[int] = Remembered()
+
+@dataclass(slots=True)
+class _Verdict:
+    size: int = 0  # the largest chunk, 2 for any above, in which the norms were the samples' own
+    mixed: bool = False  # whether they once were not
+    chunks: int = 0
+
+
+_verdicts: Remembered[_Verdict] = Remembered()
 
 
 class Chunks:
@@ -30,14 +38,15 @@ class Chunks:
 
     def __init__(self, model: nn.Module, params: Params, loss_fn: LossFn) -> None:
         self._model, self._params, self._loss_fn = model, params, loss_fn
-        self._circumstances = circumstances(model, params, None, None)
-        self._judged = _judged.get(model, loss_fn, self._circumstances)
+        seen = circumstances(model, params, None, None)
+        self._verdict = _verdicts.get(model, loss_fn, seen) or _verdicts.put(model, loss_fn, seen, _Verdict())
         self._run_again = False  # whether layers are, in the backward pass, as checkpointing has it
+        self._sorts = False  # whether a pass has sorted something that is as long as the batch
 
     @property
     def mixed(self) -> bool:
         """Whether an earlier chunk has shown that samples are mixed or rearranged: each is then scored alone."""
-        return self._judged == 0
+        return self._verdict.mixed
 
     def squares(self, layers: Layers, inputs: Any, labels: Any) -> Tensor:
         """(batch,) squared norms over all parameters."""
@@ -55,30 +64,30 @@ class Chunks:
 
     def _by_layers(self, layers: Layers, inputs: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """(batch,) squared norms and losses."""
-        squares, loss, loose = ghost_squares(self._model, self._params, layers, inputs, labels, self._loss_fn)
+        squares, loss, loose, sorts = ghost_squares(self._model, self._params, layers, inputs, labels, self._loss_fn)
+        self._sorts = self._sorts or sorts
         if loose:
             squares = squares + formed_squares(self._model, self._params, loose, inputs, labels, self._loss_fn)
         return squares, loss
 
     def _judge(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> None:
         """Remember whether the norms are the samples' own, if these values can tell."""
-        size, before = min(len(squares), 2), self._judged or 0
-        if size == 1 <= before or not bool(torch.isfinite(squares.sum() + loss.sum())):
+        size, verdict = min(len(squares), 2), self._verdict
+        if size == 1 <= verdict.size or not bool(torch.isfinite(squares.sum() + loss.sum())):
             return
-        own = self._alone_alike(squares, loss, inputs, labels)
-        if own and size > before:
+        verdict.chunks += 1
+        own = all(self._alone_alike(place, squares, loss, inputs, labels) for place in self._places(loss))
+        if own and (size > verdict.size or self._sorts or is_time(verdict.chunks)):
             own = self._follows_the_order(layers, squares, loss, inputs, labels)
-        judged = max(size, before) if own else 0
-        if judged != self._judged:
-            self._judged = judged
-            _judged.put(self._model, self._loss_fn, self._circumstances, judged)
+        verdict.size, verdict.mixed = max(size, verdict.size), not own
 
-    def _alone_alike(self, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
-        """Whether one sample has the same loss and norm alone: a model that mixes or rearranges samples shows here.
+    def _places(self, loss: Tensor) -> set[int]:
+        """The sample of the highest loss, whose gradient is the furthest above rounding, and one that varies."""
+        golden = self._verdict.chunks * (5**0.5 - 1) / 2
+        return {int(loss.argmax()), int(golden % 1 * len(loss))}
 
-        The sample of the highest loss, whose gradient is the furthest above rounding.
-        """
-        place = int(loss.argmax())
+    def _alone_alike(self, place: int, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
+        """Whether one sample has the same loss and norm alone: a model that mixes or rearranges samples shows here."""
         square, alone = self._by_autograd(part(inputs, place, place + 1), part(labels, place, place + 1))
         same = (loss[place] - alone).abs() <= rounding(self._params, loss) * (1 + alone.abs())
         return bool(same) and self._alike(squares[place], square, alone)

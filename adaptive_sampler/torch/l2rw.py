@@ -67,7 +67,8 @@ def l2rw_weights(
 
     Raises:
         InvalidValue: an empty clean batch, no trainable parameters, a module of TorchScript, a dynamically quantised or
-            sharded one, a loss that is not per-sample, a label beyond the classes, or a gradient that is not finite.
+            sharded one, a loss that is not per-sample or has kept a parameter by itself, a label beyond the classes, a
+            model that writes in a parameter, or a gradient that is not finite.
 
     Source:
         Ren, Zeng, Yang, Urtasun 2018, Learning to Reweight Examples for Robust Deep Learning, section 3.3,

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from adaptive_sampler.torch.functional import LossFn, Params, tensors_of
 
 T = TypeVar("T")
+# Findings of one model that are kept, the latest: a word that a module changes at each step would else fill the memory.
+_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +43,47 @@ class Remembered(Generic[T]):
         found = (finding for finding in self._findings.get(model, []) if finding.is_of(parts, circumstances))
         return next((finding.value for finding in found), None)
 
-    def put(self, model: nn.Module, loss_fn: LossFn, circumstances: Hashable, value: T) -> None:
-        """Keep it; a loss function with a part that cannot be referred to weakly is asked about again each time."""
+    def put(self, model: nn.Module, loss_fn: LossFn, circumstances: Hashable, value: T) -> T:
+        """Keep it and give it back; a loss function with a part that cannot be referred to weakly is asked about each time."""
         parts = _parts(loss_fn)
         try:
             held = [_held(part) for part in parts]
         except TypeError:
-            return
+            return value
         others = [
             finding
             for finding in self._findings.get(model, [])
             if not finding.is_of(parts, circumstances) and not any(part() is None for part in finding.parts)
         ]
-        self._findings[model] = [*others, _Finding(held, circumstances, value)]
+        self._findings[model] = [*others[1 - _KEPT :], _Finding(held, circumstances, value)]
+        return value
 
 
 def circumstances(model: nn.Module, params: Params, inputs: Any, labels: Any) -> Hashable:
-    """What is cheap to see of all that decides which operators a model runs: its modules and their modes, dtypes, axes."""
+    """What is cheap to see of all that decides which operators a model runs.
+
+    Its modules, their modes, switches and words; dtypes; and the tensors' axes, those after the batch by the power of two
+    that they do not exceed, so that ragged lengths stay few.
+    """
     device = next(iter(params.values())).device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    modules = tuple((type(module), module.training) for module in model.modules())
+    modules = tuple((type(module), _switches(module)) for module in model.modules())
     parameters = tuple((name, p.dtype, p.device) for name, p in params.items())
-    return modules, parameters, autocast, tuple((t.dtype, t.ndim) for t in tensors_of((inputs, labels)))
+    shapes = tuple(
+        (t.dtype, t.ndim, *((max(length, 1) - 1).bit_length() for length in t.shape[1:]))
+        for t in tensors_of((inputs, labels))
+    )
+    return modules, parameters, autocast, shapes
+
+
+def _switches(module: nn.Module) -> Hashable:
+    """`training` and all else that is on or off or a word; no numbers, which may count the steps."""
+    return tuple(item for item in vars(module).items() if type(item[1]) in (bool, str))
+
+
+def is_time(use: int) -> bool:
+    """Whether to look anew at this use: the first, second, fourth, eighth and so on, so that the cost vanishes."""
+    return use & (use - 1) == 0
 
 
 def _parts(loss_fn: LossFn) -> list[Any]:

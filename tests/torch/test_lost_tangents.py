@@ -130,8 +130,8 @@ def test_the_warning_comes_once_and_forward_mode_is_not_tried_again() -> None:
     assert len(seen) == 1
 
 
-def test_where_forward_mode_is_right_it_is_asked_once() -> None:
-    assert passes(torch.tanh) == [3, 1, 1]
+def test_where_forward_mode_is_right_it_is_asked_at_powers_of_two() -> None:
+    assert passes(torch.tanh, calls=9) == [3, 3, 1, 3, 1, 1, 1, 3, 1]
 
 
 @pytest.mark.parametrize("name", ["whole", "one of two branches", "adapter"])
@@ -186,12 +186,12 @@ def test_each_loss_function_is_asked_for_itself() -> None:
         agrees(model, direction_for(model), lossy)
 
 
-def test_the_same_lambda_in_a_loop_is_asked_about_once() -> None:
+def test_the_same_lambda_in_a_loop_is_the_same_function() -> None:
     model = made("whole")
     model.between = counted = Counted(torch.tanh)
     for scale in torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64):
         alignment(model, *data(), direction_for(model), loss_fn=lambda z, y: scale * cross_entropy(z, y))  # noqa: B023
-    assert counted.passes == 2 + 3
+    assert counted.passes == 3 + 3 + 1
 
 
 def test_a_lambda_over_another_function_is_asked_about_anew() -> None:
