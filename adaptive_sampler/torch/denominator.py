@@ -1,6 +1,5 @@
 """What the mean of a criterion of one's own divides by, found from what it returns."""
 
-import copy
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -12,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, floats
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import losses_of
+from adaptive_sampler.torch.twin import twin
 
 # precision -> how far apart equal numbers may be, and beside how large an absolute sum a sum is lost
 _PRECISION = {torch.float64: (1e-9, 1e-6), torch.float32: (1e-4, 1e-2)}
@@ -136,9 +136,8 @@ class Denominator:
         """The value and the losses, by a criterion whose parameters and buffers are `state`."""
         found: list[Any] = []
         for reduction in (criterion.reduction, "none"):
-            twin: Any = copy.copy(criterion)
-            twin.reduction = reduction
-            found.append(torch.func.functional_call(twin, state, call.given, call.named))
+            with twin(criterion, reduction) as other:
+                found.append(torch.func.functional_call(other, state, call.given, call.named))
         value, losses = found
         if not isinstance(value, Tensor) or value.numel() != 1:
             kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -92,7 +92,7 @@ class LossHook(Worn):
         weights = None if self.sampler is None else self.sampler.loss_weights(taken.cpu())
         watch = losses = None
         if weights is not None and not (weights == 1).all():
-            value, losses = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
+            value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
             value = own.criterion(*given, **named)
         else:

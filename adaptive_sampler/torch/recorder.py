@@ -32,7 +32,8 @@ class Recorder:
     def run(self, call: Call) -> tuple[Any, Watch | None]:
         """-> what the criterion returns, and what watched for changes that another call would make again, if that matters."""
         criterion = self.criterion
-        if is_torchs(criterion) or not hasattr(criterion, "reduction") or not self.store.takes("loss"):
+        again = getattr(criterion, "reduction", "none") != "none" and self.store.takes("loss")
+        if not again or is_torchs(criterion):
             return call.on(criterion), None
         watch = Watch(criterion, call.input)
         return call.on(criterion), watch
