@@ -11,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, floats
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import losses_of
+from adaptive_sampler.torch.side_effects import Looks
 from adaptive_sampler.torch.twin import twin
 
 # precision -> how far apart equal numbers may be, and beside how large an absolute sum a sum is lost
@@ -26,6 +27,7 @@ class Denominator:
     """
 
     def __init__(self) -> None:
+        self.looks = Looks()
         self._trusted = False
         self._dtype = torch.float64
 

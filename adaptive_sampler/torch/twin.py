@@ -13,7 +13,7 @@ _UNSET = (AttributeError, RuntimeError, TypeError, ValueError)  # what setting a
 
 
 @contextmanager
-def twin(criterion: nn.Module, reduction: str, copied: Any = None) -> Iterator[nn.Module]:
+def twin(criterion: nn.Module, reduction: Any, copied: Any = None) -> Iterator[nn.Module]:
     """A copy with this `reduction` that shares parameters and buffers; `copied`, where one was made before.
 
     Where setting it may reach what the criterion shares (a property, a compiled module), it is set back at the end.
@@ -25,13 +25,15 @@ def twin(criterion: nn.Module, reduction: str, copied: Any = None) -> Iterator[n
         copied.reduction = reduction
         yield copied
         return
-    before = criterion.reduction
+    before, lacking = criterion.reduction, [module for module in criterion.modules() if "reduction" not in vars(module)]
     try:
         _set(criterion, copied, reduction)
         yield copied
     finally:
         with suppress(*_UNSET):
-            criterion.reduction = before  # type: ignore[assignment]
+            criterion.reduction = before
+        for module in lacking:  # where it is the class's
+            vars(module).pop("reduction", None)
         if criterion.reduction != before:
             raise InvalidValue(_fixed(criterion, f"has a `reduction` that cannot be set back to {before!r}"))
 

@@ -37,15 +37,14 @@ def weighted(
     if criterion.reduction == "none":
         losses = losses_of(criterion, call)
         return losses * _beside(losses, weights), losses, None
+    watch = Watch(criterion, call.input, closely=denominator.looks.due())
     if call.length == 1:  # whatever the mean divides by, the sample's weight multiplies it
-        watch = Watch(criterion, call.input)
         value = call.on(criterion)
         if not isinstance(value, Tensor):
             raise InvalidValue(refused(criterion, f"it returns a {type(value).__name__}"))
         return weights.to(value.device, value.dtype)[0] * value, None, watch
-    watch = Watch(criterion, call.input)
-    losses = losses_of(criterion, call)
-    if (moved := watch.seen()) is not None:
+    losses = losses_of(criterion, call, watch.twin)
+    if (moved := watch.seen() or watch.left_behind()) is not None:
         raise InvalidValue(refused(criterion, f"it {moved} when it is called, and would be called several times"))
     return (losses * _beside(losses, weights)).sum() / denominator.of(criterion, call), losses, None
 
