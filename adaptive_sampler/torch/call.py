@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.functional import batch_size, map_tensors
+from adaptive_sampler.torch.functional import batch_size, map_tensors, tensors_of
 
 
 @dataclass(slots=True)
@@ -26,26 +26,46 @@ class Call:
 
     def mapped(self, change: Any) -> "Call":
         """The same call with every tensor changed."""
-        return made(None, map_tensors(change, self.given), map_tensors(change, self.named))
+        changed: dict[int, Tensor] = {}
 
-    def part(self, at: Tensor) -> "Call":
-        """The samples `at` (m,) of everything that has the batch's leading axis."""
-        return self.mapped(lambda x: x[at.to(x.device)] if x.ndim and len(x) == self.length else x)
+        def once(x: Tensor) -> Tensor:
+            if id(x) not in changed:
+                changed[id(x)] = change(x)
+            return changed[id(x)]
+
+        given, named, first, second = (
+            map_tensors(once, part) for part in (self.given, self.named, self.input, self.target)
+        )
+        return Call(given, named, first, second, _length(first))
+
+    def part(self, at: Tensor, whole: frozenset[int] = frozenset()) -> "Call":
+        """The samples `at` (m,) of everything that has the batch's leading axis, but for the tensors with the ids `whole`."""
+
+        def cut(x: Tensor) -> Tensor:
+            return x[at.to(x.device)] if x.ndim and len(x) == self.length and id(x) not in whole else x
+
+        return self.mapped(cut)
+
+    def further(self) -> list[int]:
+        """The ids of tensors after input and target that are as long as the batch, and may be something else."""
+        sure = {id(x) for x in tensors_of((self.input, self.target))}
+        given = tensors_of((self.given, self.named))
+        return [id(x) for x in given if x.ndim and len(x) == self.length and id(x) not in sure]
 
 
-def made(criterion: nn.Module | None, given: tuple[Any, ...], named: dict[str, Any]) -> Call:
+def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Call:
     """The call of `criterion` with these arguments. Raises `InvalidValue` where none of them is a batch."""
-    if named and len(given) < 2 and criterion is not None:
+    if named and len(given) < 2:
         first, second = _bound(criterion, given, named)
     else:
         first, second, *_ = *given, *named.values(), None, None
-    if not isinstance(first, Tensor):
-        length = batch_size(first)
-    elif type(criterion) is nn.CTCLoss and first.ndim == 3:
-        length = first.shape[1]  # (time, batch, classes)
-    else:
-        length = len(first)
-    return Call(given, named, first, second, length)
+    if type(criterion) is nn.CTCLoss and isinstance(first, Tensor) and first.ndim == 3:
+        return Call(given, named, first, second, first.shape[1])  # (time, batch, classes)
+    return Call(given, named, first, second, _length(first))
+
+
+def _length(first: Any) -> int:
+    return len(first) if isinstance(first, Tensor) else batch_size(first)
 
 
 def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
