@@ -70,15 +70,36 @@ def _length(first: Any) -> int:
 
 def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
     """Input and target by the order of the criterion's own parameters."""
+    asked = _named_by(criterion)
     try:
-        bound = inspect.signature(criterion.forward).bind(*given, **named).arguments.values()
+        bound = asked.bind(*given, **named).arguments
     except TypeError as error:
         raise InvalidValue(
             f"{type(criterion).__name__} cannot be called so: {error}. A hook takes what its criterion takes, and rows= by "
             "keyword: hook(input, target, rows=rows)."
         ) from error
-    first, second, *_ = *bound, None, None
+    values: list[Any] = []
+    for name, value in bound.items():
+        kind = asked.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD and len(values) < 2 and len(value) > 1:
+            raise InvalidValue(
+                f"{type(criterion).__name__} takes any keywords, so {' and '.join(value)} do not say which of them is the "
+                "input and which the target. Pass these two by position: hook(input, target, ...)."
+            )
+        more = {inspect.Parameter.VAR_POSITIONAL: list, inspect.Parameter.VAR_KEYWORD: lambda x: list(x.values())}
+        values += more[kind](value) if kind in more else [value]
+    first, second, *_ = *values, None, None
     return first, second
+
+
+def _named_by(criterion: nn.Module) -> inspect.Signature:
+    """The signature of the criterion, or of the only module in it, where it passes on whatever it is called with."""
+    asked = inspect.signature(criterion.forward)
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    within = list(criterion.children())
+    if len(within) == 1 and all(parameter.kind in anything for parameter in asked.parameters.values()):
+        return _named_by(within[0])
+    return asked
 
 
 def floats(change: Any) -> Any:

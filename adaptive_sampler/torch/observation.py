@@ -37,8 +37,14 @@ _OF_NO_CLASSES = (
     nn.TripletMarginLoss,
     nn.TripletMarginWithDistanceLoss,
     nn.CTCLoss,
+    nn.AdaptiveLogSoftmaxWithLoss,  # of features, not logits
     *(kind for kind in (getattr(nn, "LinearCrossEntropyLoss", None),) if kind),  # of features, not logits
 )
+
+
+def _no_classes(criterion: nn.Module) -> bool:
+    """Whether the criterion's input is no logits, or its target no class or distribution over classes."""
+    return isinstance(criterion, _OF_NO_CLASSES) or (isinstance(criterion, nn.KLDivLoss) and criterion.log_target)
 
 
 def observed(
@@ -61,7 +67,7 @@ def observed(
         observation = {n: x.detach() if isinstance(x, torch.Tensor) else x for n, x in given.items() if _is_array(x)}
         target = observation.get("labels")
     plain = type(criterion) is nn.CrossEntropyLoss  # asked first: the list below takes a while
-    if (not plain and isinstance(criterion, _OF_NO_CLASSES)) or len(observation) < len(given):
+    if (not plain and _no_classes(criterion)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
     valid = _valid(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
@@ -86,7 +92,7 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
     kind, there = type(criterion).__name__, {*observation, "loss"}
     for score in store.scores:
         inputs = next((some for some in score.inputs if set(some) <= {*given, "loss"}), ())
-        if "logits" in inputs and is_built_in(score) and isinstance(criterion, _OF_NO_CLASSES):
+        if "logits" in inputs and is_built_in(score) and _no_classes(criterion):
             raise InvalidValue(
                 f"score {score.name!r} takes softmax(logits), one class a sample, and what {kind} is called with is no such logits "
                 "and labels. Leave the score out of the store (Loss() takes any criterion's loss), or record logits and "

@@ -46,6 +46,11 @@ CRITERIA = {
     "CosineEmbeddingLoss": (nn.CosineEmbeddingLoss(), (ONE_HOT, torch.ones(4))),
     "TripletMarginLoss": (nn.TripletMarginLoss(), (ONE_HOT, SIGNS)),
     "LinearCrossEntropyLoss": (nn.LinearCrossEntropyLoss(3, 5), (torch.tensor([0, 1, 2, 0]),)),
+    "AdaptiveLogSoftmaxWithLoss": (
+        nn.AdaptiveLogSoftmaxWithLoss(3, 5, [2], div_value=1),
+        (torch.tensor([0, 1, 2, 0]),),
+    ),
+    "KLDivLoss": (nn.KLDivLoss(reduction="batchmean", log_target=True), (ONE_HOT,)),
     "Custom": (Custom(), (ONE_HOT,)),
 }
 
