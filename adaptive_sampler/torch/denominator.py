@@ -55,15 +55,25 @@ class Denominator:
         foreseen = self._share is not None and self._near(whole, self._share * call.length)
         due = self._again.due() or self._share is None
         if due or not foreseen:
-            try:
-                passed = self._belongs(criterion, exact, whole, due)
-            except InvalidValue as error:
-                if self._share is None:
-                    raise
-                raise InvalidValue(f"{error} Earlier batches of it passed.") from error
+            passed = self._asked(criterion, exact, whole, due, foreseen)
             if passed and self._share is None:
                 self._share = whole / call.length
         return whole
+
+    def _asked(self, criterion: nn.Module, call: Call, whole: float, thoroughly: bool, foreseen: bool) -> bool:
+        """As `_belongs`, for a first batch or a later one."""
+        if self._share is None:
+            return self._belongs(criterion, call, whole, thoroughly)
+        try:
+            return self._belongs(criterion, call, whole, thoroughly)
+        except InvalidValue as error:
+            raise InvalidValue(f"{error} Earlier batches of it passed.") from error
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            # That a few samples cannot be parted says nothing of a mean that is what it was.
+            if not foreseen and self._by_gradient(criterion, call, whole) is None:
+                why = "what its mean divides by depends on the input"
+                raise InvalidValue(f"{refused(criterion, why)} Earlier batches of it passed.") from error
+            return False
 
     def _near(self, found: float, expected: float) -> bool:
         return abs(found - expected) <= 10 * self._tolerance * abs(expected)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from adaptive_sampler.arrays import to_host
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, RowError
 from adaptive_sampler.torch.rows import checked_rows
 
 # Private to torch, so looked up with care: without them a recomputation counts as any call.
@@ -103,18 +103,8 @@ class PendingRows:
         Where they are `watched` it is the plan of when their batch was first called: a part of it that is computed again
         in its backward may meet the next epoch's.
         """
-        batch = self._taken if watched else None
-        if batch is not None:
-            if batch.weights is None or batch.weights[0] is not sampler:
-                batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
-            if rows is batch.rows:
-                return batch.weights[1]
-            known, asked = to_host(batch.rows), to_host(rows)
-            order = np.argsort(known)
-            at = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
-            if np.array_equal(known[at], asked):  # within `again` any rows may come
-                return batch.weights[1][at]
-        weights: np.ndarray = sampler.loss_weights(rows.cpu())
+        kept = _kept(self._taken, rows, sampler) if watched and self._taken is not None else None
+        weights: np.ndarray = sampler.loss_weights(rows.cpu()) if kept is None else kept
         return weights
 
     def _count(self, batch: _Batch, where: np.ndarray | None) -> Fresh:
@@ -198,6 +188,22 @@ def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
     where = np.empty(len(given), np.int64)
     where[by_row] = np.where(at < stop, order[np.minimum(at, len(order) - 1)], -1)
     return where
+
+
+def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
+    """The weights that the batch keeps, for some of its rows; None where they are not all of it, or not all of the plan."""
+    if batch.weights is None or batch.weights[0] is not sampler:
+        try:
+            batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
+        except RowError:  # those that are asked for may yet be of the plan
+            return None
+    weights = batch.weights[1]
+    if rows is batch.rows:
+        return weights
+    known, asked = to_host(batch.rows), to_host(rows)
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
+    return weights[at] if np.array_equal(known[at], asked) else None
 
 
 _NO_ROWS = (

@@ -1,6 +1,5 @@
 """Whether a call of a criterion changed something that a second call would change again."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.torch.prints import Found, of_globals, prints, shared_by_copy, version
+from adaptive_sampler.torch.twin import copied_of
 
 
 class Looks:
@@ -32,7 +32,7 @@ class Watch:
 
     def __init__(self, criterion: nn.Module, input: Any, *, closely: bool = True) -> None:
         # Made before the call: what the criterion then assigns to an attribute of its own, the twin will not have.
-        self.twin: Any = copy.copy(criterion)
+        self.twin: Any = copied_of(criterion)
         self._criterion = criterion
         self._tensors = [*_tensors(criterion, own=True)]  # kept, so that no other tensor gets their place
         self._versions = [*map(version, self._tensors)]

@@ -20,7 +20,7 @@ def twin(criterion: nn.Module, reduction: Any, copied: Any = None) -> Iterator[n
     Raises `InvalidValue` for a criterion that cannot be copied, or whose `reduction` cannot be set or set back.
     """
     if copied is None:
-        copied = _copied(criterion)
+        copied = copied_of(criterion)
     if _plain(criterion):
         copied.reduction = reduction
         yield copied
@@ -38,7 +38,8 @@ def twin(criterion: nn.Module, reduction: Any, copied: Any = None) -> Iterator[n
             raise InvalidValue(_fixed(criterion, f"has a `reduction` that cannot be set back to {before!r}"))
 
 
-def _copied(criterion: nn.Module) -> Any:
+def copied_of(criterion: nn.Module) -> Any:
+    """`copy.copy` of it, or `InvalidValue`."""
     try:
         return copy.copy(criterion)
     except Exception as error:  # whatever its own pickling raises, TorchScript's among it

@@ -118,3 +118,33 @@ def test_keywords_in_any_order_are_searched_alike():
     hook, _ = hooked(Named())
     with pytest.raises(InvalidValue, match="cannot be weighed"):
         hook(target=LABELS, input=LOGITS, rows=ROWS)
+
+
+def test_a_later_batch_that_is_too_small_to_be_parted_is_weighed_as_those_before():
+    class Paired(nn.Module):
+        reduction = "mean"
+
+        def forward(self, input, target):
+            if len(input) < 2:
+                raise RuntimeError("two samples or more")
+            losses = plain(input, target)
+            return losses if self.reduction == "none" else losses.mean()
+
+    hook, weights = hooked(Paired())
+    hook(LOGITS, LABELS, rows=ROWS)
+    two = slice(0, 2)
+    value = hook(LOGITS[two], LABELS[two], rows=ROWS[two])
+    torch.testing.assert_close(value, (weights[two] * plain(LOGITS[two], LABELS[two])).mean())
+
+
+def test_one_that_cannot_be_parted_and_whose_denominator_is_another_is_asked_by_its_gradient():
+    class Paired(Hardest):
+        def forward(self, input, target):
+            if len(input) < 8:
+                raise RuntimeError("eight samples or more")
+            return super().forward(input, target)
+
+    hook, _ = hooked(Paired())
+    hook._adaptive_sampler.denominator._share = 1.0  # as after larger batches
+    with pytest.raises(InvalidValue, match=r"depends on the input.*Earlier batches of it passed"):
+        hook(SURE, LABELS, rows=ROWS)

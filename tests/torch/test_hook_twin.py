@@ -150,3 +150,12 @@ def test_a_batch_of_one_records_its_loss_before_it_is_weighed():
     loss = F.cross_entropy(LOGITS[:1], LABELS[:1])
     torch.testing.assert_close(value[0], weights[0] * loss)
     assert hook.store["loss"][int(ROWS[0])] == pytest.approx(loss.item())
+
+
+def test_a_criterion_that_cannot_be_copied_is_refused():
+    class Alone(Plain):
+        def __getstate__(self):
+            raise TypeError("one of a kind")
+
+    with pytest.raises(InvalidValue, match=r"Alone cannot be copied .*one of a kind.*hook\.record"):
+        LossHook(Alone(), make_store(Loss()))(LOGITS, LABELS, rows=EACH)
