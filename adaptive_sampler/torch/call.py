@@ -70,7 +70,7 @@ def _length(first: Any) -> int:
 
 def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
     """Input and target by the order of the criterion's own parameters."""
-    asked = _named_by(criterion)
+    asked = inspect.signature(innermost(criterion).forward)
     try:
         bound = asked.bind(*given, **named).arguments
     except TypeError as error:
@@ -92,14 +92,16 @@ def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) 
     return first, second
 
 
-def _named_by(criterion: nn.Module) -> inspect.Signature:
-    """The signature of the criterion, or of the only module in it, where it passes on whatever it is called with."""
-    asked = inspect.signature(criterion.forward)
+def innermost(criterion: nn.Module) -> nn.Module:
+    """The criterion, or the only module in it, where it passes on whatever it is called with."""
+    within = list(criterion._modules.values())
+    if len(within) != 1 or within[0] is None:
+        return criterion
     anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    within = list(criterion.children())
-    if len(within) == 1 and all(parameter.kind in anything for parameter in asked.parameters.values()):
-        return _named_by(within[0])
-    return asked
+    parameters = inspect.signature(criterion.forward).parameters.values()
+    compiled = "_orig_mod" in criterion._modules
+    passes_on = compiled or all(parameter.kind in anything for parameter in parameters)
+    return innermost(within[0]) if passes_on else criterion
 
 
 def floats(change: Any) -> Any:

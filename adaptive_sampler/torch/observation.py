@@ -13,7 +13,7 @@ from adaptive_sampler.scoring.measures import cross_entropy
 from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.call import Call
+from adaptive_sampler.torch.call import Call, innermost
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import is_cross_entropy, no_single_loss, per_sample
 from adaptive_sampler.torch.side_effects import Watch
@@ -44,7 +44,8 @@ _OF_NO_CLASSES = (
 
 def _no_classes(criterion: nn.Module) -> bool:
     """Whether the criterion's input is no logits, or its target no class or distribution over classes."""
-    return isinstance(criterion, _OF_NO_CLASSES) or (isinstance(criterion, nn.KLDivLoss) and criterion.log_target)
+    inner = innermost(criterion) if criterion._modules else criterion
+    return isinstance(inner, _OF_NO_CLASSES) or (isinstance(inner, nn.KLDivLoss) and inner.log_target)
 
 
 def observed(

@@ -4,6 +4,7 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))
-_MANY = 4096  # elements of one container
+_MANY = 1 << 17  # values of one attribute that are looked at
 _WHOLE = 1 << 26  # bytes of an array that are read; of a larger one evenly spaced elements
 _DEEP = 6  # containers inside one another
 # What nn.Module keeps, which is no state of the criterion, or tensors that are looked at at each call.
@@ -47,6 +48,11 @@ def prints(name: str, x: Any, deep: int = _DEEP, seen: set[int] | None = None) -
         yield from _inside(name, x, deep, seen)
 
 
+def prints_of(held: list[tuple[str, Any]]) -> list[Found]:
+    """Those of all that `shared_by_copy` found."""
+    return [found for name, x in held for found in islice(prints(name, x), _MANY)]
+
+
 def _inside(name: str, x: Any, deep: int, seen: set[int]) -> Iterator[Found]:
     if isinstance(x, nn.Module):
         for key, value in vars(x).items():
@@ -56,7 +62,7 @@ def _inside(name: str, x: Any, deep: int, seen: set[int]) -> Iterator[Found]:
             yield from prints(f"{name}.{child}", module, _DEEP, seen)
     elif isinstance(x, dict | list | tuple | set | frozenset | deque):
         yield name, len(x), x
-        for _, element in zip(range(_MANY), _elements(x), strict=False):
+        for element in _elements(x):
             yield from prints(name, element, deep - 1, seen)
     else:
         yield name, id(x), x

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.prints import Found, of_globals, prints, shared_by_copy, version
+from adaptive_sampler.torch.prints import of_globals, prints_of, shared_by_copy, version
 from adaptive_sampler.torch.twin import copied_of
 
 
@@ -41,7 +41,7 @@ class Watch:
         self._cuda = device if device is not None and device.type == "cuda" else None
         self._random = self._generators()
         self._held = shared_by_copy(criterion) if closely else []
-        self._prints = self._of_held()
+        self._prints = prints_of(self._held)
         self._globals = of_globals() if closely else None
 
     def seen(self) -> str | None:
@@ -65,15 +65,12 @@ class Watch:
         return None
 
     def _changed(self) -> str | None:
-        now = self._of_held()
+        now = prints_of(self._held)
         pairs = zip(self._prints, now, strict=False)
         first = next((new for old, new in pairs if old[:2] != new[:2]), None)
         if first is None and len(now) != len(self._prints):
             first = max(now, self._prints, key=len)[-1]
         return None if first is None else f"changes its {first[0]}"
-
-    def _of_held(self) -> list[Found]:
-        return [found for name, x in self._held for found in prints(name, x)]
 
     def _generators(self) -> list[Tensor]:
         states = [torch.get_rng_state()]

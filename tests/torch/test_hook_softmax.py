@@ -74,6 +74,24 @@ def test_record_outputs_refuses_them_too(name):
         LossHook(criterion, make_store(Margin(name="mine"))).record_outputs(ROWS, OUTPUTS, given[0])
 
 
+class Held(nn.Module):
+    """A criterion inside a module that passes on whatever it is called with."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given, **named):
+        return self.inner(*given, **named)
+
+
+@pytest.mark.parametrize("hold", [Held, lambda criterion: torch.compile(criterion, backend="eager")])
+def test_they_are_refused_inside_another_module_too(hold):
+    hook = LossHook(hold(nn.BCEWithLogitsLoss()), make_store(EL2N()))
+    with pytest.raises(InvalidValue, match=r"score 'el2n' takes softmax\(logits\)"):
+        hook(OUTPUTS, ONE_HOT, rows=ROWS)
+
+
 @pytest.mark.parametrize("name", CRITERIA)
 def test_a_measure_of_ones_own_is_not(name):
     criterion, given = CRITERIA[name]
