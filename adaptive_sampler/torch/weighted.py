@@ -22,10 +22,7 @@ def weighted(
     `weights` (batch,), on the host; `denominator`: the hook's, for criteria of one's own. Raises `InvalidValue` where
     the criterion cannot be taken apart, or its denominator not be found.
     """
-    if criterion.reduction not in ("none", *_REDUCED):
-        raise InvalidValue(
-            f"reduction={criterion.reduction!r} is not known: one of 'mean', 'sum', 'batchmean', 'none'."
-        )
+    _check_reduction(criterion)
     if is_torchs(criterion):
         losses = losses_of(criterion, call)
         scaled = losses * _beside(losses, weights)
@@ -47,6 +44,13 @@ def weighted(
     if (moved := watch.seen() or watch.left_behind()) is not None:
         raise InvalidValue(refused(criterion, f"it {moved} when it is called, and would be called several times"))
     return (losses * _beside(losses, weights)).sum() / denominator.of(criterion, call), losses, None
+
+
+def _check_reduction(criterion: nn.Module) -> None:
+    if criterion.reduction not in ("none", *_REDUCED):
+        raise InvalidValue(
+            f"reduction={criterion.reduction!r} is not known: one of 'mean', 'sum', 'batchmean', 'none'."
+        )
 
 
 def _beside(losses: Tensor, weights: Tensor) -> Tensor:
