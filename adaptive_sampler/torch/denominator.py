@@ -1,6 +1,5 @@
 """What the mean of a criterion of one's own divides by, found from what it returns."""
 
-import copy
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -12,6 +11,8 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, floats
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import losses_of
+from adaptive_sampler.torch.side_effects import Looks
+from adaptive_sampler.torch.twin import twin
 
 # precision -> how far apart equal numbers may be, and beside how large an absolute sum a sum is lost
 _PRECISION = {torch.float64: (1e-9, 1e-6), torch.float32: (1e-4, 1e-2)}
@@ -22,11 +23,15 @@ class Denominator:
 
     It is the mean's only where it belongs to the samples: a batch's is the sum of its parts', and it does not move with
     the input. Both are asked of the first batch of two samples or more, and of each after it until more than half of a
-    batch has a loss: where most are 0, as many means agree as have the others in common.
+    batch has a loss: where most are 0, as many means agree as have the others in common. They are asked again of the 2nd,
+    4th, 8th and so on, of every 64th, and of each whose denominator is not as many times its samples as the first's was,
+    since a selection may begin later, by a threshold or a schedule.
     """
 
     def __init__(self) -> None:
-        self._trusted = False
+        self.looks = Looks()
+        self._again = Looks()
+        self._share: float | None = None  # what one sample adds, where a batch passed
         self._dtype = torch.float64
 
     def of(self, criterion: nn.Module, call: Call) -> float:
@@ -45,26 +50,65 @@ class Denominator:
     def _found(self, criterion: nn.Module, call: Call) -> float | None:
         exact = call.mapped(floats(lambda x: x.detach().to(self._dtype)))
         whole = self._ratio(criterion, exact)
-        if not self._trusted and whole is not None and (call.length > 1 or criterion.reduction == "sum"):
-            self._trusted = self._belongs(criterion, exact, whole)
+        if whole is None or (call.length == 1 and criterion.reduction != "sum"):
+            return whole
+        foreseen = self._share is not None and self._near(whole, self._share * call.length)
+        due = self._again.due() or self._share is None
+        if due or not foreseen:
+            passed = self._asked(criterion, exact, whole, due, foreseen)
+            if passed and self._share is None:
+                self._share = whole / call.length
         return whole
 
-    def _belongs(self, criterion: nn.Module, call: Call, whole: float) -> bool:
-        """Whether it is the samples' own; False where this batch cannot tell. Raises `InvalidValue` where it is not."""
+    def _asked(self, criterion: nn.Module, call: Call, whole: float, thoroughly: bool, foreseen: bool) -> bool:
+        """As `_belongs`, for a first batch or a later one."""
+        if self._share is None:
+            return self._belongs(criterion, call, whole, thoroughly)
+        try:
+            return self._belongs(criterion, call, whole, thoroughly)
+        except InvalidValue as error:
+            raise InvalidValue(f"{error} Earlier batches of it passed.") from error
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            # That a few samples cannot be parted says nothing of a mean that is what it was.
+            if not foreseen and self._by_gradient(criterion, call, whole) is None:
+                why = "what its mean divides by depends on the input"
+                raise InvalidValue(f"{refused(criterion, why)} Earlier batches of it passed.") from error
+            return False
+
+    def _near(self, found: float, expected: float) -> bool:
+        return abs(found - expected) <= 10 * self._tolerance * abs(expected)
+
+    def _belongs(self, criterion: nn.Module, call: Call, whole: float, thoroughly: bool) -> bool:
+        """Whether it is the samples' own; False where this batch cannot tell. Raises `InvalidValue` where it is not.
+
+        `thoroughly`: asked of three splits, else of the one that tells a selection by the size of the losses.
+        """
         if criterion.reduction == "sum":
-            if abs(whole - 1) > 10 * self._tolerance:
+            if not self._near(whole, 1):
                 raise InvalidValue(
                     refused(criterion, f"with reduction='sum' it gives 1/{whole:.6g} of the sum of its losses")
                 )
             return True
+        further, failed = call.further(), []
+        # What has the batch's length by chance, such as class weights, is no samples' own and stays whole.
+        for kept in dict.fromkeys((frozenset(), *(frozenset((x,)) for x in further), frozenset(further))):
+            try:
+                return self._adds_up(criterion, call, whole, kept, thoroughly)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                failed.append(error)
+        raise failed[0]
+
+    def _adds_up(self, criterion: nn.Module, call: Call, whole: float, kept: frozenset[int], thoroughly: bool) -> bool:
+        """The same for parts in which the tensors with the ids `kept` are whole."""
         told = 0
         sizes, splits = self._splits(criterion, call)
+        splits = splits if thoroughly else splits[-1:]
         for one, other in splits:
-            parts = self._ratio(criterion, call.part(one)), self._ratio(criterion, call.part(other))
+            parts = [self._ratio(criterion, call.part(at, kept)) for at in (one, other)]
             if any(part is None or part != part for part in parts):  # NaN: of a part in which nothing counts
                 continue
             told += 1
-            if abs(sum(parts) - whole) > 10 * self._tolerance * abs(whole):  # type: ignore[arg-type]
+            if not self._near(sum(part for part in parts if part is not None), whole):
                 raise InvalidValue(
                     refused(
                         criterion,
@@ -136,9 +180,8 @@ class Denominator:
         """The value and the losses, by a criterion whose parameters and buffers are `state`."""
         found: list[Any] = []
         for reduction in (criterion.reduction, "none"):
-            twin: Any = copy.copy(criterion)
-            twin.reduction = reduction
-            found.append(torch.func.functional_call(twin, state, call.given, call.named))
+            with twin(criterion, reduction) as other:
+                found.append(torch.func.functional_call(other, state, call.given, call.named))
         value, losses = found
         if not isinstance(value, Tensor) or value.numel() != 1:
             kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

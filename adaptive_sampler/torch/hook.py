@@ -21,7 +21,7 @@ from adaptive_sampler.torch.recorder import Recorder
 from adaptive_sampler.torch.rows import checked_rows, row_key, split
 from adaptive_sampler.torch.tally import Tally
 from adaptive_sampler.torch.weighted import weighted
-from adaptive_sampler.torch.worn import CALLING, Worn
+from adaptive_sampler.torch.worn import CALLING, Worn, refuse_rows
 
 
 class LossHook(Worn):
@@ -42,7 +42,6 @@ class LossHook(Worn):
         ("record_outputs", "flush", "delivered", "epoch", "skipped")
     )
     store: ScoreStore
-    sampler: AdaptiveSampler | None
     _adaptive_sampler: "_Private"
 
     def __init__(
@@ -61,13 +60,10 @@ class LossHook(Worn):
                 f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
                 "compute it as you do and call hook.record(rows, ...)."
             )
-        if sampler is not None and not hasattr(criterion, "reduction"):
-            raise InvalidValue(
-                f"sampler= weighs samples, and {type(criterion).__name__} has no `reduction` to take them apart by. Give it a "
-                "reduction that may be 'none', or weigh the losses yourself: sampler.loss_weights(rows)."
-            )
         super().__init__(criterion, _Private(criterion, Recorder(criterion, store, nonfinite, Tally(max_skipped))))
-        self.store, self.sampler = store, sampler
+        refuse_rows(criterion)
+        self.store = store
+        self.sampler = sampler
         store.register(self)
 
     def forward(self, *given: Any, rows: Any = None, **named: Any) -> Any:
@@ -80,7 +76,7 @@ class LossHook(Worn):
         if torch.compiler.is_compiling():
             return uncompiled()(self, given, rows, named)
         own, enabled = self._adaptive_sampler, torch.is_grad_enabled()
-        if rows is None and not (enabled and (own.again == 0 or self.sampler is not None)):
+        if rows is None and not (enabled and (own.again == 0 or own.sampler is not None)):
             return own.criterion(*given, **named)
         refuse_transforms()
         call = made(own.criterion, given, named)
@@ -89,10 +85,10 @@ class LossHook(Worn):
             taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
         else:
             taken, fresh = checked_rows(rows, call.length), False
-        weights = None if self.sampler is None else self.sampler.loss_weights(taken.cpu())
+        weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=enabled)
         watch = losses = None
         if weights is not None and not (weights == 1).all():
-            value, losses = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
+            value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
             value = own.criterion(*given, **named)
         else:
@@ -158,6 +154,21 @@ class LossHook(Worn):
         self._adaptive_sampler.recorder.flush()
 
     @property
+    def sampler(self) -> AdaptiveSampler | None:
+        """Whose plans weigh the samples; None where nothing does."""
+        return self._adaptive_sampler.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: AdaptiveSampler | None) -> None:
+        own = self._adaptive_sampler
+        if sampler is not None and not hasattr(own.criterion, "reduction"):
+            raise InvalidValue(
+                f"sampler= weighs samples, and {type(own.criterion).__name__} has no `reduction` to take them apart by. Give it a "
+                "reduction that may be 'none', or weigh the losses yourself: sampler.loss_weights(rows)."
+            )
+        own.sampler = sampler
+
+    @property
     def delivered(self) -> int:
         """Samples of this epoch that `watch` delivered, those before a resume included: for sampler.state_dict(delivered=).
 
@@ -189,21 +200,28 @@ class LossHook(Worn):
 
     def __copy__(self) -> "LossHook":
         """The criterion is copied as copy.copy does, store and sampler are shared."""
-        return _twin(self, copy.copy(self.criterion))
+        twin = _twin(self, copy.copy(self.criterion))
+        vars(twin).update(_listening(self))
+        return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
         """The criterion is copied, store and sampler are shared."""
         memo[id(self)] = twin = _twin(self, copy.deepcopy(self.criterion, memo))
+        vars(twin).update(copy.deepcopy(_listening(self), memo))
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """The criterion, and what listens to the calls. The store stays where it is."""
-        listening = {k: v for k, v in vars(self).items() if k in CALLING and k != "_compiled_call_impl"}
         nonfinite = self._adaptive_sampler.recorder.nonfinite
-        return elsewhere, (type(self), self.criterion, str(self.store.path), nonfinite), listening
+        return elsewhere, (type(self), self.criterion, str(self.store.path), nonfinite), _listening(self)
 
     def __setstate__(self, listening: dict[str, Any]) -> None:
         vars(self).update(listening)
+
+
+def _listening(hook: LossHook) -> dict[str, Any]:
+    """What listens to the calls."""
+    return {name: x for name, x in vars(hook).items() if name in CALLING and name != "_compiled_call_impl"}
 
 
 def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
@@ -226,4 +244,6 @@ class _Private:
     pending: PendingRows = field(default_factory=PendingRows)
     watched: Delivery = field(default_factory=Delivery)
     denominator: Denominator = field(default_factory=Denominator)
+    sampler: AdaptiveSampler | None = None
+    deleted: Any = None  # the last parameter deleted through the hook
     again: int = 0  # how many `again()` are open

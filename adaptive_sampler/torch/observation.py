@@ -13,7 +13,7 @@ from adaptive_sampler.scoring.measures import cross_entropy
 from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.call import Call
+from adaptive_sampler.torch.call import Call, innermost
 from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import is_cross_entropy, no_single_loss, per_sample
 from adaptive_sampler.torch.side_effects import Watch
@@ -37,8 +37,15 @@ _OF_NO_CLASSES = (
     nn.TripletMarginLoss,
     nn.TripletMarginWithDistanceLoss,
     nn.CTCLoss,
+    nn.AdaptiveLogSoftmaxWithLoss,  # of features, not logits
     *(kind for kind in (getattr(nn, "LinearCrossEntropyLoss", None),) if kind),  # of features, not logits
 )
+
+
+def _no_classes(criterion: nn.Module) -> bool:
+    """Whether the criterion's input is no logits, or its target no class or distribution over classes."""
+    inner = innermost(criterion) if criterion._modules else criterion
+    return isinstance(inner, _OF_NO_CLASSES) or (isinstance(inner, nn.KLDivLoss) and inner.log_target)
 
 
 def observed(
@@ -61,7 +68,7 @@ def observed(
         observation = {n: x.detach() if isinstance(x, torch.Tensor) else x for n, x in given.items() if _is_array(x)}
         target = observation.get("labels")
     plain = type(criterion) is nn.CrossEntropyLoss  # asked first: the list below takes a while
-    if (not plain and isinstance(criterion, _OF_NO_CLASSES)) or len(observation) < len(given):
+    if (not plain and _no_classes(criterion)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
     valid = _valid(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
@@ -86,7 +93,7 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
     kind, there = type(criterion).__name__, {*observation, "loss"}
     for score in store.scores:
         inputs = next((some for some in score.inputs if set(some) <= {*given, "loss"}), ())
-        if "logits" in inputs and is_built_in(score) and isinstance(criterion, _OF_NO_CLASSES):
+        if "logits" in inputs and is_built_in(score) and _no_classes(criterion):
             raise InvalidValue(
                 f"score {score.name!r} takes softmax(logits), one class a sample, and what {kind} is called with is no such logits "
                 "and labels. Leave the score out of the store (Loss() takes any criterion's loss), or record logits and "

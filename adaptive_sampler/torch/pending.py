@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from adaptive_sampler.arrays import to_host
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, RowError
 from adaptive_sampler.torch.rows import checked_rows
 
 # Private to torch, so looked up with care: without them a recomputation counts as any call.
@@ -27,6 +27,9 @@ class _Batch:
     owner: object  # the iterator that delivered it
     since: int  # autograd's nodes of its calls have this number or a higher one
     left: np.ndarray | bool = True  # (batch,) bool: positions that no call has brought; or all, or none
+    weights: tuple[Any, np.ndarray] | None = (
+        None  # the sampler, and (batch,) of its plan when the batch was first called
+    )
     given_out: bool = False  # by `claim`: a call without rows= might be a second loss of it
 
 
@@ -36,6 +39,7 @@ class PendingRows:
     def __init__(self) -> None:
         self._batch: _Batch | None = None
         self._unclaimed = 0  # batches delivered since the last call
+        self._taken: _Batch | None = None  # of the last call
         self._earlier: deque[_Batch] = deque(maxlen=_REMEMBERED)
         self._iterators: list[object] = []  # that may deliver: asked for, and not ended
         # Those asked for before a call was in doubt: the consumer may still hold a batch that another one delivered.
@@ -81,7 +85,7 @@ class PendingRows:
         `given`: rows that the caller names, None where they are those of the watched batch. `count=False`: the call is
         no presentation. Raises `InvalidValue` where the rows are in doubt, or are not of the watched batch.
         """
-        batch = self._of_backward() if _graph_task() != -1 else self._batch
+        self._taken = batch = self._of_backward() if _graph_task() != -1 else self._batch
         if given is None:
             batch = self._sure(batch, length)
             if batch is self._batch and count:
@@ -92,6 +96,16 @@ class PendingRows:
             return rows, count  # where nothing is watched each call counts
         # Says nothing of the next call without rows=, which may be a second one of whoever lags behind.
         return rows, self._count(batch, _positions(batch, rows))
+
+    def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray:
+        """(batch,): what the sampler's plan weighs the `rows` with that the last call took.
+
+        Where they are `watched` it is the plan of when their batch was first called: a part of it that is computed again
+        in its backward may meet the next epoch's.
+        """
+        kept = _kept(self._taken, rows, sampler) if watched and self._taken is not None else None
+        weights: np.ndarray = sampler.loss_weights(rows.cpu()) if kept is None else kept
+        return weights
 
     def _count(self, batch: _Batch, where: np.ndarray | None) -> Fresh:
         """Which of the positions `where` (None: all) are brought for the first time; they are brought now."""
@@ -174,6 +188,22 @@ def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
     where = np.empty(len(given), np.int64)
     where[by_row] = np.where(at < stop, order[np.minimum(at, len(order) - 1)], -1)
     return where
+
+
+def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
+    """The weights that the batch keeps, for some of its rows; None where they are not all of it, or not all of the plan."""
+    if batch.weights is None or batch.weights[0] is not sampler:
+        try:
+            batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
+        except RowError:  # those that are asked for may yet be of the plan
+            return None
+    weights = batch.weights[1]
+    if rows is batch.rows:
+        return weights
+    known, asked = to_host(batch.rows), to_host(rows)
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
+    return weights[at] if np.array_equal(known[at], asked) else None
 
 
 _NO_ROWS = (

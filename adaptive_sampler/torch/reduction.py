@@ -1,6 +1,5 @@
 """A criterion taken apart: the losses of single samples."""
 
-import copy
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, made
 from adaptive_sampler.torch.side_effects import Watch
+from adaptive_sampler.torch.twin import twin
 
 # What the error of a criterion that cannot be called twice tells to do.
 _ONCE = (
@@ -18,7 +18,9 @@ _ONCE = (
 
 def is_torchs(criterion: nn.Module) -> bool:
     """Whether the criterion's forward is torch's own, which holds no state, draws nothing, and has a known mean."""
-    return type(criterion).forward.__module__ == nn.MSELoss.__module__ and "forward" not in vars(criterion)
+    forward = getattr(type(criterion), "forward", None)  # TorchScript's class has none
+    torchs = getattr(forward, "__module__", None) == nn.MSELoss.__module__ and "forward" not in vars(criterion)
+    return torchs and not criterion._forward_hooks and not criterion._forward_pre_hooks
 
 
 def unreduced(criterion: nn.Module, *given: Any, **named: Any) -> Tensor:
@@ -26,11 +28,14 @@ def unreduced(criterion: nn.Module, *given: Any, **named: Any) -> Tensor:
     return losses_of(criterion, made(criterion, given, named))
 
 
-def losses_of(criterion: nn.Module, call: Call, twin: Any = None) -> Tensor:
-    """The same for a call; by `twin`, a copy that shares parameters and buffers, where one was made before."""
-    twin = copy.copy(criterion) if twin is None else twin
-    twin.reduction = "none"
-    losses: Any = call.on(twin)
+def losses_of(criterion: nn.Module, call: Call, copied: Any = None) -> Tensor:
+    """The same for a call; by `copied`, a copy that shares parameters and buffers, where one was made before."""
+    with twin(criterion, "none", copied) as apart:
+        return one_each(criterion, call, call.on(apart))
+
+
+def one_each(criterion: nn.Module, call: Call, losses: Any) -> Tensor:
+    """What a criterion gave with reduction="none". Raises `InvalidValue` where it is not the samples' losses."""
     if not isinstance(losses, Tensor):
         raise InvalidValue(no_loss(criterion, losses))
     if not losses.ndim or len(losses) != call.length:
@@ -45,6 +50,7 @@ def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
     """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` has them."""
     plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.label_smoothing == 0
     plain = plain and "forward" not in vars(criterion)
+    plain = plain and not criterion._forward_hooks and not criterion._forward_pre_hooks
     return plain and isinstance(target, Tensor) and target.ndim == 1 and input.ndim == 2
 
 
@@ -54,28 +60,39 @@ def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | No
     `watch`: what watched its call, where that may have changed something. Raises `InvalidValue` where the criterion
     cannot be taken apart.
     """
-    apart = hasattr(criterion, "reduction")
     if losses is None:
-        if value is None and not apart:
-            value = call.on(criterion)
-        if value is not None and not isinstance(value, Tensor):
-            raise InvalidValue(no_loss(criterion, value))
-        if value is not None and value.ndim and len(value) == call.length:
-            losses = value
-        elif apart and watch is not None and (moved := watch.seen()) is not None:
-            raise InvalidValue(
-                f"{type(criterion).__name__} {moved} when it is called, and gives one loss for {call.length} samples, while a "
-                f"score of the store takes the `loss` of each: the hook would have to call it twice. {_ONCE}"
-            )
-        elif apart:
-            losses = losses_of(criterion, call, None if watch is None else watch.twin)
+        if hasattr(criterion, "reduction"):
+            losses = _apart(criterion, call, value, watch)
         else:
-            raise InvalidValue(
-                f"{type(criterion).__name__} returns one loss for {call.length} samples and has no `reduction` to take it apart "
-                "by, and a score of the store takes the `loss` of each. Give it a `reduction` that may be 'none', have it return "
-                "the samples' losses, or compute them as you do and call hook.record(rows, loss=...)."
-            )
+            losses = _returned(criterion, call, call.on(criterion) if value is None else value)
     return losses[:, 0] if losses.ndim == 2 and losses.shape[1] == 1 else losses
+
+
+def _apart(criterion: nn.Module, call: Call, value: Any, watch: Watch | None) -> Tensor:
+    """The losses of a criterion that has a `reduction`, which says whether `value` is them."""
+    if value is not None and criterion.reduction == "none":
+        return one_each(criterion, call, value)
+    if value is not None and not isinstance(value, Tensor):
+        raise InvalidValue(no_loss(criterion, value))
+    if watch is not None and (moved := watch.seen()) is not None:
+        raise InvalidValue(
+            f"{type(criterion).__name__} {moved} when it is called, and gives one loss for {call.length} samples, while a "
+            f"score of the store takes the `loss` of each: the hook would have to call it twice. {_ONCE}"
+        )
+    return losses_of(criterion, call, None if watch is None else watch.twin)
+
+
+def _returned(criterion: nn.Module, call: Call, value: Any) -> Tensor:
+    """The losses of a criterion that has no `reduction`: what it returns, where that is one a sample."""
+    if not isinstance(value, Tensor):
+        raise InvalidValue(no_loss(criterion, value))
+    if value.ndim and len(value) == call.length:
+        return value
+    raise InvalidValue(
+        f"{type(criterion).__name__} returns one loss for {call.length} samples and has no `reduction` to take it apart "
+        "by, and a score of the store takes the `loss` of each. Give it a `reduction` that may be 'none', have it return "
+        "the samples' losses, or compute them as you do and call hook.record(rows, loss=...)."
+    )
 
 
 def no_loss(criterion: nn.Module, value: Any) -> str:

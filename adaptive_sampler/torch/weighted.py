@@ -16,33 +16,41 @@ _REDUCED = ("mean", "sum", "batchmean")
 
 def weighted(
     criterion: nn.Module, call: Call, weights: Tensor, denominator: Denominator
-) -> tuple[Tensor, Tensor | None]:
-    """-> Σ weight·ℓ over the criterion's own denominator, and the losses ℓ where they were found.
+) -> tuple[Tensor, Tensor | None, Watch | None]:
+    """-> Σ weight·ℓ over the criterion's own denominator; the losses ℓ, or else what watched the criterion's call.
 
     `weights` (batch,), on the host; `denominator`: the hook's, for criteria of one's own. Raises `InvalidValue` where
     the criterion cannot be taken apart, or its denominator not be found.
     """
-    if criterion.reduction not in ("none", *_REDUCED):
-        raise InvalidValue(
-            f"reduction={criterion.reduction!r} is not known: one of 'mean', 'sum', 'batchmean', 'none'."
-        )
+    _check_reduction(criterion)
     if is_torchs(criterion):
         losses = losses_of(criterion, call)
         scaled = losses * _beside(losses, weights)
-        return (scaled if criterion.reduction == "none" else _over(scaled, _known(criterion, call, losses))), losses
+        return (
+            (scaled if criterion.reduction == "none" else _over(scaled, _known(criterion, call, losses))),
+            losses,
+            None,
+        )
     if criterion.reduction == "none":
         losses = losses_of(criterion, call)
-        return losses * _beside(losses, weights), losses
+        return losses * _beside(losses, weights), losses, None
+    watch = Watch(criterion, call.input, closely=denominator.looks.due())
     if call.length == 1:  # whatever the mean divides by, the sample's weight multiplies it
         value = call.on(criterion)
         if not isinstance(value, Tensor):
             raise InvalidValue(refused(criterion, f"it returns a {type(value).__name__}"))
-        return weights.to(value.device, value.dtype)[0] * value, None
-    watch = Watch(criterion, call.input)
-    losses = losses_of(criterion, call)
-    if (moved := watch.seen()) is not None:
+        return weights.to(value.device, value.dtype)[0] * value, None, watch
+    losses = losses_of(criterion, call, watch.twin)
+    if (moved := watch.seen() or watch.left_behind()) is not None:
         raise InvalidValue(refused(criterion, f"it {moved} when it is called, and would be called several times"))
-    return (losses * _beside(losses, weights)).sum() / denominator.of(criterion, call), losses
+    return (losses * _beside(losses, weights)).sum() / denominator.of(criterion, call), losses, None
+
+
+def _check_reduction(criterion: nn.Module) -> None:
+    if criterion.reduction not in ("none", *_REDUCED):
+        raise InvalidValue(
+            f"reduction={criterion.reduction!r} is not known: one of 'mean', 'sum', 'batchmean', 'none'."
+        )
 
 
 def _beside(losses: Tensor, weights: Tensor) -> Tensor:

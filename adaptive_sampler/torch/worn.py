@@ -1,6 +1,8 @@
 """A module that is another module in all but a few names of its own: what a hook is to its criterion."""
 
 import functools
+import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -40,6 +42,20 @@ _STAYING = {
 _STAYING |= {"_get_name", "_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"}
 _STAYING |= {name for name in vars(nn.Module) if name.startswith("register_") and "ward_" in name}
 
+# The beginning of a module that holds a criterion.
+_HELD = (
+    "class Held(nn.Module):\n"
+    "    def __init__(self, inner):\n"
+    "        super().__init__()\n"
+    "        self.inner = inner\n"
+    "    @property\n"
+    "    def reduction(self):\n"
+    "        return self.inner.reduction\n"
+    "    @reduction.setter\n"
+    "    def reduction(self, reduction):\n"
+    "        self.inner.reduction = reduction\n"
+)
+
 
 class Worn(nn.Module):
     """Every attribute but `NAMES`, `PRIVATE` and `CALLING` is read, set and deleted on the criterion.
@@ -66,6 +82,13 @@ class Worn(nn.Module):
         criterion: nn.Module = vars(self)[PRIVATE].criterion
         return criterion
 
+    @criterion.setter
+    def criterion(self, criterion: nn.Module) -> None:
+        raise InvalidValue(
+            f"a {type(self).__name__} is its criterion, and is not given another one: make a hook of {type(criterion).__name__} "
+            "with the same store and sampler, LossHook(criterion, hook.store, sampler=hook.sampler)."
+        )
+
     def __getattr__(self, name: str) -> Any:
         private = vars(self).get(PRIVATE)
         if private is None or name in CALLING:
@@ -73,6 +96,8 @@ class Worn(nn.Module):
         return getattr(private.criterion, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "__class__":
+            raise InvalidValue(self._keeping_class())
         if name in self.NAMES or name in CALLING:
             object.__setattr__(self, name, value)
         else:
@@ -82,7 +107,25 @@ class Worn(nn.Module):
         if name in self.NAMES or name in CALLING:
             object.__delattr__(self, name)
         else:
-            delattr(self.criterion, name)
+            criterion = self.criterion
+            kept = next(
+                (some for some in (criterion._parameters, criterion._buffers) if some.get(name) is not None), None
+            )
+            if kept is not None:
+                vars(self)[PRIVATE].deleted = kept, name, weakref.ref(kept[name])
+            delattr(criterion, name)
+
+    def _keeping_class(self) -> str:
+        """Why the class stays. Puts back the parameter that torch's register_parametrization deletes before it asks."""
+        deleted: tuple[dict[str, Any], str, Callable[[], Any]] | None = vars(self)[PRIVATE].deleted
+        if deleted is not None:
+            kept, name, held = deleted
+            if name not in kept and held() is not None:
+                kept[name] = held()
+        return (
+            f"a {type(self).__name__} is of its own class, and parametrizations (weight_norm, spectral_norm, ...) change that of "
+            "the module that they are given. Give them the criterion: weight_norm(hook.criterion, ...)."
+        )
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *dir(self.criterion)})
@@ -123,11 +166,25 @@ def _hidden(kind: str, name: str) -> str:
         f"{kind} has an attribute {name!r} of its own, which a hook's would hide: hook.{name} is the hook's, "
         f"hook.criterion.{name} would be the criterion's. Hold it inside a module of yours, whose `inner` it is then "
         f"(hook.criterion.inner.{name}):\n"
-        "class Held(nn.Module):\n"
-        "    def __init__(self, inner):\n"
-        "        super().__init__()\n"
-        "        self.inner = inner\n"
+        f"{_HELD}"
         "    def forward(self, *given, **named):\n"
         "        return self.inner(*given, **named)\n"
         "LossHook(Held(criterion), store)"
     )
+
+
+def refuse_rows(criterion: nn.Module) -> None:
+    """Raise `InvalidValue` for a criterion whose forward has a parameter `rows`, which it would never be given."""
+    try:
+        asked = inspect.signature(criterion.forward).parameters
+    except (TypeError, ValueError):  # of compiled code
+        return
+    if "rows" in asked:
+        raise InvalidValue(
+            f"{type(criterion).__name__}.forward has a parameter `rows` of its own, and rows= of a hook's call are the hook's: "
+            "which rows of the store these samples are. Hold it inside a module of yours that names it otherwise:\n"
+            f"{_HELD}"
+            "    def forward(self, input, target, lines):\n"
+            "        return self.inner(input, target, rows=lines)\n"
+            "LossHook(Held(criterion), store)"
+        )

@@ -46,6 +46,11 @@ CRITERIA = {
     "CosineEmbeddingLoss": (nn.CosineEmbeddingLoss(), (ONE_HOT, torch.ones(4))),
     "TripletMarginLoss": (nn.TripletMarginLoss(), (ONE_HOT, SIGNS)),
     "LinearCrossEntropyLoss": (nn.LinearCrossEntropyLoss(3, 5), (torch.tensor([0, 1, 2, 0]),)),
+    "AdaptiveLogSoftmaxWithLoss": (
+        nn.AdaptiveLogSoftmaxWithLoss(3, 5, [2], div_value=1),
+        (torch.tensor([0, 1, 2, 0]),),
+    ),
+    "KLDivLoss": (nn.KLDivLoss(reduction="batchmean", log_target=True), (ONE_HOT,)),
     "Custom": (Custom(), (ONE_HOT,)),
 }
 
@@ -67,6 +72,24 @@ def test_record_outputs_refuses_them_too(name):
     criterion, given = CRITERIA[name]
     with pytest.raises(InvalidValue, match=r"score 'mine' takes softmax\(logits\)"):
         LossHook(criterion, make_store(Margin(name="mine"))).record_outputs(ROWS, OUTPUTS, given[0])
+
+
+class Held(nn.Module):
+    """A criterion inside a module that passes on whatever it is called with."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given, **named):
+        return self.inner(*given, **named)
+
+
+@pytest.mark.parametrize("hold", [Held, lambda criterion: torch.compile(criterion, backend="eager")])
+def test_they_are_refused_inside_another_module_too(hold):
+    hook = LossHook(hold(nn.BCEWithLogitsLoss()), make_store(EL2N()))
+    with pytest.raises(InvalidValue, match=r"score 'el2n' takes softmax\(logits\)"):
+        hook(OUTPUTS, ONE_HOT, rows=ROWS)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
