@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection import Prune, RandomPrune, Window
-from adaptive_sampler.torch import SlidingWindowSampler
 from tests import references
 from tests.stores import scored
 from tests.test_prune import KEEP, SCORES, kept
@@ -121,11 +120,3 @@ def test_a_plan_remembers_by_which_labels_it_was_made(policy):
     plan = policy([0, 0, 1, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
     other = policy([0, 1, 0, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
     assert plan.policy["per_class"] != other.policy["per_class"]
-
-
-def test_the_sliding_window_sampler_takes_them():
-    store = scored(np.arange(20.0))
-    store.add(type(store.scores[0])(name="el2n"))
-    store.fold("el2n", range(20), np.arange(20.0))
-    sampler = SlidingWindowSampler(store, keep=0.5, offset=0.5, per_class=[0, 1] * 10)
-    assert np.bincount(np.array(list(sampler)) % 2).tolist() == [5, 5]

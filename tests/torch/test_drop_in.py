@@ -174,3 +174,8 @@ def test_rows_travel_with_the_samples_through_workers(workers):
         IndexedDataset(dataset()), batch_size=5, sampler=PrunedSampler(observed_store(), keep=0.5), **workers
     )
     assert [rows.tolist() == inputs[:, 0].tolist() for rows, (inputs, _) in loader] == [True] * 3
+
+
+def test_the_sliding_window_sampler_takes_its_share_within_each_class():
+    sampler = SlidingWindowSampler(observed_store(), keep=0.5, offset=0.5, per_class=np.arange(N) % 2)
+    assert np.bincount(np.array(list(sampler)) % 2).tolist() == [N // 4] * 2
