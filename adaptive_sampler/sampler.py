@@ -151,7 +151,6 @@ class AdaptiveSampler:
             walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
             self._planner.made.plans[:] = [walking.plan.id]
         turn.begun(progress, walking)
-        turn.length = length
         self.store.epoch, self.store.delivered = self.epoch, walking.start
         return walking
 
@@ -206,9 +205,9 @@ class AdaptiveSampler:
         While a loop holds an epoch's last batch, the state is that of the epoch's end: what goes on from there is a pass of
         no samples, and then the next epoch. Once the loop is over it is the beginning of the next.
         """
-        turn, length = self._turn, len(self)
+        turn = self._turn
         if delivered is None:
-            return self.state_after() if turn.was_left(self.drawn, length) else self.state_of(turn.walking, self.drawn)
+            return self.state_after() if turn.was_left(self.drawn) else self.state_of(turn.walking, self.drawn)
         position = _whole("delivered", delivered, 0)
         if not turn.over:  # where nothing was drawn yet, it came before
             position = max(position, turn.start) if turn.active is None else turn.active.reached(position)
@@ -217,7 +216,7 @@ class AdaptiveSampler:
                 f"delivered={delivered}: epoch {self.epoch} was begun at sample {self.start} and drawn up to {self.drawn}. Count "
                 "the samples of the epoch, those before a resume included, as LossHook.delivered does."
             )
-        state = self.state_after() if turn.is_over(position, length) else self.state_of(turn.walking, position)
+        state = self.state_after() if turn.is_over(position) else self.state_of(turn.walking, position)
         return state | {"counts": "delivered"}
 
     def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:

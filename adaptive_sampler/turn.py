@@ -61,17 +61,17 @@ class Turn:
         """Note who walks it now."""
         if self.nothing_left and self.when_empty is not None:
             self.when_empty()
-        self.active, self.walking = progress, walking
+        self.active, self.walking, self.length = progress, walking, len(walking)
         self.again, self.over, self.when_empty, self._resumer = False, None, None, None
         self._times += 1
 
-    def is_over(self, position: int, length: int) -> bool:
+    def is_over(self, position: int) -> bool:
         """Whether its loop is: as the loop told, or else because it was left behind."""
-        return self.was_left(position, length) if self.over is None else self.over
+        return self.was_left(position) if self.over is None else self.over
 
-    def was_left(self, position: int, length: int) -> bool:
+    def was_left(self, position: int) -> bool:
         """Whether it was walked to its end and nobody holds the iterator any more."""
-        return self.active is not None and self.active.let_go and position >= length
+        return self.active is not None and self.active.let_go and self.length is not None and position >= self.length
 
     def warn_of_repeats(self, epoch: int, length: int) -> None:
         """Warn where it is begun once more, though it was left early each time."""

@@ -174,6 +174,22 @@ def test_once_the_loop_is_over_the_state_is_the_beginning_of_the_next_epoch(samp
     assert (state["epoch"], state["position"]) == (1, 0)
 
 
+def at_the_end(sampler):
+    """The state that a loop takes while it holds an epoch's last row."""
+    for _ in sampler:
+        state = sampler.state_dict()
+    return state
+
+
+@pytest.mark.parametrize("count", [{}, {"delivered": 0}])
+def test_asking_for_the_state_of_an_epoch_that_has_not_begun_makes_no_plan(store, count):
+    class Unwanted:
+        def plan(self, store, *, epoch, seed):
+            raise AssertionError("a plan was made")
+
+    assert AdaptiveSampler(store, Unwanted()).state_dict(**count)["position"] == 0
+
+
 def test_a_loop_that_held_the_last_batch_goes_on_with_a_pass_of_no_samples(store, sampler):
     for _ in sampler.batches(5):
         state = sampler.state_dict()
@@ -184,9 +200,7 @@ def test_a_loop_that_held_the_last_batch_goes_on_with_a_pass_of_no_samples(store
 
 
 def test_the_epoch_after_a_state_at_the_end_of_one_may_be_set_at_once(store, sampler):
-    for _ in sampler:
-        state = sampler.state_dict()
-    again = AdaptiveSampler(store, KeepAll())
+    state, again = at_the_end(sampler), AdaptiveSampler(store, KeepAll())
     again.load_state_dict(state)
     again.set_epoch(1)
     assert list(again) == orders(store, 2)[1]
@@ -194,18 +208,14 @@ def test_the_epoch_after_a_state_at_the_end_of_one_may_be_set_at_once(store, sam
 
 def test_an_iterator_that_only_primes_a_loader_is_no_epoch(store, sampler):
     """StatefulDataLoader loads a finished epoch's state by an iterator that it then drops."""
-    for _ in sampler:
-        state = sampler.state_dict()
-    again = AdaptiveSampler(store, KeepAll())
+    state, again = at_the_end(sampler), AdaptiveSampler(store, KeepAll())
     primed = iter(again)
     primed.load_state_dict(state)
     assert list(again) == orders(store, 2)[1]
 
 
 def test_an_iterator_that_loaded_the_end_of_an_epoch_has_nothing_left(store, sampler):
-    for _ in sampler:
-        state = sampler.state_dict()
-    again = AdaptiveSampler(store, KeepAll())
+    state, again = at_the_end(sampler), AdaptiveSampler(store, KeepAll())
     resumed = iter(again)
     resumed.load_state_dict(state)
     assert [list(resumed), list(again)] == [[], orders(store, 2)[1]]

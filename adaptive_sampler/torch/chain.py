@@ -69,11 +69,15 @@ def sampler_in(links: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | Non
 
 def deals_out(link: Any) -> bool:
     """Whether a link that is not ours gives each rank a part of what comes from the inside, or makes an order of its own."""
-    if isinstance(link, IterableDataset):  # a stream of planned shards: no other is in the chain
+    foreign = isinstance(link, DistributedSampler) and not isinstance(link, DistributedAdaptiveSampler)
+    return foreign or shares(link)
+
+
+def shares(link: Any) -> bool:
+    """Whether a link that is no sampler gives each rank a part: a stream of planned shards, or Accelerate's shards."""
+    if isinstance(link, IterableDataset):  # no other than planned shards is in the chain
         return True
-    if isinstance(link, DistributedSampler):
-        return not isinstance(link, DistributedAdaptiveSampler)
-    return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")  # Accelerate's shards
+    return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")
 
 
 def of_accelerate(link: Any) -> bool:

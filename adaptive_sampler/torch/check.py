@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch.distributed as dist
-from torch.utils.data import DistributedSampler, IterableDataset, Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
-from adaptive_sampler.torch.chain import chain, of_accelerate, several
+from adaptive_sampler.torch.chain import chain, of_accelerate, several, shares
 from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
 
@@ -81,11 +81,7 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
 
 def _splits(link: Any) -> bool:
     """Whether a link gives each rank a part of what comes from the inside."""
-    if isinstance(link, IterableDataset):  # a stream of planned shards: no other is in the chain
-        return True
-    if isinstance(link, DistributedSampler):
-        return int(link.num_replicas) > 1
-    return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")  # Accelerate's shards
+    return int(link.num_replicas) > 1 if isinstance(link, DistributedSampler) else shares(link)
 
 
 def _sharded_once(sampler: AdaptiveSampler, links: list[Any], shards: list[Any]) -> None:

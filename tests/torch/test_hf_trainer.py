@@ -57,23 +57,28 @@ class Trainer(AdaptiveTrainer):
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
+def with_checkpoints(folder: Path, epochs: int, every: int) -> TrainingArguments:
+    """A quiet training that is saved after `every` so many steps."""
+    return TrainingArguments(
+        str(folder),
+        use_cpu=True,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        save_steps=every,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        dataloader_pin_memory=False,
+    )
+
+
 def train(
     store: ScoreStore, folder: Path, checkpoint: Path | None = None, *, policy: Any = None, epochs: int = 3
 ) -> Any:
     """Train, with a checkpoint at every second step -> rows of each step."""
     torch.manual_seed(0)
     sampler = TorchSampler(store, policy or Prune(0.5, "loss"), seed=1)
-    arguments = TrainingArguments(
-        str(folder),
-        use_cpu=True,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH,
-        save_steps=2,
-        report_to=[],
-        disable_tqdm=True,
-        logging_strategy="no",
-        dataloader_pin_memory=False,
-    )
+    arguments = with_checkpoints(folder, epochs, every=2)
     hook = LossHook(nn.CrossEntropyLoss(), store)
     trainer = Trainer(
         Model(), arguments, train_dataset=IndexedDataset(Samples(), store, key="row"), sampler=sampler, hook=hook
@@ -140,17 +145,7 @@ def test_a_checkpoint_without_our_state_is_refused(place: Path) -> None:
 def trained(store: ScoreStore, folder: Path, checkpoint: Path | None = None, **sampling: Any) -> Any:
     """As `train`, with a warm-up after which the plan is half as long, and a checkpoint at each step."""
     torch.manual_seed(0)
-    arguments = TrainingArguments(
-        str(folder),
-        use_cpu=True,
-        num_train_epochs=3,
-        per_device_train_batch_size=BATCH,
-        save_steps=1,
-        report_to=[],
-        disable_tqdm=True,
-        logging_strategy="no",
-        dataloader_pin_memory=False,
-    )
+    arguments = with_checkpoints(folder, 3, every=1)
     trainer = Trainer(
         Model(),
         arguments,
