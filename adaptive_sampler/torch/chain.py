@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
 
 # Where torch, torchdata and its nodes, Lightning, Fabric, Accelerate, tqdm and prefetchers keep what they wrap.
 _INNER = (
@@ -34,9 +34,9 @@ def chain(loader: Any) -> Iterator[Any]:
             continue
         yield link
         for name in _INNER:
-            inner = getattr(link, name, None) if not isinstance(link, AdaptiveSampler) else None
-            if name != "dataset" or _samples(inner):
-                waiting.append(inner)
+            held = getattr(link, name, None) if not isinstance(link, AdaptiveSampler) else None
+            if name != "dataset" or _samples(held):
+                waiting.append(held)
 
 
 def several(link: Any) -> list[Any] | None:
@@ -96,8 +96,6 @@ def primed(link: Any, *, forget: bool = False) -> bool:
     if forget:
         link._iterator, link._initial_iter_for_state_dict = None, False
         sampler = find_sampler(link)
-        if isinstance(sampler, DistributedAdaptiveSampler):
-            sampler = sampler.sampler
         if sampler is not None:
-            sampler.restart()
+            inner(sampler).restart()
     return True

@@ -11,7 +11,7 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
 from adaptive_sampler.torch.chain import chain, of_accelerate, several, shares
 from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
 
 
 def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None) -> None:
@@ -25,11 +25,10 @@ def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler 
     ours = [part for part in _parts(loader) if any(isinstance(link, AdaptiveSampler) for link in chain(part))]
     for part in ours or [loader]:
         _check_one(part)
-    inner = sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
-    if inner is not None and not any(link is inner for link in chain(loader)):
+    if sampler is not None and not any(link is inner(sampler) for link in chain(loader)):
         raise SelectionLost(
-            f"another sampler of ours than {inner} draws the indices of this {_name(loader)}: its rows are not the plan's. Give "
-            "the loader the very sampler whose state is kept."
+            f"another sampler of ours than {inner(sampler)} draws the indices of this {_name(loader)}: its rows are not the "
+            "plan's. Give the loader the very sampler whose state is kept."
         )
 
 

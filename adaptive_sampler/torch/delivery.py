@@ -12,7 +12,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import chain, deals_out, of_accelerate, primed, sampler_in
 from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
 from adaptive_sampler.walk import Progress
 
 Ours = AdaptiveSampler | DistributedAdaptiveSampler
@@ -152,7 +152,7 @@ class Pass:
         self._delivery.counts(self, run)
         self._walking, self._epoch, self._delivered = sampler.walking, sampler.epoch, sampler.start
         sampler.watch()
-        self._delivery.weighs(_inner(sampler).fixed_plan, self._weighing)
+        self._delivery.weighs(inner(sampler).fixed_plan, self._weighing)
         self._compared = not any(deals_out(link) for link in self._links)
         self._unordered = any(_may_overtake(link) for link in self._links)
 
@@ -210,17 +210,13 @@ class Pass:
         )
 
 
-def _inner(sampler: Ours) -> AdaptiveSampler:
-    return sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
-
-
 def _may_overtake(link: Any) -> bool:
     """Whether a loader hands out batches as its workers finish them."""
     return getattr(link, "in_order", True) is False and getattr(link, "num_workers", 0) > 1
 
 
 def _check_length(loader: Any, sampler: Ours) -> None:
-    dataset, n = getattr(loader, "dataset", None), len(_inner(sampler).store)
+    dataset, n = getattr(loader, "dataset", None), len(inner(sampler).store)
     if isinstance(dataset, IndexedDataset) and len(dataset) != n:
         raise InvalidValue(
             f"the dataset has {len(dataset)} samples, the sampler's store {n} rows: some would never be visited, or do not exist. "

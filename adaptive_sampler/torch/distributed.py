@@ -137,6 +137,11 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return samples // self.num_replicas if self.drop_last else -(-samples // self.num_replicas)
 
 
+def inner(sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> AdaptiveSampler:
+    """The sampler of all ranks: the one that is dealt out, or itself."""
+    return sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
+
+
 class _Share:
     """One rank's rows of what is left of an epoch."""
 

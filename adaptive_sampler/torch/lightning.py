@@ -7,7 +7,7 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.chain import chain, several
 from adaptive_sampler.torch.check import check
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
 from adaptive_sampler.torch.merge import sync
 
 try:
@@ -37,7 +37,7 @@ class SamplerCallback(Callback):
 
     def __init__(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> None:
         self.sampler = sampler
-        self._walk = sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
+        self._walk = inner(sampler)
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
         self._epoch = -1  # the sampler's, to which these belong
         self._over = False  # whether Lightning's epoch is

@@ -16,7 +16,7 @@ from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.storage.journal import Entry, Journal, Tally, pieces
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, require_group
+from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner, require_group
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long the journal
 T = TypeVar("T")
@@ -69,8 +69,7 @@ def sync(
     `OutOfStep` where stores or plans differ, and what one of them raises.
     """
     require_group("sync")
-    if isinstance(sampler, DistributedAdaptiveSampler):
-        sampler = sampler.sampler
+    sampler = None if sampler is None else inner(sampler)
     journal = _together(lambda: _ready(store, limit), group)
     plan = _agree(store, sampler, group)
     journal.torn = True  # until the end is reached
