@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.arrays import as_rows
-from adaptive_sampler.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.planner import Planner, Replan
-from adaptive_sampler.resume import FORMAT, check_state
-from adaptive_sampler.rows import EpochRows
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.turn import Turn, Whole
-from adaptive_sampler.walk import BatchIterator, EpochIterator, Progress, SampleIterator
+from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
+from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progress, SampleIterator
+from adaptive_sampler.walk.planner import Planner, Replan
+from adaptive_sampler.walk.resume import FORMAT, check_state
+from adaptive_sampler.walk.rows import EpochRows
+from adaptive_sampler.walk.turn import Turn, Whole
 
 
 class AdaptiveSampler:

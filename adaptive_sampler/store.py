@@ -11,12 +11,12 @@ import numpy as np
 from adaptive_sampler.arrays import as_epoch, as_rows
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.export import export
+from adaptive_sampler.memory.journal import Journal
+from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
-from adaptive_sampler.storage.journal import Journal
-from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.pointer import Version
 
 Mode = Literal["r+", "r", "journal"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.bench.arena import reset_peak, status
-from adaptive_sampler.bench.base import Row
+from adaptive_sampler.commands.bench.arena import reset_peak, status
+from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Draw, Prune

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adaptive_sampler.bench import result, show
-from adaptive_sampler.bench.base import Row
+from adaptive_sampler.commands.bench import result, show
+from adaptive_sampler.commands.bench.base import Row
 
 RESULTS = Path(__file__).parent / "results"
 CONSOLE = Console()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.bench.turns import take_turns
+from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
 from adaptive_sampler.torch import LossHook
 from benchmarks.harness import Row, options, save

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
-from adaptive_sampler.bench.base import Row
+from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import IndexedDataset, L2RWLoss, L2RWSampler
 from adaptive_sampler.torch.functional import cross_entropy

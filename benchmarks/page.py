@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from adaptive_sampler.bench.result import markdown
+from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.harness import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

@@ -12,10 +12,10 @@ import numpy as np
 import zarr
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.bench.base import Row
-from adaptive_sampler.bench.turns import take_turns
+from adaptive_sampler.commands.bench.base import Row
+from adaptive_sampler.commands.bench.turns import take_turns
+from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.scoring import EL2N, Margin
-from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.layout import CHUNK
 from benchmarks.harness import options, save
 

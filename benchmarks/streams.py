@@ -15,15 +15,15 @@ import numpy as np
 import torch
 import webdataset as wds
 
-import adaptive_sampler.shards.build  # noqa: F401  (compiled before it is timed)
+import adaptive_sampler.shards.indexing.build  # noqa: F401  (compiled before it is timed)
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.bench.base import Row
-from adaptive_sampler.bench.turns import take_turns
+from adaptive_sampler.commands.bench.base import Row
+from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.shards import ShardIndex, ShardReader
-from adaptive_sampler.shards.scan import scan
-from adaptive_sampler.shards.source import Access
+from adaptive_sampler.shards.indexing.scan import scan
+from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.harness import options, save
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from adaptive_sampler.bench import command
+from adaptive_sampler.commands.bench import command
 from benchmarks.harness import CONSOLE, options
 
 if __name__ == "__main__":

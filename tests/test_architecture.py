@@ -182,7 +182,11 @@ def imported(module: str) -> ModuleType:
             pytest.importorskip(framework)
     if "demo" in module:
         pytest.importorskip("sklearn")
-    if module in ("adaptive_sampler.cli", "adaptive_sampler.report", "adaptive_sampler.bench.figures"):
+    if module in (
+        "adaptive_sampler.commands.app",
+        "adaptive_sampler.report",
+        "adaptive_sampler.commands.bench.figures",
+    ):
         pytest.importorskip("typer")
         pytest.importorskip("matplotlib")
     return importlib.import_module(module)

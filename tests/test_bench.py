@@ -17,12 +17,12 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from adaptive_sampler.bench import arena, command, floors
-from adaptive_sampler.bench.arena import Out, Turns, compete, compete_in_one
-from adaptive_sampler.bench.base import Case, Contestant, Package
-from adaptive_sampler.bench.contest import Contests
-from adaptive_sampler.bench.contestants import own
-from adaptive_sampler.bench.result import body, digest, tables, write
+from adaptive_sampler.commands.bench import arena, command, floors
+from adaptive_sampler.commands.bench.arena import Out, Turns, compete, compete_in_one
+from adaptive_sampler.commands.bench.base import Case, Contestant, Package
+from adaptive_sampler.commands.bench.contest import Contests
+from adaptive_sampler.commands.bench.contestants import own
+from adaptive_sampler.commands.bench.result import body, digest, tables, write
 from adaptive_sampler.errors import InvalidValue
 
 HERE = "tests.test_bench"
@@ -231,7 +231,7 @@ def test_where_ours_lacks_a_package_nobody_runs() -> None:
 
 
 def test_a_size_that_would_take_minutes_is_skipped_by_what_a_smaller_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.bench.contest.TOO_LONG", 1e-9)
+    monkeypatch.setattr("adaptive_sampler.commands.bench.contest.TOO_LONG", 1e-9)
     small, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert small["note"] == ""
     assert re.fullmatch(r"skipped: 0 s a turn, by its \S+ s at n = 100,000", large["note"])
@@ -246,13 +246,13 @@ def test_work_that_does_not_grow_is_not_skipped_for_its_size(grows: bool, note: 
 
 
 def test_a_size_that_would_need_too_much_memory_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.bench.contest.MOST_BYTES", -1)
+    monkeypatch.setattr("adaptive_sampler.commands.bench.contest.MOST_BYTES", -1)
     _, large = contests(100_000, 200_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert large["note"] == "skipped: 0 GiB, by what it held at n = 100,000"
 
 
 def test_a_size_too_small_to_tell_rules_no_larger_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.bench.contest.TOO_LONG", 1e-9)
+    monkeypatch.setattr("adaptive_sampler.commands.bench.contest.TOO_LONG", 1e-9)
     _, large = contests(1000, 10_000, contestant=Contestant("theirs", "numpy:argsort", (0,)))
     assert large["s"] > 0
 

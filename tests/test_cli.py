@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
-from adaptive_sampler.cli import app
+from adaptive_sampler.commands.app import app
 from adaptive_sampler.sampler import AdaptiveSampler
 
 HIDE = "import sys; sys.modules[{name!r}] = None; sys.argv = ['adaptive-sampler', *{arguments!r}]; "

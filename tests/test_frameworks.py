@@ -10,9 +10,9 @@ import pytest
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, ResumeError, RowError
-from adaptive_sampler.rows import EpochRows
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
+from adaptive_sampler.walk.rows import EpochRows
 
 grain = pytest.importorskip("grain.python")
 

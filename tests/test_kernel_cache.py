@@ -28,7 +28,7 @@ print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_
 
 # An epoch's order -> the count.
 EPOCH = f"""
-from adaptive_sampler.order import Order
+from adaptive_sampler.walk.order import Order
 
 assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
 {COUNT}"""

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adaptive_sampler import order
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import shuffle
-from adaptive_sampler.order import Order
+from adaptive_sampler.walk import order
+from adaptive_sampler.walk.order import Order
 from tests import references
 from tests.statistics import SIGMAS, chi_square_limit
 

@@ -1,6 +1,7 @@
 """Hash and look up strings that lie one after the other in one byte array, each up to its end, a NUL."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
 
@@ -88,3 +89,17 @@ def _search(hashed, place, wanted_text, start, stop, hashes, order, text, ends):
             return row
         place += 1
     return -1
+
+
+@kernel
+def hash_keys(keys: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """(n,) FNV-1a hashes of the n keys that lie one behind the other in `keys` and end before `ends`."""
+    hashes = np.empty(len(ends), np.uint64)
+    start = 0
+    for i in range(len(ends)):
+        value = np.uint64(0xCBF29CE484222325)
+        for at in range(start, ends[i]):
+            value = (value ^ np.uint64(keys[at])) * np.uint64(0x100000001B3)
+        hashes[i] = value
+        start = ends[i]
+    return hashes

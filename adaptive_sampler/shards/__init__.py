@@ -9,10 +9,11 @@ from adaptive_sampler.shards.errors import (
     ShardMissing,
     ShardUnsupported,
 )
-from adaptive_sampler.shards.index import ShardIndex
-from adaptive_sampler.shards.reader import ShardReader
-from adaptive_sampler.shards.share import Place
-from adaptive_sampler.shards.source import Access, Retry
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.reader import ShardReader
+from adaptive_sampler.shards.reading.share import Place
+from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.shards.sources.base import Retry
 
 __all__ = [
     "Access",

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage import layout
 from adaptive_sampler.storage.generation import Manifest, checksum
-from adaptive_sampler.storage.keys import KeyMap
 from adaptive_sampler.storage.local import POINTER, LocalStorage
 from adaptive_sampler.storage.lock import WriterLock
 from adaptive_sampler.storage.repository import Repository
-from adaptive_sampler.storage.table import Table
 
 ABOUT = {"adaptive_sampler": "one version of the scores of samples: a group a score, an array a column"}
 

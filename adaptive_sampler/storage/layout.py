@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.memory.book import all_columns
 from adaptive_sampler.scoring.base import Column, ScoreLike, describe
-from adaptive_sampler.storage.columns import all_columns
 
 CHUNK = 1 << 20  # rows: zarr costs about 1 ms of Python a chunk, so smaller ones are slower to read and write
 

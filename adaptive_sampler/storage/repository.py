@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.memory.book import Book, Load
 from adaptive_sampler.plan import Plan, from_files, scores_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.columns import Book, Load
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
-from adaptive_sampler.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, NotDistributed
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.walk import Progress, SampleIterator
+from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
+from adaptive_sampler.walk.iterators import Progress, SampleIterator
 
 
 class DistributedAdaptiveSampler(DistributedSampler[int]):

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from adaptive_sampler.epochs import PlannedEpoch
 from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
+from adaptive_sampler.memory.journal import Entry, Journal, Tally, pieces
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.generation import checksum
-from adaptive_sampler.storage.journal import Entry, Journal, Tally, pieces
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner, require_group
+from adaptive_sampler.walk.epochs import PlannedEpoch
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long the journal
 T = TypeVar("T")

@@ -12,13 +12,13 @@ from webdataset.utils import pytorch_worker_info
 from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.errors import Handler, reraise
-from adaptive_sampler.shards.index import ShardIndex
-from adaptive_sampler.shards.order import Order
-from adaptive_sampler.shards.progress import KIND, Progress, check_same, merged, states_in
-from adaptive_sampler.shards.reading import Counts, Reading
-from adaptive_sampler.shards.share import Place, Uneven, share
-from adaptive_sampler.shards.source import Access
-from adaptive_sampler.shards.walk import bounded
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.order import Order
+from adaptive_sampler.shards.reading.progress import KIND, Progress, check_same, merged, states_in
+from adaptive_sampler.shards.reading.settings import Counts, Reading
+from adaptive_sampler.shards.reading.share import Place, Uneven, share
+from adaptive_sampler.shards.reading.walk import bounded
+from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset.loader import PlannedLoader
 from adaptive_sampler.webdataset.plans import WORKERS, Epoch, Plans, shared
 from adaptive_sampler.webdataset.stream import Stream

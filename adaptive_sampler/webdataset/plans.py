@@ -17,7 +17,7 @@ from torch.utils.data import get_worker_info
 
 from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.shards.kept import Kept
+from adaptive_sampler.shards.reading.kept import Kept
 
 WORKERS = 1024  # rows of the shared tables, one a worker
 

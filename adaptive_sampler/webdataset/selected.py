@@ -8,7 +8,7 @@ from torch.utils.data import get_worker_info
 
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.shards.index import ShardIndex
+from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.webdataset.plans import Epoch, Plans
 
 

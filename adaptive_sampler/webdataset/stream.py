@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import get_worker_info
 from webdataset.utils import PipelineStage
 
-from adaptive_sampler.shards.order import Order
-from adaptive_sampler.shards.progress import KIND, Progress, check_same, merged, states_in
-from adaptive_sampler.shards.reading import Counts
-from adaptive_sampler.shards.share import Place
-from adaptive_sampler.shards.walk import Walk
-from adaptive_sampler.shards.wanted import Raw
+from adaptive_sampler.shards.reading.order import Order
+from adaptive_sampler.shards.reading.progress import KIND, Progress, check_same, merged, states_in
+from adaptive_sampler.shards.reading.settings import Counts
+from adaptive_sampler.shards.reading.share import Place
+from adaptive_sampler.shards.reading.walk import Walk
+from adaptive_sampler.shards.reading.wanted import Raw
 from adaptive_sampler.webdataset.plans import Epoch
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from adaptive_sampler.bench.result import markdown
+from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import data_diet, diet_settings, jtt, online, streams, window, window_settings, wrong_labels
 from benchmarks.evidence.runs import Question, Records, commits, recorded, seeds_of
 from benchmarks.evidence.training import EPOCHS

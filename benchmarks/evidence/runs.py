@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.bench.result import machine
+from adaptive_sampler.commands.bench.result import machine
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll
 from benchmarks.evidence.training import EPOCHS, Data, load, made_up

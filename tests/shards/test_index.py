@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
 from adaptive_sampler.shards import DuplicateKey, ShardChanged, ShardDamaged, ShardIndex, ShardMissing, ShardReader
-from adaptive_sampler.shards.build import expand
+from adaptive_sampler.shards.indexing.build import expand
 from tests.shards.tars import index_of, plan_of, shards, write_tar
 
 
@@ -63,7 +63,7 @@ def test_an_empty_shard_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_samples_larger_than_a_chunk_of_the_index_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive_sampler.shards.columns.CHUNK", 7)
+    monkeypatch.setattr("adaptive_sampler.shards.indexing.columns.CHUNK", 7)
     index = index_of(tmp_path, [20, 15])
     assert [s["__key__"] for s in whole(index)] == index.keys
     assert len(set(index.keys)) == 35

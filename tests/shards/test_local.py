@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from adaptive_sampler.shards import ShardChanged, ShardDamaged, ShardIndex, ShardReader
-from adaptive_sampler.shards import local as module
-from adaptive_sampler.shards.local import OpenFiles
-from adaptive_sampler.shards.reading import Reading, opened
-from adaptive_sampler.shards.source import LocalSource
+from adaptive_sampler.shards.reading import samples as module
+from adaptive_sampler.shards.reading.samples import OpenFiles
+from adaptive_sampler.shards.reading.settings import Reading, opened
+from adaptive_sampler.shards.sources.local import LocalSource
 from tests.shards.tars import body, index_of, plan_of, write_tar
 
 LARGE = module._LARGE

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.kernels.window import window_order
 from adaptive_sampler.shards import Place, ShardIndex, ShardReader
-from adaptive_sampler.shards.kernels import window_order
 from tests.references import window_order as slow_window_order
 from tests.shards.tars import body, index_of, plan_of, shards
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaptive_sampler.kernels.keys import hash_keys
 from adaptive_sampler.shards import ShardDamaged, ShardUnsupported
-from adaptive_sampler.shards.kernels import hash_keys
-from adaptive_sampler.shards.source import LocalSource
-from adaptive_sampler.shards.tar import header_is, number, walk
+from adaptive_sampler.shards.indexing.tar import header_is, number, walk
+from adaptive_sampler.shards.sources.local import LocalSource
 from tests.references import hash_keys as slow_hash_keys
 from tests.shards.tars import write_tar
 

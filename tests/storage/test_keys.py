@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
 from adaptive_sampler.kernels import keys as kernels
+from adaptive_sampler.memory.keys import Index, KeyMap
 from adaptive_sampler.scoring import Loss
-from adaptive_sampler.storage.keys import Index, KeyMap
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.kernels import fold as kernels
+from adaptive_sampler.memory.records import LINE, WORD, Records
 from adaptive_sampler.scoring import EMA, Deviation, Forgetting, Last, Loss, Max, Mean, Score, Transitions
 from adaptive_sampler.scoring.base import Column
-from adaptive_sampler.storage.records import LINE, WORD, Records
 from tests.snapshots import snapshot
 
 N = 6

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_sampler.bench import floors
-from adaptive_sampler.bench.cases import CASES, PACKAGES
-from adaptive_sampler.bench.result import digest, markdown
+from adaptive_sampler.commands.bench import floors
+from adaptive_sampler.commands.bench.cases import CASES, PACKAGES
+from adaptive_sampler.commands.bench.result import digest, markdown
 from benchmarks.harness import RESULTS
 from benchmarks.page import page
 

@@ -16,12 +16,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.cli import app
+from adaptive_sampler.commands.app import app
+from adaptive_sampler.commands.demo import Settings, run
+from adaptive_sampler.commands.demo.data import load, with_cue, with_wrong_labels
+from adaptive_sampler.commands.demo.experiments import KEEP, OFFSETS, UPSAMPLE, Result
+from adaptive_sampler.commands.demo.outcome import lines, verdicts
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.demo import Settings, run
-from adaptive_sampler.torch.demo.data import load, with_cue, with_wrong_labels
-from adaptive_sampler.torch.demo.experiments import KEEP, OFFSETS, UPSAMPLE, Result
-from adaptive_sampler.torch.demo.outcome import lines, verdicts
 
 
 @pytest.fixture(scope="module")

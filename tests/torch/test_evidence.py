@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("sklearn")
 pytest.importorskip("webdataset")
 
-from adaptive_sampler.bench.result import digest, markdown
+from adaptive_sampler.commands.bench.result import digest, markdown
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.page import QUESTIONS, page
 from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole

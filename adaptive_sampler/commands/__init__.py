@@ -1,0 +1,1 @@
+"""What `adaptive-sampler` does on a command line. Nothing else of the package imports it."""

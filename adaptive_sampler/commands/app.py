@@ -1,0 +1,207 @@
+"""The commands: see it work (`demo`), measure samplers (`bench`), look into a store (`info`), draw its figures (`report`)."""
+
+import importlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from adaptive_sampler.errors import AdaptiveSamplerError
+from adaptive_sampler.store import ScoreStore
+
+try:
+    import typer
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    raise ImportError('The commands need rich and typer: pip install "adaptive-sampler[torch,report]"') from error
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Decide, while a model trains, which samples are worth the next step.",
+)
+console = Console()
+Store = Annotated[Path, typer.Argument(help="The folder of a store.", metavar="PATH", show_default=False)]
+
+
+@app.command()
+def demo(
+    data: Annotated[Literal["digits", "fashion-mnist"], typer.Option(help="What to train on.")] = "digits",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of Fashion-MNIST's idx files. Default: where Debian's dataset-fashion-mnist puts them.",
+            envvar="ADAPTIVE_SAMPLER_FASHION_MNIST",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for stores, figure and results.")] = Path("demo-output"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: splits, initialisations and noise differ.")] = 6,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=2, help="Epochs of each training. Default: 30; 15 for fashion-mnist.", show_default=False),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=50, help="Training samples. Default: all digits; 6000 of Fashion-MNIST.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smallest size: whether it runs, not what it shows.")
+    ] = False,
+) -> None:
+    """Train small networks on all, on random and on selected samples, and report what each is worth."""
+    try:
+        import torch
+
+        from adaptive_sampler.commands import demo as demonstration
+    except ImportError as error:
+        console.print(
+            f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+    torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
+    settings = demonstration.Settings(data, data_dir, output, seeds, epochs, samples)
+    _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
+
+
+@app.command()
+def bench(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cases whose name holds this. May be given again.", show_default=False),
+    ] = None,
+    n: Annotated[
+        list[str] | None,
+        typer.Option("--n", help="Rows: 100_000, 1e7, or several as 1e5,1e6.", show_default="1e5,1e6"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets; the median counts.")] = 5,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="A sampler of your own: factory(n), or factory(n, batch_size=256) where it has that parameter, returns "
+            "an iterable of rows or of lists of rows, an epoch each time it is iterated. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for JSON, tables and figures. Default: nothing is written.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="10,000 rows, one turn: whether it runs, not what it shows.")
+    ] = False,
+    list_cases: Annotated[bool, typer.Option("--list", help="Name the cases and who competes, and run none.")] = False,
+) -> None:
+    """Measure what a sampler costs, beside torch's and whichever others are installed: time and memory against n."""
+    from adaptive_sampler.commands.bench import command
+
+    if output:
+        _needs("adaptive_sampler.commands.bench.figures")  # said now, and not after minutes of measuring
+
+    def measure() -> None:
+        if list_cases:
+            return command.list_cases(case or (), console)
+        settings = command.Settings(command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ()))
+        found = command.run(settings.quickly() if quick else settings, console)
+        for file in command.save(found, output) if output else ():
+            console.print(str(file), soft_wrap=True, highlight=False)
+        return None
+
+    _run(measure)
+
+
+@app.command()
+def info(path: Store) -> None:
+    """The scores and versions of a store."""
+    _run(lambda: _info(path))
+
+
+@app.command()
+def report(
+    path: Store,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: PATH-report.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
+    figures = _needs("adaptive_sampler.report")
+
+    def draw() -> None:
+        with ScoreStore.open(path, mode="r") as store:
+            classes = None if labels is None else np.load(labels, allow_pickle=False)
+            for file in figures.save_all(store, output or path.with_name(f"{path.name}-report"), labels=classes):
+                console.print(str(file), soft_wrap=True, highlight=False)
+
+    _run(draw)
+
+
+def _needs(module: str) -> Any:
+    """The module; where what it needs is not installed, its own line on what to install, and the end."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        console.print(f"{error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _run(command: Callable[[], object]) -> None:
+    """What goes wrong on purpose is one line, not a traceback."""
+    try:
+        command()
+    except AdaptiveSamplerError as error:
+        console.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _info(path: Path) -> None:
+    with ScoreStore.open(path, mode="r") as store:
+        about = store.about
+        made = f"{datetime.fromtimestamp(about['created']):%Y-%m-%d %H:%M}"
+        runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
+        console.print(f"{path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
+        console.print(_scores(store))
+        versions = Table(
+            "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD
+        )
+        for version in store.versions():
+            when = f"{datetime.fromtimestamp(version.time):%Y-%m-%d %H:%M:%S}"
+            pinned = "yes" if version.pinned else ""
+            versions.add_row(str(version.version), when, f"{version.observed:,}", pinned, Text(version.note))
+        console.print(versions)
+
+
+def _scores(store: ScoreStore) -> Table:
+    table = Table(
+        "score",
+        "observed",
+        "times",
+        "last epoch",
+        "lowest",
+        "median",
+        "highest",
+        title="scores",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for name in store.names:
+        observed = store.observed(name)
+        row = [name, f"{observed:,}"]
+        if observed:
+            seen = store.count(name) > 0
+            values = store[name][seen]
+            times, epoch = store.count(name)[seen].mean(), store.last_seen(name).max()
+            row += [f"{times:.1f}", str(epoch), *(f"{v:.4g}" for v in (values.min(), np.median(values), values.max()))]
+        table.add_row(*row)
+    return table

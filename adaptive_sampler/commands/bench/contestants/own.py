@@ -1,0 +1,88 @@
+"""A user's own sampler, "module:factory": looked at once, then a contestant where what it yields fits."""
+
+import importlib
+import inspect
+import operator
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from adaptive_sampler.commands.bench.base import BATCH, Turn
+from adaptive_sampler.commands.bench.data import drain
+from adaptive_sampler.errors import InvalidValue
+
+LOOK = 1000  # rows with which a factory is tried
+EPOCH, HALF, DRAWS = "every row once", "n // 2 rows once", "n rows, some of them repeatedly"
+_WANTED = f"A sampler of n rows yields {EPOCH}, or {HALF}, or {DRAWS}; one by one or in lists"
+
+
+def batches(n: int, spec: str) -> Turn:
+    """An epoch; single rows are put into lists of 256, as a loader would."""
+    sampler = make(spec, n)
+    if _is_list(next(iter(sampler), 0)):
+        return lambda: drain(sampler)
+    return lambda: drain(_lists(iter(sampler)))
+
+
+def kind(spec: str) -> str:
+    """EPOCH, HALF or DRAWS, by two epochs of LOOK rows. Raises InvalidValue, naming what was got, if it is none of them."""
+    sampler = make(spec, LOOK)
+    rows = list(_rows(spec, sampler))
+    if rows and not any(True for _ in sampler):
+        raise InvalidValue(
+            f"{spec} yielded nothing in its second epoch. Return an object whose __iter__ begins anew, not a generator."
+        )
+    once = len(set(rows)) == len(rows)
+    found = {(LOOK, True): EPOCH, (LOOK // 2, True): HALF, (LOOK, False): DRAWS}.get((len(rows), once))
+    if found is None:
+        raise InvalidValue(
+            f"{spec} yielded {len(rows)} rows, {len(set(rows))} different ones, for n={LOOK}. {_WANTED}."
+        )
+    return found
+
+
+def make(spec: str, n: int) -> Iterable[Any]:
+    """What the factory returns for n rows: it is called with n, and with batch_size=256 if it has such a parameter."""
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise InvalidValue(f"--sampler {spec}: write module:factory, as in mysamplers:curriculum.")
+    try:
+        factory: Any = operator.attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise InvalidValue(f"--sampler {spec}: {error}. Name a module that can be imported from here.") from error
+    sampler = factory(n, batch_size=BATCH) if "batch_size" in inspect.signature(factory).parameters else factory(n)
+    if not isinstance(sampler, Iterable):
+        raise InvalidValue(f"{spec} returned {sampler!r}, which cannot be iterated. {_WANTED}.")
+    return sampler
+
+
+def _rows(spec: str, sampler: Iterable[Any]) -> Iterator[int]:
+    """The rows of an epoch of LOOK, each of them checked."""
+    for m, value in enumerate(_flat(sampler)):
+        if m > 2 * LOOK:
+            raise InvalidValue(f"{spec} goes on after {m:,} rows of n={LOOK}: an epoch must end. {_WANTED}.")
+        try:
+            row = operator.index(value)
+        except TypeError as error:
+            raise InvalidValue(f"{spec} yielded {value!r}, a {type(value).__name__} and no row. {_WANTED}.") from error
+        if not 0 <= row < LOOK:
+            raise InvalidValue(f"{spec} yielded row {row} for n={LOOK}: rows are 0 … {LOOK - 1}. {_WANTED}.")
+        yield row
+
+
+def _flat(sampler: Iterable[Any]) -> Iterator[Any]:
+    for item in sampler:
+        if _is_list(item):
+            yield from item
+        else:
+            yield item
+
+
+def _is_list(item: Any) -> bool:
+    """Whether it is several rows; a scalar array or tensor is one."""
+    return isinstance(item, Iterable) and not isinstance(item, str) and getattr(item, "shape", None) != ()
+
+
+def _lists(rows: Iterator[Any]) -> Iterator[list[Any]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch

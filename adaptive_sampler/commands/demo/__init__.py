@@ -1,0 +1,11 @@
+"""`adaptive-sampler demo`: small networks trained on all, on random and on selected samples, and what each was worth."""
+
+try:
+    import matplotlib as _matplotlib  # noqa: F401
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError('The demo needs more: pip install "adaptive-sampler[torch,report]"') from error
+
+from adaptive_sampler.commands.demo.command import Settings, run
+
+__all__ = ["Settings", "run"]

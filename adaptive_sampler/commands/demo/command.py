@@ -1,0 +1,72 @@
+"""The demo as a whole: every seed with a progress bar, then the table, the verdicts, the figure and where things are."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from adaptive_sampler.commands.demo import figure, outcome, show
+from adaptive_sampler.commands.demo.data import Name, load
+from adaptive_sampler.commands.demo.experiments import Result, Trial
+
+_RESULTS = 11  # that one seed gives: what the progress bar counts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command's options say; None: what suits the data."""
+
+    data: Name = "digits"
+    data_dir: Path | None = None
+    output: Path = Path("demo-output")
+    seeds: int = 6
+    epochs: int | None = None
+    samples: int | None = None
+
+    def quick(self) -> Self:
+        """The smallest size, for tests."""
+        return dataclasses.replace(self, seeds=2, epochs=3, samples=200)
+
+    def trial(self, seed: int) -> Trial:
+        """The seed's data and settings."""
+        digits = self.data == "digits"
+        split = load(self.data, self.data_dir, self.samples or (None if digits else 6000), seed)
+        return Trial(split, seed, self.epochs or (30 if digits else 15), self.output / f"seed-{seed}")
+
+
+def run(settings: Settings, console: Console) -> list[Result]:
+    """Run the demo, print what it shows, and write stores, results and figure into `settings.output`."""
+    settings.trial(0)  # missing data is said before anything is written
+    settings.output.mkdir(parents=True, exist_ok=True)
+    results = _train(settings, console)
+    trials = [settings.trial(seed) for seed in range(settings.seeds)]
+    found = [trial.wrong_at_top() for trial in trials]
+    (settings.output / "results.json").write_text(json.dumps([dataclasses.asdict(r) for r in results], indent=1))
+    offset = next(r.choice for r in results if "window" in r.method and r.seed == 0)
+    assert offset is not None
+    figure.draw(settings.output / "demo.png", trials[0], offset, outcome.lines(results))
+    show.outcome(console, settings.output, trials[0], results, found)
+    return results
+
+
+def _train(settings: Settings, console: Console) -> list[Result]:
+    results: list[Result] = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("loading", total=settings.seeds * _RESULTS)
+        for seed in range(settings.seeds):
+            progress.update(task, description=f"seed {seed + 1} of {settings.seeds}")
+            for result in settings.trial(seed).run():
+                results.append(result)
+                progress.update(task, advance=1, description=f"seed {seed + 1} of {settings.seeds}: {result.question}")
+    return results

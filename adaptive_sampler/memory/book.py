@@ -1,0 +1,234 @@
+"""Columns in memory: read from the last commit when first needed, with the chunks that changed since marked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.kernels import fold as kernels
+from adaptive_sampler.memory.records import Key, Records
+from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
+
+Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
+
+
+def all_columns(fold: Fold) -> Mapping[str, Column]:
+    """The fold's own columns and the two that every score has."""
+    return {**fold.columns, **BOOKKEEPING}
+
+
+@dataclass(frozen=True)
+class Program:
+    """How the lines of a matrix of values fold into a book: what the kernel is told, and the custom folds with their lines."""
+
+    told: tuple[Any, ...]  # the kernel's arguments from `steps` on
+    custom: list[tuple[ScoreLike, int]]
+
+
+class Book:
+    """The columns of scores that are always observed together, and how often and when their rows were: they share that.
+
+    `dirty`: (chunks,) which chunks changed since the last commit. `observed`: rows observed; `observations`: how often.
+    """
+
+    def __init__(
+        self, scores: Sequence[ScoreLike], n: int, chunk: int, load: Callable[[str], Load] | None = None
+    ) -> None:
+        self.scores, self.n, self.chunk = list(scores), n, chunk
+        self.observed = self.observations = 0
+        self.dirty = np.zeros(-(-n // chunk), np.bool_)
+        self._shift = (chunk - 1).bit_length()  # row >> shift is the row's chunk
+        if len(self.dirty) > 1 and chunk != 1 << self._shift:
+            raise StoreDamaged(f"chunks of {chunk} rows: a store of {n} has one chunk, or chunks of a power of two.")
+        self._load = load
+        self._records: tuple[Records, Records] | None = None
+
+    @property
+    def records(self) -> tuple[Records, Records]:
+        """The records with count and last_seen, and those with the scores' own columns: the same, except that a lone
+        column lies apart, because plans read it whole.
+        """
+        if self._records is None:
+            self._records = self._read()
+        return self._records
+
+    @property
+    def keys(self) -> list[Key]:
+        """The columns, those that the scores share first."""
+        return list(self._spec)
+
+    @property
+    def _spec(self) -> dict[Key, Column]:
+        """All columns, those that the scores share first."""
+        own = {(score.name, name): column for score in self.scores for name, column in score.fold.columns.items()}
+        return {("", name): column for name, column in BOOKKEEPING.items()} | own
+
+    def _read(self) -> tuple[Records, Records]:
+        ledger = {key: column for key, column in self._spec.items() if not key[0]}
+        own = {key: column for key, column in self._spec.items() if key[0]}
+        apart = len(own) == 1
+        found = Records(ledger if apart else ledger | own, self.n)
+        both = found, Records(own, self.n) if apart else found
+        if self._load is not None:
+            for key, column in (ledger | own).items():
+                self._fetch(both[bool(key[0])].columns[key], 0, key, column, self._load)
+        return both
+
+    def column(self, key: Key) -> np.ndarray:
+        """One column, (n,), writable."""
+        return self.records[bool(key[0])].columns[key]
+
+    def part(self, key: Key, column: Column, start: int, stop: int) -> np.ndarray:
+        """Rows `start` … `stop` − 1 of a column, without reading more than the chunks they lie in."""
+        if self._records is not None or self._load is None:
+            return self.column(key)[start:stop]
+        part = np.full(stop - start, column.fill, column.dtype)
+        self._fetch(part, start, key, column, self._load)
+        return part
+
+    def program(self, lines: Mapping[str, int]) -> Program:
+        """How to fold, where the values of a score stand in the line given."""
+        steps, decays, custom = [], [], []
+        for score in self.scores:
+            rule = _rule(score.fold)
+            if rule is None:
+                custom.append((score, lines[score.name]))
+            else:
+                first = (score.name, next(iter(score.fold.columns)))
+                steps.append((rule, lines[score.name], self.records[1].at[first]))
+                decays.append(getattr(score.fold, "decay", 0.0))
+        rules = np.array(steps, np.int64).reshape(-1, 3), np.array(decays)
+        return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
+
+    def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
+        """Fold values (scores, batch) in -> −1; or nothing of them, and where `first_bad` finds a fault.
+
+        Where a custom fold raises, `rows` and `put` are the way back.
+        """
+        before = np.empty(len(rows), np.uint32)
+        new: int = kernels.fold(rows, values, epoch, before, *program.told)
+        if new < 0:
+            return -1 - new
+        self.observed += new
+        self.observations += len(rows)
+        for score, line in program.custom:
+            score.fold.fold(self.state(score), rows, values[line], before)
+        return -1
+
+    def state(self, score: ScoreLike) -> State:
+        """A score's own columns, (n,) each, writable."""
+        return {name: self.column((score.name, name)) for name in score.fold.columns}
+
+    def rows(self, rows: np.ndarray) -> tuple[int, int, list[np.ndarray]]:
+        """Copies of these rows, for `put` to write back."""
+        return self.observed, self.observations, [records.octets[rows] for records in self.records]
+
+    def put(self, rows: np.ndarray, saved: tuple[int, int, list[np.ndarray]]) -> None:
+        """Write back what `rows` copied."""
+        self.observed, self.observations, copies = saved
+        for records, copy in zip(self.records, copies, strict=True):
+            records.octets[rows] = copy
+
+    def chunk_parts(self, index: int) -> dict[Key, list[np.ndarray]]:
+        """One chunk of every column as Zarr stores it: little-endian, the last one filled up."""
+        start, stop = index * self.chunk, min((index + 1) * self.chunk, self.n)
+        ledger, own = self.records
+        parts = ledger.apart(start, stop) | ({} if own is ledger else own.apart(start, stop))
+        found = {}
+        for key, spec in self._spec.items():
+            part = parts[key].astype(_little(spec), copy=False)
+            missing = self.chunk - len(part)
+            found[key] = [part] + ([np.full(missing, spec.fill, part.dtype)] if missing else [])
+        return found
+
+    def having(self, scores: Sequence[ScoreLike]) -> "Book":
+        """What this book says of some of its scores, for they are observed without the others from now on."""
+        part = Book(scores, self.n, self.chunk, self._load)
+        part.dirty[:] = self.dirty
+        return part._filled(self)
+
+    def grown(self, n: int, chunk: int) -> "Book":
+        """The same with rows up to `n`. Chunks of another length are all changed."""
+        new = Book(self.scores, n, chunk)
+        if self._load is not None:
+            self.records  # noqa: B018 - read: what is on disk is shorter
+        if chunk == self.chunk:
+            new.dirty[: len(self.dirty)] = self.dirty
+        else:
+            new.dirty[: -(-self.n // chunk)] = True
+        return new._filled(self)
+
+    def _filled(self, old: "Book") -> "Book":
+        """Take over what `old` holds; where that is on disk still, it stays there."""
+        self.observed, self.observations = old.observed, old.observations
+        if old._records is not None:
+            self._load = None
+            for key in chain(*(records.columns for records in self.records)):
+                self.column(key)[: old.n] = old.column(key)
+        return self
+
+    def _fetch(self, into: np.ndarray, start: int, key: Key, column: Column, load: Callable[[str], Load]) -> None:
+        """Read rows `start` … `start + len(into)` − 1 from disk; where nothing was committed, `into` stays as it is."""
+        read, stop = load(key[0] or self.scores[0].name), start + len(into)
+        for index in range(start // self.chunk, -(-stop // self.chunk) if len(into) else 0):
+            data = read(key[1], index)
+            if data is not None:
+                low, data = index * self.chunk, _typed(data, column, self.chunk)
+                first, last = max(start, low), min(stop, low + self.chunk)
+                into[first - start : last - start] = data[first - low : last - low]
+
+
+class Columns:
+    """One score's columns in the book that it shares."""
+
+    def __init__(self, score: ScoreLike, book: Book) -> None:
+        self.score, self.book = score, book
+
+    @property
+    def state(self) -> State:
+        """The fold's own columns, (n,) each, writable."""
+        return self.book.state(self.score)
+
+    def part(self, start: int, stop: int) -> State:
+        """Rows `start` … `stop` − 1 of all columns, those of the book too."""
+        spec = all_columns(self.score.fold)
+        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` … `stop` − 1 of the score, float32."""
+        return self.score.fold.read(self.part(start, stop))
+
+    def begin_run(self) -> None:
+        """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
+        chunk, state = self.book.chunk, self.state  # and not `part`, which may be a copy read from disk
+        for index in range(len(self.book.dirty)):
+            part = {name: column[index * chunk : (index + 1) * chunk] for name, column in state.items()}
+            before = {name: column.copy() for name, column in part.items()}
+            self.score.fold.begin_run(part)
+            self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())
+
+    def _key(self, column: str) -> Key:
+        return ("" if column in BOOKKEEPING else self.score.name), column
+
+
+def _rule(fold: Fold) -> int | None:
+    """The kernel's rule of a built-in fold, which does not raise; None for a custom one."""
+    built_in = REGISTRY.get(str(getattr(fold, "kind", None))) is type(fold)
+    return getattr(fold, "rule", None) if built_in else None
+
+
+def _little(column: Column) -> np.dtype:
+    return np.dtype(column.dtype).newbyteorder("<")
+
+
+def _typed(data: np.ndarray, column: Column, rows: int) -> np.ndarray:
+    dtype = _little(column)
+    if data.nbytes != rows * dtype.itemsize:
+        raise StoreDamaged(
+            f"a chunk has {data.nbytes} bytes, {rows} rows of {column.dtype} need {rows * dtype.itemsize}: this was not written by "
+            "a commit of this package. Open another version."
+        )
+    return data.view(dtype)

@@ -1,0 +1,213 @@
+"""The scores in memory: check measured values, fold them into the columns, read them back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.arrays import as_array, numbers, to_host
+from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
+from adaptive_sampler.kernels import fold as kernels
+from adaptive_sampler.memory.book import Book, Columns, Load, Program
+from adaptive_sampler.scoring.base import Fold, ScoreLike
+from adaptive_sampler.scoring.reading import Reader
+from adaptive_sampler.storage.generation import checksum
+from adaptive_sampler.storage.layout import chunk_rows
+
+FLOAT32 = np.dtype(np.float32)
+NUMPY = {np.ndarray}
+
+
+class Table:
+    """The columns of some scores for rows 0 … n − 1.
+
+    Where there is something to read, `load(name)` reads a score's chunks, and scores of equal `books` number, which
+    have always been observed together, share their book.
+    """
+
+    def __init__(
+        self,
+        scores: Sequence[ScoreLike],
+        n: int,
+        load: Callable[[str], Load] | None = None,
+        chunk: int | None = None,
+        books: Mapping[str, int] | None = None,
+    ) -> None:
+        self.n = n
+        self.chunk = chunk_rows(n) if chunk is None else chunk
+        self.columns: dict[str, Columns] = {}
+        self._routes: dict[tuple[str, ...], tuple[list[tuple[Book, Program]], bool]] = {}
+        shared: dict[int, Book] = {}
+        for score in scores:
+            self._check_new(score)
+            book = shared.setdefault(books[score.name] if books else 0, Book([], n, self.chunk, load))
+            book.scores.append(score)
+            self.columns[score.name] = Columns(score, book)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What the scores take of an observation."""
+        return Reader(self.scores)
+
+    @property
+    def scores(self) -> list[ScoreLike]:
+        """The scores, in the order in which they were added."""
+        return [columns.score for columns in self.columns.values()]
+
+    def add(self, score: ScoreLike) -> None:
+        """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
+        self._check_new(score)
+        self._put(Book([score], self.n, self.chunk))
+
+    def _check_new(self, score: ScoreLike) -> None:
+        if isinstance(score, type) or not isinstance(score, ScoreLike):
+            raise InvalidValue(
+                f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
+            )
+        if isinstance(score.fold, type) or not isinstance(score.fold, Fold):
+            raise InvalidValue(f"score {score.name!r}: fold {score.fold!r} must be a Fold such as Mean() or Last().")
+        if not score.name.isidentifier():
+            raise InvalidValue(
+                f"score name {score.name!r} must be an identifier such as 'el2n_late': it names a column."
+            )
+        if score.name in self.columns:
+            raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
+
+    def _put(self, book: Book) -> None:
+        """From now on this is the book of its scores."""
+        self.columns |= {score.name: Columns(score, book) for score in book.scores}
+        self._routes.clear()
+        vars(self).pop("reader", None)
+
+    @property
+    def books(self) -> list[Book]:
+        """The books, each once, in the order of their first scores."""
+        return list({id(c.book): c.book for c in self.columns.values()}.values())
+
+    def __getitem__(self, name: str) -> Columns:
+        try:
+            return self.columns[name]
+        except KeyError:
+            known = ", ".join(self.columns) or "none"
+            raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
+
+    def matrix(self, batch: int, values: Mapping[str, Any]) -> np.ndarray:
+        """The values as (scores, batch) float32 on the host. Raises `InvalidValue` for another shape, or no numbers."""
+        arrays = [*values.values()]
+        if set(map(type, arrays)) == NUMPY:  # at each step of a training: the way with the fewest operations
+            try:
+                matrix = np.array(arrays)
+            except ValueError:
+                matrix = np.empty(0)  # of unequal lengths, as told below
+            if matrix.dtype is FLOAT32 and matrix.shape == (len(arrays), batch):
+                return matrix
+        return np.stack([_line(name, value, batch) for name, value in values.items()])
+
+    def check(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray) -> None:
+        """Raise `RowError` or `NotFinite` if a row or a value of (scores, batch) breaks a rule."""
+        bad = kernels.first_bad(rows, self.n, values)
+        if bad >= 0:
+            raise self._refusal(rows, names, values, bad)
+
+    def _refusal(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, bad: int) -> Exception:
+        """Why the batch is refused; `bad`: as the kernel says it."""
+        if bad < len(rows):
+            return RowError(
+                f"row {rows[bad]} at position {bad} of the batch is outside 0 … {self.n - 1}: the store has {self.n} rows. "
+                "Is it the store of another dataset? store.grow(n) adds rows."
+            )
+        line, bad = divmod(bad - len(rows), len(rows))
+        return NotFinite(
+            f"{names[line]} of row {rows[bad]} is {values[line, bad]} (position {bad} of the batch): a score must be "
+            "finite. Nothing of the batch was recorded. Leave such samples out; LossHook does so and counts them."
+        )
+
+    def fold(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
+        """Fold values (scores, batch) in, all or nothing: raises as `check` does, and where a custom fold raises, the others
+        are undone.
+        """
+        route, may_raise = self._routes.get(names) or self._route(names)
+        undo = []
+        if may_raise:
+            self.check(rows, names, values)
+            undo = [(book, book.rows(rows)) for book, _ in route]
+        try:
+            for book, program in route:
+                bad = book.fold(rows, values, epoch, program)
+                if bad >= 0:
+                    raise self._refusal(rows, names, values, bad)
+        except BaseException:
+            for book, saved in undo:
+                book.put(rows, saved)
+            raise
+
+    def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
+        """The books of these scores with how to fold into them, and whether a fold may raise: a custom one, not a built-in.
+
+        Scores that leave others behind get a book of their own.
+        """
+        lines = {name: line for line, name in enumerate(names)}
+        for book in {id(self[name].book): self[name].book for name in names}.values():
+            leaving = [score for score in book.scores if score.name in lines]
+            if len(leaving) < len(book.scores):
+                staying = [score for score in book.scores if score.name not in lines]
+                for part in (book.having(leaving), book.having(staying)):
+                    self._put(part)
+        books = [book for book in self.books if book.scores[0].name in lines]
+        route = [(book, book.program(lines)) for book in books]
+        self._routes[names] = route, any(program.custom for _, program in route)
+        return self._routes[names]
+
+    def read(self, name: str, part: slice) -> np.ndarray:
+        """A slice of a score, float32, read-only."""
+        columns = self[name]
+        start, stop, step = part.indices(self.n)
+        if step != 1:
+            raise InvalidValue(f"slice step {step}: scores are read in runs of rows. Slice the result instead.")
+        return _read_only(columns.read(start, max(start, stop)))
+
+    def column(self, name: str, column: str) -> np.ndarray:
+        """One column of a score's book, (n,), read-only."""
+        return _read_only(self[name].book.column(("", column)))
+
+    def digest(self) -> int:
+        """A checksum of every column."""
+        each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
+        return checksum([np.array(each)])
+
+    def begin_run(self) -> None:
+        """Close what belongs to the run that ends, where anything was observed in it."""
+        if any(book.observations for book in self.books):
+            for columns in self.columns.values():
+                columns.begin_run()
+
+    def grow(self, n: int) -> None:
+        """Rows up to `n`, the new ones never observed."""
+        if n < self.n:
+            raise InvalidValue(f"grow({n}): the store has {self.n} rows already, and rows are never taken away.")
+        chunk = chunk_rows(n)
+        grown = [book.grown(n, chunk) for book in self.books]
+        for book in grown:
+            self._put(book)
+        self.n, self.chunk = n, chunk
+
+
+def _line(name: str, values: Any, batch: int) -> np.ndarray:
+    """One score's values as (batch,) float32 on the host."""
+    host = numbers(to_host(as_array(values)))
+    if host.shape != (batch,):
+        raise InvalidValue(
+            f"{name}: {host.shape} values for {(batch,)} rows; one value a row is needed. The leading axis of every "
+            "observation must be that of rows."
+        )
+    if host.dtype.kind not in "fiub":
+        raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
+    with np.errstate(all="ignore"):
+        return host.astype(FLOAT32)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.setflags(write=False)
+    return view

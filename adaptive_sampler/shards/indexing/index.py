@@ -1,0 +1,151 @@
+"""The index of a set of shards: which row is which sample, and where its bytes are."""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.errors import InvalidValue, StoreDamaged
+from adaptive_sampler.shards.errors import Handler, reraise
+from adaptive_sampler.shards.indexing.columns import Columns
+from adaptive_sampler.shards.sources.access import Access
+
+FORMAT = 1
+POINTER = "CURRENT"
+
+
+class Extents(NamedTuple):
+    """Where some samples of one shard lie. `first` … `first + len(names)` are a sample's members.
+
+    offset, stop: (rows,) the first byte of the first member and the one behind the last; first: (rows,);
+    names: a tuple for each row; start, size: bytes of the members, `start` in the shard.
+    """
+
+    offset: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    first: list[int]
+    names: list[tuple[str, ...]]
+    start: list[int]
+    size: list[int]
+    keys: list[str]
+
+
+class ShardIndex:
+    """An opened index. Row r is the r-th sample over all shards, so a shard's samples have contiguous rows.
+
+    Pickles as its path. What it holds in memory is one number a shard; the rest is mapped.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        pointer = self.path / POINTER
+        if not pointer.is_file():
+            raise StoreDamaged(f"{self.path}: no shard index is here. Make one with ShardIndex.build(urls, path).")
+        self._columns = Columns(self.path / pointer.read_text().strip())
+        about = self._columns.attributes
+        if about.get("format") != FORMAT:
+            raise StoreDamaged(
+                f"{self.path}: index format {about.get('format')!r}; this version reads {FORMAT}. Build it again."
+            )
+        self.urls: tuple[str, ...] = tuple(about["urls"])
+        self.stamps: tuple[str, ...] = tuple(about["stamps"])
+        self.damage: tuple[dict[str, str], ...] = tuple(about["damage"])
+        self.starts: NDArray[np.int64] = np.array(self._columns("shard_starts"))
+        self._layouts: list[tuple[str, ...]] = [tuple(names) for names in about["layouts"]]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ShardIndex":
+        """Open the index at `path`. Raises StoreDamaged where there is none."""
+        return cls(path)
+
+    @classmethod
+    def build(
+        cls,
+        urls: str | Iterable[str],
+        path: str | Path,
+        *,
+        workers: int | None = None,
+        handler: Handler = reraise,
+        progress: bool | Callable[[int, int], None] = False,
+        renumber: bool = False,
+        access: Access | None = None,
+    ) -> "ShardIndex":
+        """Index the shards at `urls` (WebDataset's notation: braces, `::`) into `path`, atomically, and open it.
+
+        One pass over the tar headers; bodies are skipped where the source can. At a `path` that holds an index,
+        only new and changed shards are read. Rows never move: new shards come after the known ones, and a change
+        that would move rows is refused unless `renumber`. `handler` judges missing and damaged shards and
+        duplicate keys; what it lets pass is in `.damage`. `progress`: True for a bar, or a callable (done, of).
+        """
+        # Here: build opens the finished index with this class.
+        from adaptive_sampler.shards.indexing.build import build
+
+        build(urls, Path(path), workers, handler, progress, renumber, access or Access())
+        return cls(path)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardIndex, (str(self.path),)
+
+    @property
+    def keys(self) -> list[str]:
+        """(n,) the samples' `__key__`s, by row."""
+        return self.keys_of(0, len(self))
+
+    @cached_property
+    def bytes_per_sample(self) -> float:
+        """Mean bytes of a sample's parts."""
+        return float(self._columns("sizes").sum(dtype=np.int64)) / max(len(self), 1)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of the index beside the keys."""
+        names = ("offsets", "member_ends", "layout", "key_ends", "starts", "sizes", "shard_starts")
+        return sum(self._columns.bytes(name) for name in names)
+
+    def keys_of(self, start: int, stop: int) -> list[str]:
+        """The keys of rows start … stop."""
+        return self._keys_at(start, stop, np.arange(stop - start)) if stop > start else []
+
+    def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(rows,) the shard that holds each row."""
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise InvalidValue(f"rows {rows.min()} … {rows.max()}: this index has rows 0 … {len(self) - 1}.")
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+    def extents(self, shard: int, rows: NDArray[np.int64]) -> Extents:
+        """Where the given rows (ascending, all of `shard`) lie in it."""
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        here = rows - low
+        ends = self._columns("member_ends", max(low - 1, 0), high)
+        ends = ends if low else np.concatenate([[0], ends])
+        base = int(ends[0])
+        starts, sizes = self._columns("starts", base, int(ends[-1])), self._columns("sizes", base, int(ends[-1]))
+        offset = self._columns("offsets", low, high)[here].astype(np.int64)
+        first, last = ends[here] - base, ends[here + 1] - base
+        counts = last - first
+        # The members of the wanted rows, side by side.
+        begin = np.cumsum(counts) - counts
+        chosen = np.repeat(first - begin, counts) + np.arange(int(counts.sum()))
+        start = starts[chosen].astype(np.int64) + np.repeat(offset, counts)
+        size = sizes[chosen].astype(np.int64)
+        stop = offset.copy()
+        some = counts > 0
+        stop[some] = (start + size)[(begin + counts - 1)[some]]
+        layout = self._columns("layout", low, high)[here].tolist()
+        names = [self._layouts[i] for i in layout]
+        keys = self._keys_at(low, high, here)
+        return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys)
+
+    def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
+        ends = self._columns("key_ends", max(low - 1, 0), high)
+        ends = ends if low else np.concatenate([[0], ends])
+        base = int(ends[0])
+        blob = self._columns("keys", base, int(ends[-1])).tobytes()
+        bounds = zip((ends[here] - base).tolist(), (ends[here + 1] - base).tolist(), strict=True)
+        return [blob[a:b].decode("utf-8", "surrogateescape") for a, b in bounds]

@@ -1,0 +1,89 @@
+"""The order of an epoch: shards shuffled, then a window shuffle for every reader; a function of (seed, epoch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.kernels.window import window_order
+from adaptive_sampler.seeds import Purpose, key
+from adaptive_sampler.shards.reading.kept import Kept
+from adaptive_sampler.shards.reading.share import Place, Stint, Uneven, dealt
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The visits of one epoch, numbered as they are met when the shards are read in their shuffled order.
+
+    window: how many visits the shuffling buffer of each reader holds; 0 leaves shards and visits in their order.
+    length: visits of the epoch, the plan's cut short or begun again; None: the plan's.
+    """
+
+    kept: Kept
+    seed: int
+    epoch: int
+    window: int = 1000
+    uneven: Uneven = "pad"
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window < 0:
+            raise InvalidValue(f"window={self.window}: a buffer of samples, or 0 for no shuffling.")
+
+    def __len__(self) -> int:
+        """Visits of the epoch, over all readers."""
+        return len(self.kept) if self.length is None or not len(self.kept) else self.length
+
+    @cached_property
+    def shards(self) -> Ints:
+        """(shards,) in the order they are read."""
+        count = len(self.kept.bounds) - 1
+        if not self.window:
+            return np.arange(count)
+        return np.random.default_rng(key(self.seed, self.epoch, Purpose.SHARDS)).permutation(count)
+
+    @cached_property
+    def _ends(self) -> Ints:
+        """(shards,) visits up to and with each shard of `shards`."""
+        return np.cumsum(np.diff(self.kept.bounds)[self.shards])
+
+    def places(self, visits: Ints) -> Ints:
+        """(visits,) where in `kept.rows` each visit's row stands."""
+        visits = visits % max(len(self.kept), 1)
+        nth = np.searchsorted(self._ends, visits, side="right")
+        shard = self.shards[nth]
+        counts = self.kept.bounds[shard + 1] - self.kept.bounds[shard]
+        return self.kept.places(visits - (self._ends[nth] - counts) + self.kept.bounds[shard])
+
+    def own(self, place: Place, past: Sequence[Stint] = ()) -> tuple[Ints, Ints]:
+        """(share,) a reader's visits, ascending, and (share,) the order in which they leave its buffer.
+
+        `past`: the stints of this epoch that are over. What they took is not dealt again.
+        """
+        visits = dealt(self._left(past), place, self.uneven)
+        if not self.window:
+            return visits, np.arange(len(visits))
+        address = key(self.seed, self.epoch, Purpose.SHARDS, len(past), place.rank, place.worker, place.workers)
+        return visits, window_order(len(visits), self.window, np.uint64(address))
+
+    def _left(self, past: Sequence[Stint]) -> int | Ints:
+        if not past:
+            return len(self)
+        left = np.ones(len(self), bool)
+        for nth, stint in enumerate(past):
+            for rank, workers in enumerate(stint.taken):
+                for worker, taken in enumerate(workers):
+                    place = Place(rank, stint.ranks, worker, stint.workers)
+                    visits, order = self.own(place, past[:nth])
+                    if not 0 <= taken <= len(visits):
+                        raise ResumeError(
+                            f"the state says that rank {rank}, worker {worker} delivered {taken} of its "
+                            f"{len(visits)} visits. Load it with the plan, seed and window it was saved under."
+                        )
+                    left[visits[order[:taken]]] = False
+        return np.flatnonzero(left)

@@ -1,0 +1,83 @@
+"""Samples of local shards, each read when it is delivered: the system's page cache is the buffer, not our memory."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from adaptive_sampler.shards.errors import ShardError
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.settings import Reading, opened
+from adaptive_sampler.shards.reading.wanted import Raw, Wanted
+from adaptive_sampler.shards.sources.local import LocalSource
+
+_OPEN = 32  # files held open; a buffer over more shards than that opens some of them again
+_LARGE = 48 << 10  # bytes of a sample whose parts are read one by one, which saves copying them
+_AHEAD_GAP = 128 << 10  # bytes between samples that the disk may as well fetch; it comes while others are delivered
+
+
+class OpenFiles:
+    """The local shards of an index that are being read; the latest ones are held open."""
+
+    def __init__(self, index: ShardIndex, reading: Reading) -> None:
+        self._index, self._reading = index, reading
+        self._sources: OrderedDict[int, LocalSource] = OrderedDict()
+
+    def get(self, shard: int) -> LocalSource:
+        """The open file of `shard`. Raises ShardError if it had to be opened again and is another now."""
+        if shard not in self._sources:
+            source = opened(self._index, shard, self._reading)
+            assert isinstance(source, LocalSource)
+            self.add(shard, source)
+        return self._sources[shard]
+
+    def add(self, shard: int, source: LocalSource) -> None:
+        """Hold another file open, and let the oldest go."""
+        self._sources[shard] = source
+        if len(self._sources) > _OPEN:
+            self._sources.popitem(last=False)[1].close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._sources:
+            self._sources.popitem()[1].close()
+
+
+class LocalSamples:
+    """Calling it with n reads the n-th of the wanted samples of a local shard: None if it is lost."""
+
+    def __init__(self, shard: int, wanted: Wanted, files: OpenFiles, reading: Reading) -> None:
+        self._shard, self._wanted, self._files, self._reading = shard, wanted, files, reading
+        self._begin: list[int] = wanted.begin.tolist()
+        self._length: list[int] = (wanted.stop - wanted.begin).tolist()
+
+    def expect(self) -> None:
+        """Tell the system what will be read, so that a disk is busy before the first sample is asked for."""
+        begin, stop = self._wanted.begin, self._wanted.stop
+        cuts = np.flatnonzero(begin[1:] - stop[:-1] > _AHEAD_GAP)
+        source = self._files.get(self._shard)
+        for start, end in zip([0, *(cuts + 1).tolist()], [*cuts.tolist(), len(begin) - 1], strict=True):
+            source.expect(int(begin[start]), int(stop[end]))
+
+    def __call__(self, nth: int) -> Raw | None:
+        begin, length = self._begin[nth], self._length[nth]
+        try:
+            file = _Counted(self._files.get(self._shard), self._reading)
+            if length >= _LARGE:
+                return self._wanted.cut(nth, file, 0)
+            return self._wanted.cut(nth, file[begin : begin + length], begin)
+        except (ShardError, OSError) as error:
+            self._reading.lost(error, 1)
+            return None
+
+
+class _Counted:
+    """A file as if it were bytes: each slice is a read of its own, and counted."""
+
+    def __init__(self, source: LocalSource, reading: Reading) -> None:
+        self._source, self._counts = source, reading.counts
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        data = self._source.read(part.start, part.stop - part.start)
+        self._counts.ranges += 1
+        self._counts.bytes_read += len(data)
+        return data

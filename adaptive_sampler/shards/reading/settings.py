@@ -1,0 +1,68 @@
+"""How samples are read, what it cost, and who judges what is lost on the way."""
+
+from dataclasses import dataclass, field
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.shards.errors import Handler, ShardChanged, reraise
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.shards.sources.base import Source
+
+
+@dataclass
+class Counts:
+    """What reading cost and lost so far.
+
+    samples: delivered; bytes_kept: of parts that were read; bytes_read: those and what had to be read with them.
+    """
+
+    samples: int = 0
+    bytes_kept: int = 0
+    bytes_read: int = 0
+    ranges: int = 0
+    shards: int = 0
+    samples_lost: int = 0
+    shards_lost: int = 0
+
+
+class Stop(Exception):
+    """A handler returned False: reading ends here, in good order."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How samples are read.
+
+    merge_gap: bytes between two kept samples that are read rather than skipped; None: what was measured for the
+    kind of source. verify: check the header before each sample, so that moved bytes are noticed.
+    """
+
+    access: Access = Access()
+    merge_gap: int | None = None
+    verify: bool = True
+    handler: Handler = reraise
+    counts: Counts = field(default_factory=Counts, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.merge_gap is not None and self.merge_gap < 0:
+            raise InvalidValue(f"merge_gap={self.merge_gap}: bytes, 0 or more; None for the measured default.")
+
+    def lost(self, error: Exception, samples: int, shards: int = 0) -> None:
+        """Let the handler judge, and count what is lost with its leave. Raises `Stop` where it wants no more."""
+        if not self.handler(error):
+            raise Stop
+        self.counts.samples_lost += samples
+        self.counts.shards_lost += shards
+
+
+def opened(index: ShardIndex, shard: int, reading: Reading) -> Source:
+    """Open a shard. Raises ShardMissing, or ShardChanged where it is not the one that was indexed."""
+    url, stamp = index.urls[shard], index.stamps[shard]
+    source = reading.access.open(url)
+    if source.stamp != stamp:
+        source.close()
+        raise ShardChanged(
+            f"{url} has changed: {stamp} when indexed, {source.stamp} now. Run ShardIndex.build again: it reads "
+            "only what changed."
+        )
+    return source

@@ -1,0 +1,78 @@
+"""One reader's way through its share of an epoch: reads ahead in shard order, delivers in the window's order."""
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import numpy as np
+
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.order import Order
+from adaptive_sampler.shards.reading.ranges import Ticket, read
+from adaptive_sampler.shards.reading.samples import OpenFiles
+from adaptive_sampler.shards.reading.settings import Counts, Reading, Stop
+from adaptive_sampler.shards.reading.share import Place, Stint
+from adaptive_sampler.shards.reading.wanted import Raw
+
+WINDOW_BYTES = 64 << 20  # a worker; memory that is used again and again is also faster than fresh memory
+
+
+def bounded(window: int, index: ShardIndex) -> int:
+    """`window` samples, or as many as fit into 64 MiB on average, which is a function of the index alone."""
+    return min(window, max(int(WINDOW_BYTES / max(index.bytes_per_sample, 1)), 1)) if window else 0
+
+
+class Walk(Iterator[Raw]):
+    """Iterates over the samples of one reader from where `taken` visits are delivered. Nothing is read before a draw.
+
+    Resuming reads again only what was in the buffer and not yet delivered.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        order: Order,
+        place: Place,
+        reading: Reading,
+        past: Sequence[Stint] = (),
+        taken: int = 0,
+    ) -> None:
+        self._index, self._order, self._place, self._reading, self._past = index, order, place, reading, past
+        self.taken = taken  # visits delivered or, with the handler's leave, lost
+        self._samples: Iterator[Raw] | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What was read and lost."""
+        return self._reading.counts
+
+    def __next__(self) -> Raw:
+        if self._samples is None:
+            self._samples = self._walk()
+        return next(self._samples)
+
+    def _walk(self) -> Iterator[Raw]:
+        visits, leaving = self._order.own(self._place, self._past)
+        leaving = leaving[self.taken :]
+        kept, places = self._order.kept, self._order.places(visits)
+        weights = None if kept.weights is None else kept.weights[places[leaving]].tolist()
+        arriving = np.sort(leaving)
+        files = OpenFiles(self._index, self._reading)
+        tickets = read(self._index, kept.rows[places[arriving]].astype(np.int64), self._reading, files)
+        arrivals = zip(arriving.tolist(), tickets, strict=True)
+        held: dict[int, Ticket] = {}
+        try:
+            for wanted, weight in zip(leaving.tolist(), weights or repeat(1.0), strict=False):
+                while wanted not in held:
+                    nth, ticket = next(arrivals)
+                    held[nth] = ticket
+                hand_out, what = held.pop(wanted)
+                sample = hand_out(what)
+                self.taken += 1
+                if sample is not None:
+                    sample["__loss_weight__"] = weight
+                    self._reading.counts.samples += 1
+                    yield sample
+        except Stop:
+            return
+        finally:
+            files.close()

@@ -1,0 +1,74 @@
+"""The wanted samples of one shard: where their bytes lie, and how a sample is cut out of them."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.shards.errors import ShardDamaged
+from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.indexing.tar import header_is
+from adaptive_sampler.shards.reading.settings import Reading
+from adaptive_sampler.shards.sources.access import BLOCK
+
+Ints = NDArray[np.int64]
+Raw = dict[str, Any]
+"""A raw WebDataset sample: __key__, __url__, __index__ (its row) and the parts as bytes."""
+
+
+class Bytes(Protocol):
+    """Something whose slices are bytes."""
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+class Wanted:
+    """Samples `rows` (ascending, each once) of one shard.
+
+    begin, stop: (rows,) the bytes that hold a sample, its first header with them where that is verified.
+    """
+
+    def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: Reading) -> None:
+        self.url, self.rows, self._reading = index.urls[shard], rows.tolist(), reading
+        self._extents = extents = index.extents(shard, rows)
+        self.begin: Ints = np.maximum(extents.offset - (BLOCK if reading.verify else 0), 0)
+        # A sample without parts lies where the one before it does, and must not cut that one short.
+        self.stop: Ints = np.maximum.accumulate(extents.stop)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cut(self, nth: int, data: Bytes, base: int) -> Raw:
+        """The nth sample out of `data`, whose first byte is byte `base` of the shard. Raises ShardDamaged."""
+        extents = self._extents
+        sizes, starts, member = extents.size, extents.start, extents.first[nth]
+        sample: Raw = {"__key__": extents.keys[nth], "__url__": self.url, "__index__": self.rows[nth]}
+        names = extents.names[nth]
+        if names and self._reading.verify:
+            at = starts[member] - base
+            if not header_is(data[at - BLOCK : at], sizes[member]):
+                raise self._moved(nth, member)
+        kept = 0
+        for name in names:
+            at, size = starts[member] - base, sizes[member]
+            part = sample[name] = data[at : at + size]
+            if len(part) != size:
+                raise self._cut_off(nth, starts[member] + len(part))
+            kept += size
+            member += 1
+        self._reading.counts.bytes_kept += kept
+        return sample
+
+    def _moved(self, nth: int, member: int) -> ShardDamaged:
+        start, size = self._extents.start[member], self._extents.size[member]
+        return ShardDamaged(
+            f"{self.url}: {self._called(nth)} is no longer at byte {start}: no header of a member of {size} bytes "
+            "stands before it. Run ShardIndex.build again.",
+            start,
+        )
+
+    def _cut_off(self, nth: int, at: int) -> ShardDamaged:
+        return ShardDamaged(f"{self.url}: cut off within {self._called(nth)}. Fetch the shard again.", at)
+
+    def _called(self, nth: int) -> str:
+        return f"sample {self._extents.keys[nth]!r} (row {self.rows[nth]})"

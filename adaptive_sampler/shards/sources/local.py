@@ -1,0 +1,54 @@
+"""Shards on a local disk."""
+
+import mmap
+import os
+from urllib.parse import unquote, urlsplit
+
+from adaptive_sampler.shards.sources.base import missing
+
+
+class LocalSource:
+    """A local file, read with `pread`: no seeking, no shared position, no SIGBUS should the file shrink."""
+
+    parallel = 0
+    merge_gap: int | None = (
+        None  # measured in benchmarks/streams.py: a read from the page cache costs less than holding its bytes
+    )
+
+    def __init__(self, url: str) -> None:
+        path = unquote(urlsplit(url).path) if url.startswith("file:") else url
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise missing(url, error) from error
+        status = os.fstat(self._descriptor)
+        self.size: int | None = status.st_size
+        self.stamp = f"{status.st_size} bytes, mtime {status.st_mtime_ns}"
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes start … start + length, fewer only at the end of the file."""
+        data = os.pread(self._descriptor, length, start)
+        while len(data) < length:  # Linux stops a read at 2 GiB, a signal may stop it anywhere
+            more = os.pread(self._descriptor, length - len(data), start + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def expect(self, start: int, stop: int) -> None:
+        """Let the system fetch bytes start … stop − 1 into its page cache, without waiting for them."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def mapped(self) -> mmap.mmap | None:
+        """The file as memory, for the header pass: few pages are touched, and none read ahead."""
+        if not self.size:
+            return None
+        found = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            found.madvise(mmap.MADV_RANDOM)
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)

@@ -1,0 +1,154 @@
+"""Shards behind HTTP and in object stores, through fsspec: byte ranges, retries, one session per process."""
+
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+from adaptive_sampler.shards.errors import RangesUnsupported, ShardChanged
+from adaptive_sampler.shards.sources.base import Retry, Source, missing
+from adaptive_sampler.shards.sources.stream import StreamSource
+
+try:
+    import fsspec
+    import fsspec.asyn
+except ImportError as error:
+    raise ImportError(
+        'Reading shards from a URL needs fsspec: pip install "adaptive-sampler[cloud]"', name="fsspec"
+    ) from error
+
+_MERGE_GAP = 128 * 1024  # a request answered in 10 ms by a 100 MB/s line, eight under way: 1 MB / 8
+_PARALLEL = 8
+_TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+
+def open_remote(url: str, retry: Retry, *, strict_ranges: bool) -> Source:
+    """Open the shard at `url` with fsspec. Raises ShardMissing, or RangesUnsupported where `strict_ranges` forbids a stream."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        return ObjectSource(url, retry)
+    source = HttpSource(url, retry)
+    if source.ranges:
+        return source
+    if strict_ranges:
+        raise RangesUnsupported(
+            f"{url}: the server answers a byte range with the whole file. Serve the shards from one that knows "
+            "ranges, or leave strict_ranges off to receive everything and discard."
+        )
+    # Given a size, fsspec asks for none; block size 0 is its forward-only file.
+    return StreamSource(
+        lambda: cast(BinaryIO, source.filesystem.open(url, block_size=0, size=source.size or 1)),
+        source.size,
+        source.stamp,
+        retry,
+        transient,
+    )
+
+
+def transient(error: Exception) -> bool:
+    """Whether trying again may help: dropped connections, time-outs, overload; not 'forbidden' or 'not there'."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status >= 400:
+        return status in _TRANSIENT_STATUS
+    if isinstance(error, FileNotFoundError | PermissionError | ShardChanged):
+        return False
+    # aiohttp's and botocore's connection errors have no common base but Exception; their modules tell.
+    return isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith(("aiohttp", "botocore"))
+
+
+class HttpSource:
+    """A file on a web server, over fsspec's session: connections are kept and shared by all shards."""
+
+    parallel = _PARALLEL
+    merge_gap: int | None = _MERGE_GAP
+
+    def __init__(self, url: str, retry: Retry) -> None:
+        self.url, self._retry = url, retry
+        self.filesystem: Any = fsspec.filesystem(urlsplit(url).scheme)
+        self.ranges = True
+        self.size: int | None = None
+        self.stamp = ""
+        try:
+            self.read(0, 1)
+        except RangesUnsupported:
+            self.ranges = False
+        except FileNotFoundError as error:
+            raise missing(url, error) from error
+        except Exception as error:
+            if transient(error) or getattr(error, "status", None) is not None:
+                raise missing(url, error) from error
+            raise
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes start … start + length, fewer only at the end. Raises ShardChanged if the file is another now."""
+
+        def request() -> bytes:
+            return cast(bytes, fsspec.asyn.sync(self.filesystem.loop, self._get, start, length))
+
+        if length < 1 or (self.size is not None and start >= self.size):
+            return b""
+        return self._retry.call(request, transient)
+
+    async def _get(self, start: int, length: int) -> bytes:
+        session = await self.filesystem.set_session()
+        headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+        async with session.get(self.filesystem.encode_url(self.url), headers=headers) as response:
+            if response.status == 404:
+                raise FileNotFoundError(self.url)
+            response.raise_for_status()
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if response.status != 206:
+                total = response.headers.get("Content-Length", "")
+            self._stamp(int(total) if total.isdecimal() else None, response.headers)
+            if response.status != 206:
+                raise RangesUnsupported(self.url)  # leaving here drops the connection before the body comes
+            return cast(bytes, await response.read())
+
+    def _stamp(self, size: int | None, headers: Any) -> None:
+        mark = headers.get("ETag") or headers.get("Last-Modified") or "no etag"
+        stamp = f"{size} bytes, {mark}"
+        if self.stamp and stamp != self.stamp:
+            raise ShardChanged(
+                f"{self.url}: was {self.stamp} when opened and is {stamp} now. "
+                "Build the index again once the shard is at rest."
+            )
+        self.size, self.stamp = size, stamp
+
+    def mapped(self) -> None:
+        """A remote file is nowhere in memory."""
+
+    def close(self) -> None:
+        """Nothing: the connections belong to fsspec's session and serve the next shard."""
+
+
+class ObjectSource:
+    """A file in any store that fsspec knows (s3, gs, az, hf, memory, …); all of them have ranges."""
+
+    parallel = _PARALLEL
+    merge_gap: int | None = _MERGE_GAP
+
+    def __init__(self, url: str, retry: Retry) -> None:
+        self._retry = retry
+        self._filesystem: Any
+        self._filesystem, self._path = fsspec.core.url_to_fs(url)
+        try:
+            info = retry.call(lambda: self._filesystem.info(self._path), transient)
+        except FileNotFoundError as error:
+            raise missing(url, error) from error
+        self.size: int | None = info["size"]
+        fields = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "created")
+        mark = next((info[f] for f in fields if info.get(f)), "no etag")
+        self.stamp = f"{self.size} bytes, {mark}"
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes start … start + length, fewer only at the end."""
+        stop = start + length if self.size is None else min(start + length, self.size)
+        if stop <= start:
+            return b""
+        return cast(
+            bytes,
+            self._retry.call(lambda: self._filesystem.cat_file(self._path, start=start, end=stop), transient),
+        )
+
+    def mapped(self) -> None:
+        """A remote file is nowhere in memory."""
+
+    def close(self) -> None:
+        """Nothing: fsspec keeps the connections for the next shard."""

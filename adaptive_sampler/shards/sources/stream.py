@@ -1,0 +1,62 @@
+"""Shards behind something that only goes forward."""
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from adaptive_sampler.shards.sources.base import Retry
+
+
+class StreamSource:
+    """A file that can only be read forward: what lies between two reads is received and thrown away."""
+
+    parallel = 0
+    merge_gap: int | None = 1 << 62  # skipping costs as much as reading
+
+    def __init__(
+        self,
+        reopen: Callable[[], BinaryIO],
+        size: int | None,
+        stamp: str,
+        retry: Retry,
+        transient: Callable[[Exception], bool],
+    ) -> None:
+        self._reopen, self._retry, self._transient = reopen, retry, transient
+        self.size, self.stamp = size, stamp
+        self._stream: BinaryIO | None = None
+        self._position = 0
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes start … start + length; going back opens the stream anew."""
+        return self._retry.call(lambda: self._read(start, length), self._transient)
+
+    def _read(self, start: int, length: int) -> bytes:
+        try:
+            if self._stream is None or start < self._position:
+                self.close()
+                self._stream, self._position = self._reopen(), 0
+            while self._position < start:
+                if not self._take(min(start - self._position, 1 << 20)):
+                    return b""
+            chunks = []
+            while length > 0 and (chunk := self._take(length)):
+                chunks.append(chunk)
+                length -= len(chunk)
+            return b"".join(chunks)
+        except Exception:
+            self.close()  # a stream that failed once is at no known position
+            raise
+
+    def _take(self, length: int) -> bytes:
+        assert self._stream is not None
+        chunk = self._stream.read(length)
+        self._position += len(chunk)
+        return chunk
+
+    def mapped(self) -> None:
+        """A stream is nowhere in memory."""
+
+    def close(self) -> None:
+        """Close the stream; a later read opens it again."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
