@@ -17,7 +17,7 @@ from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progre
 from adaptive_sampler.walk.planner import Planner, Replan
 from adaptive_sampler.walk.resume import FORMAT, check_state
 from adaptive_sampler.walk.rows import EpochRows
-from adaptive_sampler.walk.turn import Turn, Whole
+from adaptive_sampler.walk.turn import Turn, WholeEpoch
 
 
 class AdaptiveSampler:
@@ -175,7 +175,7 @@ class AdaptiveSampler:
             raise InvalidValue(
                 f"replan={self.replan}: an epoch known at once has one plan. Use replan='epoch' or 'once'."
             )
-        whole = Whole()
+        whole = WholeEpoch()
         epoch = self.begin_by(whole)
         whole.position = len(epoch)
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}

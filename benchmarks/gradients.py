@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.torch import grand, l2rw_weights
-from adaptive_sampler.torch.functional import cross_entropy
+from adaptive_sampler.torch.gradients.functional import cross_entropy
 from benchmarks.harness import options, save
 
 ABOUT = (

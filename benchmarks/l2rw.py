@@ -23,7 +23,7 @@ from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import IndexedDataset, L2RWLoss, L2RWSampler
-from adaptive_sampler.torch.functional import cross_entropy
+from adaptive_sampler.torch.gradients.functional import cross_entropy
 from benchmarks.harness import options, save
 
 ABOUT = (

@@ -11,5 +11,5 @@ if __name__ == "__main__":
     parser.add_argument("--case", nargs="+", default=[], help="only the cases whose name holds one of these")
     parser.add_argument("--sampler", nargs="+", default=[], metavar="MODULE:FACTORY", help="samplers of your own")
     asked: argparse.Namespace = parser.parse_args()
-    settings = command.Settings(command.sizes(asked.n), tuple(asked.case), asked.rounds, tuple(asked.sampler))
+    settings = command.BenchSettings(command.sizes(asked.n), tuple(asked.case), asked.rounds, tuple(asked.sampler))
     command.save(command.run(settings.quickly() if asked.quick else settings, CONSOLE), asked.out)

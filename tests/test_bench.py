@@ -313,7 +313,7 @@ def test_a_sampler_that_fits_nowhere_is_refused_by_what_it_yields(spec: str, got
 def test_a_sampler_of_ones_own_competes_where_it_fits() -> None:
     console = Console(quiet=True)
     spec = f"{HERE}:every_other"
-    settings = command.Settings((1000,), ("half kept, lists", "plan: keep"), 1, (spec,))
+    settings = command.BenchSettings((1000,), ("half kept, lists", "plan: keep"), 1, (spec,))
     rows = command.run(settings, console)["rows"]
     assert [row["case"] for row in rows if row["contestant"] == spec and row["s"]] == ["half kept, lists of 256"]
 

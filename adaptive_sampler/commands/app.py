@@ -67,7 +67,7 @@ def demo(
         )
         raise typer.Exit(1) from error
     torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
-    settings = demonstration.Settings(data, data_dir, output, seeds, epochs, samples)
+    settings = demonstration.DemoSettings(data, data_dir, output, seeds, epochs, samples)
     _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
 
 
@@ -109,7 +109,9 @@ def bench(
     def measure() -> None:
         if list_cases:
             return command.list_cases(case or (), console)
-        settings = command.Settings(command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ()))
+        settings = command.BenchSettings(
+            command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ())
+        )
         found = command.run(settings.quickly() if quick else settings, console)
         for file in command.save(found, output) if output else ():
             console.print(str(file), soft_wrap=True, highlight=False)

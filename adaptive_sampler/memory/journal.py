@@ -9,7 +9,7 @@ from adaptive_sampler.errors import StoreError
 from adaptive_sampler.plan import MadeFrom
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One update: `rows` (batch,) int64, `values` (scores, batch) float32 of the scores that `mask` has bits for."""
 
     rows: np.ndarray
@@ -28,9 +28,9 @@ class Journal:
     def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: int) -> None:
         self.names, self.synced = names, made_from
         self.version, self.next = made_from.commit, next_version
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.torn = False  # a sync broke off: what this rank holds in memory is no longer what others hold
-        self.tally: Tally | None = None
+        self.tally: VisitTally | None = None
 
     def committed(self) -> None:
         """The first rank has written a version."""
@@ -41,7 +41,7 @@ class Journal:
         if not len(rows):
             return
         bits = [self.names.index(name) for name in names]
-        self.entries.append(Entry(rows.copy(), sum(1 << bit for bit in bits), values[np.argsort(bits)], epoch))
+        self.entries.append(JournalEntry(rows.copy(), sum(1 << bit for bit in bits), values[np.argsort(bits)], epoch))
 
     def named(self, mask: int) -> list[str]:
         """The scores that a mask has bits for."""
@@ -62,7 +62,7 @@ class Journal:
         return self.synced
 
 
-class Tally:
+class VisitTally:
     """How often each row may still be folded in an epoch: what the plan visits, so that padding counts once.
 
     `occurrences`: (n,) integers, the visits left in the epoch of `key`.

@@ -9,7 +9,7 @@ from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.kernels import keys as kernels
 
 
-class Index(NamedTuple):
+class HashIndex(NamedTuple):
     """Hashes in ascending order, their rows, and where the hashes of each leading bit pattern begin."""
 
     hashes: np.ndarray
@@ -28,7 +28,7 @@ class KeyMap:
 
     def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
         self._text, self._ends = text, ends
-        self._index: Index | None = None
+        self._index: HashIndex | None = None
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "KeyMap":
@@ -89,7 +89,7 @@ class KeyMap:
         """Look the names up where they are kept on disk, instead of holding them in memory."""
         self._text, self._ends = kept._text, kept._ends
 
-    def _table(self) -> Index:
+    def _table(self) -> HashIndex:
         if self._index is None:
             hashes = kernels.hash_all(self._text, self._ends)
             order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)
@@ -98,7 +98,7 @@ class KeyMap:
             borders = np.searchsorted(
                 hashes >> np.uint64(63 - bits) >> np.uint64(1), np.arange(2**bits + 1, dtype=np.uint64)
             )
-            self._index = Index(hashes, order, borders.astype(order.dtype))
+            self._index = HashIndex(hashes, order, borders.astype(order.dtype))
         return self._index
 
 

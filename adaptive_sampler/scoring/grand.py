@@ -12,7 +12,7 @@ from adaptive_sampler.scoring.folds import Mean
 class GraNd(Named):
     """The norm of the sample's own gradient, averaged over runs (Paul et al. 2021, definition 2.1).
 
-    Observed as `grand`, which `adaptive_sampler.torch.grand` computes."""
+    Observed as `grand`, which `adaptive_sampler.torch.gradients.grand` computes."""
 
     fold: Fold = Mean()
     name: str = ""

@@ -12,7 +12,7 @@ from adaptive_sampler.scoring.folds import Last
 class Influence(Named):
     """d(mean clean loss) / d(weight of the sample): positive where training on it harms (Koh & Liang 2017, equation 2).
 
-    Observed as `influence`, which `adaptive_sampler.torch.influence` computes."""
+    Observed as `influence`, which `adaptive_sampler.torch.gradients.influence` computes."""
 
     fold: Fold = Last()
     name: str = ""

@@ -26,7 +26,7 @@ class Version(_Version):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommitEntry:
     """A committed version as the pointer lists it."""
 
     version: int
@@ -50,15 +50,15 @@ class Pointer:
     uuid: str
     head: int = -1
     highest: int = -1
-    entries: tuple[Entry, ...] = field(default=())
+    entries: tuple[CommitEntry, ...] = field(default=())
 
-    def entry(self, version: int) -> Entry | None:
+    def entry(self, version: int) -> CommitEntry | None:
         """The entry of a committed version, or None."""
         return next((e for e in self.entries if e.version == version), None)
 
     def committed(self, version: int, manifest: Seal, *, note: str, pinned: bool, observed: int) -> "Pointer":
         """The pointer after a commit."""
-        entry = Entry(version, time.time(), note, pinned, observed, manifest)
+        entry = CommitEntry(version, time.time(), note, pinned, observed, manifest)
         return replace(self, head=version, highest=version, entries=(*self.entries, entry))
 
     def without(self, versions: set[int]) -> "Pointer":
@@ -97,7 +97,7 @@ def read_pointer(storage: Storage, where: str) -> Pointer:
     try:
         if body.pop("checksum") != _checksum(body):
             raise ValueError("checksum")
-        entries = tuple(Entry(**e | {"manifest": tuple(e["manifest"])}) for e in body["versions"])
+        entries = tuple(CommitEntry(**e | {"manifest": tuple(e["manifest"])}) for e in body["versions"])
         pointer = Pointer(body["uuid"], body["head"], body["highest"], entries)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreDamaged(_damaged(where)) from error

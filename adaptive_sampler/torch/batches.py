@@ -1,57 +1,44 @@
-"""What a loader yields, taken apart: rows where it brings them, inputs, labels."""
+"""A batch of any nesting: its tensors, its length, and parts of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch import rows as indexed
-from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.functional import map_tensors
 
 
-def samples(loader: Any, device: torch.device) -> Iterator[tuple[Tensor | None, Any, Any]]:
-    """(rows, inputs, labels) of each batch, tensors on `device`.
-
-    Rows are there for a loader over an IndexedDataset and for batches (rows, (inputs, labels)); else None. A dict sample
-    gives its "labels" and, as inputs, the rest.
-    """
-    if isinstance(getattr(loader, "dataset", None), IndexedDataset):
-        for rows, sample in indexed.split(loader, indexed.row_key(loader)):
-            yield rows, *_inputs_labels(map_tensors(lambda tensor: tensor.to(device, non_blocking=True), sample))
-        return
-    for batch in loader:
-        found, sample = _rows_sample(batch)
-        yield found, *_inputs_labels(map_tensors(lambda tensor: tensor.to(device, non_blocking=True), sample))
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Every tensor of a nested batch, depth first."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str):
+        for value in batch:
+            yield from tensors_of(value)
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter is."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """The same nesting with `change` applied to every tensor; anything else is passed on."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Mapping):
+        return {key: map_tensors(change, value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(map_tensors(change, value) for value in batch)
+    return batch
 
 
-def _rows_sample(batch: Any) -> tuple[Tensor | None, Any]:
-    """A batch is (rows, sample) if it begins with a vector of integers and its second part is a sample of its own."""
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        rows, sample = batch
-        if _is_sample(sample) and isinstance(rows, Tensor) and rows.ndim == 1 and not rows.is_floating_point():
-            return rows, sample
-    return None, batch
+def part(batch: Any, start: int, stop: int) -> Any:
+    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
+    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
 
 
-def _is_sample(value: Any) -> bool:
-    return (isinstance(value, tuple | list) and len(value) == 2) or (isinstance(value, Mapping) and "labels" in value)
-
-
-def _inputs_labels(sample: Any) -> tuple[Any, Any]:
-    if not _is_sample(sample):
-        shape = f"{len(sample)} items" if isinstance(sample, tuple | list) else type(sample).__name__
-        raise InvalidValue(
-            f"a sample of {shape}: it must be (inputs, labels), or a dict with 'labels', alone or after its row; give a "
-            "loader whose dataset or collate_fn yields that"
-        )
-    if isinstance(sample, Mapping):
-        return {name: value for name, value in sample.items() if name != "labels"}, sample["labels"]
-    return sample[0], sample[1]
+def batch_size(inputs: Any) -> int:
+    """Length of the leading axis of the first tensor in `inputs`."""
+    for tensor in tensors_of(inputs):
+        if tensor.ndim:
+            return len(tensor)
+    raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")

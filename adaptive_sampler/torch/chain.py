@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 
 # Where torch, torchdata and its nodes, Lightning, Fabric, Accelerate, tqdm and prefetchers keep what they wrap.
 _INNER = (

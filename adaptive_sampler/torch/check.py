@@ -11,7 +11,7 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler, Batches
 from adaptive_sampler.torch.chain import chain, of_accelerate, several, shares
 from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 
 
 def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None) -> None:

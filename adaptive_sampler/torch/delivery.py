@@ -12,7 +12,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.chain import chain, deals_out, of_accelerate, primed, sampler_in
 from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 from adaptive_sampler.walk.iterators import Progress
 
 Ours = AdaptiveSampler | DistributedAdaptiveSampler

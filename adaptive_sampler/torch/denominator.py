@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.batches import tensors_of
 from adaptive_sampler.torch.call import Call, floats
-from adaptive_sampler.torch.functional import tensors_of
 from adaptive_sampler.torch.reduction import losses_of
 from adaptive_sampler.torch.side_effects import Looks
 from adaptive_sampler.torch.twin import twin

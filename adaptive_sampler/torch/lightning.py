@@ -7,8 +7,8 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.chain import chain, several
 from adaptive_sampler.torch.check import check
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner
-from adaptive_sampler.torch.merge import sync
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
+from adaptive_sampler.torch.ranks.sync import sync
 
 try:
     from lightning.pytorch import Callback

@@ -14,7 +14,7 @@ from adaptive_sampler.torch.call import Call
 from adaptive_sampler.torch.observation import observed
 from adaptive_sampler.torch.pending import Fresh
 from adaptive_sampler.torch.reduction import is_torchs
-from adaptive_sampler.torch.side_effects import Looks, Watch
+from adaptive_sampler.torch.side_effects import Looks, SideEffects
 from adaptive_sampler.torch.tally import Tally
 from adaptive_sampler.torch.transfer import Step, Transfer
 
@@ -30,17 +30,23 @@ class Recorder:
     transfer: Transfer = field(default_factory=Transfer)
     looks: Looks = field(default_factory=Looks)
 
-    def run(self, call: Call) -> tuple[Any, Watch | None]:
+    def run(self, call: Call) -> tuple[Any, SideEffects | None]:
         """-> what the criterion returns, and what watched for changes that another call would make again, if that matters."""
         criterion = self.criterion
         again = getattr(criterion, "reduction", "none") != "none" and self.store.takes("loss")
         if not again or is_torchs(criterion):
             return call.on(criterion), None
-        watch = Watch(criterion, call.input, closely=self.looks.due())
+        watch = SideEffects(criterion, call.input, closely=self.looks.due())
         return call.on(criterion), watch
 
     def observe(
-        self, rows: torch.Tensor, fresh: Fresh, call: Call, value: Any, losses: torch.Tensor | None, watch: Watch | None
+        self,
+        rows: torch.Tensor,
+        fresh: Fresh,
+        call: Call,
+        value: Any,
+        losses: torch.Tensor | None,
+        watch: SideEffects | None,
     ) -> None:
         """Record the samples of a call that are `fresh`."""
         with torch.no_grad(), shared():

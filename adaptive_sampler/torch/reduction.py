@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call, made
-from adaptive_sampler.torch.side_effects import Watch
+from adaptive_sampler.torch.side_effects import SideEffects
 from adaptive_sampler.torch.twin import twin
 
 # What the error of a criterion that cannot be called twice tells to do.
@@ -54,7 +54,9 @@ def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
     return plain and isinstance(target, Tensor) and target.ndim == 1 and input.ndim == 2
 
 
-def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, watch: Watch | None) -> Tensor:
+def per_sample(
+    criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, watch: SideEffects | None
+) -> Tensor:
     """(batch, …) losses, (batch,) of (batch, 1). `value`: what the criterion returned, `losses`: those of the samples, if known.
 
     `watch`: what watched its call, where that may have changed something. Raises `InvalidValue` where the criterion
@@ -68,7 +70,7 @@ def per_sample(criterion: nn.Module, call: Call, value: Any, losses: Tensor | No
     return losses[:, 0] if losses.ndim == 2 and losses.shape[1] == 1 else losses
 
 
-def _apart(criterion: nn.Module, call: Call, value: Any, watch: Watch | None) -> Tensor:
+def _apart(criterion: nn.Module, call: Call, value: Any, watch: SideEffects | None) -> Tensor:
     """The losses of a criterion that has a `reduction`, which says whether `value` is them."""
     if value is not None and criterion.reduction == "none":
         return one_each(criterion, call, value)

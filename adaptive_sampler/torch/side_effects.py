@@ -22,7 +22,7 @@ class Looks:
         return self._calls & (self._calls - 1) == 0 or self._calls % 64 == 0
 
 
-class Watch:
+class SideEffects:
     """Notices what happens, from here on, to what a criterion and a twin of it share, and to random numbers.
 
     Tensors and torch's random numbers always; `closely`: numbers, arrays and containers too, and the generators of Python

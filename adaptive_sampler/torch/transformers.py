@@ -9,7 +9,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.hook import LossHook
-from adaptive_sampler.torch.merge import sync
+from adaptive_sampler.torch.ranks.sync import sync
 from adaptive_sampler.torch.reduction import unreduced
 
 try:

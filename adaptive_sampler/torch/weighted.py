@@ -9,14 +9,14 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.call import Call
 from adaptive_sampler.torch.denominator import Denominator, refused
 from adaptive_sampler.torch.reduction import is_torchs, losses_of
-from adaptive_sampler.torch.side_effects import Watch
+from adaptive_sampler.torch.side_effects import SideEffects
 
 _REDUCED = ("mean", "sum", "batchmean")
 
 
 def weighted(
     criterion: nn.Module, call: Call, weights: Tensor, denominator: Denominator
-) -> tuple[Tensor, Tensor | None, Watch | None]:
+) -> tuple[Tensor, Tensor | None, SideEffects | None]:
     """-> Σ weight·ℓ over the criterion's own denominator; the losses ℓ, or else what watched the criterion's call.
 
     `weights` (batch,), on the host; `denominator`: the hook's, for criteria of one's own. Raises `InvalidValue` where
@@ -34,7 +34,7 @@ def weighted(
     if criterion.reduction == "none":
         losses = losses_of(criterion, call)
         return losses * _beside(losses, weights), losses, None
-    watch = Watch(criterion, call.input, closely=denominator.looks.due())
+    watch = SideEffects(criterion, call.input, closely=denominator.looks.due())
     if call.length == 1:  # whatever the mean divides by, the sample's weight multiplies it
         value = call.on(criterion)
         if not isinstance(value, Tensor):

@@ -73,7 +73,7 @@ class Walker(Protocol):
         """The state came by this iterator."""
 
 
-class Place:
+class Drawn:
     """How far an iterator has come. Apart from it, so that a sampler knows the place of an iterator that is gone.
 
     An iterator that is gone is the only sign of a loop's end that a sampler sees by itself: the last, short batch of an
@@ -133,7 +133,7 @@ class EpochIterator(chain[Any]):
     batch costs a Python frame.
     """
 
-    place: Place
+    place: Drawn
     _walker: Walker
 
     @classmethod
@@ -141,7 +141,7 @@ class EpochIterator(chain[Any]):
         """An iterator that begins an epoch at its first draw."""
 
         def blocks() -> Iterator[Iterator[Any]]:
-            place: Place = this().place
+            place: Drawn = this().place
             epoch = place.epoch = walker.begin(this())
             place.end = epoch.start
             while place.end < len(epoch):
@@ -151,7 +151,7 @@ class EpochIterator(chain[Any]):
         it: Any = cls.from_iterable(blocks())  # an instance of this class, though typed as a chain
         # Weakly: an iterator that a loop breaks off must not wait, with its epoch's rows, for the garbage collector.
         this: Any = weakref.ref(it)
-        it._walker, it.place = walker, Place(it, batch_size, drop_last)
+        it._walker, it.place = walker, Drawn(it, batch_size, drop_last)
         return cast(Self, it)
 
     def _block(self, epoch: Epoch) -> Iterator[Any]:

@@ -95,7 +95,7 @@ class Turn:
             )
 
 
-class Whole:
+class WholeEpoch:
     """The progress of an epoch that is handed out at once."""
 
     let_go = True

@@ -13,14 +13,14 @@ from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.reading.order import Order
-from adaptive_sampler.shards.reading.progress import KIND, Progress, check_same, merged, states_in
-from adaptive_sampler.shards.reading.settings import Counts, Reading
+from adaptive_sampler.shards.reading.order import ShardOrder
+from adaptive_sampler.shards.reading.progress import KIND, ShardProgress, check_same, merged, states_in
+from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place, Uneven, share
 from adaptive_sampler.shards.reading.walk import bounded
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset.loader import PlannedLoader
-from adaptive_sampler.webdataset.plans import WORKERS, Epoch, Plans, shared
+from adaptive_sampler.webdataset.plans import WORKERS, Plans, PublishedEpoch, shared
 from adaptive_sampler.webdataset.stream import Stream
 
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
@@ -55,13 +55,13 @@ class PlannedShards(IterableDataset[Any]):
     ) -> None:
         super().__init__()
         self.index, self.stages = index, tuple(stages)
-        self.reading = Reading(access or Access(), merge_gap, verify, handler)
+        self.reading = ShardReading(access or Access(), merge_gap, verify, handler)
         self.plans = Plans(sampler, index.starts)
         self._rank, self._ranks = rank, ranks
         self._window, self._uneven = bounded(window, index), uneven
         self._counts = shared(WORKERS, len(fields(Counts)))
         self._loaded: dict[str, Any] | None = None  # a state whose epoch has not begun again yet
-        self._resume = Progress()
+        self._resume = ShardProgress()
         self._workers = 1
         self._turn = 0  # the worker whose batch comes next
         self._taken: dict[int, int] = {}  # by worker, what a loader has delivered in this epoch
@@ -157,12 +157,12 @@ class PlannedShards(IterableDataset[Any]):
         if "sampler" in first:
             self.plans.owner.load_state_dict(first["sampler"])
         self.plans.restart()
-        self._loaded, self._resume, self._turn = None, Progress(), 0
+        self._loaded, self._resume, self._turn = None, ShardProgress(), 0
         if found:
             self._resume = merged(found)[1]
             self._loaded, self._turn = first | self._resume.data(), int(first.get("turn", 0))
 
-    def begin(self, workers: int) -> Epoch:
+    def begin(self, workers: int) -> PublishedEpoch:
         """Begin the epoch that was set, or the next one, for `workers` of a loader, or 0. For loaders and streams."""
         epoch = self.plans.begin(self._told, publish=workers > 0)
         if workers:
@@ -171,7 +171,7 @@ class PlannedShards(IterableDataset[Any]):
             loaded, self._loaded = self._loaded, None
             check_same(loaded, self.order(epoch))
         self._workers, self._counts[:], self._turn = max(workers, 1), 0, epoch.more["turn"]
-        progress = Progress.of(epoch.more)
+        progress = ShardProgress.of(epoch.more)
         places = [Place(epoch.more["rank"], epoch.more["of"], w, self._workers) for w in range(self._workers)]
         self._taken = {place.worker: progress.at(place)[1] for place in places}
         return epoch
@@ -181,17 +181,17 @@ class PlannedShards(IterableDataset[Any]):
         self._taken[worker] = taken
         self._turn = (worker + 1) % self._workers
 
-    def _progress(self, epoch: Epoch) -> Progress | None:
+    def _progress(self, epoch: PublishedEpoch) -> ShardProgress | None:
         """What this rank has delivered of `epoch`; None where that is all."""
         rank, ranks, workers = epoch.more["rank"], epoch.more["of"], self._workers
         if self._stream is not None and self._stream.begun:
             self._taken = {0: self._stream.taken}
-        before, order = Progress.of(epoch.more), self.order(epoch)
+        before, order = ShardProgress.of(epoch.more), self.order(epoch)
         places = [Place(rank, ranks, worker, workers) for worker in range(workers)]
         past = before.at(places[0])[0]
         if all(self._taken.get(p.worker, 0) == len(order.own(p, past)[0]) for p in places):
             return None
-        return Progress(ranks, workers, {(rank, w): taken for w, taken in self._taken.items()}, past)
+        return ShardProgress(ranks, workers, {(rank, w): taken for w, taken in self._taken.items()}, past)
 
     def _sampler_state(self) -> dict[str, Any]:
         """The sampler's at the beginning of its epoch: what was walked of it is the stream's to count, not a hook's."""
@@ -202,7 +202,7 @@ class PlannedShards(IterableDataset[Any]):
         """What the workers are to know beside the plan."""
         rank, of = self._layout()
         progress, turn = self._resume, self._turn if self._loaded is not None else 0
-        self._resume = Progress()
+        self._resume = ShardProgress()
         return {"rank": rank, "of": of, "turn": turn, **progress.data()}
 
     def _layout(self) -> tuple[int, int]:
@@ -211,10 +211,10 @@ class PlannedShards(IterableDataset[Any]):
 
     # -- in whichever process -----------------------------------------------------------------------------------------
 
-    def order(self, epoch: Epoch) -> Order:
+    def order(self, epoch: PublishedEpoch) -> ShardOrder:
         """The order of an epoch's visits."""
         window = self._window if epoch.shuffle else 0
-        return Order(epoch.kept, epoch.seed, epoch.number, window, self._uneven, epoch.length)
+        return ShardOrder(epoch.kept, epoch.seed, epoch.number, window, self._uneven, epoch.length)
 
     def counts_of(self, worker: int) -> NDArray[np.int64]:
         """Where `worker` reports its counts, shared with the trainer."""

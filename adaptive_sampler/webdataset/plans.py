@@ -54,7 +54,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class PublishedEpoch:
     """One epoch as its readers see it; `more` is what the owner wants its workers to know (JSON)."""
 
     number: int
@@ -83,7 +83,7 @@ class Plans:
             )
         self.sampler: AdaptiveSampler | None = sampler
         self._starts = starts
-        self.epoch: Epoch | None = None  # the one begun last
+        self.epoch: PublishedEpoch | None = None  # the one begun last
         self._waiting = False  # an epoch was begun by set_epoch and is not walked yet
         self._folder = Path(tempfile.mkdtemp(prefix="adaptive-sampler-"))
         weakref.finalize(self, _remove, self._folder, os.getpid())
@@ -113,7 +113,7 @@ class Plans:
         self._publish()
         self._waiting = True
 
-    def begin(self, more: Callable[[], dict[str, Any]], *, publish: bool) -> Epoch:
+    def begin(self, more: Callable[[], dict[str, Any]], *, publish: bool) -> PublishedEpoch:
         """The epoch that a fresh pass walks: the one set, else the next. In the trainer."""
         if not self._waiting:
             self._begin(more())
@@ -123,7 +123,7 @@ class Plans:
         assert self.epoch is not None
         return self.epoch
 
-    def check(self, epoch: Epoch) -> None:
+    def check(self, epoch: PublishedEpoch) -> None:
         """Raise ResumeError where the sampler has left `epoch`, which a pass in this process still walks."""
         if epoch.begun.stale:
             raise ResumeError(epoch.begun.stale)
@@ -148,7 +148,7 @@ class Plans:
         owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun
         begun.position = len(owner)  # handed out at once: what was delivered is counted by the loader
         kept = Kept.of(owner.plan, self._starts)
-        self.epoch = Epoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
+        self.epoch = PublishedEpoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
 
     def _publish(self) -> None:
         epoch = self.epoch
@@ -166,7 +166,7 @@ class Plans:
         """The number of the epoch that was published last; 0 before the first."""
         return int(self._ticket[0])
 
-    def of_worker(self, ticket: int) -> Epoch:
+    def of_worker(self, ticket: int) -> PublishedEpoch:
         """The published epoch, in a worker. Raises SelectionLost where none was."""
         if ticket == 0:
             raise SelectionLost(
@@ -175,9 +175,9 @@ class Plans:
             )
         folder = self._folder / str(ticket)
         about = json.loads((folder / "epoch.json").read_text())
-        return Epoch(kept=Kept.load(folder), **about)
+        return PublishedEpoch(kept=Kept.load(folder), **about)
 
-    def enter(self, ticket: int, worker: int) -> Epoch:
+    def enter(self, ticket: int, worker: int) -> PublishedEpoch:
         """As `of_worker`, for `worker` to walk. Raises SelectionLost for the second time: set_epoch was not called."""
         epoch = self.of_worker(ticket)
         if self._walked[worker % WORKERS] == ticket:

@@ -9,7 +9,7 @@ from torch.utils.data import get_worker_info
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.webdataset.plans import Epoch, Plans
+from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
 
 def selected(index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> "Selected":
@@ -47,7 +47,7 @@ class Selected:
                 one["__index__"], one["__loss_weight__"] = row, weight
                 yield one
 
-    def _begin(self) -> Epoch:
+    def _begin(self) -> PublishedEpoch:
         info = get_worker_info()
         if info is None:
             return self._plans.begin(dict, publish=False)
@@ -58,7 +58,7 @@ Found = tuple[int, int, float]
 """A sample's row, how often it is visited, and its loss weight."""
 
 
-def _planned(epoch: Epoch, start: int, stop: int) -> tuple[list[int], list[float]]:
+def _planned(epoch: PublishedEpoch, start: int, stop: int) -> tuple[list[int], list[float]]:
     """((rows,) visits, (rows,) weights) of rows start … stop."""
     kept = epoch.kept
     low, high = np.searchsorted(kept.rows, [start, stop])
@@ -71,7 +71,7 @@ def _planned(epoch: Epoch, start: int, stop: int) -> tuple[list[int], list[float
 
 
 class _ByKey:
-    def __init__(self, keys: Sequence[str], epoch: Epoch) -> None:
+    def __init__(self, keys: Sequence[str], epoch: PublishedEpoch) -> None:
         self._rows = {key: row for row, key in enumerate(keys)}
         if len(self._rows) != len(keys):
             raise InvalidValue(
@@ -89,7 +89,7 @@ class _ByKey:
 class _ByShard:
     """Knows the keys of one shard at a time, as they pass."""
 
-    def __init__(self, index: ShardIndex, epoch: Epoch) -> None:
+    def __init__(self, index: ShardIndex, epoch: PublishedEpoch) -> None:
         self._index, self._epoch = index, epoch
         self._shards = {url: shard for shard, url in enumerate(index.urls)}
         self._anywhere: _ByKey | None = None

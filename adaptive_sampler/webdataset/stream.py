@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import get_worker_info
 from webdataset.utils import PipelineStage
 
-from adaptive_sampler.shards.reading.order import Order
-from adaptive_sampler.shards.reading.progress import KIND, Progress, check_same, merged, states_in
+from adaptive_sampler.shards.reading.order import ShardOrder
+from adaptive_sampler.shards.reading.progress import KIND, ShardProgress, check_same, merged, states_in
 from adaptive_sampler.shards.reading.settings import Counts
 from adaptive_sampler.shards.reading.share import Place
 from adaptive_sampler.shards.reading.walk import Walk
 from adaptive_sampler.shards.reading.wanted import Raw
-from adaptive_sampler.webdataset.plans import Epoch
+from adaptive_sampler.webdataset.plans import PublishedEpoch
 
 if TYPE_CHECKING:
     from adaptive_sampler.webdataset.planned import PlannedShards
@@ -33,7 +33,7 @@ class Stream(Iterator[Any]):
         self._ticket = shards.plans.ticket()
         self._loaded: Any = None
         self._walk: Walk | None = None
-        self._order: Order | None = None
+        self._order: ShardOrder | None = None
         self.place = Place()
         self._past: tuple[Any, ...] = ()
         self._items: Iterator[Any] | None = None
@@ -68,9 +68,9 @@ class Stream(Iterator[Any]):
             items = stage.run(items) if isinstance(stage, PipelineStage) else stage(items)
         return iter(items)
 
-    def _prepare(self, epoch: Epoch) -> Walk:
+    def _prepare(self, epoch: PublishedEpoch) -> Walk:
         shards = self._shards
-        self._order, progress = shards.order(epoch), Progress.of(epoch.more)
+        self._order, progress = shards.order(epoch), ShardProgress.of(epoch.more)
         if self._loaded is not None:
             state, progress = merged(states_in(self._loaded))
             check_same(state, self._order)
@@ -83,7 +83,7 @@ class Stream(Iterator[Any]):
         self._walk = Walk(shards.index, self._order, self.place, reading, self._past, taken)
         return self._walk
 
-    def _counted(self, walk: Walk, epoch: Epoch) -> Iterator[Raw]:
+    def _counted(self, walk: Walk, epoch: PublishedEpoch) -> Iterator[Raw]:
         counts, lost = walk.counts, 0
         row = self._shards.counts_of(self._worker)
         try:
@@ -105,7 +105,7 @@ class Stream(Iterator[Any]):
         if self._walk is None or self._order is None:
             return {"kind": KIND, "begun": False}
         at = {(self.place.rank, self.place.worker): self._walk.taken}
-        return Progress(self.place.ranks, self.place.workers, at, self._past).state(self._order)
+        return ShardProgress(self.place.ranks, self.place.workers, at, self._past).state(self._order)
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state` at the first draw."""

@@ -10,7 +10,7 @@ import pytest
 from adaptive_sampler.shards import ShardChanged, ShardDamaged, ShardIndex, ShardReader
 from adaptive_sampler.shards.reading import samples as module
 from adaptive_sampler.shards.reading.samples import OpenFiles
-from adaptive_sampler.shards.reading.settings import Reading, opened
+from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.sources.local import LocalSource
 from tests.shards.tars import body, index_of, plan_of, write_tar
 
@@ -68,7 +68,7 @@ def test_nothing_is_read_before_it_is_delivered(tmp_path: Path) -> None:
 
 def test_a_file_opened_again_that_is_another_now_is_named(tmp_path: Path) -> None:
     index = index_of(tmp_path, [2, 2])
-    files = OpenFiles(index, Reading())
+    files = OpenFiles(index, ShardReading())
     assert files.get(0).stamp == index.stamps[0]
     files.close()
     os.utime(index.urls[0], ns=(1, 1))
@@ -139,4 +139,4 @@ def test_a_shard_that_was_never_the_indexed_one_is_refused(tmp_path: Path) -> No
     index = index_of(tmp_path, [2])
     os.utime(index.urls[0], ns=(1, 1))
     with pytest.raises(ShardChanged):
-        opened(index, 0, Reading())
+        opened(index, 0, ShardReading())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
 from adaptive_sampler.kernels import keys as kernels
-from adaptive_sampler.memory.keys import Index, KeyMap
+from adaptive_sampler.memory.keys import HashIndex, KeyMap
 from adaptive_sampler.scoring import Loss
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -51,7 +51,7 @@ def test_a_key_that_is_no_text_is_named(bad: object) -> None:
 def test_strings_of_equal_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     made = KeyMap.of(["a", "b", "c", "d"])
     same = np.full(4, 5, np.uint64)
-    made._index = Index(same, np.arange(4, dtype=np.int32), np.array([0, 4], np.int32))
+    made._index = HashIndex(same, np.arange(4, dtype=np.int32), np.array([0, 4], np.int32))
     text, ends = np.frombuffer(b"c\0a\0x\0", np.uint8), np.array([1, 3, 5])
     found = kernels.find(np.full(3, 5, np.uint64), text, ends, *made._index, *made.arrays().values())
     assert found.tolist() == [2, 0, -1]

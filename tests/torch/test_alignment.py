@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.alignment import _warned, alignment
-from adaptive_sampler.torch.functional import cross_entropy
+from adaptive_sampler.torch.gradients.alignment import _warned, alignment
+from adaptive_sampler.torch.gradients.functional import cross_entropy
 from tests.references import gradients_one_by_one
 from tests.torch.models import MODELS, made
 

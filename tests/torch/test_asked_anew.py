@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from adaptive_sampler.torch import alignment, grand
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.remembered import circumstances, is_time
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.remembered import circumstances, is_time
 from tests.references import gradients_one_by_one
 from tests.torch.lossy import softened
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.torch import grand, grand_last_layer
-from adaptive_sampler.torch.functional import cross_entropy
+from adaptive_sampler.torch.gradients.functional import cross_entropy
 from tests.references import grand_one_by_one
 
 torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.app import app
-from adaptive_sampler.commands.demo import Settings, run
+from adaptive_sampler.commands.demo import DemoSettings, run
 from adaptive_sampler.commands.demo.data import load, with_cue, with_wrong_labels
 from adaptive_sampler.commands.demo.experiments import KEEP, OFFSETS, UPSAMPLE, Result
 from adaptive_sampler.commands.demo.outcome import lines, verdicts
@@ -96,7 +96,7 @@ def test_what_is_chosen_is_one_of_what_was_tried(results: list[Result]) -> None:
 
 
 def test_a_run_repeats_to_the_last_digit(tmp_path: Path, results: list[Result]) -> None:
-    settings = Settings(output=tmp_path, seeds=1, epochs=3, samples=200)
+    settings = DemoSettings(output=tmp_path, seeds=1, epochs=3, samples=200)
     assert run(settings, Console(quiet=True)) == [result for result in results if result.seed == 0]
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptive_sampler.torch import alignment, grand, l2rw_weights
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.influence import influence
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.influence import influence
 from tests.references import gradients_alone, influence_from_gradients, l2rw_from_gradients
 from tests.torch.lossy import softened
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.as_found import as_found
-from adaptive_sampler.torch.functional import cross_entropy, trainable
-from adaptive_sampler.torch.ghost_pass import ghost_squares
-from adaptive_sampler.torch.ghost_plan import batch_first
-from adaptive_sampler.torch.grand import grand, grand_last_layer
+from adaptive_sampler.torch.gradients.as_found import as_found
+from adaptive_sampler.torch.gradients.functional import cross_entropy, trainable
+from adaptive_sampler.torch.gradients.grand import grand, grand_last_layer
+from adaptive_sampler.torch.gradients.norm_pass import ghost_squares
+from adaptive_sampler.torch.gradients.norm_plan import batch_first
 from benchmarks import gradients
 from tests.references import grand_one_by_one
 from tests.torch.models import MODELS, Mixing, Tied, made

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.torch.dataset import IndexedDataset
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.influence import influence
-from adaptive_sampler.torch.solvers import CGState, conjugate_gradients, largest_curvature, lissa
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.influence import influence
+from adaptive_sampler.torch.gradients.solvers import CGState, conjugate_gradients, largest_curvature, lissa
 from tests.references import fit_logistic, influence_explicit
 
 torch.set_num_threads(1)

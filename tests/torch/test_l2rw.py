@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.l2rw import L2RWLoss, l2rw_weights
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.l2rw import L2RWLoss, l2rw_weights
 from benchmarks import gradients
 from benchmarks import l2rw as benchmark
 from tests.references import l2rw_two_steps

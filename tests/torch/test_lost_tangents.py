@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_sampler.torch import alignment, grand, l2rw_weights
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.influence import influence
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.influence import influence
 from tests.references import gradients_one_by_one, influence_from_gradients, l2rw_from_gradients
 from tests.torch.lossy import Adapter, Block, Branches, ByMode, Net, Stopping, softened
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.torch import alignment, grand, l2rw_weights
-from adaptive_sampler.torch.functional import cross_entropy
+from adaptive_sampler.torch.gradients.functional import cross_entropy
 from tests.references import gradients_one_by_one
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import L2RWLoss, alignment, grand, l2rw_weights
-from adaptive_sampler.torch.influence import influence
+from adaptive_sampler.torch.gradients.influence import influence
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import alignment, grand, grand_last_layer, l2rw_weights
-from adaptive_sampler.torch.functional import cross_entropy
-from adaptive_sampler.torch.influence import influence
+from adaptive_sampler.torch.gradients.functional import cross_entropy
+from adaptive_sampler.torch.gradients.influence import influence
 from tests.references import gradients_one_by_one
 
 torch.set_num_threads(1)

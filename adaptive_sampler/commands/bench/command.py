@@ -29,7 +29,7 @@ QUICK = 10_000
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What to run. `cases`: parts of names, none for all; `samplers`: a user's own, as module:factory."""
 
     n: tuple[int, ...]
@@ -38,12 +38,12 @@ class Settings:
     samplers: tuple[str, ...] = ()
     quick: bool = False
 
-    def quickly(self) -> "Settings":
+    def quickly(self) -> "BenchSettings":
         """The same at the smallest size, one turn each: whether it runs."""
         return replace(self, n=(QUICK,), rounds=1, quick=True)
 
 
-def run(settings: Settings, console: Console) -> dict[str, Any]:
+def run(settings: BenchSettings, console: Console) -> dict[str, Any]:
     """Run what `settings` names, smaller sizes first, and print its tables -> the result, as `result.body` makes it.
 
     Raises InvalidValue for a case that does not exist and for a sampler that yields no rows, before anything runs.

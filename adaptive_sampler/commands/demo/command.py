@@ -17,7 +17,7 @@ _RESULTS = 11  # that one seed gives: what the progress bar counts
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoSettings:
     """What the command's options say; None: what suits the data."""
 
     data: Name = "digits"
@@ -38,7 +38,7 @@ class Settings:
         return Trial(split, seed, self.epochs or (30 if digits else 15), self.output / f"seed-{seed}")
 
 
-def run(settings: Settings, console: Console) -> list[Result]:
+def run(settings: DemoSettings, console: Console) -> list[Result]:
     """Run the demo, print what it shows, and write stores, results and figure into `settings.output`."""
     settings.trial(0)  # missing data is said before anything is written
     settings.output.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def run(settings: Settings, console: Console) -> list[Result]:
     return results
 
 
-def _train(settings: Settings, console: Console) -> list[Result]:
+def _train(settings: DemoSettings, console: Console) -> list[Result]:
     results: list[Result] = []
     columns = (
         TextColumn("{task.description}"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
 from adaptive_sampler.shards.errors import DuplicateKey, Handler, ShardError
-from adaptive_sampler.shards.indexing.columns import Columns, write
+from adaptive_sampler.shards.indexing.columns import MappedColumns, write
 from adaptive_sampler.shards.indexing.index import FORMAT, POINTER
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
@@ -82,7 +82,7 @@ def _known(path: Path) -> dict[str, ShardTable]:
     """The tables of the index at `path`, by URL, as scanned then; none where there is no index."""
     if not (path / POINTER).is_file():
         return {}
-    columns = Columns(path / (path / POINTER).read_text().strip())
+    columns = MappedColumns(path / (path / POINTER).read_text().strip())
     about, bounds = columns.attributes, columns("shard_starts").tolist()
     layouts = [tuple(names) for names in about["layouts"]]
     tables = {}

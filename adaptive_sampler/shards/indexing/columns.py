@@ -24,7 +24,7 @@ def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, An
                 array[:] = values
 
 
-class Columns:
+class MappedColumns:
     """The columns of one Zarr group written by `write`, each chunk mapped when first touched."""
 
     def __init__(self, path: Path) -> None:

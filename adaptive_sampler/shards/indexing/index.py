@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
 from adaptive_sampler.shards.errors import Handler, reraise
-from adaptive_sampler.shards.indexing.columns import Columns
+from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.sources.access import Access
 
 FORMAT = 1
@@ -44,7 +44,7 @@ class ShardIndex:
         pointer = self.path / POINTER
         if not pointer.is_file():
             raise StoreDamaged(f"{self.path}: no shard index is here. Make one with ShardIndex.build(urls, path).")
-        self._columns = Columns(self.path / pointer.read_text().strip())
+        self._columns = MappedColumns(self.path / pointer.read_text().strip())
         about = self._columns.attributes
         if about.get("format") != FORMAT:
             raise StoreDamaged(

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
+class ShardOrder:
     """The visits of one epoch, numbered as they are met when the shards are read in their shuffled order.
 
     window: how many visits the shuffling buffer of each reader holds; 0 leaves shards and visits in their order.

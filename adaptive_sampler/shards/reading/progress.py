@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive_sampler.errors import ResumeError
-from adaptive_sampler.shards.reading.order import Order
+from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.share import Place, Stint
 
 KIND = "adaptive_sampler.shards/1"
@@ -13,7 +13,7 @@ _ORDER = ("plan", "seed", "epoch", "window", "uneven", "length")
 
 
 @dataclass(frozen=True)
-class Progress:
+class ShardProgress:
     """Visits delivered: in the stints that are over, and by the readers of the present layout.
 
     taken: (rank, worker) -> visits, of those readers that are known; ranks in step have equal counts.
@@ -35,13 +35,13 @@ class Progress:
         }
 
     @classmethod
-    def of(cls, *data: Mapping[str, Any]) -> "Progress":
+    def of(cls, *data: Mapping[str, Any]) -> "ShardProgress":
         """From the `data()` of one or several readers of one moment."""
         taken = {(int(r), int(w)): int(count) for one in data for r, w, count in one["taken"]}
         past = tuple(Stint.of(stint) for stint in data[0]["past"])
         return cls(int(data[0]["ranks"]), int(data[0]["workers"]), taken, past)
 
-    def state(self, order: Order) -> dict[str, Any]:
+    def state(self, order: ShardOrder) -> dict[str, Any]:
         """A checkpoint: the progress, and what it is the progress of."""
         return {"kind": KIND, **_identity(order), **self.data()}
 
@@ -85,7 +85,7 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
     return []
 
 
-def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Progress]:
+def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ShardProgress]:
     """What the states of several readers of one moment say together: (the first, the progress)."""
     found = list(states)
     if not found:
@@ -96,10 +96,10 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Prog
                 raise ResumeError(
                     f"the states differ in {name}: {found[0][name]!r} and {other[name]!r}. Load states of one moment."
                 )
-    return found[0], Progress.of(*found)
+    return found[0], ShardProgress.of(*found)
 
 
-def check_same(state: Mapping[str, Any], order: Order) -> None:
+def check_same(state: Mapping[str, Any], order: ShardOrder) -> None:
     """Raise ResumeError unless `state` was saved under this plan, seed, epoch and order."""
     for name, now in _identity(order).items():
         if state[name] != now:
@@ -109,6 +109,6 @@ def check_same(state: Mapping[str, Any], order: Order) -> None:
             )
 
 
-def _identity(order: Order) -> dict[str, Any]:
+def _identity(order: ShardOrder) -> dict[str, Any]:
     values = (order.kept.plan_id, order.seed, order.epoch, order.window, order.uneven, len(order))
     return dict(zip(_ORDER, values, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.samples import LocalSamples, OpenFiles
-from adaptive_sampler.shards.reading.settings import Reading, opened
+from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Ints, Raw, Wanted
 from adaptive_sampler.shards.sources.base import Source
 from adaptive_sampler.shards.sources.local import LocalSource
@@ -21,7 +21,7 @@ Ticket = tuple[Callable[[Any], Raw | None], Any]
 """A function and its argument: calling it hands a sample out, read by then; None for one that is lost."""
 
 
-def read(index: ShardIndex, rows: Ints, reading: Reading, files: OpenFiles) -> Iterator[Ticket]:
+def read(index: ShardIndex, rows: Ints, reading: ShardReading, files: OpenFiles) -> Iterator[Ticket]:
     """A ticket for each of `rows` (visits,), in that order; None is handed out for what the handler let pass.
 
     Shards without rows are not opened. Cheap where rows of one shard stand together, ascending. Raises `Stop`.
@@ -33,7 +33,7 @@ def read(index: ShardIndex, rows: Ints, reading: Reading, files: OpenFiles) -> I
             yield from _shard(index, int(shards[some[0]]), rows[some], reading, files)
 
 
-def _shard(index: ShardIndex, shard: int, rows: Ints, reading: Reading, files: OpenFiles) -> Iterator[Ticket]:
+def _shard(index: ShardIndex, shard: int, rows: Ints, reading: ShardReading, files: OpenFiles) -> Iterator[Ticket]:
     try:
         source = opened(index, shard, reading)
     except Exception as error:
@@ -61,13 +61,13 @@ def _as_it_is(sample: Raw | None) -> Raw | None:
     return None if sample is None else dict(sample)
 
 
-def _eager(wanted: Wanted, source: Source, gap: int, visits: Ints, reading: Reading) -> Iterator[Ticket]:
+def _eager(wanted: Wanted, source: Source, gap: int, visits: Ints, reading: ShardReading) -> Iterator[Ticket]:
     times = np.bincount(visits, minlength=len(wanted)).tolist()
     for sample, repeats in zip(_merged(wanted, source, gap, reading), times, strict=True):
         yield from [(_as_it_is, sample)] * repeats
 
 
-def _merged(wanted: Wanted, source: Source, gap: int, reading: Reading) -> Iterator[Raw | None]:
+def _merged(wanted: Wanted, source: Source, gap: int, reading: ShardReading) -> Iterator[Raw | None]:
     """All wanted samples of a shard, gaps up to `gap` bytes read with them; None for a lost one."""
     runs = _runs(wanted.begin, wanted.stop, gap)
     spans = [(int(wanted.begin[low]), int(wanted.stop[high - 1] - wanted.begin[low])) for low, high in runs]

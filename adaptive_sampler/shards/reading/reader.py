@@ -6,9 +6,9 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.kept import Kept
-from adaptive_sampler.shards.reading.order import Order
-from adaptive_sampler.shards.reading.progress import Progress, check_same, merged, states_in
-from adaptive_sampler.shards.reading.settings import Counts, Reading
+from adaptive_sampler.shards.reading.order import ShardOrder
+from adaptive_sampler.shards.reading.progress import ShardProgress, check_same, merged, states_in
+from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place, Uneven, share
 from adaptive_sampler.shards.reading.walk import Walk, bounded
 from adaptive_sampler.shards.sources.access import Access
@@ -44,9 +44,9 @@ class ShardReader:
         access: Access | None = None,
     ) -> None:
         self.index, self.place = index, place or Place()
-        self._reading = Reading(access or Access(), merge_gap, verify, handler)
-        self._order = Order(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), uneven)
-        self._progress = Progress(self.place.ranks, self.place.workers)
+        self._reading = ShardReading(access or Access(), merge_gap, verify, handler)
+        self._order = ShardOrder(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), uneven)
+        self._progress = ShardProgress(self.place.ranks, self.place.workers)
         self._walk = self._started()
 
     @property
@@ -62,7 +62,7 @@ class ShardReader:
     def __iter__(self) -> Walk:
         """From the loaded position the first time, from the epoch's start after that."""
         walk = self._walk = self._started()
-        self._progress = Progress(self.place.ranks, self.place.workers)
+        self._progress = ShardProgress(self.place.ranks, self.place.workers)
         return walk
 
     def _started(self) -> Walk:
@@ -73,7 +73,9 @@ class ShardReader:
     def state_dict(self) -> dict[str, Any]:
         """This reader's position, counting what it has delivered."""
         at = (self.place.rank, self.place.worker)
-        return Progress(self.place.ranks, self.place.workers, {at: self._walk.taken}, self._past).state(self._order)
+        return ShardProgress(self.place.ranks, self.place.workers, {at: self._walk.taken}, self._past).state(
+            self._order
+        )
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state`: this reader's, or a list of those of all readers, who may have been more or fewer."""

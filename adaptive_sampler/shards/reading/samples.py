@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive_sampler.shards.errors import ShardError
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.reading.settings import Reading, opened
+from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Raw, Wanted
 from adaptive_sampler.shards.sources.local import LocalSource
 
@@ -18,7 +18,7 @@ _AHEAD_GAP = 128 << 10  # bytes between samples that the disk may as well fetch;
 class OpenFiles:
     """The local shards of an index that are being read; the latest ones are held open."""
 
-    def __init__(self, index: ShardIndex, reading: Reading) -> None:
+    def __init__(self, index: ShardIndex, reading: ShardReading) -> None:
         self._index, self._reading = index, reading
         self._sources: OrderedDict[int, LocalSource] = OrderedDict()
 
@@ -45,7 +45,7 @@ class OpenFiles:
 class LocalSamples:
     """Calling it with n reads the n-th of the wanted samples of a local shard: None if it is lost."""
 
-    def __init__(self, shard: int, wanted: Wanted, files: OpenFiles, reading: Reading) -> None:
+    def __init__(self, shard: int, wanted: Wanted, files: OpenFiles, reading: ShardReading) -> None:
         self._shard, self._wanted, self._files, self._reading = shard, wanted, files, reading
         self._begin: list[int] = wanted.begin.tolist()
         self._length: list[int] = (wanted.stop - wanted.begin).tolist()
@@ -73,7 +73,7 @@ class LocalSamples:
 class _Counted:
     """A file as if it were bytes: each slice is a read of its own, and counted."""
 
-    def __init__(self, source: LocalSource, reading: Reading) -> None:
+    def __init__(self, source: LocalSource, reading: ShardReading) -> None:
         self._source, self._counts = source, reading.counts
 
     def __getitem__(self, part: slice, /) -> bytes:

@@ -30,7 +30,7 @@ class Stop(Exception):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ShardReading:
     """How samples are read.
 
     merge_gap: bytes between two kept samples that are read rather than skipped; None: what was measured for the
@@ -55,7 +55,7 @@ class Reading:
         self.counts.shards_lost += shards
 
 
-def opened(index: ShardIndex, shard: int, reading: Reading) -> Source:
+def opened(index: ShardIndex, shard: int, reading: ShardReading) -> Source:
     """Open a shard. Raises ShardMissing, or ShardChanged where it is not the one that was indexed."""
     url, stamp = index.urls[shard], index.stamps[shard]
     source = reading.access.open(url)

@@ -6,10 +6,10 @@ from itertools import repeat
 import numpy as np
 
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.reading.order import Order
+from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.ranges import Ticket, read
 from adaptive_sampler.shards.reading.samples import OpenFiles
-from adaptive_sampler.shards.reading.settings import Counts, Reading, Stop
+from adaptive_sampler.shards.reading.settings import Counts, ShardReading, Stop
 from adaptive_sampler.shards.reading.share import Place, Stint
 from adaptive_sampler.shards.reading.wanted import Raw
 
@@ -30,9 +30,9 @@ class Walk(Iterator[Raw]):
     def __init__(
         self,
         index: ShardIndex,
-        order: Order,
+        order: ShardOrder,
         place: Place,
-        reading: Reading,
+        reading: ShardReading,
         past: Sequence[Stint] = (),
         taken: int = 0,
     ) -> None:

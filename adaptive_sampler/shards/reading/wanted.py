@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.indexing.tar import header_is
-from adaptive_sampler.shards.reading.settings import Reading
+from adaptive_sampler.shards.reading.settings import ShardReading
 from adaptive_sampler.shards.sources.access import BLOCK
 
 Ints = NDArray[np.int64]
@@ -28,7 +28,7 @@ class Wanted:
     begin, stop: (rows,) the bytes that hold a sample, its first header with them where that is verified.
     """
 
-    def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: Reading) -> None:
+    def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading) -> None:
         self.url, self.rows, self._reading = index.urls[shard], rows.tolist(), reading
         self._extents = extents = index.extents(shard, rows)
         self.begin: Ints = np.maximum(extents.offset - (BLOCK if reading.verify else 0), 0)

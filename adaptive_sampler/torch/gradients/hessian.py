@@ -7,20 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import device_of, samples
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.batches import batch_size, map_tensors
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
-    batch_size,
     dense,
     flat,
     gradients,
     leaves,
     losses,
-    map_tensors,
     rounding,
     shaped,
 )
+from adaptive_sampler.torch.gradients.samples import device_of, samples
 
 Product = Callable[[Tensor], Tensor]
 """v -> (H + damping·I)·v, both (parameters,)."""

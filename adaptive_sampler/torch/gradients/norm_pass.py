@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import LossFn, Params, batch_size, losses
-from adaptive_sampler.torch.ghost_norms import Part, rule_of, squared_norms
-from adaptive_sampler.torch.ghost_plan import Layers, Watch
+from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.gradients.functional import LossFn, Params, losses
+from adaptive_sampler.torch.gradients.layer_norms import Part, rule_of, squared_norms
+from adaptive_sampler.torch.gradients.norm_plan import Layers, LayerWatch
 
 
 def ghost_squares(
@@ -24,7 +25,7 @@ def ghost_squares(
     first = next(iter(params.values()))
     wide = torch.promote_types(first.dtype, torch.float32)
     run = _Pass(layers, torch.zeros(batch_size(inputs), dtype=wide, device=first.device))
-    with Watch(params, layers, batch_size(inputs)) as seen:
+    with LayerWatch(params, layers, batch_size(inputs)) as seen:
         for module in layers:
             seen.callback(module.register_forward_hook(run.forward, with_kwargs=True).remove)
         loss = losses(model, params, inputs, labels, loss_fn)

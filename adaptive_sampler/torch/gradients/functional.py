@@ -1,12 +1,13 @@
 """A model as a pure function of its trainable parameters, and one loss a sample."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.batches import batch_size, map_tensors, tensors_of
 
 LossFn = Callable[[Any, Any], Tensor]
 """(model output, labels) -> (batch,): one loss per sample, in the loss's own unit."""
@@ -118,42 +119,6 @@ def dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter)
     return gradient if gradient.layout == torch.strided else gradient.to_dense()
-
-
-def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Every tensor of a nested batch, depth first."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors_of(value)
-    elif isinstance(batch, Sequence) and not isinstance(batch, str):
-        for value in batch:
-            yield from tensors_of(value)
-
-
-def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
-    """The same nesting with `change` applied to every tensor; anything else is passed on."""
-    if isinstance(batch, Tensor):
-        return change(batch)
-    if isinstance(batch, Mapping):
-        return {key: map_tensors(change, value) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return tuple(map_tensors(change, value) for value in batch)
-    return batch
-
-
-def part(batch: Any, start: int, stop: int) -> Any:
-    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
-    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
-
-
-def batch_size(inputs: Any) -> int:
-    """Length of the leading axis of the first tensor in `inputs`."""
-    for tensor in tensors_of(inputs):
-        if tensor.ndim:
-            return len(tensor)
-    raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")
 
 
 class _Whole(nn.Module):

@@ -6,16 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.batches import batch_size, map_tensors
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
-    batch_size,
     cross_entropy,
     followed,
     gradients,
     leaves,
     losses,
-    map_tensors,
 )
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.randomness import same_random_state
+from adaptive_sampler.torch.gradients.randomness import same_random_state
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from adaptive_sampler.torch.functional import LossFn, Params, batch_size, check_reached, losses, map_tensors, tensors_of
-from adaptive_sampler.torch.ghost_norms import rule_of
+from adaptive_sampler.torch.batches import batch_size, map_tensors, tensors_of
+from adaptive_sampler.torch.gradients.functional import LossFn, Params, check_reached, losses
+from adaptive_sampler.torch.gradients.layer_norms import rule_of
 
 # what a model calls to find an order for its samples; packing sequences does so inside
 _SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort, torch.topk, torch.Tensor.topk}
@@ -18,7 +19,7 @@ Layers = dict[nn.Module, dict[str, str]]
 """Layer -> its own name of a parameter -> the model's."""
 
 
-class Watch(contextlib.ExitStack):
+class LayerWatch(contextlib.ExitStack):
     """Watch one forward pass: how often it uses each parameter, and which uses are calls of a layer with a rule.
 
     A parameter is covered where every use of it is a call of a layer that has a rule, and that layer's input and output
@@ -33,7 +34,7 @@ class Watch(contextlib.ExitStack):
         self._uses = _CountUses(params, size)
         self.odd: set[nn.Module] = set()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "LayerWatch":
         super().__enter__()
         for module in self._layers:
             self.callback(module.register_forward_hook(self._called, with_kwargs=True).remove)
@@ -70,7 +71,7 @@ def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss
     some = torch.arange(few) % size
     inputs, labels = (map_tensors(lambda t: t[some.to(t.device)] if t.ndim else t, part) for part in (inputs, labels))
     layers = _owned(model, params)
-    with Watch(params, layers, few) as seen:
+    with LayerWatch(params, layers, few) as seen:
         loss = losses(model, params, inputs, labels, loss_fn)
     if loss.requires_grad:  # though all that was given is constant
         check_reached(model, loss)

@@ -9,9 +9,17 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import LossFn, Params, check_reached, gradients, leaves, losses, rounding
-from adaptive_sampler.torch.randomness import generator_states, restore
-from adaptive_sampler.torch.remembered import Remembered, circumstances, is_time
+from adaptive_sampler.torch.gradients.functional import (
+    LossFn,
+    Params,
+    check_reached,
+    gradients,
+    leaves,
+    losses,
+    rounding,
+)
+from adaptive_sampler.torch.gradients.randomness import generator_states, restore
+from adaptive_sampler.torch.gradients.remembered import Remembered, circumstances, is_time
 
 # Batches in which a parameter may be without a gradient before it is taken for one that the loss does not use.
 _LOOKS = 4

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.alignment import along
-from adaptive_sampler.torch.as_found import as_found
-from adaptive_sampler.torch.batches import device_of, samples
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.gradients.alignment import along
+from adaptive_sampler.torch.gradients.as_found import as_found
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
-    batch_size,
     check_finite,
     cross_entropy,
     flat,
@@ -26,8 +25,9 @@ from adaptive_sampler.torch.functional import (
     trainable,
     unwrapped,
 )
+from adaptive_sampler.torch.gradients.randomness import draw_elsewhere, generator_states, restore
+from adaptive_sampler.torch.gradients.samples import device_of, samples
 from adaptive_sampler.torch.hook import LossHook
-from adaptive_sampler.torch.randomness import draw_elsewhere, generator_states, restore
 from adaptive_sampler.torch.rows import row_key, split
 
 # float16 gradients of a mean loss underflow below 6e-8; a power of two is taken out again without rounding.

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.functional import LossFn, Params, tensors_of
+from adaptive_sampler.torch.batches import tensors_of
+from adaptive_sampler.torch.gradients.functional import LossFn, Params
 
 T = TypeVar("T")
 # Findings of one model that are kept, the latest: a word that a module changes at each step would else fill the memory.

@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.alignment import along
-from adaptive_sampler.torch.as_found import as_found
-from adaptive_sampler.torch.batches import device_of, samples
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.gradients.alignment import along
+from adaptive_sampler.torch.gradients.as_found import as_found
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
-    batch_size,
     check_finite,
     check_reached,
     cross_entropy,
@@ -33,9 +32,10 @@ from adaptive_sampler.torch.functional import (
     trainable,
     unwrapped,
 )
-from adaptive_sampler.torch.hessian import Hessian
-from adaptive_sampler.torch.influence_file import InfluenceFile
-from adaptive_sampler.torch.solvers import conjugate_gradients, lissa
+from adaptive_sampler.torch.gradients.hessian import Hessian
+from adaptive_sampler.torch.gradients.influence_file import InfluenceFile
+from adaptive_sampler.torch.gradients.samples import device_of, samples
+from adaptive_sampler.torch.gradients.solvers import conjugate_gradients, lissa
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.hessian import Product
+from adaptive_sampler.torch.gradients.hessian import Product
 
 
 class CGState(NamedTuple):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.as_found import as_found
-from adaptive_sampler.torch.forward_mode import Trust, derivative
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.gradients.as_found import as_found
+from adaptive_sampler.torch.gradients.forward_mode import Trust, derivative
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
     check_finite,
@@ -22,7 +22,7 @@ from adaptive_sampler.torch.functional import (
     trainable,
     unwrapped,
 )
-from adaptive_sampler.torch.randomness import generator_states, restore
+from adaptive_sampler.torch.gradients.randomness import generator_states, restore
 
 _warned: set[str] = set()
 

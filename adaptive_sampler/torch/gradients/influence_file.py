@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from adaptive_sampler.errors import ResumeError
-from adaptive_sampler.torch.functional import Params, flat
-from adaptive_sampler.torch.solvers import CGState
+from adaptive_sampler.torch.gradients.functional import Params, flat
+from adaptive_sampler.torch.gradients.solvers import CGState
 
 _SECONDS_BETWEEN_SAVES = 30.0
 _CG = ("cg_solution", "cg_residual", "cg_direction")

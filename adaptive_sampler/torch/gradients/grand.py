@@ -6,20 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.as_found import as_found
-from adaptive_sampler.torch.functional import (
+from adaptive_sampler.torch.batches import batch_size, map_tensors, part
+from adaptive_sampler.torch.gradients.as_found import as_found
+from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
-    batch_size,
     check_finite,
     cross_entropy,
-    map_tensors,
-    part,
     trainable,
     unwrapped,
 )
-from adaptive_sampler.torch.ghost_plan import batch_first
-from adaptive_sampler.torch.judged_norms import Chunks
+from adaptive_sampler.torch.gradients.judged_norms import Chunks
+from adaptive_sampler.torch.gradients.norm_plan import batch_first
 
 
 def grand(

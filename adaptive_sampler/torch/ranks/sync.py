@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 
 from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
-from adaptive_sampler.memory.journal import Entry, Journal, Tally, pieces
+from adaptive_sampler.memory.journal import Journal, JournalEntry, VisitTally, pieces
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.distributed import DistributedAdaptiveSampler, inner, require_group
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner, require_group
 from adaptive_sampler.walk.epochs import PlannedEpoch
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long the journal
@@ -135,7 +135,7 @@ def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
             )
 
 
-def _headers(entries: list[Entry], group: Any) -> np.ndarray:
+def _headers(entries: list[JournalEntry], group: Any) -> np.ndarray:
     """(ranks, updates, 3) int64: rows, epoch and mask of each update; 0 rows where a rank has fewer updates."""
     most = int(_gather([len(entries)], group).max())
     ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
@@ -143,8 +143,8 @@ def _headers(entries: list[Entry], group: Any) -> np.ndarray:
 
 
 def _exchange(
-    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[Entry], group: Any
-) -> list[Entry]:
+    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[JournalEntry], group: Any
+) -> list[JournalEntry]:
     """One round: the pieces of all ranks. Rows travel in an int64 tensor of their own, never beside floats."""
     me, ranks = dist.get_rank(group), len(headers)
     ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
@@ -161,12 +161,12 @@ def _exchange(
         size, scores = stop - start, mask.bit_count()
         first, value = at[rank]
         block = all_values[rank, value : value + scores * size].reshape(scores, size)
-        merged.append(Entry(all_rows[rank, first : first + size], mask, block, epoch))
+        merged.append(JournalEntry(all_rows[rank, first : first + size], mask, block, epoch))
         at[rank] += size, scores * size
     return merged
 
 
-def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None) -> None:
+def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: VisitTally | None) -> None:
     names, counted = journal.named(entry.mask), tally is not None and entry.epoch == tally.key[1]
     # Scores that take the same rows are folded, and kept, together.
     alike: dict[bytes, tuple[np.ndarray, list[int]]] = {}
@@ -178,7 +178,7 @@ def _fold(store: ScoreStore, journal: Journal, entry: Entry, tally: Tally | None
         store.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
-def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> Tally:
+def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
     """How often the plan visits each row in what was left of the epoch when it was begun; goes on within an epoch."""
     key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
     if journal.tally is None or journal.tally.key != key:
@@ -186,7 +186,7 @@ def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -
         if start or length != plan.num_samples:
             walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
             occurrences = np.bincount(walk.take(start, length), minlength=plan.n)
-        journal.tally = Tally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
+        journal.tally = VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
     return journal.tally
 
 

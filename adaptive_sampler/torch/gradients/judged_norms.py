@@ -7,20 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from adaptive_sampler.torch.formed_norms import formed_squares
-from adaptive_sampler.torch.functional import (
-    LossFn,
-    Params,
-    dense,
-    leaves,
-    losses,
-    map_tensors,
-    part,
-    rounding,
-)
-from adaptive_sampler.torch.ghost_pass import ghost_squares
-from adaptive_sampler.torch.ghost_plan import Layers
-from adaptive_sampler.torch.remembered import Remembered, circumstances, is_time
+from adaptive_sampler.torch.batches import map_tensors, part
+from adaptive_sampler.torch.gradients.formed_norms import formed_squares
+from adaptive_sampler.torch.gradients.functional import LossFn, Params, dense, leaves, losses, rounding
+from adaptive_sampler.torch.gradients.norm_pass import ghost_squares
+from adaptive_sampler.torch.gradients.norm_plan import Layers
+from adaptive_sampler.torch.gradients.remembered import Remembered, circumstances, is_time
 
 
 @dataclass(slots=True)
