@@ -102,10 +102,3 @@ def as_rows(rows: Any, n: int) -> np.ndarray:
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise InvalidValue(f"row {array.max()} does not fit int64. Rows are 0 … {n - 1}.")
     return np.ascontiguousarray(array, np.int64)
-
-
-def as_epoch(epoch: Any) -> int:
-    """`epoch` as an int. Raises `InvalidValue` for what is none."""
-    if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or not 0 <= epoch < 2**31:
-        raise InvalidValue(f"epoch={epoch!r}: a whole number, 0 or more.")
-    return int(epoch)

@@ -1,6 +1,7 @@
 """Write what a plan keeps, with keys and scores, as a file that other tools read."""
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 
@@ -27,13 +29,14 @@ def export(store: "ScoreStore", path: str | os.PathLike[str], plan: Plan | None)
     if path.suffix not in (".csv", ".npy"):
         raise InvalidValue(f"{path.name}: export writes .csv or .npy. Name the file so.")
     rows = np.arange(len(store)) if plan is None else plan.rows
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") if path.suffix == ".npy" else open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as file:
         if path.suffix == ".npy":
-            np.save(file, rows)  # type: ignore[arg-type]
-        else:
-            csv.writer(file).writerows(_lines(store, plan, rows))  # type: ignore[arg-type]
-    os.replace(partial, path)  # a reader finds the whole file or none
+            np.save(file, rows)
+            return
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        csv.writer(text).writerows(_lines(store, plan, rows))
+        text.flush()
+        text.detach()  # the file is not closed with it: it is not on the disk yet
 
 
 def _lines(store: "ScoreStore", plan: Plan | None, rows: np.ndarray) -> Iterator[list[Any]]:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import RowError, StoreDamaged
 from adaptive_sampler.kernels import bits as kernels
-from adaptive_sampler.storage.generation import checksum
 
 
 class MadeFrom(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
@@ -44,10 +45,16 @@ class AdaptiveSampler:
         num_samples: int | None = None,
     ) -> None:
         self.store, self.policy = store, policy
-        self.seed, self.shuffle = _whole("seed", seed, 0), bool(shuffle)
-        self.warmup_epochs = _whole("warmup_epochs", warmup_epochs, 0)
-        self.replan = replan if replan in ("epoch", "once") else _whole("replan", replan, 1, " or 'epoch' or 'once'")
-        self.num_samples = None if num_samples is None else _whole("num_samples", num_samples, 1, " or None")
+        self.seed, self.shuffle = whole_number("seed", seed, 0), bool(shuffle)
+        self.warmup_epochs = whole_number("warmup_epochs", warmup_epochs, 0)
+        self.replan = (
+            replan
+            if replan in ("epoch", "once")
+            else whole_number("replan", replan, 1, otherwise=" or 'epoch' or 'once'")
+        )
+        self.num_samples = (
+            None if num_samples is None else whole_number("num_samples", num_samples, 1, otherwise=" or None")
+        )
         if not isinstance(policy, Policy):
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
         by = getattr(policy, "by", None)
@@ -115,7 +122,7 @@ class AdaptiveSampler:
         Raises `ResumeError` straight after a state of another epoch was loaded that has rows left. An iterator that has
         begun another epoch raises at its next draw.
         """
-        epoch, turn = _whole("epoch", epoch, 0), self._turn
+        epoch, turn = whole_number("epoch", epoch, 0), self._turn
         if epoch == self.epoch:
             turn.again = turn.active is not None
             if turn.again and self._planner.outdated:
@@ -208,7 +215,7 @@ class AdaptiveSampler:
         turn = self._turn
         if delivered is None:
             return self.state_after() if turn.was_left(self.drawn) else self.state_of(turn.walking, self.drawn)
-        position = _whole("delivered", delivered, 0)
+        position = whole_number("delivered", delivered, 0)
         if not turn.over:  # where nothing was drawn yet, it came before
             position = max(position, turn.start) if turn.active is None else turn.active.reached(position)
         if not turn.over and not self.start <= position <= self.drawn:
@@ -311,7 +318,7 @@ class Batches:
                 "of batches) and its predict, which wants every row in order: give it DataLoader(dataset, batch_size=...)."
             )
         self.sampler, self.drop_last, self.arrays = sampler, bool(drop_last), bool(arrays)
-        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator.of(self.sampler, self.batch_size, self.drop_last, self.arrays)
@@ -331,9 +338,3 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As the sampler's."""
         self.sampler.load_state_dict(state)
-
-
-def _whole(name: str, value: Any, least: int, alternative: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InvalidValue(f"{name}={value!r}: a whole number, {least} or more{alternative}.")
-    return int(value)

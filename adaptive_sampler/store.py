@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from adaptive_sampler.arrays import as_epoch, as_rows
+from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.export import export
 from adaptive_sampler.memory.journal import Journal
@@ -19,6 +20,7 @@ from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
 from adaptive_sampler.storage.pointer import Version
 
+LAST_EPOCH = 2**31 - 1  # when a row was last seen is an int32
 Mode = Literal["r+", "r", "journal"]
 
 
@@ -106,7 +108,7 @@ class ScoreStore:
     def fold_matrix(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """The same with the values as (scores, batch) float32, a line for each of `names`."""
         self._writable()
-        epoch = as_epoch(epoch)
+        epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
         if self.journal is None:
             self.fold_merged(rows, names, values, epoch)
         else:

@@ -14,9 +14,9 @@ import zarr
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.commands.bench.turns import take_turns
+from adaptive_sampler.memory.book import CHUNK
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.scoring import EL2N, Margin
-from adaptive_sampler.storage.layout import CHUNK
 from benchmarks.harness import options, save
 
 ABOUT = "Commits of six columns (fsync and checksums included) against zarr-python's plain in-place write (neither)."

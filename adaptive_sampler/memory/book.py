@@ -1,4 +1,4 @@
-"""Columns in memory: read from the last commit when first needed, with the chunks that changed since marked."""
+"""A book: the columns of scores that are observed together, read from the last commit when first needed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,9 @@ from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.memory.records import Key, Records
 from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
 
+CHUNK = 1 << 20  # rows: zarr costs about 1 ms of Python a chunk, so smaller ones are slower to read and write
+
 Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
-
-
-def all_columns(fold: Fold) -> Mapping[str, Column]:
-    """The fold's own columns and the two that every score has."""
-    return {**fold.columns, **BOOKKEEPING}
 
 
 @dataclass(frozen=True)
@@ -181,39 +178,6 @@ class Book:
                 into[first - start : last - start] = data[first - low : last - low]
 
 
-class Columns:
-    """One score's columns in the book that it shares."""
-
-    def __init__(self, score: ScoreLike, book: Book) -> None:
-        self.score, self.book = score, book
-
-    @property
-    def state(self) -> State:
-        """The fold's own columns, (n,) each, writable."""
-        return self.book.state(self.score)
-
-    def part(self, start: int, stop: int) -> State:
-        """Rows `start` … `stop` − 1 of all columns, those of the book too."""
-        spec = all_columns(self.score.fold)
-        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` … `stop` − 1 of the score, float32."""
-        return self.score.fold.read(self.part(start, stop))
-
-    def begin_run(self) -> None:
-        """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
-        chunk, state = self.book.chunk, self.state  # and not `part`, which may be a copy read from disk
-        for index in range(len(self.book.dirty)):
-            part = {name: column[index * chunk : (index + 1) * chunk] for name, column in state.items()}
-            before = {name: column.copy() for name, column in part.items()}
-            self.score.fold.begin_run(part)
-            self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())
-
-    def _key(self, column: str) -> Key:
-        return ("" if column in BOOKKEEPING else self.score.name), column
-
-
 def _rule(fold: Fold) -> int | None:
     """The kernel's rule of a built-in fold, which does not raise; None for a custom one."""
     built_in = REGISTRY.get(str(getattr(fold, "kind", None))) is type(fold)
@@ -232,3 +196,8 @@ def _typed(data: np.ndarray, column: Column, rows: int) -> np.ndarray:
             "a commit of this package. Open another version."
         )
     return data.view(dtype)
+
+
+def chunk_rows(n: int) -> int:
+    """Rows of a chunk, for a store of `n` rows."""
+    return min(max(n, 1), CHUNK)

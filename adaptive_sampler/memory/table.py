@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.arrays import as_array, numbers, to_host
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.memory.book import Book, Columns, Load, Program
+from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows
+from adaptive_sampler.memory.columns import Columns
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
-from adaptive_sampler.storage.generation import checksum
-from adaptive_sampler.storage.layout import chunk_rows
 
 FLOAT32 = np.dtype(np.float32)
 NUMPY = {np.ndarray}

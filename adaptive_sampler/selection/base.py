@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import MadeFrom, Plan
-from adaptive_sampler.storage.generation import checksum
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -170,8 +171,8 @@ def fill(
 
 def check_max_age(max_age: int | None) -> None:
     """Refuse an age that is no number of epochs."""
-    if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, (int, np.integer)) or max_age < 1):
-        raise InvalidValue(f"max_age={max_age!r}: a number of epochs, 1 or more, or None for no limit.")
+    if max_age is not None:
+        whole_number("max_age", max_age, 1, what="a number of epochs", otherwise=", or None for no limit")
 
 
 def check_by(by: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import seeds
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, weigh
 from adaptive_sampler.kernels import draw as kernels
@@ -34,14 +35,8 @@ class Draw:
         check_by(self.by)
         if not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
-        if self.num_samples is not None and (
-            isinstance(self.num_samples, bool)
-            or not isinstance(self.num_samples, (int, np.integer))
-            or self.num_samples < 1
-        ):
-            raise InvalidValue(
-                f"num_samples={self.num_samples!r}: a whole number, 1 or more, or None for the store's rows."
-            )
+        if self.num_samples is not None:
+            whole_number("num_samples", self.num_samples, 1, otherwise=", or None for the store's rows")
         if self.unbiased and not self.replacement:
             raise InvalidValue(
                 "unbiased=True with replacement=False: 1/(n·p) is the weight of independent draws. Draw with replacement."

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from adaptive_sampler import seeds
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, select
 from adaptive_sampler.plan import Plan
@@ -33,10 +34,9 @@ class InfoBatch:
             raise InvalidValue(f"ratio={self.ratio!r}: the share of easy rows to drop, 0 <= ratio < 1.")
         if not 0 <= self.anneal <= 1:
             raise InvalidValue(f"anneal={self.anneal!r}: the share of epochs before all rows return, 0 <= anneal <= 1.")
-        if self.epochs < 1:
-            raise InvalidValue(
-                f"epochs={self.epochs!r}: how many epochs the training has, 1 or more: annealing needs it."
-            )
+        whole_number(
+            "epochs", self.epochs, 1, what="how many epochs the training has", otherwise=": annealing needs it"
+        )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows and weights of one epoch."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
 
@@ -26,8 +26,7 @@ class Upsample:
     def __post_init__(self) -> None:
         check_by(self.by)
         check_choice("convention", self.convention, ("total", "extra"))
-        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, np.integer)) or self.factor < 1:
-            raise InvalidValue(f"factor={self.factor!r}: a whole number of occurrences, 1 or more.")
+        whole_number("factor", self.factor, 1, what="a whole number of occurrences")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """All rows, the mistakes repeated."""

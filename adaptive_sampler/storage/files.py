@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage import layout
-from adaptive_sampler.storage.generation import Manifest, checksum
+from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.local import POINTER, LocalStorage
 from adaptive_sampler.storage.lock import WriterLock
 from adaptive_sampler.storage.repository import Repository
@@ -110,10 +112,9 @@ def create(
     metadata: Mapping[str, Any] | None,
 ) -> Opened:
     """Make an empty store and commit it as version 0."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InvalidValue(f"n={n!r}: the number of rows, 1 or more; usually len(dataset).")
-    table = Table(list(scores), int(n))  # before anything is written: it may refuse
-    named = None if keys is None else grown_keys(None, 0, int(n), keys)
+    n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
+    table = Table(list(scores), n)  # before anything is written: it may refuse
+    named = None if keys is None else grown_keys(None, 0, n, keys)
     meta = _new_meta(table, fingerprint, metadata)
     folder = Path(tempfile.mkdtemp(prefix="adaptive-sampler-")) if path is None else Path(path)
     if path is not None:

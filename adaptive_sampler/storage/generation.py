@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
 
@@ -33,15 +33,6 @@ def folder(version: int) -> str:
 def manifest_name(version: int) -> str:
     """The object that tells what a version consists of: beside the version, which holds nothing but Zarr."""
     return f"manifests/{version}.json"
-
-
-def checksum(parts: Sequence[np.ndarray | bytes]) -> int:
-    """crc32c of the concatenated parts."""
-    crc = 0
-    for part in parts:
-        data = part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-        crc = google_crc32c.extend(crc, data)
-    return crc
 
 
 def seal(parts: Sequence[np.ndarray | bytes]) -> Seal:

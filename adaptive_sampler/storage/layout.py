@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.memory.book import all_columns
+from adaptive_sampler.memory.columns import all_columns
 from adaptive_sampler.scoring.base import Column, ScoreLike, describe
-
-CHUNK = 1 << 20  # rows: zarr costs about 1 ms of Python a chunk, so smaller ones are slower to read and write
 
 EXPLAIN = {
     "value": "the score; NaN where the row was never observed",
@@ -24,11 +22,6 @@ EXPLAIN = {
     "ends": "where the NUL after each row's key stands in text",
     "runs": "training runs before this one that observed the row",
 }
-
-
-def chunk_rows(n: int) -> int:
-    """Rows a chunk for a store of `n` rows."""
-    return min(max(n, 1), CHUNK)
 
 
 def metadata(

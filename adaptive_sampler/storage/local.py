@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adaptive_sampler.disk import sync_folder, write_whole
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 POINTER = "CURRENT"
-PARTIAL = ".partial"
 THREADS = 8  # fsync waits for the disk, not for a core: eight at once halved a commit
 
 
@@ -33,9 +34,9 @@ class LocalStorage:
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         if not self._lasting:
-            _write_file(self._new(name), parts, lasting=False)
+            write_whole(self._new(name), parts, lasting=False)
             return
-        write = partial(_write_file, self._new(name), parts)
+        write = partial(write_whole, self._new(name), parts)
         if self._first is None and self._pool is None:
             self._first = write
             return
@@ -67,7 +68,7 @@ class LocalStorage:
                 self._first()
             for file in self._writing:
                 file.result()
-            list(map(_sync, self._changed) if self._pool is None else self._pool.map(_sync, self._changed))
+            list(map(sync_folder, self._changed) if self._pool is None else self._pool.map(sync_folder, self._changed))
         finally:
             if self._pool is not None:
                 self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork
@@ -110,32 +111,3 @@ def _between(top: Path, folder: Path) -> Iterator[Path]:
     while folder != top:
         folder = folder.parent
         yield folder
-
-
-def _write_file(target: Path, parts: Sequence[np.ndarray | bytes], lasting: bool = True) -> None:
-    unfinished = target.with_name(target.name + PARTIAL)
-    try:
-        with open(unfinished, "wb", buffering=0) as file:
-            for part in parts:
-                _write(file.fileno(), part)
-            if lasting:
-                os.fsync(file.fileno())
-        os.replace(unfinished, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
-
-
-def _write(descriptor: int, data: np.ndarray | bytes) -> None:
-    view = memoryview(data if isinstance(data, bytes) else np.ascontiguousarray(data).reshape(-1).view(np.uint8).data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.generation import Seal, checksum
+from adaptive_sampler.storage.generation import Seal
 
 FORMAT = 1
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.errors import StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.memory.book import Book, Load
 from adaptive_sampler.plan import Plan, from_files, scores_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
@@ -103,8 +104,7 @@ class Repository:
         """Drop all but the newest `keep` versions, those pinned, the head, and the one open here; and their plans, unless
         they are `in_force`, or were when a version that stays was committed: a state saved with it names them.
         """
-        if keep < 1:
-            raise InvalidValue(f"keep={keep}: 1 or more; the newest version is never dropped.")
+        whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")
         safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
         gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
         pointer = self.pointer.without(gone)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.rows import row_key, split
 
@@ -21,7 +21,7 @@ def observe(
     *,
     observation: Observe | None = None,
     epoch: int | None = None,
-    progress: bool = True,
+    progress: Show = True,
 ) -> int:
     """Score every batch of `loader`, whose dataset is an `IndexedDataset` -> the number of samples scored.
 
@@ -32,18 +32,27 @@ def observe(
     """
     modes = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    number = 0
+    number, batches = 0, _length(loader)
     model.eval()
     try:
-        with torch.no_grad():
-            for rows, sample in split(track(loader, "scoring", disable=not progress, transient=True), row_key(loader)):
+        with torch.no_grad(), shown(progress, "scoring, batches") as tell:
+            for done, (rows, sample) in enumerate(split(loader, row_key(loader)), 1):
                 seen = (observation or _default)(model, _moved(sample, device))
                 store.update(rows, epoch=epoch, **seen)
                 number += len(rows)
+                tell(done, batches)
     finally:
         for module, mode in modes.items():
             module.training = mode
     return number
+
+
+def _length(loader: Any) -> int | None:
+    """Batches of the loader, None where it does not say."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def _default(model: nn.Module, sample: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.memory.book import CHUNK
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import Draw
-from adaptive_sampler.storage.layout import CHUNK
 from tests.storage.helpers import ROWS, filled, kill_while_committing
 
 

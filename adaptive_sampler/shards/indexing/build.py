@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
+from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.shards.errors import DuplicateKey, Handler, ShardError
 from adaptive_sampler.shards.indexing.columns import MappedColumns, write
 from adaptive_sampler.shards.indexing.index import FORMAT, POINTER
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
-
-Progress = bool | Callable[[int, int], None]
 
 
 class _Stop(Exception):
@@ -34,7 +31,7 @@ def build(
     path: Path,
     workers: int | None,
     handler: Handler,
-    progress: Progress,
+    progress: Show,
     renumber: bool,
     access: Access,
 ) -> None:
@@ -120,7 +117,7 @@ def _in_order(urls: list[str], known: list[str], path: Path) -> list[str]:
 
 
 def _scanned(
-    urls: list[str], known: dict[str, ShardTable], workers: int | None, progress: Progress, access: Access
+    urls: list[str], known: dict[str, ShardTable], workers: int | None, progress: Show, access: Access
 ) -> Iterator[tuple[str, ShardTable | Exception]]:
     def one(url: str) -> ShardTable | Exception:
         try:
@@ -135,26 +132,13 @@ def _scanned(
             return error
 
     # Threads: a header pass waits for the disk or the network, not for Python.
-    with ThreadPoolExecutor(workers or min(32, 4 * (os.cpu_count() or 1))) as pool, _reporting(progress) as report:
+    with (
+        ThreadPoolExecutor(workers or min(32, 4 * (os.cpu_count() or 1))) as pool,
+        shown(progress, "indexing shards") as tell,
+    ):
         for done, (url, result) in enumerate(zip(urls, pool.map(one, urls), strict=True), 1):
-            report(done, len(urls))
+            tell(done, len(urls))
             yield url, result
-
-
-@contextmanager
-def _reporting(progress: Progress) -> Iterator[Callable[[int, int], None]]:
-    if callable(progress):
-        yield progress
-    elif not progress:
-        yield lambda done, of: None
-    else:
-        try:
-            from rich.progress import Progress as Bar
-        except ImportError as error:
-            raise ImportError('progress=True needs rich: pip install "adaptive-sampler[report]"') from error
-        with Bar(transient=not sys.stderr.isatty()) as bar:
-            task = bar.add_task("indexing shards")
-            yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:

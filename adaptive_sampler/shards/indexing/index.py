@@ -1,6 +1,6 @@
 """The index of a set of shards: which row is which sample, and where its bytes are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
+from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.sources.access import Access
@@ -69,7 +70,7 @@ class ShardIndex:
         *,
         workers: int | None = None,
         handler: Handler = reraise,
-        progress: bool | Callable[[int, int], None] = False,
+        progress: Show = False,
         renumber: bool = False,
         access: Access | None = None,
     ) -> "ShardIndex":
@@ -78,7 +79,8 @@ class ShardIndex:
         One pass over the tar headers; bodies are skipped where the source can. At a `path` that holds an index,
         only new and changed shards are read. Rows never move: new shards come after the known ones, and a change
         that would move rows is refused unless `renumber`. `handler` judges missing and damaged shards and
-        duplicate keys; what it lets pass is in `.damage`. `progress`: True for a bar, or a callable (done, of).
+        duplicate keys; what it lets pass is in `.damage`. `progress`: True for a bar on stderr, or
+        a function of (done, of).
         """
         # Here: build opens the finished index with this class.
         from adaptive_sampler.shards.indexing.build import build

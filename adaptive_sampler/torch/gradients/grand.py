@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.batches import batch_size, map_tensors, part
 from adaptive_sampler.torch.gradients.as_found import as_found
@@ -114,8 +115,7 @@ def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
 def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
     if batch_size(inputs) == 0:
         raise InvalidValue("the batch is empty: a gradient needs at least one sample; skip empty batches")
-    if chunk_size < 1:
-        raise InvalidValue(f"chunk_size is {chunk_size}: it counts samples and must be at least 1; 128 is usual")
+    whole_number("chunk_size", chunk_size, 1, otherwise=" (samples; 128 is usual)")
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise InvalidValue(

@@ -1,19 +1,17 @@
 """Influence: how the mean clean loss of a trained model moves with each training sample's weight."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.progress import Show, Tell, shown
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.batches import batch_size
 from adaptive_sampler.torch.gradients.alignment import along
@@ -37,8 +35,6 @@ from adaptive_sampler.torch.gradients.influence_file import InfluenceFile
 from adaptive_sampler.torch.gradients.samples import device_of, samples
 from adaptive_sampler.torch.gradients.solvers import conjugate_gradients, lissa
 
-Say = Callable[[str], None]
-
 
 def influence(
     model: nn.Module,
@@ -55,7 +51,7 @@ def influence(
     scale: float | None = None,
     repeats: int = 1,
     checkpoint: str | Path | None = None,
-    progress: bool | None = None,
+    progress: Show = None,
 ) -> Tensor:
     """d(mean clean loss) / d(weight of the sample), for every training sample, in eval mode.
 
@@ -81,7 +77,7 @@ def influence(
         repeats: LiSSA's estimates that are averaged.
         checkpoint: a file that what is done is kept in. The same call with the same file goes on from the last
             iteration or batch; it is deleted by nobody but you.
-        progress: draw a progress bar; if not given, where stderr is a terminal.
+        progress: a bar on stderr; if not given, where that is a terminal; or a function of (done, of or None).
 
     Returns:
         (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows the loader does not bring: loss per
@@ -104,12 +100,12 @@ def influence(
         tolerance = 1e-10 if flat(params).dtype == torch.float64 else 1e-5
     settings = [solver, damping, tolerance, max_iterations, scale, repeats]
     done = InfluenceFile.begin(None if checkpoint is None else Path(checkpoint), params, settings)
-    with as_found(model, evaluate=True), done.saving(), _bar(progress) as say:
+    with as_found(model, evaluate=True), done.saving(), shown(progress, "influence") as tell:
         if done.solution is None:
             target = _clean_gradient(model, params, clean_loader, loss_fn)
             hessian = Hessian(model, train_loader, params, loss_fn, damping)
             if solver == "cg":
-                done.solution = _by_cg(hessian, target, tolerance, max_iterations, done, say)
+                done.solution = _by_cg(hessian, target, tolerance, max_iterations, done, tell)
             else:
                 done.solution = lissa(
                     hessian.batchwise(),
@@ -117,19 +113,19 @@ def influence(
                     scale=scale,
                     iterations=max_iterations,
                     repeats=repeats,
-                    on_step=lambda step: say(f"LiSSA step {step} of {max_iterations * repeats}"),
+                    on_step=lambda step: tell(step, max_iterations * repeats, "LiSSA, steps"),
                 )
-        values = _by_row(model, params, done, train_loader, loss_fn, say)
+        values = _by_row(model, params, done, train_loader, loss_fn, tell)
     if store is not None:
         rows = np.flatnonzero(~np.isnan(values.numpy()))
         store.fold(score, rows, values.numpy()[rows].astype(np.float32))
     return values
 
 
-def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done: InfluenceFile, say: Say) -> Tensor:
+def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done: InfluenceFile, tell: Tell) -> Tensor:
     def on_step(state: Any, error: float) -> None:
         done.keep_step(state)
-        say(f"conjugate gradients, iteration {state.iteration}, relative residual {error:.1e}")
+        tell(state.iteration, None, f"conjugate gradients, relative residual {error:.1e}, iterations")
 
     return conjugate_gradients(
         hessian.full,
@@ -155,7 +151,7 @@ def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], los
 
 
 def _by_row(
-    model: nn.Module, params: Params, done: InfluenceFile, loader: Iterable[Any], loss_fn: LossFn, say: Say
+    model: nn.Module, params: Params, done: InfluenceFile, loader: Iterable[Any], loss_fn: LossFn, tell: Tell
 ) -> Tensor:
     """−(1/n) ⟨s, ∇ℓ_i⟩ for every sample of the loader, at its row."""
     assert done.solution is not None
@@ -168,7 +164,7 @@ def _by_row(
             products = along(model, params, direction, inputs, labels, loss_fn)
             done.keep(places, check_finite(products, f"⟨s, ∇ℓ_i⟩ of batch {number}"))
         count += size
-        say(f"influence of {count} samples" + (f" of {known}" if known else ""))
+        tell(count, known or None, "influence, samples")
     if not count:
         raise InvalidValue("train_loader yields no batch: influence needs at least one sample; give some")
     return done.products(known) / -count
@@ -200,17 +196,4 @@ def _check(solver: str, damping: float, max_iterations: int, repeats: int) -> No
     if not 0 <= damping < float("inf"):
         raise InvalidValue(f"damping is {damping}: it must be a finite number of at least 0; 0.01 is usual")
     for name, value in (("max_iterations", max_iterations), ("repeats", repeats)):
-        if value < 1:
-            raise InvalidValue(f"{name} is {value}: it must be at least 1")
-
-
-@contextlib.contextmanager
-def _bar(wanted: bool | None) -> Iterator[Say]:
-    """A line on stderr that says how far it is."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda message: None
-        return
-    columns = (TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task("influence", total=None)
-        yield lambda message: shown.update(task, description=message)
+        whole_number(name, value, 1)

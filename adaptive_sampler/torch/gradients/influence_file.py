@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.torch.gradients.functional import Params, flat
 from adaptive_sampler.torch.gradients.solvers import CGState
@@ -102,7 +102,7 @@ class InfluenceFile:
             self.save()
 
     def save(self) -> None:
-        """Write the file beside its old self, then swing its name."""
+        """Write the file, which keeps its old content until the new one is whole."""
         if self._path is None:
             return
         arrays: dict[str, Any] = {"identity": self._identity, "products": self._products}
@@ -111,10 +111,6 @@ class InfluenceFile:
         elif self._step is not None:
             arrays |= {name: t.cpu().numpy() for name, t in zip(_CG, self._step[:3], strict=True)}
             arrays["iteration"] = self._step.iteration
-        beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("wb") as file:
+        with whole_file(self._path) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
         self._saved = time.monotonic()

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry, VisitTally, pieces
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
-from adaptive_sampler.storage.generation import checksum
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner, require_group
 from adaptive_sampler.walk.epochs import PlannedEpoch
@@ -92,8 +93,7 @@ def sync(
 
 def _ready(store: ScoreStore, limit: int) -> Journal:
     store.drain()
-    if limit < 1:
-        raise InvalidValue(f"limit={limit}: the rows sent at a time, 1 or more.")
+    whole_number("limit", limit, 1, otherwise=": the rows sent at a time")
     if store.journal is None:
         raise StoreError(
             f"{store.path} keeps no journal: open it with distributed_store(path, n, scores) on every rank."

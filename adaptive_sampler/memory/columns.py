@@ -1,0 +1,47 @@
+"""One score's columns, in the book that it shares with the scores observed with it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from adaptive_sampler.memory.book import Book
+from adaptive_sampler.memory.records import Key
+from adaptive_sampler.scoring.base import BOOKKEEPING, Column, Fold, ScoreLike, State
+
+
+def all_columns(fold: Fold) -> Mapping[str, Column]:
+    """The fold's own columns and the two that every score has."""
+    return {**fold.columns, **BOOKKEEPING}
+
+
+class Columns:
+    """One score's columns in the book that it shares."""
+
+    def __init__(self, score: ScoreLike, book: Book) -> None:
+        self.score, self.book = score, book
+
+    @property
+    def state(self) -> State:
+        """The fold's own columns, (n,) each, writable."""
+        return self.book.state(self.score)
+
+    def part(self, start: int, stop: int) -> State:
+        """Rows `start` … `stop` − 1 of all columns, those of the book too."""
+        spec = all_columns(self.score.fold)
+        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` … `stop` − 1 of the score, float32."""
+        return self.score.fold.read(self.part(start, stop))
+
+    def begin_run(self) -> None:
+        """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
+        chunk, state = self.book.chunk, self.state  # and not `part`, which may be a copy read from disk
+        for index in range(len(self.book.dirty)):
+            part = {name: column[index * chunk : (index + 1) * chunk] for name, column in state.items()}
+            before = {name: column.copy() for name, column in part.items()}
+            self.score.fold.begin_run(part)
+            self.book.dirty[index] |= any(part[name].tobytes() != column.tobytes() for name, column in before.items())
+
+    def _key(self, column: str) -> Key:
+        return ("" if column in BOOKKEEPING else self.score.name), column
