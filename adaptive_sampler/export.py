@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,13 +13,22 @@ from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 
-if TYPE_CHECKING:
-    from adaptive_sampler.store import ScoreStore
-
 _AT_ONCE = 1 << 16  # rows
 
 
-def export(store: "ScoreStore", path: str | os.PathLike[str], plan: Plan | None) -> None:
+class Exported(Protocol):
+    """What is exported of a store: its scores by name, (n,) each, and its rows' keys where it has them."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def has_keys(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, name: str) -> np.ndarray: ...
+    def key(self, row: int) -> str: ...
+
+
+def export(store: Exported, path: str | os.PathLike[str], plan: Plan | None) -> None:
     """Write the rows of `plan` (None: all), ascending, which is the dataset's own order.
 
     ".csv": row, key where there are keys, repeats, loss_weight and every score, a line a row. ".npy": the rows alone,
@@ -39,7 +48,7 @@ def export(store: "ScoreStore", path: str | os.PathLike[str], plan: Plan | None)
         text.detach()  # the file is not closed with it: it is not on the disk yet
 
 
-def _lines(store: "ScoreStore", plan: Plan | None, rows: np.ndarray) -> Iterator[list[Any]]:
+def _lines(store: Exported, plan: Plan | None, rows: np.ndarray) -> Iterator[list[Any]]:
     scores = {name: store[name] for name in store.names}
     yield ["row", *(["key"] if store.has_keys else []), "repeats", "loss_weight", *scores]
     for start in range(0, len(rows), _AT_ONCE):

@@ -1,12 +1,23 @@
 """A DataLoader over planned shards that plans every epoch and knows what it has delivered."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, cast
 
 from torch.utils.data import DataLoader, default_collate, default_convert
 
-if TYPE_CHECKING:
-    from adaptive_sampler.webdataset.planned import PlannedShards
+
+class Loaded(Protocol):
+    """What a loader asks of the planned shards that it is over; a torch IterableDataset as well."""
+
+    stages: tuple[Any, ...]
+
+    def begin(self, workers: int) -> Any: ...
+    def delivered(self, worker: int, taken: int) -> None: ...
+    def position(self) -> tuple[int, int]: ...
+    def shares(self, workers: int) -> list[int]: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Any) -> None: ...
 
 
 class PlannedLoader:
@@ -15,11 +26,11 @@ class PlannedLoader:
     `dataloader` is the torch DataLoader inside, `dataset` the stream.
     """
 
-    def __init__(self, shards: "PlannedShards", options: dict[str, Any]) -> None:
+    def __init__(self, shards: Loaded, options: dict[str, Any]) -> None:
         convert = default_convert if options.get("batch_size", 1) is None else default_collate
         collate = options.pop("collate_fn", None) or convert
         self.dataset = shards
-        self.dataloader: DataLoader[Any] = DataLoader(shards, collate_fn=_Marked(shards, collate), **options)
+        self.dataloader: DataLoader[Any] = DataLoader(cast(Any, shards), collate_fn=_Marked(shards, collate), **options)
 
     def __iter__(self) -> Iterator[Any]:
         if self.dataloader.num_workers:  # without, the stream begins the epoch itself
@@ -54,7 +65,7 @@ class PlannedLoader:
 class _Marked:
     """Collates in the worker, and marks the batch with how far its worker had come."""
 
-    def __init__(self, shards: "PlannedShards", collate: Callable[[Any], Any]) -> None:
+    def __init__(self, shards: Loaded, collate: Callable[[Any], Any]) -> None:
         self._shards, self._collate = shards, collate
 
     def __call__(self, items: Any) -> tuple[int, int, Any]:

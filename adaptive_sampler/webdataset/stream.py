@@ -1,24 +1,40 @@
 """One pass of one process over its share of an epoch: in a loader's worker, or in the trainer itself."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch.utils.data import get_worker_info
 from webdataset.utils import PipelineStage
 
+from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.progress import KIND, ShardProgress, check_same, merged, states_in
-from adaptive_sampler.shards.reading.settings import Counts
+from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place
 from adaptive_sampler.shards.reading.walk import Walk
 from adaptive_sampler.shards.reading.wanted import Raw
-from adaptive_sampler.webdataset.plans import PublishedEpoch
+from adaptive_sampler.webdataset.delivery import Delivery
+from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
-if TYPE_CHECKING:
-    from adaptive_sampler.webdataset.planned import PlannedShards
+Stage = Callable[[Iterator[Any]], Iterable[Any]]
 
 _OFTEN = 256  # samples between two reports of what was read
+
+
+class Streamed(Protocol):
+    """What a stream asks of the planned shards that made it."""
+
+    index: ShardIndex
+    stages: tuple[Stage, ...]
+    reading: ShardReading
+    plans: Plans
+    delivery: Delivery
+
+    def begin(self, workers: int) -> PublishedEpoch: ...
+    def order(self, epoch: PublishedEpoch) -> ShardOrder: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Any) -> None: ...
 
 
 class Stream(Iterator[Any]):
@@ -27,7 +43,7 @@ class Stream(Iterator[Any]):
     Has state_dict and load_state_dict, by which StatefulDataLoader resumes it.
     """
 
-    def __init__(self, shards: "PlannedShards") -> None:
+    def __init__(self, shards: Streamed) -> None:
         self._shards, info = shards, get_worker_info()
         self._worker, self._workers = (0, 0) if info is None else (info.id, info.num_workers)
         self._ticket = shards.plans.ticket()
@@ -70,14 +86,14 @@ class Stream(Iterator[Any]):
 
     def _prepare(self, epoch: PublishedEpoch) -> Walk:
         shards = self._shards
-        self._order, progress = shards.order(epoch), ShardProgress.of(epoch.more)
+        self._order, progress = shards.order(epoch), ShardProgress.of(epoch.more["resume"])
         if self._loaded is not None:
             state, progress = merged(states_in(self._loaded))
             check_same(state, self._order)
         # A loader asks its workers in turn and begins with the first, so that one goes on where another had stopped.
         workers = max(self._workers, 1)
         worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
-        self.place = Place(epoch.more["rank"], epoch.more["of"], worker, workers)
+        self.place = Place(epoch.more["rank"], epoch.more["num_replicas"], worker, workers)
         self._past, taken = progress.at(self.place)
         reading = replace(shards.reading, counts=Counts())
         self._walk = Walk(shards.index, self._order, self.place, reading, self._past, taken)
@@ -85,7 +101,7 @@ class Stream(Iterator[Any]):
 
     def _counted(self, walk: Walk, epoch: PublishedEpoch) -> Iterator[Raw]:
         counts, lost = walk.counts, 0
-        row = self._shards.counts_of(self._worker)
+        row = self._shards.delivery.counts_of(self._worker)
         try:
             for drawn, sample in enumerate(walk):
                 if drawn % _OFTEN == 0 or counts.samples_lost != lost:
@@ -105,7 +121,7 @@ class Stream(Iterator[Any]):
         if self._walk is None or self._order is None:
             return {"kind": KIND, "begun": False}
         at = {(self.place.rank, self.place.worker): self._walk.taken}
-        return ShardProgress(self.place.ranks, self.place.workers, at, self._past).state(self._order)
+        return ShardProgress(self.place.num_replicas, self.place.num_workers, at, self._past).state(self._order)
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state` at the first draw."""

@@ -110,7 +110,7 @@ def test_shares_are_equal_and_disjoint_to_the_row(index: ShardIndex, kept: range
     plan = plan_of(N, kept)
     places = [[Place(r, ranks, w, workers) for w in range(workers)] for r in range(ranks)]
     padded = [[rows_of(ShardReader(index, plan, place=p)) for p in row] for row in places]
-    cut = [[rows_of(ShardReader(index, plan, place=p, uneven="drop")) for p in row] for row in places]
+    cut = [[rows_of(ShardReader(index, plan, place=p, drop_last=True)) for p in row] for row in places]
     for shares, least in ((padded, -(-len(kept) // ranks)), (cut, len(kept) // ranks)):
         assert [sum(map(len, rank)) for rank in shares] == [least] * ranks
         assert len({tuple(map(len, rank)) for rank in shares}) == 1
@@ -194,7 +194,7 @@ def test_one_workers_state_does_not_speak_for_the_others(index: ShardIndex) -> N
         other.load_state_dict(reader.state_dict())
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}, {"window": 3}, {"uneven": "drop"}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}, {"window": 3}, {"drop_last": True}])
 def test_a_state_of_another_order_is_refused(index: ShardIndex, change: dict[str, object]) -> None:
     plan = plan_of(N, range(N))
     state = ShardReader(index, plan).state_dict()
@@ -214,3 +214,11 @@ def test_shards_added_later_append_rows(tmp_path: Path) -> None:
     assert after.keys[: len(before)] == before.keys
     assert after.urls == (urls[0], urls[2], urls[1])
     assert after.starts.tolist() == [0, 4, 9, 15]
+
+
+def test_a_state_of_an_older_format_is_refused_by_its_name(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [4])
+    reader = ShardReader(index, plan_of(4, range(4)))
+    state = reader.state_dict() | {"kind": "adaptive_sampler.shards/1"}
+    with pytest.raises(ResumeError, match=r"of format 'adaptive_sampler.shards/1' and this adaptive-sampler reads"):
+        reader.load_state_dict(state)

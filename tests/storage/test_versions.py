@@ -85,7 +85,9 @@ def test_dropping_spares_the_version_that_is_open(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, -1])
 def test_keeping_no_version_is_refused(tmp_path: Path, keep: int) -> None:
-    with pytest.raises(InvalidValue, match=f"keep={keep}: how many versions stay, 1 or more; the newest is never dropped"):
+    with pytest.raises(
+        InvalidValue, match=f"keep={keep}: how many versions stay, 1 or more; the newest is never dropped"
+    ):
         three(tmp_path / "s").drop_versions(keep=keep)
 
 

@@ -199,7 +199,7 @@ def test_a_webloader_takes_it(index: ShardIndex) -> None:
 def test_ranks_get_equal_disjoint_shares(index: ShardIndex, ranks: int, workers: int) -> None:
     shares = []
     for rank in range(ranks):
-        shards = PlannedShards(index, top_half(), rank=rank, ranks=ranks, uneven="drop")
+        shards = PlannedShards(index, top_half(), rank=rank, num_replicas=ranks, drop_last=True)
         loader = shards.loader(batch_size=4, num_workers=workers, collate_fn=indices)
         shares.append([row for batch in loader for row in batch])
         assert shards.num_samples == len(shares[-1]) == 45 // ranks
@@ -298,7 +298,9 @@ def test_a_state_resumes_on_other_ranks_and_workers(
     store.commit()
 
     def on(rank: int, ranks: int, workers: int) -> Any:
-        shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, ranks=ranks, window=7)
+        shards = PlannedShards(
+            index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, num_replicas=ranks, window=7
+        )
         return shards.loader(batch_size=3, num_workers=workers, collate_fn=indices)
 
     seen = []
@@ -345,7 +347,7 @@ def test_a_stateful_dataloaders_state_resumes_on_other_ranks(index: ShardIndex, 
     store.commit()
     states, seen = [], []
     for rank in range(2):
-        shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, ranks=2, window=7)
+        shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, num_replicas=2, window=7)
         shards.set_epoch(0)
         loader = StatefulDataLoader(shards, batch_size=4, num_workers=2, collate_fn=indices)
         walk = iter(loader)

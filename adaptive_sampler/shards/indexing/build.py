@@ -16,8 +16,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.shards.errors import DuplicateKey, Handler, ShardError
-from adaptive_sampler.shards.indexing.columns import MappedColumns, write
-from adaptive_sampler.shards.indexing.index import FORMAT, POINTER
+from adaptive_sampler.shards.indexing.columns import FORMAT, POINTER, MappedColumns, write
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
 

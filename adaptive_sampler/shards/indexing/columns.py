@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+FORMAT = 1  # of an index
+POINTER = "CURRENT"  # the file that names the generation to read
 CHUNK = 1 << 20  # elements; below 256 Ki Zarr's cost per chunk shows
 
 

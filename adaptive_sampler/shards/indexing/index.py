@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
 from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
-from adaptive_sampler.shards.indexing.columns import MappedColumns
+from adaptive_sampler.shards.indexing.build import build
+from adaptive_sampler.shards.indexing.columns import FORMAT, POINTER, MappedColumns
 from adaptive_sampler.shards.sources.access import Access
-
-FORMAT = 1
-POINTER = "CURRENT"
 
 
 class Extents(NamedTuple):
@@ -82,9 +80,6 @@ class ShardIndex:
         duplicate keys; what it lets pass is in `.damage`. `progress`: True for a bar on stderr, or
         a function of (done, of).
         """
-        # Here: build opens the finished index with this class.
-        from adaptive_sampler.shards.indexing.build import build
-
         build(urls, Path(path), workers, handler, progress, renumber, access or Access())
         return cls(path)
 

@@ -11,7 +11,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.kernels.window import window_order
 from adaptive_sampler.seeds import Purpose, key
 from adaptive_sampler.shards.reading.kept import Kept
-from adaptive_sampler.shards.reading.share import Place, Stint, Uneven, dealt
+from adaptive_sampler.shards.reading.share import Place, Stint, dealt
 
 Ints = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ class ShardOrder:
     seed: int
     epoch: int
     window: int = 1000
-    uneven: Uneven = "pad"
+    drop_last: bool = False
     length: int | None = None
 
     def __post_init__(self) -> None:
@@ -65,10 +65,10 @@ class ShardOrder:
 
         `past`: the stints of this epoch that are over. What they took is not dealt again.
         """
-        visits = dealt(self._left(past), place, self.uneven)
+        visits = dealt(self._left(past), place, self.drop_last)
         if not self.window:
             return visits, np.arange(len(visits))
-        address = key(self.seed, self.epoch, Purpose.SHARDS, len(past), place.rank, place.worker, place.workers)
+        address = key(self.seed, self.epoch, Purpose.SHARDS, len(past), place.rank, place.worker, place.num_workers)
         return visits, window_order(len(visits), self.window, np.uint64(address))
 
     def _left(self, past: Sequence[Stint]) -> int | Ints:
@@ -78,7 +78,7 @@ class ShardOrder:
         for nth, stint in enumerate(past):
             for rank, workers in enumerate(stint.taken):
                 for worker, taken in enumerate(workers):
-                    place = Place(rank, stint.ranks, worker, stint.workers)
+                    place = Place(rank, stint.num_replicas, worker, stint.num_workers)
                     visits, order = self.own(place, past[:nth])
                     if not 0 <= taken <= len(visits):
                         raise ResumeError(

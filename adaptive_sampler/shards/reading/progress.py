@@ -8,8 +8,9 @@ from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.share import Place, Stint
 
-KIND = "adaptive_sampler.shards/1"
-_ORDER = ("plan", "seed", "epoch", "window", "uneven", "length")
+_FAMILY = "adaptive_sampler.shards/"
+KIND = _FAMILY + "2"
+_ORDER = ("plan", "seed", "epoch", "window", "drop_last", "length")
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class ShardProgress:
     taken: (rank, worker) -> visits, of those readers that are known; ranks in step have equal counts.
     """
 
-    ranks: int = 1
-    workers: int = 1
+    num_replicas: int = 1
+    num_workers: int = 1
     taken: Mapping[tuple[int, int], int] | None = None
     past: tuple[Stint, ...] = ()
 
@@ -28,8 +29,8 @@ class ShardProgress:
         """As plain lists: numbers per reader and per change of layout."""
         taken = sorted((self.taken or {}).items())
         return {
-            "ranks": self.ranks,
-            "workers": self.workers,
+            "num_replicas": self.num_replicas,
+            "num_workers": self.num_workers,
             "taken": [[rank, worker, count] for (rank, worker), count in taken],
             "past": [stint.state() for stint in self.past],
         }
@@ -39,7 +40,7 @@ class ShardProgress:
         """From the `data()` of one or several readers of one moment."""
         taken = {(int(r), int(w)): int(count) for one in data for r, w, count in one["taken"]}
         past = tuple(Stint.of(stint) for stint in data[0]["past"])
-        return cls(int(data[0]["ranks"]), int(data[0]["workers"]), taken, past)
+        return cls(int(data[0]["num_replicas"]), int(data[0]["num_workers"]), taken, past)
 
     def state(self, order: ShardOrder) -> dict[str, Any]:
         """A checkpoint: the progress, and what it is the progress of."""
@@ -49,13 +50,13 @@ class ShardProgress:
         """(stints over, visits delivered since) for a reader at `place`; another layout begins a new stint."""
         if not self.taken:
             return self.past, 0
-        if (place.ranks, place.workers) != (self.ranks, self.workers):
+        if (place.num_replicas, place.num_workers) != (self.num_replicas, self.num_workers):
             return (*self.past, self._stint()), 0
         return self.past, self._count(place.rank, place.worker)
 
     def _stint(self) -> Stint:
-        rows = range(self.ranks)
-        return Stint(tuple(tuple(self._count(rank, w) for w in range(self.workers)) for rank in rows))
+        rows = range(self.num_replicas)
+        return Stint(tuple(tuple(self._count(rank, w) for w in range(self.num_workers)) for rank in rows))
 
     def _count(self, rank: int, worker: int) -> int:
         taken = self.taken or {}
@@ -65,14 +66,20 @@ class ShardProgress:
                 return taken[known, worker]
         raise ResumeError(
             f"the state says nothing of worker {worker}: it is that of worker {sorted({w for _, w in taken})} of "
-            f"{self.workers}. Load the whole loader's state, which holds every worker's."
+            f"{self.num_workers}. Load the whole loader's state, which holds every worker's."
         )
 
 
 def states_in(state: Any) -> list[Mapping[str, Any]]:
     """Every reader's state in `state`: one of ours, a list of them, or a loader's state that has them inside."""
     if isinstance(state, Mapping):
-        if state.get("kind") == KIND:
+        kind = state.get("kind")
+        if isinstance(kind, str) and kind.startswith(_FAMILY) and kind != KIND:
+            raise ResumeError(
+                f"the state is of format {kind!r} and this adaptive-sampler reads {KIND!r}. Go on with the release that wrote it, "
+                "or start the epoch anew."
+            )
+        if kind == KIND:
             return [state] if state.get("begun", True) else []
         if state.get("_steps_since_snapshot"):
             raise ResumeError(
@@ -91,7 +98,7 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Shar
     if not found:
         raise ResumeError("there is no state of ours in it. Load what state_dict() returned.")
     for other in found[1:]:
-        for name in (*_ORDER, "ranks", "workers", "past"):
+        for name in (*_ORDER, "num_replicas", "num_workers", "past"):
             if other[name] != found[0][name]:
                 raise ResumeError(
                     f"the states differ in {name}: {found[0][name]!r} and {other[name]!r}. Load states of one moment."
@@ -110,5 +117,5 @@ def check_same(state: Mapping[str, Any], order: ShardOrder) -> None:
 
 
 def _identity(order: ShardOrder) -> dict[str, Any]:
-    values = (order.kept.plan_id, order.seed, order.epoch, order.window, order.uneven, len(order))
+    values = (order.kept.plan_id, order.seed, order.epoch, order.window, order.drop_last, len(order))
     return dict(zip(_ORDER, values, strict=True))

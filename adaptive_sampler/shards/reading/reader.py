@@ -9,7 +9,7 @@ from adaptive_sampler.shards.reading.kept import Kept
 from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.progress import ShardProgress, check_same, merged, states_in
 from adaptive_sampler.shards.reading.settings import Counts, ShardReading
-from adaptive_sampler.shards.reading.share import Place, Uneven, share
+from adaptive_sampler.shards.reading.share import Place, share
 from adaptive_sampler.shards.reading.walk import Walk, bounded
 from adaptive_sampler.shards.sources.access import Access
 
@@ -23,7 +23,8 @@ class ShardReader:
     window: samples in the shuffling buffer, at most 64 MiB of them; 0: the shards' own order. Those of local shards are
     read when they are delivered, others when they enter. merge_gap: bytes that are read rather than skipped between
     samples that are read as they enter; None: as measured; a number has local shards read so too, which pays where a
-    file system has no page cache. uneven: whether ranks are padded or cut to equal counts. verify: look at the header
+    file system has no page cache. drop_last: ranks get equal counts; True leaves a few visits out,
+    False repeats a few. verify: look at the header
     before each sample. handler: judges what is damaged or missing; True goes on, and `.counts` says what was lost.
     access: how remote shards are opened.
     """
@@ -37,7 +38,7 @@ class ShardReader:
         epoch: int = 0,
         place: Place | None = None,
         window: int = 1000,
-        uneven: Uneven = "pad",
+        drop_last: bool = False,
         merge_gap: int | None = None,
         verify: bool = True,
         handler: Handler = reraise,
@@ -45,8 +46,8 @@ class ShardReader:
     ) -> None:
         self.index, self.place = index, place or Place()
         self._reading = ShardReading(access or Access(), merge_gap, verify, handler)
-        self._order = ShardOrder(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), uneven)
-        self._progress = ShardProgress(self.place.ranks, self.place.workers)
+        self._order = ShardOrder(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), drop_last)
+        self._progress = ShardProgress(self.place.num_replicas, self.place.num_workers)
         self._walk = self._started()
 
     @property
@@ -56,13 +57,13 @@ class ShardReader:
 
     def __len__(self) -> int:
         """Samples in a whole epoch of this reader."""
-        start, stop, padding = share(len(self._order), self.place, self._order.uneven)
+        start, stop, padding = share(len(self._order), self.place, self._order.drop_last)
         return stop - start + padding
 
     def __iter__(self) -> Walk:
         """From the loaded position the first time, from the epoch's start after that."""
         walk = self._walk = self._started()
-        self._progress = ShardProgress(self.place.ranks, self.place.workers)
+        self._progress = ShardProgress(self.place.num_replicas, self.place.num_workers)
         return walk
 
     def _started(self) -> Walk:
@@ -73,7 +74,7 @@ class ShardReader:
     def state_dict(self) -> dict[str, Any]:
         """This reader's position, counting what it has delivered."""
         at = (self.place.rank, self.place.worker)
-        return ShardProgress(self.place.ranks, self.place.workers, {at: self._walk.taken}, self._past).state(
+        return ShardProgress(self.place.num_replicas, self.place.num_workers, {at: self._walk.taken}, self._past).state(
             self._order
         )
 

@@ -1,30 +1,29 @@
 """Who reads what: equal, disjoint shares of an epoch's visits, to the row, also after a resume on other ranks."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue, ResumeError
 
-Uneven = Literal["pad", "drop"]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Place:
-    """One reader among many: worker `worker` of `workers` on rank `rank` of `ranks`."""
+    """One reader among many: worker `worker` of `num_workers` on rank `rank` of `num_replicas`."""
 
     rank: int = 0
-    ranks: int = 1
+    num_replicas: int = 1
     worker: int = 0
-    workers: int = 1
+    num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if not (0 <= self.rank < self.ranks and 0 <= self.worker < self.workers):
+        if not (0 <= self.rank < self.num_replicas and 0 <= self.worker < self.num_workers):
             raise InvalidValue(
-                f"rank {self.rank} of {self.ranks}, worker {self.worker} of {self.workers}: both count from 0."
+                f"rank {self.rank} of {self.num_replicas}, worker {self.worker} of {self.num_workers}: both count from 0."
             )
 
 
@@ -38,12 +37,12 @@ class Stint:
     taken: tuple[tuple[int, ...], ...]
 
     @property
-    def ranks(self) -> int:
+    def num_replicas(self) -> int:
         """Ranks that took part."""
         return len(self.taken)
 
     @property
-    def workers(self) -> int:
+    def num_workers(self) -> int:
         """Workers of each rank."""
         return len(self.taken[0])
 
@@ -63,24 +62,22 @@ class Stint:
         return cls(taken)
 
 
-def share(total: int, place: Place, uneven: Uneven) -> tuple[int, int, int]:
+def share(total: int, place: Place, drop_last: bool) -> tuple[int, int, int]:
     """(start, stop, padding) of a reader's share of `total` visits; `padding` more repeat the last ones.
 
-    Ranks get equal counts: the last ones padded up, or all cut down (`uneven`). A rank's workers split its share
+    Ranks get equal counts: the last ones padded up, or, with `drop_last`, all cut down. A rank's workers split its share
     to the row, so the same worker has the same count on every rank.
     """
-    if uneven not in ("pad", "drop"):
-        raise InvalidValue(f'uneven={uneven!r}: "pad" repeats a few visits, "drop" leaves a few out.')
-    each = -(-total // place.ranks) if uneven == "pad" else total // place.ranks
-    start = place.rank * each + each * place.worker // place.workers
-    stop = place.rank * each + each * (place.worker + 1) // place.workers
+    each = total // place.num_replicas if drop_last else -(-total // place.num_replicas)
+    start = place.rank * each + each * place.worker // place.num_workers
+    stop = place.rank * each + each * (place.worker + 1) // place.num_workers
     return min(start, total), min(stop, total), max(stop - max(start, total), 0)
 
 
-def dealt(visits: int | Ints, place: Place, uneven: Uneven) -> Ints:
+def dealt(visits: int | Ints, place: Place, drop_last: bool) -> Ints:
     """(share,) the visits a reader gets, ascending; `visits`: their number, or the (visits,) that are left."""
     total = visits if isinstance(visits, int) else len(visits)
-    start, stop, padding = share(total, place, uneven)
+    start, stop, padding = share(total, place, drop_last)
     own = np.arange(start, stop, dtype=np.int64)
     if padding and total:
         # The visits before the end, which lie in shards that the last readers read anyway.
