@@ -32,8 +32,24 @@ class StoreDamaged(StoreError):
     """What is on disk is not what was committed, or is no store at all."""
 
 
+class NoStore(StoreDamaged):
+    """Nothing at all is where a store was to be opened."""
+
+
 class StoreLocked(StoreError):
     """Another process holds the store for writing."""
+
+
+class PointerMoved(StoreError):
+    """Somebody else has committed since this writer last looked."""
+
+    @classmethod
+    def at(cls, where: str) -> "PointerMoved":
+        """The error for the place that messages call `where`."""
+        return cls(
+            f"{where}: another writer has committed meanwhile, so this one would undo that. Nothing was changed: open it "
+            "again and repeat what is missing, and take no lock from a writer that lives (steal=True)."
+        )
 
 
 class ResumeError(AdaptiveSamplerError, RuntimeError):

@@ -181,11 +181,12 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
     return plan
 
 
-def scores_of(about: np.ndarray) -> MadeFrom:
-    """The scores that a plan was made from, by its plan.json alone. Raises `ValueError` where that is none."""
+def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:
+    """The scores that a plan was made from, and its epoch, by its plan.json alone. Raises `ValueError` where that is none."""
     try:
-        commit, updates = json.loads(about.tobytes())["made_from"]
-        return MadeFrom(operator.index(commit), operator.index(updates))
+        content = json.loads(about.tobytes())
+        commit, updates = content["made_from"]
+        return MadeFrom(operator.index(commit), operator.index(updates)), operator.index(content["epoch"])
     except (KeyError, TypeError) as error:
         raise ValueError(str(error)) from error
 

@@ -110,9 +110,8 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
 
 
 def newest_plan(store: ScoreStore) -> Plan | None:
-    """The plan saved last in the store's folder, or None."""
-    saved = list((store.path / "plans").glob("*/plan.json"))
-    return store.plan(max(saved, key=lambda file: file.stat().st_mtime_ns).parent.name) if saved else None
+    """The kept plan that was made last, by the scores that it was made from and then by its epoch; None if none is kept."""
+    return store.session.newest_plan()
 
 
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:

@@ -158,7 +158,7 @@ class AdaptiveSampler:
             walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
             self._planner.made.plans[:] = [walking.plan.id]
         turn.begun(progress, walking)
-        self.store.epoch, self.store.delivered = self.epoch, walking.start
+        self.store.session.clock.enter(self.epoch, walking.start)
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
@@ -186,7 +186,7 @@ class AdaptiveSampler:
         epoch = self.begin_by(whole)
         whole.position = len(epoch)
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
-        return EpochRows(self.store.path, self.plan, walk | {"start": epoch.start})
+        return EpochRows(self.store.session.opener(ScoreStore.open), self.plan, walk | {"start": epoch.start})
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> "Batches":
         """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's; see `Batches`."""
@@ -240,7 +240,7 @@ class AdaptiveSampler:
 
     def _state(self, walk: dict[str, Any]) -> dict[str, Any]:
         walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for people: `plans` may yet grow
-        about = {"format": FORMAT, "store": self.store.uuid, "commit": self.store.version, "counts": "drawn"}
+        about = {"format": FORMAT, "store": self.store.session.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
     @property
@@ -297,7 +297,7 @@ class AdaptiveSampler:
 
     def _enter(self, turn: Turn) -> None:
         self._turn = turn
-        self.store.epoch, self.store.delivered = self.epoch, 0
+        self.store.session.clock.enter(self.epoch)
 
 
 class Batches:

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.errors import PointerMoved, StoreLocked
 from adaptive_sampler.plan import Plan, from_files
-from adaptive_sampler.scoring.base import BOOKKEEPING, Fold, ScoreLike, describe, restore
+from adaptive_sampler.scoring.base import BOOKKEEPING, Fold, Score, ScoreLike, describe, restore
+from adaptive_sampler.scoring.folds import Mean
 from adaptive_sampler.selection.base import Policy
 from adaptive_sampler.selection.base import describe as describe_policy
-from adaptive_sampler.storage.base import Storage
+from adaptive_sampler.storage.base import LEASE, POINTER, Lease, Storage
 from adaptive_sampler.store import ScoreStore
 
 __all__ = ["check_policy", "check_score", "check_storage"]
@@ -47,7 +50,7 @@ def _measured(score: ScoreLike, observation: Mapping[str, Any], batch: int) -> A
     """What a store measures of the observation; twice the same, and the observation as it was."""
     with ScoreStore.create(None, 1, [score]) as store:
         before = {name: np.array(value) for name, value in observation.items() if isinstance(value, np.ndarray)}
-        first, second = (store.measure(**observation)[score.name] for _ in range(2))
+        first, second = (store.session.measure(**observation)[score.name] for _ in range(2))
         assert tuple(first.shape) == (batch,), f"measure gives {tuple(first.shape)}, not ({batch},): one value a row"
         assert _same(first, second), "measure is not pure: a second call gives other values"
         for name, value in before.items():
@@ -137,11 +140,20 @@ def _check_plan(plan: Plan, n: int) -> None:
     assert from_files(files, "memory").id == plan.id, "a plan read back from its files differs"
 
 
-def check_storage(make: Callable[[], Storage]) -> None:
-    """The contract of a place for stores. `make()` -> a new, empty one each time. Raises AssertionError."""
+def check_storage(make: Callable[[], Storage], again: Callable[[Storage], Storage] | None = None) -> None:
+    """The contract of a place for stores. `make()` -> a new, empty one each time. Raises AssertionError, naming the rule.
+
+    `again(storage)`: another handle on the same place, as another process would have it; None: the same object serves
+    several writers, each in a thread.
+    """
+    same = again or (lambda storage: storage)
     _check_objects(make())
+    _check_ranges(make())
     _check_names(make())
-    _check_pointer(make())
+    _check_pointer(make(), same)
+    _check_race(make(), same)
+    _check_lease(make(), same)
+    _check_store(make())
 
 
 def _check_objects(storage: Storage) -> None:
@@ -179,13 +191,97 @@ def _check_names(storage: Storage) -> None:
     assert "v1" not in storage.names(), "delete leaves a name behind"
 
 
-def _check_pointer(storage: Storage) -> None:
+def _check_ranges(storage: Storage) -> None:
+    storage.put("v1/a", [bytes(range(100))])
+    storage.flush()
+    for start, stop in ((0, 100), (0, None), (10, 20), (90, None), (95, 200), (100, None), (200, 300), (5, 5)):
+        wanted = np.frombuffer(bytes(range(100))[start:stop], np.uint8)
+        assert _same(storage.get("v1/a", start, stop), wanted), f"get({start}, {stop}) does not give these bytes"
+    _refuses(lambda: storage.get("v1/b", 0, 1), "get of a range of an object that is not there")
+
+
+def _check_pointer(storage: Storage, same: Callable[[Storage], Storage]) -> None:
     assert storage.pointer() is None, "a new place points to nothing"
-    storage.swing(b"first")
-    assert storage.pointer() == b"first", "the pointer is not what it was swung to"
-    storage.swing(b"second, and longer")
-    storage.swing(b"3rd")
+    storage.swing(b"first", expected=None)
+    assert same(storage).pointer() == b"first", "the pointer is not what it was swung to"
+    storage.swing(b"second, and longer", expected=b"first")
+    storage.swing(b"3rd", expected=b"second, and longer")
     assert storage.pointer() == b"3rd", "a shorter value must replace a longer one whole"
+    for stale in (None, b"first", b"3r", b"3rd "):
+        try:
+            same(storage).swing(b"lost", expected=stale)
+        except PointerMoved:
+            pass
+        else:
+            raise AssertionError(f"swing of a pointer that does not hold expected={stale!r} must raise PointerMoved")
+    assert storage.pointer() == b"3rd", "a swing that is refused changes the pointer"
+    assert POINTER in storage.names(), f"names must list the pointer as {POINTER}"
+    storage.delete(POINTER)
+    assert storage.pointer() is None, "a pointer that was deleted points to nothing"
+
+
+def _check_race(storage: Storage, same: Callable[[Storage], Storage], writers: int = 4, each: int = 8) -> None:
+    """Each writer counts up: whoever read the pointer before another one swung it must be refused, and try again."""
+
+    def count_up() -> None:
+        mine = same(storage)
+        for _ in range(each):
+            while True:
+                seen = mine.pointer()
+                try:
+                    mine.swing(str(int(seen or 0) + 1).encode(), expected=seen)
+                    break
+                except PointerMoved:
+                    continue
+
+    with ThreadPoolExecutor(writers) as pool:
+        for done in [pool.submit(count_up) for _ in range(writers)]:
+            done.result()
+    counted = int(storage.pointer() or 0)
+    assert counted == writers * each, (
+        f"{writers * each} swings that succeeded left a count of {counted}: some were lost"
+    )
+
+
+def _check_lease(storage: Storage, same: Callable[[Storage], Storage]) -> None:
+    lease = storage.lease()
+    assert _held(lease), "a lease that was just taken is not held"
+    assert LEASE in storage.names(), f"names must list a lease that is held as {LEASE}"
+    try:
+        same(storage).lease()
+    except StoreLocked:
+        pass
+    else:
+        raise AssertionError("a second lease must raise StoreLocked while the first is held")
+    assert _held(lease), "an attempt to take the lease took it from its holder"
+    lease.release()
+    assert not _held(lease), "a lease that was released is still held"
+    lease.release()  # once more, nothing happens
+    same(storage).lease().release()
+
+
+def _held(lease: Lease) -> bool:
+    return lease.mine
+
+
+def _check_store(storage: Storage) -> None:
+    """A whole store: made, updated, committed, read back, and made anew over itself."""
+    with ScoreStore.create(None, 3, [Score("seen", _echo, Mean())], storage=storage) as store:
+        store.fold("seen", [0, 2], [1.0, 3.0])
+        store.commit("first")
+        store.fold("seen", [1], [2.0])
+        second = store.commit("second")
+    for version, wanted in ((1, [1, np.nan, 3]), (second, [1, 2, 3])):
+        with ScoreStore.open(storage=storage, version=version, mode="r") as again:
+            assert _same(again["seen"], np.array(wanted, np.float32)), (
+                f"version {version} reads back as {again['seen']}"
+            )
+    with ScoreStore.create(None, 2, [Score("seen", _echo, Mean())], storage=storage, overwrite=True) as store:
+        assert [v.version for v in store.versions()] == [], "a store that was made anew has versions of the old one"
+
+
+def _echo(seen: Any) -> Any:
+    return seen
 
 
 def _refuses(call: Callable[[], Any], what: str) -> None:

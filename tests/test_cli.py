@@ -73,7 +73,7 @@ def test_report_changes_no_store(path: Path, tmp_path: Path) -> None:
 def test_what_is_no_store_is_one_line_and_not_a_traceback(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [command, str(tmp_path / "nothing")])
     assert result.exit_code == 1
-    assert "is no folder, so no store. Make one with ScoreStore.create" in result.output
+    assert "holds no store: nothing is there. Make one with ScoreStore.create" in result.output
     assert "Traceback" not in result.output
 
 

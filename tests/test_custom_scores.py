@@ -78,7 +78,7 @@ def test_keywords_that_a_measure_only_passes_on_are_no_inputs():
 
 def test_a_hook_knows_the_optional_inputs_too():
     with ScoreStore.create(None, 3, [Score("pixels", lambda logits, loss=None: logits, Last())]) as store:
-        assert [store.takes(name) for name in ("logits", "loss", "labels")] == [True, True, False]
+        assert [store.session.takes(name) for name in ("logits", "loss", "labels")] == [True, True, False]
 
 
 def test_a_custom_fold_is_kept_and_read_like_a_built_in_one(tmp_path):

@@ -32,7 +32,7 @@ class Counted:
 @given(logits=LOGITS, labels=arrays(np.int64, 4, elements=st.integers(0, 2)))
 def test_measures_taken_together_are_those_taken_alone(library, logits, labels) -> None:
     observation = {"logits": LIBRARIES[library](logits), "labels": LIBRARIES[library](labels)}
-    together = ScoreStore.create(None, 4, SCORES).measure(**observation)
+    together = ScoreStore.create(None, 4, SCORES).session.measure(**observation)
     for score in SCORES:
         alone = score.measure(**{name: observation[name] for name in score.inputs[-1]})
         rounding = 2e-6 if library == "torch float32" else 0  # together by NumPy, alone by torch

@@ -1,5 +1,6 @@
 """The shipped contract: what we ship keeps it, and what breaks a rule is told which."""
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import scoring, testing
+from adaptive_sampler.errors import PointerMoved
 from adaptive_sampler.scoring import (
     EL2N,
     EMA,
@@ -23,6 +25,8 @@ from adaptive_sampler.scoring import (
     Score,
 )
 from adaptive_sampler.selection import Prune, make
+from adaptive_sampler.storage.base import POINTER
+from adaptive_sampler.storage.in_memory import MemoryStorage
 from adaptive_sampler.storage.local import LocalStorage
 from tests.stores import scored
 
@@ -65,7 +69,10 @@ def test_every_score_of_a_measured_value_keeps_the_contract(score):
 @pytest.mark.parametrize("lasting", [True, False])
 def test_the_local_storage_keeps_the_contract(tmp_path, lasting):
     folders = iter(range(100))
-    testing.check_storage(lambda: LocalStorage(tmp_path / str(next(folders)), lasting=lasting))
+    testing.check_storage(
+        lambda: LocalStorage(tmp_path / str(next(folders)), lasting=lasting),
+        lambda storage: LocalStorage(storage.where),
+    )
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,10 @@ def test_a_policy_that_breaks_no_rule_passes():
     testing.check_policy(Prune(0.5, "loss"), scored(np.arange(9.0)))
 
 
+def test_the_memory_storage_keeps_the_contract():
+    testing.check_storage(MemoryStorage)
+
+
 class Forgetful(LocalStorage):
     """Shares by a link that dies with its source."""
 
@@ -183,9 +194,60 @@ class Forgetful(LocalStorage):
         (self.path / target).symlink_to(self.path / source)
 
 
-def test_a_storage_that_breaks_a_rule_is_told(tmp_path):
+def test_a_storage_whose_shared_objects_die_is_told(tmp_path):
     with pytest.raises((AssertionError, FileNotFoundError)):
         testing.check_storage(lambda: Forgetful(tmp_path))
+
+
+class Whole(MemoryStorage):
+    def get(self, name, start=0, stop=None):
+        return super().get(name)
+
+
+class LastWins(MemoryStorage):
+    def swing(self, value, *, expected):
+        super().swing(value, expected=self.pointer())
+
+
+class Racy(MemoryStorage):
+    """Looks, waits, and swings."""
+
+    def swing(self, value, *, expected):
+        if self.pointer() != expected:
+            raise PointerMoved.at(self.where)
+        time.sleep(0.002)
+        self.put(POINTER, [value])
+
+
+class Open(MemoryStorage):
+    def lease(self, *, steal=False):
+        return super().lease(steal=True)
+
+
+class Stuck(MemoryStorage):
+    def let_go(self, lease):
+        pass
+
+
+class Hidden(MemoryStorage):
+    def names(self, prefix=""):
+        return [name for name in super().names(prefix) if name != POINTER]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Whole, r"get\(10, 20\) does not give these bytes"),
+        (LastWins, "swing of a pointer that does not hold expected=None must raise PointerMoved"),
+        (Racy, "swings that succeeded left a count of .*: some were lost"),
+        (Open, "a second lease must raise StoreLocked while the first is held"),
+        (Stuck, "a lease that was released is still held"),
+        (Hidden, "names must list the pointer as CURRENT"),
+    ],
+)
+def test_a_storage_that_breaks_a_rule_is_told_which(kind, words):
+    with pytest.raises(AssertionError, match=words):
+        testing.check_storage(kind)
 
 
 def test_the_contract_needs_no_pytest():

@@ -1,6 +1,7 @@
-"""Stores on a local disk: a file an object, hard links for what two generations share, rename for the pointer."""
+"""A place on a local disk: one file per object, hard links for what two versions share, a rename for the pointer."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adaptive_sampler.disk import sync_folder, write_whole
+from adaptive_sampler.errors import PointerMoved, StoreError
+from adaptive_sampler.storage.base import LEASE, POINTER
+from adaptive_sampler.storage.lock import WriterLock
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-POINTER = "CURRENT"
 THREADS = 8  # fsync waits for the disk, not for a core: eight at once halved a commit
 
 
@@ -56,9 +59,15 @@ class LocalStorage:
         except OSError:  # a file system without hard links, or too many of them
             self.put(target, [self.get(source)])
 
-    def get(self, name: str) -> np.ndarray:
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         path = self.path / name  # mapped, not read: objects never change, and keys need not lie in memory
-        return np.asarray(np.memmap(path, np.uint8, "r")) if path.stat().st_size else np.empty(0, np.uint8)
+        if not path.stat().st_size:
+            return np.empty(0, np.uint8)
+        return np.asarray(np.memmap(path, np.uint8, "r"))[start:stop]
 
     def flush(self) -> None:
         if not self._lasting:
@@ -80,9 +89,13 @@ class LocalStorage:
         except FileNotFoundError:
             return None
 
-    def swing(self, value: bytes) -> None:
-        self.put(POINTER, [value])
-        self.flush()
+    def swing(self, value: bytes, *, expected: bytes | None) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _alone(self.path):
+            if self.pointer() != expected:
+                raise PointerMoved.at(self.where)
+            self.put(POINTER, [value])
+            self.flush()
 
     def names(self, prefix: str = "") -> list[str]:
         folder = self.path / prefix
@@ -97,12 +110,35 @@ class LocalStorage:
         else:
             target.unlink(missing_ok=True)
 
+    def lease(self, *, steal: bool = False) -> WriterLock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StoreError(f"{self.path} is a file. Name a folder that does not exist yet.") from error
+        return WriterLock(self.path / LEASE, steal=steal)
+
     def _new(self, name: str) -> Path:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if self._lasting:
             self._changed |= dict.fromkeys(_between(self.path, target.parent))
         return target
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else who asks for the same is inside: neither another process nor another thread of this one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without such locks: there the lease alone keeps writers apart
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not do it while a child forked meanwhile lives
+        os.close(descriptor)
 
 
 def _between(top: Path, folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The one mutable thing of a store on disk: which versions are committed, and which of them is the head."""
+"""The one mutable thing of what is kept in versions: which of them are committed, and which is the head."""
 
 import json
 import time
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
-from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import Seal
 
 FORMAT = 1
@@ -66,8 +65,8 @@ class Pointer:
         """The pointer after some versions were dropped."""
         return replace(self, entries=tuple(e for e in self.entries if e.version not in versions))
 
-    def swing(self, storage: Storage) -> None:
-        """Make this the store's pointer, durably."""
+    def encoded(self) -> bytes:
+        """As a storage's pointer holds it."""
         body = {
             "format": FORMAT,
             "uuid": self.uuid,
@@ -75,17 +74,11 @@ class Pointer:
             "highest": self.highest,
             "versions": [vars(e) for e in self.entries],
         }
-        storage.swing(json.dumps(body | {"checksum": _checksum(body)}, indent=1).encode())
+        return json.dumps(body | {"checksum": _checksum(body)}, indent=1).encode()
 
 
-def read_pointer(storage: Storage, where: str) -> Pointer:
-    """The pointer of the store at `where`. Raises `StoreDamaged`, also for what is no store or of a newer format."""
-    raw = storage.pointer()
-    if raw is None:
-        raise StoreDamaged(
-            f"{where} holds no store: there is no CURRENT. Name the folder that ScoreStore.create was given; one whose "
-            "creation was cut off is made again by create(..., overwrite=True)."
-        )
+def decoded(raw: bytes, where: str) -> Pointer:
+    """The pointer that `encoded` wrote, read at `where`. Raises `StoreDamaged` for anything else, or a newer format."""
     try:
         body = json.loads(raw)
         version = body["format"]

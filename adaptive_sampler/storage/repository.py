@@ -1,66 +1,42 @@
-"""The versions and plans of one store in its storage: read them, commit one, drop old ones."""
+"""What a store keeps: its scores as versions, and beside them the plans that were made from them."""
 
 import contextlib
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.disk import PARTIAL
 from adaptive_sampler.errors import StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.memory.book import Book, Load
-from adaptive_sampler.plan import Plan, from_files, scores_of
+from adaptive_sampler.plan import Plan, from_files, origin_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
-from adaptive_sampler.storage.pointer import Pointer, Version, read_pointer
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest
+from adaptive_sampler.storage.versions import Kind, Versions
 
 PLANS = "plans"
+STORE = Kind("store", "ScoreStore.create(path, n, scores)", "ScoreStore.create(..., overwrite=True)")
 
 
 class Repository:
-    """A store at rest. Its pointer is read at opening and after that changed by this writer alone."""
+    """A store at rest: `versions` of its scores, and plans, each under its id."""
 
-    def __init__(self, storage: Storage, where: str) -> None:
-        self._storage, self._where = storage, where
-        self.pointer: Pointer
-
-    def create(self) -> None:
-        """Begin an empty store."""
-        self.pointer = Pointer(uuid.uuid4().hex)
-
-    def open(self) -> None:
-        """Read the pointer as it is now."""
-        self.pointer = read_pointer(self._storage, self._where)
-
-    def manifest(self, version: int | None) -> Manifest:
-        """The manifest of `version`, or of the head. Raises `UnknownName` for a version that is not committed."""
-        wanted = self.pointer.head if version is None else version
-        entry = self.pointer.entry(wanted)
-        if entry is None:
-            known = ", ".join(str(e.version) for e in self.pointer.entries)
-            raise UnknownName(f"{self._where} has no version {wanted}: it has {known}. Open one of these.")
-        try:
-            return read_manifest(self._storage, wanted, entry.manifest)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"{self._where}: the manifest of version {wanted} is not one ({error}).") from error
+    def __init__(self, storage: Storage) -> None:
+        self.versions = Versions(storage, STORE)
+        self._storage, self._where = storage, storage.where
 
     def loader(self, manifest: Manifest, score: str) -> Load:
         """Reads the chunks of a score's columns from a version."""
-
-        def load(column: str, chunk: int) -> np.ndarray | None:
-            name = f"{score}/{column}/c/{chunk}"
-            if name not in manifest.objects:
-                return None
-            return read(self._storage, manifest.version, name, manifest.objects[name])
-
-        return load
+        return lambda column, chunk: self.versions.read(manifest, f"{score}/{column}/c/{chunk}")
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
-        """The bytes of one of a version's other arrays, which are one chunk each."""
-        return read(self._storage, manifest.version, f"{name}/c/0", manifest.objects[f"{name}/c/0"])
+        """The bytes of one of a version's other arrays, which are one chunk each. Raises `KeyError` where it has none."""
+        found = self.versions.read(manifest, f"{name}/c/0")
+        if found is None:
+            raise KeyError(name)
+        return found
 
     def commit(
         self,
@@ -74,59 +50,38 @@ class Repository:
         pin: bool,
         observed: int,
     ) -> Manifest:
-        """Write a version and swing the pointer to it. `layout`: makes new zarr.json objects; None: the parent's."""
-        self._sweep()
-        version = self.pointer.highest + 1
-        try:
-            writer = GenerationWriter(self._storage, version, parent)
+        """Write the scores as a new version. `layout`: makes new zarr.json objects; None: the parent's."""
+
+        def write(writer: GenerationWriter) -> None:
             _put_layout(writer, parent, layout)
             for name, array in arrays.items():
                 writer.put(f"{name}/c/0", [array])
             for book in books:
                 _put_book(writer, book)
-            manifest, manifest_seal = writer.finish(meta)
-            pointer = self.pointer.committed(version, manifest_seal, note=note, pinned=pin, observed=observed)
-            pointer.swing(self._storage)
-        except OSError as error:
-            self._sweep()
-            raise StoreError(
-                f"commit of version {version} to {self._where} failed: {error.strerror or error}. Version "
-                f"{self.pointer.head} is whole, and nothing in memory is lost: make room (drop_versions) and commit again."
-            ) from error
-        self.pointer = pointer
-        return manifest
 
-    def versions(self) -> list[Version]:
-        """The commits, oldest first. Version 0, the empty store, is none."""
-        return [e.public() for e in self.pointer.entries if e.version > 0]
+        return self.versions.commit(parent, write, meta, note=note, pin=pin, observed=observed)
 
     def drop(self, keep: int, current: int, in_force: Iterable[str]) -> None:
-        """Drop all but the newest `keep` versions, those pinned, the head, and the one open here; and their plans, unless
-        they are `in_force`, or were when a version that stays was committed: a state saved with it names them.
+        """Drop versions, as `Versions.drop` does, and their plans, unless they are `in_force`, or were when a version that
+        stays was committed: a state saved with it names them.
         """
-        whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")
-        safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
-        gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
-        pointer = self.pointer.without(gone)
-        pointer.swing(self._storage)  # first: a version that is listed must be whole
-        self.pointer = pointer
-        self._sweep()
+        self.versions.drop(keep, current)
         self._drop_plans(self._named().union(in_force))
 
     def _named(self) -> set[str]:
         """The plans that were in force at the commits."""
         named: set[str] = set()
-        for entry in self.pointer.entries:
+        for entry in self.versions.pointer.entries:
             with contextlib.suppress(StoreDamaged):  # such a version cannot be opened, so nobody goes on from it
-                named.update(self.manifest(entry.version).meta.get("plans", ()))
+                named.update(self.versions.manifest(entry.version).meta.get("plans", ()))
         return named
 
     def _drop_plans(self, spared: set[str]) -> None:
         """Delete the plans whose version is gone, but for those `spared`."""
         for plan in self._storage.names(PLANS):
             try:
-                made_from = scores_of(self._storage.get(f"{PLANS}/{plan}/plan.json"))
-                orphaned = plan not in spared and self.pointer.entry(made_from.commit) is None
+                made_from, _ = origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json"))
+                orphaned = plan not in spared and self.versions.pointer.entry(made_from.commit) is None
             except FileNotFoundError:
                 orphaned = True  # half of a plan, left by a process that was killed
             except (ValueError, NotADirectoryError):
@@ -135,7 +90,7 @@ class Repository:
                 self._storage.delete(f"{PLANS}/{plan}")
 
     def save_plan(self, plan: Plan) -> None:
-        """Keep a plan, durably; a plan that is kept already stays as it is. Raises `StoreError` where the disk refuses."""
+        """Keep a plan, durably; a plan that is kept already stays as it is. Raises `StoreError` where the storage refuses."""
         at = f"{PLANS}/{plan.id}"
         if "plan.json" in self._storage.names(at):
             return
@@ -164,20 +119,16 @@ class Repository:
                 f"store; {len(known)} plans are here. Start the epoch anew, or keep its version (commit(pin=True))."
             )
         at = f"{PLANS}/{plan_id}"
-        files = {
-            name: self._storage.get(f"{at}/{name}") for name in self._storage.names(at) if not name.endswith(".partial")
-        }
-        return from_files(files, f"{self._where}/{at}")
+        names = [name for name in self._storage.names(at) if not name.endswith(PARTIAL)]
+        return from_files({name: self._storage.get(f"{at}/{name}") for name in names}, f"{self._where}/{at}")
 
-    def _sweep(self) -> None:
-        """Delete what a killed commit left."""
-        folders = {folder(e.version) for e in self.pointer.entries}
-        manifests = {manifest_name(e.version) for e in self.pointer.entries}
-        found = [*self._storage.names(), *(f"manifests/{name}" for name in self._storage.names("manifests"))]
-        for name in found:
-            leftover = re.fullmatch(r"v\d+|manifests/.*", name) and name not in folders | manifests
-            if leftover or name.endswith(".partial"):
-                self._storage.delete(name)
+    def newest_plan(self) -> str | None:
+        """The id of the kept plan that was made last, by the scores that it was made from and then by its epoch; or None."""
+        found = []
+        for plan in self._storage.names(PLANS):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):  # half a plan, or none of ours
+                found.append((*origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json")), plan))
+        return max(found)[-1] if found else None
 
 
 def _put_layout(

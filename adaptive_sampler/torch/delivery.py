@@ -99,12 +99,10 @@ class Pass:
         if sampler is not None:
             if self._compared and not self._lost:
                 self._compare(rows, sampler)
-            store.epoch = (
-                self._epoch
-            )  # another pass, or another sampler of the store, may have begun an epoch meanwhile
+            store.session.clock.show(self._epoch)  # another pass, or another sampler, may have begun an epoch meanwhile
         self._delivered += len(rows)
         if self._delivery.is_last(self):
-            store.delivered = self._delivered
+            store.session.clock.deliver(self._delivered)
 
     def leave(self, *, over: bool) -> None:
         """The pass ends: because the loader did (`over`), or because the loop broke off."""
@@ -146,7 +144,7 @@ class Pass:
         sampler = self.sampler
         if sampler is None:
             if self._delivery.ticks(run):
-                self._store.epoch += 1
+                self._store.session.clock.show(self._store.epoch + 1)
             self._delivery.counts(self, run)
             return
         self._delivery.counts(self, run)
@@ -158,7 +156,7 @@ class Pass:
 
     def _find(self, rows: torch.Tensor) -> None:
         """The sampler behind what shows nothing of it, a generator around a loader: the one that drew these very rows."""
-        owners = [planner.owner() for planner in tuple(self._store.planners) if planner.owner is not None]
+        owners = [planner.owner() for planner in tuple(self._store.session.planners) if planner.owner is not None]
         begun = [sampler for sampler in owners if sampler is not None and sampler.progress is not None]
         for sampler in begun:
             drawn = sampler.progress.rows_from(sampler.start, len(rows))

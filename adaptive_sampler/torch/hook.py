@@ -64,7 +64,7 @@ class LossHook(Worn):
         refuse_rows(criterion)
         self.store = store
         self.sampler = sampler
-        store.register(self)
+        store.session.register(self)
 
     def forward(self, *given: Any, rows: Any = None, **named: Any) -> Any:
         """`criterion(*given, **named)`; records the batch if gradients are on.
@@ -142,7 +142,9 @@ class LossHook(Worn):
     def record(self, rows: Any, **observation: Any) -> None:
         """Record an observation (arrays with a leading batch axis) of a loop that computes its losses elsewhere."""
         with torch.no_grad():
-            self._adaptive_sampler.recorder.send(checked_rows(rows, None), self.store.measure(**observation), None)
+            self._adaptive_sampler.recorder.send(
+                checked_rows(rows, None), self.store.session.measure(**observation), None
+            )
 
     def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
         """Record what a call would, for a training that computes the criterion's loss elsewhere. `losses` (batch,), if known."""

@@ -59,7 +59,7 @@ class SamplerCallback(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Until training begins nothing counts: a tuner takes this callback away while it tries learning rates."""
-        self._walk.store.rehearsal = stage == "fit"
+        self._walk.store.session.rehearsal = stage == "fit"
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """What an earlier fit, or a tuner, has drawn is over: Lightning will draw anew, and before it tells the epoch."""
@@ -71,17 +71,17 @@ class SamplerCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """From here on every step is recorded."""
-        self._walk.store.rehearsal = False
+        self._walk.store.session.rehearsal = False
         self._progress = trainer.fit_loop.epoch_loop.batch_progress
         self._over, self._epoch = False, -1
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Whatever follows is no rehearsal."""
-        self._walk.store.rehearsal = False
+        self._walk.store.session.rehearsal = False
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """As `teardown`, which an exception may skip."""
-        self._walk.store.rehearsal = False
+        self._walk.store.session.rehearsal = False
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """A new epoch has no steps yet. Raises `SelectionLost` where Lightning would leave the end of its plan out."""
@@ -153,7 +153,7 @@ class SamplerCallback(Callback):
 
     def _keep(self) -> int:
         store = self._walk.store
-        if store.journal is not None:
+        if store.session.journal is not None:
             sync(store, self.sampler)
         return store.commit()
 

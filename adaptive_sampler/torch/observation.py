@@ -75,11 +75,13 @@ def observed(
         observation["labels"] = torch.where(valid, call.target, 0)
     # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
     if losses is not None or not is_cross_entropy(criterion, call.input, target):
-        if store.takes("loss"):
+        if store.session.takes("loss"):
             losses = per_sample(criterion, call, value, losses, watch)
-            if losses.ndim > 1 and not store.takes("loss", instead_of_logits=True):  # one's own measure may take them
+            if losses.ndim > 1 and not store.session.takes(
+                "loss", instead_of_logits=True
+            ):  # one's own measure may take them
                 raise no_single_loss(criterion, losses)
-    elif store.takes("loss", instead_of_logits=True):
+    elif store.session.takes("loss", instead_of_logits=True):
         losses = torch.as_tensor(cross_entropy(at_hand(observation["logits"]), at_hand(observation["labels"])))
     return observation if losses is None else observation | {"loss": losses.detach()}, valid
 

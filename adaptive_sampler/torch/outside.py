@@ -53,6 +53,11 @@ class Absent:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    @property
+    def session(self) -> "Absent":
+        """What a hook asks of a store's session, it asks here."""
+        return self
+
     def register(self, hook: Any) -> None:
         """Nothing is drained here."""
 

@@ -33,7 +33,7 @@ class Recorder:
     def run(self, call: Call) -> tuple[Any, SideEffects | None]:
         """-> what the criterion returns, and what watched for changes that another call would make again, if that matters."""
         criterion = self.criterion
-        again = getattr(criterion, "reduction", "none") != "none" and self.store.takes("loss")
+        again = getattr(criterion, "reduction", "none") != "none" and self.store.session.takes("loss")
         if not again or is_torchs(criterion):
             return call.on(criterion), None
         watch = SideEffects(criterion, call.input, closely=self.looks.due())
@@ -51,7 +51,7 @@ class Recorder:
         """Record the samples of a call that are `fresh`."""
         with torch.no_grad(), shared():
             observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
-            values = self.store.measure(**observation)
+            values = self.store.session.measure(**observation)
         self.send_fresh(rows, fresh, values, valid)
 
     def send_fresh(self, rows: torch.Tensor, fresh: Fresh, values: dict[str, Any], valid: torch.Tensor | None) -> None:
@@ -64,7 +64,7 @@ class Recorder:
 
     def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
         """Start moving the values to the store, and fold those that have arrived."""
-        if self.store.rehearsal:
+        if self.store.session.rehearsal:
             return
         batch = (rows.shape[0],)
         for name, value in values.items():
@@ -86,7 +86,7 @@ class Recorder:
         if not len(rows):  # all are ignored by the criterion
             return
         try:
-            self.store.fold_matrix(rows, step.names, values, step.epoch)
+            self.store.session.fold_matrix(rows, step.names, values, step.epoch)
             self.tally.seen += len(rows)
         except NotFinite:
             if self.nonfinite == "raise":
@@ -94,5 +94,5 @@ class Recorder:
             finite = np.isfinite(values).all(axis=0)
             if finite.any():
                 kept = np.ascontiguousarray(values[:, finite])
-                self.store.fold_matrix(rows[finite], step.names, kept, step.epoch)
+                self.store.session.fold_matrix(rows[finite], step.names, kept, step.epoch)
             self.tally.leave_out(len(rows) - int(finite.sum()), len(rows))

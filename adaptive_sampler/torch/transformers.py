@@ -87,7 +87,7 @@ class SamplerCallback(TrainerCallback):
 
     def _keep(self, state: Any) -> None:
         store = self.sampler.store
-        if store.journal is not None:
+        if store.session.journal is not None:
             sync(store, self.sampler)
         done = state.global_step - self._begun_at
         over = self._over or done == self._steps_per_epoch
@@ -116,7 +116,7 @@ class AdaptiveTrainerMixin:
                 "collator and is taken off before the model is called."
             )
         if hook is not None:
-            if hook.store.takes("loss"):
+            if hook.store.session.takes("loss"):
                 _same_loss(hook.criterion, self)
             hook.to(self.args.device)  # type: ignore[attr-defined]  # class weights, beside the logits
         self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]
@@ -230,7 +230,7 @@ def _shaped(logits: torch.Tensor, labels: Any) -> torch.Tensor:
 def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor | None:
     """(batch,) losses by the mean over a sample's targets, which models of many labels take; None: the hook's own."""
     several = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
-    if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.takes("loss"):
+    if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.session.takes("loss"):
         return None
     with torch.no_grad():
         losses = unreduced(hook.criterion, logits, labels)

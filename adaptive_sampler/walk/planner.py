@@ -49,7 +49,7 @@ class Planner:
         self._loaded: list[str] = []  # the plans of this epoch that a state named
         # This epoch's plans, the newest blocks' only: states are of blocks no more than so many behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
-        store.planners.add(self)
+        store.session.planners.add(self)
 
     @property
     def plan(self) -> Plan:
@@ -84,7 +84,7 @@ class Planner:
         plan = self.plan
         if self._seen is not None:
             if not self._unpickled:
-                self.store.save_plan(plan)
+                self.store.session.save_plan(plan)
             self._warn_if_unfed()
             self._fixed_from, self._seen = None if plan is self._once else self._seen, None
             self._recent.append(plan.id)
@@ -171,7 +171,7 @@ class Planner:
         self._warned = True
         warnings.warn(
             f"epoch {self.epoch} keeps every row: {self.policy} goes by {by!r}, and no row of it was observed. It takes "
-            f"{self.store.inputs(by)}: have the training give the store that, or go by a score that it feeds.",
+            f"{self.store.session.inputs(by)}: have the training give the store that, or go by a score that it feeds.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -18,7 +18,7 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
             f"it lacks {', '.join(missing)}" if missing else f"its format is {state['format']}, this one reads {FORMAT}"
         )
         raise ResumeError(f"no sampler state of this version: {what}. Pass what sampler.state_dict() returned.")
-    for name, value in {"store": store.uuid, **settings}.items():
+    for name, value in {"store": store.session.uuid, **settings}.items():
         if state.get(name) != value:
             raise ResumeError(
                 f"the state was saved with {name}={state.get(name)!r}, this sampler has {name}={value!r}: it would walk "
@@ -32,7 +32,7 @@ def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
     was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused. The very
     commit that a state names is never newer: its clock may be that of the training that made the scores, which this one
     only reads."""
-    epoch, delivered = store.committed_at
+    epoch, delivered = store.session.committed_at
     older = store.version < state["commit"]
     exact, ended = state["counts"] == "delivered", state["position"] and state["position"] == state.get("length")
     of, position = (state["epoch"] + 1, 0) if ended else (state["epoch"], state["position"])

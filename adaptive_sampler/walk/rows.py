@@ -1,7 +1,6 @@
 """One epoch as a sequence of rows that any process can hold: for loaders that ask for the i-th instead of the next."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -18,8 +17,9 @@ class EpochRows:
     Pickles as the store's path and the plan's id, so a worker process reads its rows and no scores.
     """
 
-    def __init__(self, path: Path, plan: Plan, walk: dict[str, Any]) -> None:
-        self._path, self._plan, self._walk = path, plan, walk
+    def __init__(self, reopen: Callable[[], ScoreStore], plan: Plan, walk: dict[str, Any]) -> None:
+        """`reopen`: opens the store to read, in whichever process."""
+        self._reopen, self._plan, self._walk = reopen, plan, walk
         self._epoch = PlannedEpoch(plan, **walk)
 
     def __len__(self) -> int:
@@ -46,10 +46,10 @@ class EpochRows:
         walk = ", ".join(f"{name}={value}" for name, value in sorted(self._walk.items()))
         return f"EpochRows(plan={self._plan.id}, {walk})"
 
-    def __reduce__(self) -> tuple[Callable[..., "EpochRows"], tuple[Path, str, dict[str, Any]]]:
-        return _reopen, (self._path, self._plan.id, self._walk)
+    def __reduce__(self) -> tuple[Callable[..., "EpochRows"], tuple[Callable[[], ScoreStore], str, dict[str, Any]]]:
+        return _restored, (self._reopen, self._plan.id, self._walk)
 
 
-def _reopen(path: Path, plan_id: str, walk: dict[str, Any]) -> EpochRows:
-    with ScoreStore.open(path, mode="r") as store:
-        return EpochRows(path, store.plan(plan_id), walk)
+def _restored(reopen: Callable[[], ScoreStore], plan_id: str, walk: dict[str, Any]) -> EpochRows:
+    with reopen() as store:
+        return EpochRows(reopen, store.plan(plan_id), walk)

@@ -143,7 +143,7 @@ class Plans:
                 f"the sampler was loaded with a state at sample {owner.start} of epoch {owner.epoch}, which is no place in planned "
                 "shards: they would walk the whole epoch again. Load what loader.state_dict() of PlannedShards.loader returned."
             )
-        owner.store.drain()  # what the hooks still hold belongs to the scores that the plan is made from
+        owner.store.session.drain()  # what the hooks still hold belongs to the scores that the plan is made from
         begun = Begun()
         owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun
         begun.position = len(owner)  # handed out at once: what was delivered is counted by the loader

@@ -35,7 +35,7 @@ store = ScoreStore.open(sys.argv[1])
 rows = np.arange(len(store))
 print("open", flush=True)
 while True:
-    value = store._files.repository.pointer.highest + 1
+    value = store.session.files.repository.versions.pointer.highest + 1
     for name in store.names:
         store.fold(name, rows, np.full(len(rows), value), epoch=value)
     assert store.commit(str(value)) == value

@@ -16,7 +16,7 @@ from adaptive_sampler.scoring.folds import Mean
 from adaptive_sampler.selection import Draw
 from adaptive_sampler.storage.generation import seal
 from adaptive_sampler.storage.local import LocalStorage
-from adaptive_sampler.storage.pointer import Pointer, read_pointer
+from adaptive_sampler.storage.pointer import Pointer, decoded
 
 N = 50
 
@@ -43,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str
             store.update(np.arange(N), epoch=epoch, logits=rng.normal(size=(N, 3)), labels=rng.integers(0, 3, N))
             store.commit()
         plan = Draw("loss", unbiased=True).plan(store, epoch=2, seed=0)
-        store.save_plan(plan)
+        store.session.save_plan(plan)
     return path, plan.id, everything(ScoreStore.open(path, mode="r"), plan.id)
 
 
@@ -108,7 +108,8 @@ def test_a_missing_chunk_is_named(tmp_path: Path, sound: tuple[Path, str, dict[s
 def hostile(path: Path, change) -> None:
     """Change the head's manifest, with every checksum made good again."""
     storage = LocalStorage(path)
-    pointer = read_pointer(storage, "here")
+    raw = storage.pointer()
+    pointer = decoded(raw or b"", "here")
     name = path / f"manifests/{pointer.head}.json"
     manifest = json.loads(name.read_text())
     change(manifest)
@@ -117,7 +118,7 @@ def hostile(path: Path, change) -> None:
     entries = tuple(
         e if e.version != pointer.head else type(e)(**vars(e) | {"manifest": seal([body])}) for e in pointer.entries
     )
-    Pointer(pointer.uuid, pointer.head, pointer.highest, entries).swing(storage)
+    storage.swing(Pointer(pointer.uuid, pointer.head, pointer.highest, entries).encoded(), expected=raw)
 
 
 def put(path: list[Any], value: Any):
@@ -187,13 +188,13 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, sound: tuple[Path, s
 
 
 def test_a_folder_that_is_no_store_is_refused_without_a_trace(tmp_path: Path) -> None:
-    with pytest.raises(StoreDamaged, match="holds no store: there is no CURRENT"):
+    with pytest.raises(StoreDamaged, match="holds no store: nothing is there"):
         ScoreStore.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreDamaged, match="is no folder"):
+    with pytest.raises(StoreDamaged, match="holds no store: nothing is there"):
         ScoreStore.open(tmp_path / "nothing")
 
 
@@ -245,3 +246,9 @@ def test_a_score_made_otherwise_is_not_taken_for_the_stores(tmp_path: Path) -> N
     ScoreStore.create(tmp_path / "s", 5, [EL2N()]).close()
     with pytest.raises(AdaptiveSamplerError, match="scores made in two ways cannot share a column"):
         ScoreStore.open(tmp_path / "s", scores=[EL2N(squared=True)])
+
+
+def test_a_folder_that_holds_something_else_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreDamaged, match="holds no store: there is no CURRENT"):
+        ScoreStore.open(tmp_path)

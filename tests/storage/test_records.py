@@ -44,7 +44,7 @@ def test_scores_that_share_records_are_those_that_are_kept_alone_to_the_last_bit
     for epoch, batch in enumerate(batches):
         rows = np.array([row for row, _ in batch], np.int64)
         values = {name: np.array([v[i] for _, v in batch], np.float32) for i, name in enumerate(FOLDS)}
-        together.fold_values(rows, values, epoch=epoch)
+        together.session.fold_values(rows, values, epoch=epoch)
         for name, store in alone.items():
             store.fold(name, rows, values[name], epoch=epoch)
     for name, store in alone.items():
@@ -63,13 +63,13 @@ def test_the_kernel_folds_a_score_as_its_fold_says(batches) -> None:
         rows = np.array([row for row, _ in batch], np.int64)
         before = np.array([[*seen, *rows[:i]].count(row) for i, row in enumerate(rows)], np.uint32)
         values = {name: np.array([v[i] for _, v in batch], np.float32) for i, name in enumerate(FOLDS)}
-        store.fold_values(rows, values)
+        store.session.fold_values(rows, values)
         for name, fold in FOLDS.items():
             fold.fold(states[name], rows, values[name], before)
         seen += rows.tolist()
     for name in FOLDS:
         for column, expected in states[name].items():
-            assert store._table[name].state[column].tobytes() == expected.tobytes(), (name, column)
+            assert store.session.table[name].state[column].tobytes() == expected.tobytes(), (name, column)
 
 
 @given(rows=st.lists(st.integers(-2, N + 1)))

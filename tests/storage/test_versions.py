@@ -113,10 +113,10 @@ def test_dropping_takes_away_half_a_plan_and_leaves_a_damaged_one(tmp_path: Path
 def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
         old = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
-        store.save_plan(old)
+        store.session.save_plan(old)
         store.commit()
         new = Prune(0.5, "loss").plan(store, epoch=1, seed=0)
-        store.save_plan(new)
+        store.session.save_plan(new)
         store.drop_versions(keep=1)
         assert store.plan(new.id).id == new.id
         with pytest.raises(UnknownName, match=f"holds no plan '{old.id}'.*made from a version that has been dropped"):
@@ -136,7 +136,7 @@ def test_to_keep_a_plan_the_others_are_not_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(LocalStorage, "names", lambda self, prefix="": listed.append(prefix) or names(self, prefix))
     with filled(tmp_path / "s") as store:
         plan = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
-        store.save_plan(plan)
+        store.session.save_plan(plan)
     assert f"plans/{plan.id}" in listed
     assert "plans" not in listed
 
@@ -155,7 +155,7 @@ def test_the_clock_and_the_run_come_back(tmp_path: Path) -> None:
 
 
 def test_two_stores_of_one_note_are_told_apart(tmp_path: Path) -> None:
-    assert filled(tmp_path / "a").uuid != filled(tmp_path / "b").uuid
+    assert filled(tmp_path / "a").about["uuid"] != filled(tmp_path / "b").about["uuid"]
 
 
 def test_a_reader_opened_before_a_drop_names_the_remedy(tmp_path: Path) -> None:

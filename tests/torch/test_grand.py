@@ -291,7 +291,7 @@ def test_bad_input_is_named() -> None:
     refused(r"loss_fn gave \(\) for a batch of 2", loss_fn=nn.CrossEntropyLoss())
     refused("label 11 at position 4 is beyond the model's 11 classes", labels=torch.tensor([0, 1, 2, 3, 11, 5, 6]))
     refused("the batch is empty", inputs=inputs[:0], labels=labels[:0])
-    refused("chunk_size is 0", chunk_size=0)
+    refused(r"chunk_size=0: a whole number, 1 or more \(samples; 128 is usual\)", chunk_size=0)
     inputs[5] = np.inf
     refused("the gradient norm at position 5 is nan", inputs=inputs)
 

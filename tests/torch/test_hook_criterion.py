@@ -231,7 +231,7 @@ def test_record_outputs_records_what_a_call_does_and_returns_nothing():
         called, told = make_store(Loss(), EL2N()), make_store(Loss(), EL2N())
         LossHook(criterion, called)(*logits_and_labels(), rows=ROWS)
         assert LossHook(criterion, told).record_outputs(ROWS, *logits_and_labels()) is None
-        assert called.digest() == told.digest()
+        assert called.session.digest() == told.session.digest()
 
 
 # -- several losses a sample -------------------------------------------------------------------------------------------

@@ -249,9 +249,9 @@ def test_a_measure_of_ones_own_is_given_tensors_beside_built_in_scores_too():
 )
 def test_a_store_knows_which_scores_take_the_loss_and_would_rather_not_have_logits(scores, takes, rather):
     store = make_store(*scores)
-    assert (store.takes("loss"), store.takes("loss", instead_of_logits=True)) == (takes, rather)
+    assert (store.session.takes("loss"), store.session.takes("loss", instead_of_logits=True)) == (takes, rather)
     store.add(Score("late", lambda loss: loss, Last()))
-    assert store.takes("loss", instead_of_logits=True)
+    assert store.session.takes("loss", instead_of_logits=True)
 
 
 # -- when it reaches the store -----------------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ def test_bad_input_is_named() -> None:
         ("the clean loss's gradient at position 0 is nan", (model, [train], [(clean[0] * np.nan, clean[1])]), {}),
         ("solver is 'newton': it must be 'cg' or 'lissa'", (model, [train], [clean]), {"solver": "newton"}),
         ("damping is -1: it must be a finite number", (model, [train], [clean]), {"damping": -1}),
-        ("max_iterations is 0: it must be at least 1", (model, [train], [clean]), {"max_iterations": 0}),
+        ("max_iterations=0: a whole number, 1 or more", (model, [train], [clean]), {"max_iterations": 0}),
         ("brings no rows and draws by RandomSampler", (model, batched(train, shuffle=True), [clean]), {"damping": 0.5}),
         ("a sample of 3 items: it must be", (model, [(1, 2, 3)], [clean]), {}),
         ("no trainable parameters", (nn.Flatten(), [train], [clean]), {}),

@@ -51,7 +51,7 @@ def steps_of(rank: int) -> int:
 def everything(store: ScoreStore) -> dict[str, bytes]:
     return {
         f"{name}/{column}": array.tobytes()
-        for name, columns in ((name, store._table[name].state) for name in store.names)
+        for name, columns in ((name, store.session.table[name].state) for name in store.names)
         for column, array in columns.items()
     }
 
@@ -215,7 +215,7 @@ def test_a_score_added_after_a_sync_is_observed_on_every_rank(place: Path) -> No
 def differing(rank: int, path: str) -> None:
     store = distributed_store(path, N, [Loss()])
     if rank == 2:
-        store.fold_merged(np.array([3]), ("loss",), np.ones((1, 1), np.float32), 0)
+        store.session.fold_merged(np.array([3]), ("loss",), np.ones((1, 1), np.float32), 0)
     sync(store)
 
 
@@ -255,7 +255,7 @@ def one_raises(rank: int, path: str) -> None:
                 raise ValueError("a loss of rank 1 is not finite")
 
     hook = Hook()
-    store.register(hook)
+    store.session.register(hook)
     sync(store)
 
 

@@ -141,10 +141,10 @@ def test_planning_drains_the_hooks_first(index: ShardIndex) -> None:
 
     class Hook:
         def flush(self) -> None:
-            store.fold_values(np.arange(N), {"loss": -np.arange(N, dtype=np.float32)})
+            store.session.fold_values(np.arange(N), {"loss": -np.arange(N, dtype=np.float32)})
 
     hook = Hook()
-    store.register(hook)
+    store.session.register(hook)
     assert sorted(rows(PlannedShards(index, AdaptiveSampler(store, Prune(5, "loss"))))) == list(range(5))
 
 

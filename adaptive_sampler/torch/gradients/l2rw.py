@@ -154,7 +154,7 @@ class L2RWLoss:
         Raises:
             InvalidValue: the store has no L2RW score.
         """
-        if store is not None and not store.takes("l2rw"):
+        if store is not None and not store.session.takes("l2rw"):
             raise InvalidValue(
                 f"the store's scores {list(store.names)} take no L2RW weight: create it with scoring.L2RW(), or store.add it"
             )
@@ -189,7 +189,7 @@ class L2RWLoss:
             self.model, inputs, labels, clean_inputs, clean_labels, loss_fn=self.loss_fn, group=self._group
         )
         if own is not None and taken is not None and taken[1] is not False:
-            own.recorder.send_fresh(*taken, own.recorder.store.measure(l2rw=found * len(found)), None)
+            own.recorder.send_fresh(*taken, own.recorder.store.session.measure(l2rw=found * len(found)), None)
         return found
 
     def watch(self, loader: Any) -> Iterator[Any]:

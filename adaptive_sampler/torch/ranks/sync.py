@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, OutOfStep, StoreError
+from adaptive_sampler.errors import InvalidValue, NoStore, OutOfStep, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry, VisitTally, pieces
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -42,9 +42,12 @@ def distributed_store(
     def open_first() -> ScoreStore | None:
         if not first:
             return None
-        if version is None and not (os.path.isdir(path) and os.listdir(path)):
+        try:
+            return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
+        except NoStore:
+            if version is not None:
+                raise
             return ScoreStore.create(path, n, scores)
-        return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
 
     store = _together(open_first, group)
 
@@ -52,7 +55,7 @@ def distributed_store(
         return store or _same(ScoreStore.open(path, version=version, mode="journal", scores=scores), n, scores)
 
     store = _together(open_others, group)
-    store.keep_journal()
+    store.session.keep_journal()
     return store
 
 
@@ -81,33 +84,37 @@ def sync(
         for entry in _exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    version, updates, following = _gather([store.version, store.updates, journal.next], group)[0].tolist()
+    version, updates, following = _gather([store.version, store.session.updates, journal.next], group)[0].tolist()
     journal.synced, journal.version, journal.next = (
         MadeFrom(version, updates),
         version,
         following,
     )  # the first rank commits
-    _compare(_gather([store.digest()], group), ["scores"], "they did so before this epoch, or a rank folded on its own")
+    _compare(
+        _gather([store.session.digest()], group),
+        ["scores"],
+        "they did so before this epoch, or a rank folded on its own",
+    )
     journal.torn = False
 
 
 def _ready(store: ScoreStore, limit: int) -> Journal:
-    store.drain()
+    store.session.drain()
     whole_number("limit", limit, 1, otherwise=": the rows sent at a time")
-    if store.journal is None:
+    if store.session.journal is None:
         raise StoreError(
             f"{store.path} keeps no journal: open it with distributed_store(path, n, scores) on every rank."
         )
-    if store.journal.torn:
-        store.journal.settled("a sync is wanted")
-    return store.journal
+    if store.session.journal.torn:
+        store.session.journal.settled("a sync is wanted")
+    return store.session.journal
 
 
 def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tuple[str, int] | None:
     """The plan that the ranks walk, and where its epoch was begun. Raises where they differ, or their stores do."""
     remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
     columns = checksum([repr(store.names).encode()])
-    stores = _gather([len(store), columns, int(store.uuid, 16) >> 65], group)
+    stores = _gather([len(store), columns, int(store.session.uuid, 16) >> 65], group)
     _compare(stores, ["numbers of rows", "scores", "stores"], remedy)
     plan = None if sampler is None else sampler.fixed_plan
     walk = (
@@ -175,7 +182,7 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
         alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)
     for mine, lines in alike.values():
         values = np.ascontiguousarray(entry.values[lines][:, mine])
-        store.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
+        store.session.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
 def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:

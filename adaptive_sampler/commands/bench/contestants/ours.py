@@ -80,7 +80,7 @@ def update(n: int, size: int) -> Turn:
 
     def turn() -> None:
         for rows, values in batches:
-            store.fold_values(rows, values, epoch=1)
+            store.session.fold_values(rows, values, epoch=1)
 
     return turn
 

@@ -1,0 +1,108 @@
+"""A place in this process's memory, for tests and short runs: nothing is written, and nothing outlives the process."""
+
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+
+from adaptive_sampler.errors import PointerMoved, StoreLocked
+from adaptive_sampler.storage.base import LEASE, POINTER
+
+SCHEME = "memory"
+
+
+class MemoryStorage:
+    """Objects in a dict. Several stores of one process may use it, from several threads; one writes at a time."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.where = f"{SCHEME}://{name or uuid.uuid4().hex}"
+        self._objects: dict[str, bytes] = {}
+        self._guard = threading.Lock()
+        self._holder: MemoryLease | None = None
+
+    def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
+        whole = b"".join(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes() for part in parts)
+        with self._guard:
+            self._objects[name] = whole
+
+    def share(self, source: str, target: str) -> None:
+        with self._guard:
+            self._objects[target] = self._object(source)
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        with self._guard:
+            return np.frombuffer(self._object(name), np.uint8)[start:stop]
+
+    def flush(self) -> None:
+        pass
+
+    def pointer(self) -> bytes | None:
+        with self._guard:
+            return self._objects.get(POINTER)
+
+    def swing(self, value: bytes, *, expected: bytes | None) -> None:
+        with self._guard:
+            if self._objects.get(POINTER) != expected:
+                raise PointerMoved.at(self.where)
+            self._objects[POINTER] = value
+
+    def names(self, prefix: str = "") -> list[str]:
+        below = f"{prefix}/" if prefix else ""
+        with self._guard:
+            found = {name.removeprefix(below).split("/")[0] for name in self._objects if name.startswith(below)}
+        return sorted(found | ({LEASE} if not prefix and self._holder is not None else set()))
+
+    def delete(self, prefix: str) -> None:
+        with self._guard:
+            for name in [name for name in self._objects if name == prefix or name.startswith(f"{prefix}/")]:
+                del self._objects[name]
+
+    def lease(self, *, steal: bool = False) -> "MemoryLease":
+        with self._guard:
+            if self._holder is not None and self._holder.mine and not steal:
+                raise StoreLocked(
+                    f"{self.where} is open for writing in this very process. Close that store, or use mode='r'."
+                )
+            self._holder = MemoryLease(self)
+            return self._holder
+
+    def let_go(self, lease: "MemoryLease") -> None:
+        """The lease ends, unless it was stolen meanwhile. For leases."""
+        with self._guard:
+            if self._holder is lease:
+                self._holder = None
+
+    def holds(self, lease: "MemoryLease") -> bool:
+        """Whether this lease is the one that counts. For leases."""
+        return self._holder is lease
+
+    def _object(self, name: str) -> bytes:
+        try:
+            return self._objects[name]
+        except KeyError:
+            raise FileNotFoundError(f"{self.where}/{name} is not there") from None
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{self.where} lives in the memory of process {os.getpid()} and cannot be sent to another one. Keep what "
+            "several processes read in a folder."
+        )
+
+
+class MemoryLease:
+    """Held from `MemoryStorage.lease` to `release`."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        self._storage, self._owner = storage, os.getpid()
+
+    @property
+    def mine(self) -> bool:
+        """Whether this very process holds it."""
+        return os.getpid() == self._owner and self._storage.holds(self)
+
+    def release(self) -> None:
+        """Give it back; a second call does nothing."""
+        if self.mine:
+            self._storage.let_go(self)

@@ -1,0 +1,187 @@
+"""Where a store begins in a process: a new one is made, or one is restored as of a version."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.table import Table
+from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
+from adaptive_sampler.storage.base import LEASE, POINTER, Storage
+from adaptive_sampler.storage.files import Files, grown_keys, new_meta
+from adaptive_sampler.storage.generation import Manifest
+from adaptive_sampler.storage.local import LocalStorage
+from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.repository import PLANS, Repository
+
+
+@dataclass
+class Opened:
+    """Everything that a `ScoreStore` starts with."""
+
+    files: Files
+    table: Table
+    keys: KeyMap | None
+    meta: dict[str, Any]
+
+
+def create(
+    path: str | os.PathLike[str] | None,
+    n: int,
+    scores: Sequence[ScoreLike],
+    keys: Iterable[str] | None,
+    fingerprint: str | None,
+    overwrite: bool,
+    metadata: Mapping[str, Any] | None,
+    storage: Storage | None = None,
+) -> Opened:
+    """Make an empty store and commit it as version 0."""
+    n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
+    table = Table(list(scores), n)  # before anything is written: it may refuse
+    named = None if keys is None else grown_keys(None, 0, n, keys)
+    meta = new_meta(table, fingerprint, metadata)
+    temporary = path is None and storage is None
+    if temporary:
+        storage = LocalStorage(tempfile.mkdtemp(prefix="adaptive-sampler-"), lasting=False)
+    storage = _one_of(path, storage)
+    _make_room(storage, overwrite)
+    lease = storage.lease()
+    try:
+        if overwrite:
+            _clear(storage)
+        repository = Repository(storage)
+        repository.versions.create()
+        files = Files(_path_of(storage), repository, Manifest(-1, {}), lease, temporary)
+        files.commit(table, named, meta, note="created", pin=False)
+    except BaseException:
+        lease.release()
+        raise
+    return Opened(files, table, named, meta)
+
+
+def open_(
+    path: str | os.PathLike[str] | None,
+    version: int | None,
+    mode: str,
+    scores: Sequence[ScoreLike],
+    steal: bool,
+    storage: Storage | None = None,
+) -> Opened:
+    """Open a store as of a version."""
+    if mode not in ("r+", "r", "journal"):
+        raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
+    storage, write = _one_of(path, storage), mode == "r+"
+    repository = Repository(storage)
+    repository.versions.open()  # before the lease: what is no store is refused without a trace
+    lease = storage.lease(steal=steal) if write else None
+    try:
+        repository.versions.open()  # and after it: the last writer may just have committed
+        manifest = repository.versions.manifest(version)
+        table = _restore(repository, manifest, scores, write)
+        files = Files(_path_of(storage), repository, manifest, lease)
+        if manifest.meta["keys"]:
+            files.keys = files.kept_keys(table.n)
+    except BaseException as error:
+        if lease:
+            lease.release()
+        malformed = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+        if isinstance(error, malformed) and not isinstance(error, AdaptiveSamplerError):
+            raise StoreDamaged(
+                f"{storage.where}: what its manifest says makes no store ({type(error).__name__}: {error}). Open another version."
+            ) from error
+        raise
+    meta = {name: manifest.meta[name] for name in new_meta(table, None, None)}
+    return Opened(files, table, files.keys, json.loads(json.dumps(meta)))
+
+
+def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreLike], write: bool) -> Table:
+    """The table of a version; its columns are read when they are needed."""
+    given = {score.name: score for score in scores}
+    restored = [_restore_score(data, given, write) for data in manifest.meta["scores"]]
+    unknown = set(given) - {score.name for score in restored}
+    if unknown:
+        raise InvalidValue(
+            f"scores={sorted(unknown)}: the store has none of that name. Add a new score by store.add(...)."
+        )
+    meta = manifest.meta
+    table = Table(
+        restored,
+        int(meta["n"]),
+        lambda name: repository.loader(manifest, name),
+        int(meta["chunk"]),
+        {name: int(number) for name, number in meta["books"].items()},
+    )
+    for name, columns in table.columns.items():
+        columns.book.observed, columns.book.observations = int(meta["observed"][name]), int(meta["observations"][name])
+    return table
+
+
+def _restore_score(data: dict[str, Any], given: Mapping[str, ScoreLike], write: bool) -> ScoreLike:
+    name = data["name"]
+    if name in given:
+        if describe(given[name]) != data:
+            raise InvalidValue(
+                f"the store's {name!r} is {data}, the one passed is {describe(given[name])}: scores made in two ways cannot "
+                "share a column. Pass the same one, or add yours under another name."
+            )
+        return given[name]
+    if data["kind"] != "custom":
+        score: ScoreLike = restore(data)
+        return score
+    if write:
+        raise InvalidValue(f"score {name!r} is a custom one ({data['type']}): pass it again, open(..., scores=[...]).")
+    return Score(name, _not_given, restore(data["fold"]))
+
+
+def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
+    raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
+
+
+def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Storage:
+    """The storage that was passed, or the one that the path names."""
+    if storage is None and path is not None:
+        return storage_at(path)
+    if storage is None or path is not None:
+        raise InvalidValue(f"path={path!r}, storage={storage!r}: a path says where the store is, or a storage does.")
+    if not isinstance(storage, Storage):
+        raise InvalidValue(
+            f"storage={storage!r} is no Storage: adaptive_sampler.testing.check_storage says what one does."
+        )
+    return storage
+
+
+def _path_of(storage: Storage) -> Path | str:
+    return storage.path if isinstance(storage, LocalStorage) else storage.where
+
+
+def _make_room(storage: Storage, overwrite: bool) -> None:
+    """Refuse a place that holds something; a store, whole or half made, may be overwritten."""
+    found = storage.names()
+    if not found:
+        return
+    foreign = [name for name in found if not _is_ours(name)]
+    if foreign or not {POINTER, LEASE} & set(found):
+        what = (foreign or [f"no {POINTER}"])[0]
+        raise StoreError(f"{storage.where} holds something else than a store ({what}). Name another place.")
+    if not overwrite:
+        raise StoreError(
+            f"{storage.where} holds a store already. Open it with ScoreStore.open, or create(..., overwrite=True)."
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name in (POINTER, LEASE, "manifests", PLANS) or bool(re.fullmatch(r"v\d+|.*\.partial", name))
+
+
+def _clear(storage: Storage) -> None:
+    storage.delete(POINTER)  # first: from here on it is no store
+    for name in storage.names():
+        if name != LEASE:
+            storage.delete(name)

@@ -1,0 +1,136 @@
+"""A versioned folder: immutable versions, each with a manifest and checksums, and a pointer to the newest."""
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.disk import PARTIAL
+from adaptive_sampler.errors import NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.storage.base import Storage
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
+from adaptive_sampler.storage.pointer import Pointer, Version, decoded
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is kept in versions, as messages call it. `make`, `again`: how one is made, and made once more over remains."""
+
+    name: str
+    make: str
+    again: str
+
+
+class Versions:
+    """What one storage holds in versions: a store's scores, or an index. Read when opened, then changed by this writer alone.
+
+    Who writes holds the storage's lease. Should two writers hold it all the same (one was stolen), the pointer's swing
+    lets one of them commit and tells the other.
+    """
+
+    def __init__(self, storage: Storage, kind: Kind) -> None:
+        self.storage, self.where, self._kind = storage, storage.where, kind
+        self.pointer: Pointer
+        self._raw: bytes | None = None  # what the storage's pointer held when it was last seen here
+
+    def create(self) -> None:
+        """Begin without a version."""
+        self.pointer, self._raw = Pointer(uuid.uuid4().hex), self.storage.pointer()
+
+    def open(self) -> None:
+        """Read the pointer as it is now. Raises `NoStore` where there is nothing at all, and `StoreDamaged`."""
+        self._raw = self.storage.pointer()
+        if self._raw is not None:
+            self.pointer = decoded(self._raw, self.where)
+        elif self.storage.names():
+            raise StoreDamaged(
+                f"{self.where} holds no {self._kind.name}: there is no CURRENT. Name the place that it was made at; one whose "
+                f"making was cut off is made again by {self._kind.again}."
+            )
+        else:
+            raise NoStore(f"{self.where} holds no {self._kind.name}: nothing is there. Make one with {self._kind.make}.")
+
+    def manifest(self, version: int | None) -> Manifest:
+        """The manifest of `version`, or of the head. Raises `UnknownName` for a version that is not committed."""
+        wanted = self.pointer.head if version is None else version
+        entry = self.pointer.entry(wanted)
+        if entry is None:
+            known = ", ".join(str(e.version) for e in self.pointer.entries)
+            raise UnknownName(f"{self.where} has no version {wanted}: it has {known}. Open one of these.")
+        try:
+            return read_manifest(self.storage, wanted, entry.manifest)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{self.where}: the manifest of version {wanted} is not one ({error}).") from error
+
+    def read(self, manifest: Manifest, name: str) -> np.ndarray | None:
+        """An object's bytes, (size,) uint8, checked; None where the version has none of that name."""
+        if name not in manifest.objects:
+            return None
+        return read(self.storage, manifest.version, name, manifest.objects[name])
+
+    def commit(
+        self,
+        parent: Manifest | None,
+        write: Callable[[GenerationWriter], None],
+        meta: dict[str, Any],
+        *,
+        note: str,
+        pin: bool,
+        observed: int,
+    ) -> Manifest:
+        """Have `write` put a new version's objects, or share those of `parent`, and swing the pointer to it.
+
+        Raises `StoreError` where the storage refuses, and `PointerMoved` where somebody else has committed.
+        """
+        self._still_mine()
+        self.sweep()
+        version = self.pointer.highest + 1
+        try:
+            writer = GenerationWriter(self.storage, version, parent)
+            write(writer)
+            manifest, seal = writer.finish(meta)
+            self._swing(self.pointer.committed(version, seal, note=note, pinned=pin, observed=observed))
+        except OSError as error:
+            self.sweep()
+            raise StoreError(
+                f"commit of version {version} to {self.where} failed: {error.strerror or error}. Version "
+                f"{self.pointer.head} is whole, and nothing in memory is lost: make room (drop_versions) and commit again."
+            ) from error
+        return manifest
+
+    def committed(self) -> list[Version]:
+        """The commits, oldest first. Version 0, which is empty, is none."""
+        return [e.public() for e in self.pointer.entries if e.version > 0]
+
+    def drop(self, keep: int, current: int) -> None:
+        """Drop all but the newest `keep` versions, those pinned, the head, and the one that is open here."""
+        whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")
+        self._still_mine()
+        safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
+        gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
+        self._swing(self.pointer.without(gone))  # first: a version that is listed must be whole
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what no version uses: leftovers of commits that did not end, and versions that were dropped."""
+        folders = {folder(e.version) for e in self.pointer.entries}
+        manifests = {manifest_name(e.version) for e in self.pointer.entries}
+        found = [*self.storage.names(), *(f"manifests/{name}" for name in self.storage.names("manifests"))]
+        for name in found:
+            leftover = re.fullmatch(r"v\d+|manifests/.*", name) and name not in folders | manifests
+            if leftover or name.endswith(PARTIAL):
+                self.storage.delete(name)
+
+    def _swing(self, pointer: Pointer) -> None:
+        raw = pointer.encoded()
+        self.storage.swing(raw, expected=self._raw)
+        self.pointer, self._raw = pointer, raw
+
+    def _still_mine(self) -> None:
+        """Raise `PointerMoved` before anything is swept that another writer may have committed."""
+        if self.storage.pointer() != self._raw:
+            raise PointerMoved.at(self.where)
