@@ -13,6 +13,7 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progress, SampleIterator
 from adaptive_sampler.walk.planner import Planner, Replan
@@ -162,13 +163,7 @@ class AdaptiveSampler:
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
-        if rows != self._turn.block.get("block", rows):
-            raise ResumeError(
-                f"the state was saved with blocks of {self._turn.block['block']} rows, replan={self.replan} batches are now "
-                f"{rows}: resume with the batch size it had."
-            )
-        mark: Any = tuple(self._turn.block.get("mark", (0, 0, 0)))
-        plans = self._planner.made.plans
+        mark, plans = self._turn.mark(rows), self._planner.made.plans
         return BlockedEpoch(
             self._planner.fix_block, self.epoch, n=len(self.store), block=rows, mark=mark, plans=plans, **walk
         )
@@ -188,7 +183,7 @@ class AdaptiveSampler:
         walk = {"number": epoch.number, "seed": self.seed, "shuffle": self.shuffle, "length": len(epoch)}
         return EpochRows(self.store.session.opener(ScoreStore.open), self.plan, walk | {"start": epoch.start})
 
-    def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> "Batches":
+    def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> Batches:
         """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's; see `Batches`."""
         return Batches(self, batch_size, drop_last, arrays)
 
@@ -203,11 +198,11 @@ class AdaptiveSampler:
     # -- resuming -----------------------------------------------------------------------------------------------------
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """Where the walk is: a few JSON scalars.
+        """Where the walk is, as JSON data: numbers, settings, and the ids of plans. Save it before you draw on: its list of
+        plans grows when one is made later in the epoch, for loaders that ask ahead of what they deliver.
 
         Counts the samples of the epoch that were drawn, or, where given, those that were `delivered`: a loader with
-        workers has drawn more than it has delivered. Where a `DistributedAdaptiveSampler` deals the rows out, those
-        delivered are this rank's.
+        workers has drawn more than it has delivered. Of a `DistributedAdaptiveSampler`, those of this rank.
 
         While a loop holds an epoch's last batch, the state is that of the epoch's end: what goes on from there is a pass of
         no samples, and then the next epoch. Once the loop is over it is the beginning of the next.
@@ -298,43 +293,3 @@ class AdaptiveSampler:
     def _enter(self, turn: Turn) -> None:
         self._turn = turn
         self.store.session.clock.enter(self.epoch)
-
-
-class Batches:
-    """Batches of a sampler's rows, for `DataLoader(batch_sampler=...)` or any loop. One pass is one epoch.
-
-    A batch is a list of ints, or, with `arrays`, an array (batch_size,) int64: for a data set in memory whose
-    `__getitems__(rows)` is `self.data[rows]`, which torch and NumPy look up sooner than a list. What deals batches out
-    anew, as Accelerate does among processes, needs lists.
-    """
-
-    def __init__(
-        self, sampler: AdaptiveSampler, batch_size: int, drop_last: bool = False, arrays: bool = False
-    ) -> None:
-        if not isinstance(sampler, AdaptiveSampler):
-            raise InvalidValue(
-                f"sampler={sampler!r} is none of ours: the selection would be lost. A framework may have replaced it: Lightning's "
-                "fit on ranks (pass Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(sampler) instead "
-                "of batches) and its predict, which wants every row in order: give it DataLoader(dataset, batch_size=...)."
-            )
-        self.sampler, self.drop_last, self.arrays = sampler, bool(drop_last), bool(arrays)
-        self.batch_size = whole_number("batch_size", batch_size, 1)
-
-    def __iter__(self) -> BatchIterator:
-        return BatchIterator.of(self.sampler, self.batch_size, self.drop_last, self.arrays)
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
-
-    def set_epoch(self, epoch: int) -> None:
-        """As the sampler's."""
-        self.sampler.set_epoch(epoch)
-
-    def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """As the sampler's."""
-        return self.sampler.state_dict(delivered=delivered)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As the sampler's."""
-        self.sampler.load_state_dict(state)

@@ -1,6 +1,8 @@
 """The architecture: which part may import which, what no import may load, and what every part owes its reader.
 
-The table below is the layout of the package as a rule. A new line in it is a decision; make it on purpose.
+The tables below are the layout of the package as a rule, and they are exact: a permission that nobody uses fails as an
+import without permission does. A new line in them is a decision; make it on purpose. `tests/imports.py` reads the sources;
+`tests/test_imports.py` plants faults and sees them found.
 """
 
 import ast
@@ -8,101 +10,324 @@ import importlib
 import inspect
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import adaptive_sampler
+from tests.imports import Import, Package, circles, reached, way
 
-PACKAGE = Path(adaptive_sampler.__file__).parent
-FILES = sorted(PACKAGE.rglob("*.py"))
-LONGEST_FILE, LONGEST_FUNCTION = 340, 60  # lines
+ROOT = Path(adaptive_sampler.__file__).parent
+PACKAGE = Package(ROOT)
+LONGEST_FILE, LONGEST_FUNCTION = 300, 45  # lines
 
-# A part is a top-level folder or file. Part -> the other parts of the package that it may import.
+# A part is a folder or a file of the package; the longest name that fits a module is its part. A door is the __init__ of
+# a folder whose rooms are parts of their own: it shows users what is behind it, and is written with a slash.
+# Part -> the other parts that it imports. Whatever a part imports it imports from where it is defined.
 PARTS: dict[str, set[str]] = {
+    # the ground: facts that everybody may know
     "errors": set(),
+    "checks": {"errors"},
     "seeds": {"errors"},
     "arrays": {"errors"},
+    "disk": set(),
+    "progress": set(),
+    # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
     "scoring": {"arrays", "errors", "kernels"},
-    "plan": {"errors", "kernels", "storage"},
-    "storage": {"arrays", "errors", "kernels", "plan", "scoring"},
-    "selection": {"arrays", "errors", "kernels", "plan", "seeds", "storage"},
-    "export": {"errors", "plan", "store"},
-    "store": {"arrays", "errors", "export", "plan", "scoring", "storage"},
-    "order": {"errors", "kernels"},
-    "walk": {"errors"},
-    "epochs": {"errors", "order", "plan", "seeds"},
-    "planner": {"epochs", "errors", "plan", "selection", "store"},
-    "resume": {"errors", "store"},
-    "rows": {"epochs", "errors", "plan", "store"},
-    "turn": {"epochs", "walk"},
-    "sampler": {
-        "arrays",
-        "epochs",
-        "errors",
-        "plan",
-        "planner",
-        "resume",
-        "rows",
-        "selection",
-        "store",
-        "turn",
-        "walk",
-    },
-    "shards": {"arrays", "errors", "kernels", "order", "plan", "seeds", "storage"},
-    "testing": {"arrays", "errors", "plan", "sampler", "scoring", "selection", "storage", "store"},
+    "plan": {"disk", "errors", "kernels"},
+    "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
+    # the scores while a process holds them, the versions that last, and the two together
+    "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
+    "storage": {"checks", "disk", "errors", "memory", "plan", "scoring"},
+    "export": {"disk", "errors", "plan"},
+    "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
+    "store": {"arrays", "errors", "export", "plan", "scoring", "session", "storage"},
+    # the walk over a plan
+    "walk": {"checks", "errors", "kernels", "plan", "seeds", "selection", "store"},
+    "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},
+    # shards
+    "shards.errors": {"errors"},
+    "shards.sources": {"errors", "shards.errors"},
+    "shards.indexing": {"errors", "kernels", "progress", "shards.errors", "shards.sources"},
+    "shards.reading": {"errors", "kernels", "plan", "seeds", "shards.errors", "shards.indexing", "shards.sources"},
+    "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
+    # for users
+    "testing": {"arrays", "errors", "plan", "scoring", "selection", "storage", "store"},
     "report": {"errors", "plan", "store"},
-    "bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch"},
-    "cli": {"bench", "errors", "report", "store", "torch"},
-    "__main__": {"cli"},
-    "__init__": {"plan", "sampler", "scoring", "selection", "shards", "store"},
-    # The adapters may use all of the core; nothing of the core may use them but the command line, inside a command.
-    "torch": {
-        "__init__",
-        "arrays",
-        "epochs",
-        "errors",
-        "plan",
-        "planner",
-        "report",
-        "sampler",
-        "scoring",
-        "seeds",
-        "selection",
-        "storage",
-        "store",
-        "walk",
-    },
-    "webdataset": {"__init__", "errors", "plan", "sampler", "selection", "shards", "store", "torch"},
+    "/": {"plan", "sampler", "scoring", "selection", "shards/", "store"},
+    # the adapters: nothing of the core knows them
+    "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
+    "torch": {"arrays", "errors", "progress", "sampler", "scoring", "selection", "store", "torch.ranks", "walk"},
+    "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch"},
+    "torch/": {"torch", "torch.gradients", "torch.ranks"},
+    "webdataset": {"errors", "sampler", "shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
+    # the roof
+    "commands.bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch/"},
+    "commands.demo": {"/", "errors", "report", "scoring", "selection", "torch", "torch/"},
+    "commands": {"commands.bench", "commands.demo", "errors", "report", "store"},
+    "__main__": {"commands"},
 }
 
-# Whoever else's package an import names -> the parts that may name it.
+# What may never be, whatever the table says. Part -> parts that no walk over imports leads to.
+NEVER_REACHED: dict[str, set[str]] = {
+    "kernels": {"memory", "storage", "store"},
+    "plan": {"storage", "store"},
+    "selection": {"storage", "store"},
+    "export": {"storage", "store"},
+    "memory": {"storage", "session", "store"},
+    "shards.sources": {"shards.indexing", "shards.reading"},
+    "shards.indexing": {"shards.reading"},
+    "torch": {"torch.gradients"},
+    "torch.ranks": {"torch", "torch.gradients"},
+}
+# Part -> parts that it may not import itself, though what it imports may.
+NEVER_IMPORTED: dict[str, set[str]] = {
+    "torch": {"storage"},
+    "torch.ranks": {"storage"},
+    "torch.gradients": {"storage"},
+    "webdataset": {"storage"},
+    "walk": {"storage"},
+    "sampler": {"storage"},
+    "report": {"storage"},
+}
+FRAMEWORKS = {"torch", "webdataset"}  # the adapters' folders are called as what they adapt
+ROOF = {"commands", "commands.bench", "commands.demo", "__main__"}
+
+# Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
-    "braceexpand": {"shards"},
-    "fsspec": {"shards"},
-    "google_crc32c": {"storage"},
-    "llvmlite": {"kernels"},  # comes with numba
-    "matplotlib": {"bench", "report", "torch"},  # torch/demo draws
-    "numba": {"kernels", "shards"},
-    "numpy": set(PARTS),
-    "rich": {"bench", "cli", "shards", "torch", "webdataset"},
-    "scipy": {"torch"},  # torch/demo
-    "sklearn": {"torch"},  # torch/demo
-    "torch": {"bench", "cli", "torch", "webdataset"},
-    "typer": {"cli"},
+    "braceexpand": {"shards.indexing"},
+    "fsspec": {"shards.sources"},
+    "google_crc32c": {"disk"},
+    "matplotlib": {"commands.bench", "commands.demo", "report"},
+    "numba": {"kernels"},
+    "rich": {"commands", "commands.bench", "commands.demo", "progress"},
+    "scipy": {"commands.demo"},
+    "sklearn": {"commands.demo"},
+    "torch": {
+        "commands",
+        "commands.bench",
+        "commands.demo",
+        "torch",
+        "torch.gradients",
+        "torch.ranks",
+        "torch/",
+        "webdataset",
+    },
+    "typer": {"commands"},
     "webdataset": {"webdataset"},
-    "zarr": {"shards", "storage"},
-    "accelerate": {"torch"},
-    "composer": {"torch"},
-    "lightning": {"torch"},
-    "ray": {"torch"},
-    **{name: {"bench"} for name in ("catalyst", "grain", "infobatch", "lhotse", "spdl", "torchdata", "torchsampler")},
-    "transformers": {"torch"},
+    "zarr": {"shards.indexing", "storage"},
+    **{framework: {"torch"} for framework in ("accelerate", "lightning", "transformers")},
+    **{
+        contestant: {"commands.bench"}
+        for contestant in ("catalyst", "grain", "infobatch", "lhotse", "spdl", "torchdata", "torchsampler")
+    },
 }
+
+# The same class name twice is one too many, but for what is public in two modules under one name.
+NAMED_TWICE = {"SamplerCallback"}
+
+
+def part_of(module: str) -> str:
+    """The part that a module of the package belongs to."""
+    inner = module.removeprefix(PACKAGE.name).removeprefix(".")
+    if f"{inner}/" in PARTS and PACKAGE.files[module].name == "__init__.py":
+        return f"{inner}/"
+    names = inner.split(".")
+    for length in range(len(names), 0, -1):
+        if (part := ".".join(names[:length])) in PARTS:
+            return part
+    raise AssertionError(f"{module} belongs to no part: give it a line in the table.")
+
+
+def crossings() -> dict[tuple[str, str], list[Import]]:
+    """(part, part that it imports) -> the imports that do it."""
+    found = defaultdict(list)
+    for one in PACKAGE.inside:
+        pair = part_of(one.importer), part_of(one.module)
+        if pair[0] != pair[1]:
+            found[pair].append(one)
+    return found
+
+
+CROSSINGS = crossings()
+PART_GRAPH = {part: {b for a, b in CROSSINGS if a == part} for part in PARTS}
+FILE_GRAPH = {m: {i.module for i in PACKAGE.inside if i.importer == m} - {m} for m in PACKAGE.files}
+part = pytest.mark.parametrize("part", PARTS)
+
+
+def said(pairs: list[tuple[str, str]]) -> str:
+    """Where the imports stand that lead from one part to another."""
+    return "\n".join(str(one) for pair in pairs for one in CROSSINGS[pair])
+
+
+# -- who imports whom ---------------------------------------------------------------------------------------------------
+
+
+@part
+def test_a_part_imports_no_part_without_permission(part: str) -> None:
+    surplus = PART_GRAPH[part] - PARTS[part]
+    assert not surplus, said([(part, other) for other in sorted(surplus)])
+
+
+@part
+def test_a_part_has_no_permission_that_nobody_uses(part: str) -> None:
+    unused = PARTS[part] - PART_GRAPH[part]
+    assert not unused, f"{part} does not import {sorted(unused)}: take that out of the table."
+
+
+def test_every_line_of_the_table_is_a_part_that_there_is() -> None:
+    assert {part_of(module) for module in PACKAGE.files} == set(PARTS)
+
+
+def test_no_circle_of_files() -> None:
+    assert circles(FILE_GRAPH) == []
+
+
+def test_no_circle_of_parts() -> None:
+    found = circles(PART_GRAPH)
+    assert not found, "\n".join(said(list(pairwise(circle))) for circle in found)
+
+
+@pytest.mark.parametrize("part", NEVER_REACHED)
+def test_what_no_part_may_come_to(part: str) -> None:
+    wrong = reached(PART_GRAPH, part) & NEVER_REACHED[part]
+    assert not wrong, "\n".join(way(PART_GRAPH, part, other) for other in sorted(wrong))
+
+
+@pytest.mark.parametrize("part", NEVER_IMPORTED)
+def test_what_no_part_may_import(part: str) -> None:
+    wrong = PART_GRAPH[part] & NEVER_IMPORTED[part]
+    assert not wrong, said([(part, other) for other in sorted(wrong)])
+
+
+def test_nothing_but_the_roof_imports_the_roof() -> None:
+    wrong = [(a, b) for a, b in CROSSINGS if b in ROOF and a not in ROOF]
+    assert not wrong, said(wrong)
+
+
+def test_the_core_knows_no_adapter() -> None:
+    adapters = {part for part in PARTS if part.rstrip("/").split(".")[0] in FRAMEWORKS}
+    wrong = [(a, b) for a, b in CROSSINGS if b in adapters and a not in adapters | ROOF]
+    assert not wrong, said(wrong)
+
+
+def test_a_name_is_imported_from_the_file_that_defines_it() -> None:
+    """So that an arrow that is drawn is the one that there is. Doors are there to be imported from, by the roof and users."""
+    wrong = [
+        one
+        for one in PACKAGE.inside
+        if one.name and PACKAGE.files[one.module].name != "__init__.py" and not PACKAGE.defines(one.module, one.name)
+    ]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_modules_are_imported_by_from() -> None:
+    """`import adaptive_sampler` and then `adaptive_sampler.torch.hook` would be an import that nobody sees."""
+    wrong = [i for i in PACKAGE.imports if i.module.split(".")[0] == PACKAGE.name and not i.name and not i.when_called]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+# -- other people's packages --------------------------------------------------------------------------------------------
+
+NAMED = {other: {part_of(i.importer) for i in PACKAGE.outside if i.module == other} for other in OTHERS}
+
+
+def test_a_package_is_named_only_where_the_table_says() -> None:
+    wrong = [i for i in PACKAGE.outside if i.module != "numpy" and part_of(i.importer) not in OTHERS.get(i.module, ())]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_package_is_named_wherever_the_table_says(other: str) -> None:
+    assert OTHERS[other] - NAMED[other] == set()
+
+
+def test_the_core_imports_no_framework_before_it_is_called() -> None:
+    adapters = {part for part in PARTS if part.rstrip("/").split(".")[0] in FRAMEWORKS}
+    wrong = [i for i in PACKAGE.outside if i.module in FRAMEWORKS and not i.when_called]
+    wrong = [i for i in wrong if part_of(i.importer) not in adapters | ROOF]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+# -- kernels, wherever they lie -----------------------------------------------------------------------------------------
+
+
+def kernels_of(module: str) -> list[ast.FunctionDef]:
+    """The functions of a module that Numba compiles."""
+    functions = [node for node in ast.walk(PACKAGE.trees[module]) if isinstance(node, ast.FunctionDef)]
+    return [f for f in functions if any(_compiles(ast.unparse(decorator)) for decorator in f.decorator_list)]
+
+
+def _compiles(decorator: str) -> bool:
+    name = decorator.partition("(")[0].rpartition(".")[2]
+    return "kernel" in name or name in {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "intrinsic"}
+
+
+KERNELS = [module for module in PACKAGE.files if kernels_of(module)]
+
+
+def test_there_are_kernels_to_look_at() -> None:
+    assert {part_of(module) for module in KERNELS} >= {"kernels", "commands.bench"}
+
+
+@pytest.mark.parametrize("module", KERNELS)
+def test_a_kernel_calls_only_kernels_of_its_file_or_of_the_kernels_folder(module: str) -> None:
+    """The stamp of Numba's cache is made of these: it would not notice that another callee has changed."""
+    foreign = {
+        i.name or i.module.rpartition(".")[2]
+        for i in PACKAGE.inside
+        if i.importer == module and part_of(i.module) not in ("kernels", "errors")
+    }
+    for kernel in kernels_of(module):
+        used = {name.id for name in ast.walk(kernel) if isinstance(name, ast.Name)}
+        assert used.isdisjoint(foreign), f"{module}: {kernel.name} uses {sorted(used & foreign)}"
+
+
+@pytest.mark.parametrize("module", PACKAGE.files)
+def test_numba_is_told_how_to_compile_in_one_place(module: str) -> None:
+    """And never to compile for several threads: a parallel kernel that ran before a fork ends the forked worker."""
+    decorated = [ast.unparse(d) for f in kernels_of(module) for d in f.decorator_list]
+    allowed = {"kernel", "inlined_kernel", "intrinsic"}
+    assert {d.partition("(")[0] for d in decorated if _compiles(d)} <= allowed, f"{module}: {decorated}"
+    words = {k.arg for node in ast.walk(PACKAGE.trees[module]) if isinstance(node, ast.Call) for k in node.keywords}
+    assert "parallel" not in words, f"{module} passes parallel="
+
+
+# -- one of each --------------------------------------------------------------------------------------------------------
+
+
+def test_no_class_name_comes_twice() -> None:
+    where = defaultdict(list)
+    for module, tree in PACKAGE.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                where[node.name].append(module)
+    twice = {name: modules for name, modules in where.items() if len(modules) > 1}
+    assert set(twice) == NAMED_TWICE, twice
+
+
+def test_the_clock_of_a_store_is_written_in_one_room() -> None:
+    """`memory/clock.py` has the fields; whoever counts epochs or batches calls its methods."""
+    for module, tree in PACKAGE.trees.items():
+        for node in ast.walk(tree):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            written = [ast.unparse(t) for t in targets if isinstance(t, ast.Attribute) and isinstance(node, ast.stmt)]
+            wrong = [
+                w
+                for w in written
+                if w.split(".")[-1] in ("_epoch", "_delivered", "epoch", "delivered") and "clock" in w
+            ]
+            wrong += [w for w in written if w.endswith(("store.epoch", "store.delivered"))]
+            assert not wrong or part_of(module) == "memory", f"{module}:{node.lineno}: {wrong}"
+
+
+# -- what no import may load --------------------------------------------------------------------------------------------
 
 # Numba itself loads scipy where that is installed.
 NOT_AT_IMPORT = {
@@ -118,115 +343,6 @@ NOT_AT_IMPORT = {
     "fsspec",
     "pandas",
 }
-
-
-def name_of(file: Path) -> str:
-    """The module's dotted name below the package; "" for the package itself."""
-    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
-
-
-def part_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
-
-
-def imports(node: ast.AST) -> Iterator[str]:
-    """Every dotted name that is imported anywhere below `node`."""
-    for child in ast.walk(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, "imports are absolute"
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
-
-
-def at_top(file: Path) -> Iterator[str]:
-    """What importing the module imports: not what a function imports when called, nor what only a type checker reads."""
-
-    def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-        for statement in body:
-            if isinstance(statement, ast.Try):
-                yield from statements(statement.body)
-            elif isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
-                continue
-            elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-                yield statement
-
-    for statement in statements(tree(file).body):
-        yield from imports(statement)
-
-
-def split(names: Iterator[str]) -> tuple[set[str], set[str]]:
-    """-> (parts of the package, packages of others)."""
-    ours, others = set(), set()
-    for name in names:
-        top, *rest = name.split(".")
-        if top == "adaptive_sampler":
-            ours.add(rest[0] if rest and rest[0] in PARTS else "__init__")
-        elif top not in sys.stdlib_module_names:
-            others.add(top)
-    return ours, others
-
-
-each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: name_of(file) or "adaptive_sampler")
-modules = [f"adaptive_sampler.{name_of(file)}".rstrip(".") for file in FILES if part_of(file) not in ("__main__",)]
-
-
-def imported(module: str) -> ModuleType:
-    """The module, or a skip where what it adapts is not installed."""
-    for framework in ("torch", "webdataset"):
-        if module.startswith(f"adaptive_sampler.{framework}"):
-            pytest.importorskip(framework)
-    if "demo" in module:
-        pytest.importorskip("sklearn")
-    if module in (
-        "adaptive_sampler.commands.app",
-        "adaptive_sampler.report",
-        "adaptive_sampler.commands.bench.figures",
-    ):
-        pytest.importorskip("typer")
-        pytest.importorskip("matplotlib")
-    return importlib.import_module(module)
-
-
-@each_file
-def test_a_part_imports_the_parts_that_the_table_allows(file: Path) -> None:
-    part = part_of(file)
-    ours, _ = split(imports(tree(file)))
-    assert part in PARTS, f"{part} is new: give it a line in the table"
-    assert ours <= PARTS[part] | {part}
-
-
-@each_file
-def test_a_part_imports_the_packages_that_the_table_allows(file: Path) -> None:
-    _, others = split(imports(tree(file)))
-    assert others <= set(OTHERS), "a package that no line of the table names"
-    assert {other for other in others if part_of(file) not in OTHERS[other]} == set()
-
-
-@each_file
-def test_the_core_imports_no_adapter_before_a_command_asks_for_it(file: Path) -> None:
-    if part_of(file) not in ("torch", "webdataset"):
-        ours, others = split(at_top(file))
-        assert ours.isdisjoint({"torch", "webdataset"})
-        assert others.isdisjoint({"torch", "webdataset"})
-
-
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*kernels*/*.py")), ids=name_of)
-def test_a_kernel_calls_no_kernel_of_another_file(file: Path) -> None:
-    """Numba's cache does not notice when a callee in another file changes. What llvm.py has can only mean one thing."""
-    foreign = set()
-    for node in ast.walk(tree(file)):
-        shared = (node.module or "").endswith((".jit", ".llvm")) if isinstance(node, ast.ImportFrom) else True
-        if not shared and "kernels" in (node.module or ""):
-            foreign |= {alias.asname or alias.name for alias in node.names}
-    for node in ast.walk(tree(file)):
-        if isinstance(node, ast.FunctionDef) and any("kernel" in ast.unparse(d) for d in node.decorator_list):
-            used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-            assert used.isdisjoint(foreign), f"{node.name} uses {used & foreign}"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -261,24 +377,34 @@ with ScoreStore.create(None, 10, [EL2N()]) as store:
 
 @pytest.mark.parametrize("name", ["torch", "webdataset"])
 def test_an_adapter_names_the_extra_that_it_needs(name: str) -> None:
-    if not split(at_top(PACKAGE / name / "__init__.py"))[1]:
-        pytest.skip(f"adaptive_sampler.{name} is empty yet")
     code = f"import sys; sys.modules['torch'] = sys.modules[{name!r}] = None; import adaptive_sampler.{name}"
     stderr = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
     assert f'pip install "adaptive-sampler[{name}]"' in stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("module", modules)
+# -- what a module owes its reader ---------------------------------------------------------------------------------------
+
+
+def imported(module: str) -> ModuleType:
+    """The module, or a skip where what it adapts is not installed."""
+    for framework in ("torch", "webdataset"):
+        if module.startswith(f"adaptive_sampler.{framework}"):
+            pytest.importorskip(framework)
+    if "demo" in module:
+        pytest.importorskip("sklearn")
+    if module.endswith(("commands.app", ".report", "bench.figures")):
+        pytest.importorskip("typer")
+        pytest.importorskip("matplotlib")
+    return importlib.import_module(module)
+
+
+@pytest.mark.parametrize("module", [module for module in PACKAGE.files if not module.endswith("__main__")])
 def test_a_module_says_what_it_is_for(module: str) -> None:
     assert (imported(module).__doc__ or "").strip()
 
 
 def public_modules() -> list[str]:
-    return [
-        m
-        for m, file in ((f"adaptive_sampler.{name_of(f)}".rstrip("."), f) for f in FILES)
-        if "__all__" in file.read_text()
-    ]
+    return [module for module, file in PACKAGE.files.items() if "__all__" in file.read_text()]
 
 
 @pytest.mark.parametrize("module", public_modules())
@@ -304,18 +430,18 @@ def test_a_public_method_is_documented(module: str) -> None:
                 assert plain.__doc__, f"{module}.{name}.{method} has no docstring"
 
 
-@each_file
-def test_a_file_can_be_read_at_one_sitting(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= LONGEST_FILE
-    for node in ast.walk(tree(file)):
-        if isinstance(node, ast.FunctionDef):
+@pytest.mark.parametrize("module", PACKAGE.files)
+def test_a_file_can_be_read_at_one_sitting(module: str) -> None:
+    assert len(PACKAGE.files[module].read_text().splitlines()) <= LONGEST_FILE
+    for node in ast.walk(PACKAGE.trees[module]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             assert not body or (node.end_lineno or 0) - body[0].lineno < LONGEST_FUNCTION, node.name
 
 
 def _bound(package: ModuleType) -> Iterator[str]:
     """The public names that an __init__ binds by its imports and definitions, those too that it imports when asked."""
-    body = tree(Path(package.__file__ or "")).body
+    body = PACKAGE.trees[package.__name__].body
     for node in (*body, *(late for choice in body if isinstance(choice, ast.If) for late in choice.body)):
         if isinstance(node, ast.ImportFrom):
             yield from (a.asname or a.name for a in node.names if not (a.asname or a.name).startswith("_"))

@@ -9,8 +9,8 @@ import pytest
 
 from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import InvalidValue, ResumeError
-from adaptive_sampler.sampler import Batches
 from adaptive_sampler.selection import KeepAll
+from adaptive_sampler.walk.batches import Batches
 from tests.stores import scored
 
 N = 10

@@ -52,7 +52,9 @@ class Versions:
                 f"making was cut off is made again by {self._kind.again}."
             )
         else:
-            raise NoStore(f"{self.where} holds no {self._kind.name}: nothing is there. Make one with {self._kind.make}.")
+            raise NoStore(
+                f"{self.where} holds no {self._kind.name}: nothing is there. Make one with {self._kind.make}."
+            )
 
     def manifest(self, version: int | None) -> Manifest:
         """The manifest of `version`, or of the head. Raises `UnknownName` for a version that is not committed."""

@@ -5,8 +5,9 @@ from typing import Any
 from torch.utils.data import BatchSampler
 
 from adaptive_sampler.errors import SelectionLost
-from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.chain import chain, find_sampler, primed
+from adaptive_sampler.walk.batches import Batches
 
 try:
     from accelerate import PartialState

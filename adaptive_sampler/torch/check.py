@@ -8,10 +8,11 @@ import torch.distributed as dist
 from torch.utils.data import DistributedSampler, Sampler
 
 from adaptive_sampler.errors import SelectionLost
-from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.chain import chain, of_accelerate, several, shares
 from adaptive_sampler.torch.dataset import IndexedDataset
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
+from adaptive_sampler.walk.batches import Batches
 
 
 def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None) -> None:

@@ -192,7 +192,7 @@ class LossHook(Worn):
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self.store.epoch = epoch
+        self.store.session.clock.show(epoch)
 
     @property
     def skipped(self) -> int:

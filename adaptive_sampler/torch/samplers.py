@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 from torch.utils.data import BatchSampler, Sampler
 
-from adaptive_sampler.sampler import AdaptiveSampler, Batches
+from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.selection import Draw, Prune, Upsample, Window
 from adaptive_sampler.selection.base import Order, Ties
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.planner import Replan
 
 

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.walk.iterators import EpochIterator, Progress
 
@@ -39,6 +40,16 @@ class Turn:
     def nothing_left(self) -> bool:
         """Whether the state that was loaded lies at its end."""
         return bool(self.start) and self.length is not None and self.start >= self.length
+
+    def mark(self, block: int) -> tuple[int, int, int]:
+        """Where the shuffle was left, for blocks of so many rows. Raises `ResumeError` where they were of another length."""
+        if block != self.block.get("block", block):
+            raise ResumeError(
+                f"the state was saved with blocks of {self.block['block']} rows, replan batches are now {block}: resume with the "
+                "batch size and the replan it had."
+            )
+        number, lap, cursor = self.block.get("mark", (0, 0, 0))
+        return number, lap, cursor
 
     def goes_on(self, iterator: EpochIterator | None) -> bool:
         """Whether an iterator that has not begun is to walk the next epoch, not this one.

@@ -13,7 +13,7 @@ from adaptive_sampler.shards.reading.share import Place
 from adaptive_sampler.webdataset.plans import WORKERS, PublishedEpoch, shared
 
 
-class Delivery:
+class ShardDelivery:
     """Lives in the trainer; a worker's copy is empty but for the table of counts, which all processes share.
 
     `loaded`: a state whose epoch has not begun again yet. `turn`: the worker whose batch comes next.

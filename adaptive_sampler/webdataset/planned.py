@@ -16,7 +16,7 @@ from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place, share
 from adaptive_sampler.shards.reading.walk import bounded
 from adaptive_sampler.shards.sources.access import Access
-from adaptive_sampler.webdataset.delivery import Delivery, readers_in
+from adaptive_sampler.webdataset.delivery import ShardDelivery, readers_in
 from adaptive_sampler.webdataset.loader import PlannedLoader
 from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 from adaptive_sampler.webdataset.stream import Stage, Stream
@@ -55,7 +55,7 @@ class PlannedShards(IterableDataset[Any]):
         self.plans = Plans(sampler, index.starts)
         self._asked = rank, num_replicas
         self._window, self._drop_last = bounded(window, index), drop_last
-        self.delivery = Delivery()
+        self.delivery = ShardDelivery()
         self._stream: Stream | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place
 from adaptive_sampler.shards.reading.walk import Walk
 from adaptive_sampler.shards.reading.wanted import Raw
-from adaptive_sampler.webdataset.delivery import Delivery
+from adaptive_sampler.webdataset.delivery import ShardDelivery
 from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
@@ -29,7 +29,7 @@ class Streamed(Protocol):
     stages: tuple[Stage, ...]
     reading: ShardReading
     plans: Plans
-    delivery: Delivery
+    delivery: ShardDelivery
 
     def begin(self, workers: int) -> PublishedEpoch: ...
     def order(self, epoch: PublishedEpoch) -> ShardOrder: ...
