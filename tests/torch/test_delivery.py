@@ -15,7 +15,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from tests.torch.training import data, tee
 
 N, SIZE = 46, 4

@@ -14,7 +14,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from tests.torch.training import data, new_store, tee
 
 N, SIZE, EPOCHS = 46, 8, 3

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch import LossHook
-from adaptive_sampler.torch.call import made
-from adaptive_sampler.torch.denominator import Denominator
-from adaptive_sampler.torch.weighted import weighted
+from adaptive_sampler.torch.hook.call import made
+from adaptive_sampler.torch.hook.denominator import Denominator
+from adaptive_sampler.torch.hook.weighted import weighted
 from tests.torch.data import CLASSES
 from tests.torch.test_hook_weights import ROWS, hooked
 

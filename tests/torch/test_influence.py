@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore, scoring
 from adaptive_sampler.errors import InvalidValue, ResumeError
-from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.data.dataset import IndexedDataset
 from adaptive_sampler.torch.gradients.functional import cross_entropy
 from adaptive_sampler.torch.gradients.influence import influence
 from adaptive_sampler.torch.gradients.solvers import CGState, conjugate_gradients, largest_curvature, lissa

@@ -13,7 +13,7 @@ from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, distributed_store, sync
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from tests.torch.ranks import run, succeeded
 from tests.torch.training import data, tee
 

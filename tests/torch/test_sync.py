@@ -13,8 +13,8 @@ from adaptive_sampler.errors import NotDistributed
 from adaptive_sampler.scoring import EL2N, EMA, L2RW, Confidence, Error, Forgetting, Loss, Margin, Variability
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, JTTSampler, PrunedSampler, distributed_store, sync
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from adaptive_sampler.torch.ranks import sync as merge
-from adaptive_sampler.torch.samplers import TorchSampler
 from tests.torch.ranks import Failed, all_failed, run, succeeded
 
 SCORES = [

@@ -7,7 +7,7 @@ import pytest
 from torchdata.nodes import Batcher, Loader, SamplerWrapper
 
 from adaptive_sampler.selection import Prune
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from tests.torch.training import new_store
 
 

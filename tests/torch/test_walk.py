@@ -17,7 +17,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import InfoBatch, KeepAll, Prune, RandomPrune
 from adaptive_sampler.torch import IndexedDataset, PrunedSampler
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from tests.torch.training import BATCH, EPOCHS, POLICIES, N, data, new_store, plain, restored, stateful, whole
 
 WORKERS = [(0, None), (1, 2), (2, 2), (2, 4)]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.prints import of_globals, prints_of, shared_by_copy, version
-from adaptive_sampler.torch.twin import copied_of
+from adaptive_sampler.torch.hook.prints import of_globals, prints_of, shared_by_copy, version
+from adaptive_sampler.torch.hook.twin import copied_of
 
 
 class Looks:

@@ -10,13 +10,13 @@ from torch import nn
 from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.call import Call
-from adaptive_sampler.torch.observation import observed
-from adaptive_sampler.torch.pending import Fresh
-from adaptive_sampler.torch.reduction import is_torchs
-from adaptive_sampler.torch.side_effects import Looks, SideEffects
-from adaptive_sampler.torch.tally import Tally
-from adaptive_sampler.torch.transfer import Step, Transfer
+from adaptive_sampler.torch.hook.call import Call
+from adaptive_sampler.torch.hook.observation import observed
+from adaptive_sampler.torch.hook.pending import Fresh
+from adaptive_sampler.torch.hook.reduction import is_torchs
+from adaptive_sampler.torch.hook.side_effects import Looks, SideEffects
+from adaptive_sampler.torch.hook.tally import Tally
+from adaptive_sampler.torch.hook.transfer import Step, Transfer
 
 
 @dataclass

@@ -9,8 +9,8 @@ import torch
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.dataset import IndexedDataset, nested_in
-from adaptive_sampler.torch.transfer import tensor_of
+from adaptive_sampler.torch.data.batches import tensor_of
+from adaptive_sampler.torch.data.dataset import IndexedDataset, nested_in
 
 
 def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:

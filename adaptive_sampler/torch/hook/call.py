@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import batch_size, map_tensors, tensors_of
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors_of
 
 
 @dataclass(slots=True)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
@@ -42,3 +44,11 @@ def batch_size(inputs: Any) -> int:
         if tensor.ndim:
             return len(tensor)
     raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """A NumPy array as a tensor, of its own memory where torch takes that.
+
+    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
+    """
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

@@ -13,10 +13,10 @@ from adaptive_sampler.scoring.measures import cross_entropy
 from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.batches import tensors_of
-from adaptive_sampler.torch.call import Call, innermost
-from adaptive_sampler.torch.reduction import is_cross_entropy, no_single_loss, per_sample
-from adaptive_sampler.torch.side_effects import SideEffects
+from adaptive_sampler.torch.data.batches import tensors_of
+from adaptive_sampler.torch.hook.call import Call, innermost
+from adaptive_sampler.torch.hook.reduction import is_cross_entropy, no_single_loss, per_sample
+from adaptive_sampler.torch.hook.side_effects import SideEffects
 
 # What these take is no score of each of several classes, or their targets are no class: a softmax of it means nothing.
 _OF_NO_CLASSES = (

@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.call import Call, made
-from adaptive_sampler.torch.side_effects import SideEffects
-from adaptive_sampler.torch.twin import twin
+from adaptive_sampler.torch.hook.call import Call, made
+from adaptive_sampler.torch.hook.side_effects import SideEffects
+from adaptive_sampler.torch.hook.twin import twin
 
 # What the error of a criterion that cannot be called twice tells to do.
 _ONCE = (

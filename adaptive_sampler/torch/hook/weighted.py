@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.call import Call
-from adaptive_sampler.torch.denominator import Denominator, refused
-from adaptive_sampler.torch.reduction import is_torchs, losses_of
-from adaptive_sampler.torch.side_effects import SideEffects
+from adaptive_sampler.torch.hook.call import Call
+from adaptive_sampler.torch.hook.denominator import Denominator, refused
+from adaptive_sampler.torch.hook.reduction import is_torchs, losses_of
+from adaptive_sampler.torch.hook.side_effects import SideEffects
 
 _REDUCED = ("mean", "sum", "batchmean")
 

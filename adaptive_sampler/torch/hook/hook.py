@@ -12,16 +12,16 @@ from torch import nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.call import made
-from adaptive_sampler.torch.delivery import Delivery
-from adaptive_sampler.torch.denominator import Denominator
-from adaptive_sampler.torch.outside import elsewhere, refuse_transforms, uncompiled
-from adaptive_sampler.torch.pending import Fresh, PendingRows
-from adaptive_sampler.torch.recorder import Recorder
-from adaptive_sampler.torch.rows import checked_rows, row_key, split
-from adaptive_sampler.torch.tally import Tally
-from adaptive_sampler.torch.weighted import weighted
-from adaptive_sampler.torch.worn import CALLING, Worn, refuse_rows
+from adaptive_sampler.torch.data.delivery import Delivery
+from adaptive_sampler.torch.data.rows import checked_rows, row_key, split
+from adaptive_sampler.torch.hook.call import made
+from adaptive_sampler.torch.hook.denominator import Denominator
+from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
+from adaptive_sampler.torch.hook.pending import Fresh, PendingRows
+from adaptive_sampler.torch.hook.recorder import Recorder
+from adaptive_sampler.torch.hook.tally import Tally
+from adaptive_sampler.torch.hook.weighted import weighted
+from adaptive_sampler.torch.hook.worn import CALLING, Worn, refuse_rows
 
 
 class LossHook(Worn):

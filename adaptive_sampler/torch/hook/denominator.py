@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import tensors_of
-from adaptive_sampler.torch.call import Call, floats
-from adaptive_sampler.torch.reduction import losses_of
-from adaptive_sampler.torch.side_effects import Looks
-from adaptive_sampler.torch.twin import twin
+from adaptive_sampler.torch.data.batches import tensors_of
+from adaptive_sampler.torch.hook.call import Call, floats
+from adaptive_sampler.torch.hook.reduction import losses_of
+from adaptive_sampler.torch.hook.side_effects import Looks
+from adaptive_sampler.torch.hook.twin import twin
 
 # precision -> how far apart equal numbers may be, and beside how large an absolute sum a sum is lost
 _PRECISION = {torch.float64: (1e-9, 1e-6), torch.float32: (1e-4, 1e-2)}

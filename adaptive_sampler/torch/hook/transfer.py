@@ -10,6 +10,7 @@ import torch
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.data.batches import tensor_of
 
 _MANY = 32  # steps in flight: more would hold memory, fewer might wait
 
@@ -75,14 +76,6 @@ class Transfer:
             if step.event is not None:
                 step.event.synchronize()
             yield step
-
-
-def tensor_of(array: np.ndarray) -> torch.Tensor:
-    """A NumPy array as a tensor, of its own memory where torch takes that.
-
-    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
-    """
-    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def _float32(name: str, value: Any) -> torch.Tensor:

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Sampler
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.chain import chain, deals_out, of_accelerate, primed, sampler_in
-from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.data.chain import chain, deals_out, of_accelerate, primed, sampler_in
+from adaptive_sampler.torch.data.dataset import IndexedDataset
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 from adaptive_sampler.walk.iterators import Progress
 

@@ -9,7 +9,7 @@ import torch
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue, RowError
-from adaptive_sampler.torch.rows import checked_rows
+from adaptive_sampler.torch.data.rows import checked_rows
 
 # Private to torch, so looked up with care: without them a recomputation counts as any call.
 _graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
