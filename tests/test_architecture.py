@@ -53,7 +53,7 @@ PARTS: dict[str, set[str]] = {
     # shards
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
-    "shards.indexing": {"errors", "kernels", "progress", "shards.errors", "shards.sources"},
+    "shards.indexing": {"disk", "errors", "kernels", "progress", "shards.errors", "shards.sources"},
     "shards.reading": {"errors", "kernels", "plan", "seeds", "shards.errors", "shards.indexing", "shards.sources"},
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
