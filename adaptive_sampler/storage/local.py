@@ -29,7 +29,7 @@ class LocalStorage:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
-        self.path, self._lasting = Path(path), lasting
+        self.path, self._lasting = Path(path).absolute(), lasting  # wherever the process goes meanwhile
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
         self._first: Callable[[], None] | None = None  # a write that waits: alone it needs no thread
         self._pool: ThreadPoolExecutor | None = None
