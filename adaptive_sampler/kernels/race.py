@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
-from adaptive_sampler.kernels.llvm import above, below, bits_of, float_of, lowbias32, lowest, popcount
+from adaptive_sampler.kernels.llvm import (
+    above,
+    below,
+    bits_of_float32,
+    bits_of_float64,
+    float32_of,
+    float64_of,
+    lowbias32,
+    lowest,
+    popcount,
+)
 
 # The same numbers on every platform, for the reasons in draw.py: hence a logarithm of our own.
 
@@ -36,9 +46,9 @@ def _hash(key: Any, i: Any) -> Any:
 def _exponential(number: Any) -> Any:
     """-log(u) of a uniform u in (0, 1) of 52 bits, to a relative 1e-10: when a row arrives at rate 1."""
     u = (np.float64(np.int64(number)) + 0.5) * (1.0 / (1 << 52))
-    bits = bits_of(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
+    bits = bits_of_float64(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
     exponent = np.int64(bits >> np.uint64(52)) - 1023
-    m = float_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
+    m = float64_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
     s = (m - 1.0) / (m + 1.0)  # log(m) = 2 artanh(s) is exact to the last bits where u is near 1
     z = s * s
     log = s * (2.0 + z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + z * (2 / 11))))))
@@ -49,9 +59,9 @@ def _exponential(number: Any) -> Any:
 def _rough(upper: Any) -> Any:
     """`_exponential` by float32 and the first 32 bits alone."""
     u = (np.float32(np.int32(upper >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
-    bits = np.uint32(bits_of(u) + np.uint32(0x004A_FB0D))
+    bits = np.uint32(bits_of_float32(u) + np.uint32(0x004A_FB0D))
     exponent = np.float32(np.int32(bits >> np.uint32(23)) - np.int32(127))
-    m = float_of(np.uint32(np.uint32(bits & np.uint32(0x007F_FFFF)) + np.uint32(0x3F35_04F3)))
+    m = float32_of(np.uint32(np.uint32(bits & np.uint32(0x007F_FFFF)) + np.uint32(0x3F35_04F3)))
     s = (m - np.float32(1)) / (m + np.float32(1))
     z = s * s
     log = s * (np.float32(2) + z * (np.float32(2 / 3) + z * (np.float32(2 / 5) + z * np.float32(2 / 7))))
