@@ -18,28 +18,16 @@ from adaptive_sampler.kernels.llvm import (
     lowest,
     popcount,
 )
+from adaptive_sampler.kernels.splitmix import number, stream
 
 # The same numbers on every platform, for the reasons in draw.py: hence a logarithm of our own.
 
 _SAMPLE = 1 << 17  # rows raced first, at most, to guess when the k-th arrives; the result never depends on it
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-_WORD = 1 << 64
 _ONE = np.uint64(1)
 _CHUNK = 256
 _LN2 = 0.6931471805599453
 # A rough arrival is within _DOUBT of the exact one, unless it comes after _LATE, as one in 2**16 does.
 _DOUBT, _LATE = np.float32(2.0**-13), np.float32(11)
-
-
-@kernel
-def _hash(key: Any, i: Any) -> Any:
-    """The i-th number of SplitMix64's sequence that starts at `key`."""
-    x = np.uint64(key) + np.uint64(i) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
 
 
 @kernel
@@ -75,8 +63,8 @@ def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
     for first in range(0, rows.size, _CHUNK):
         some, times = rows[first : first + _CHUNK], out[first : first + _CHUNK]
         for i in range(some.size):
-            lowbias32(_hash(key, some[i] >> 6), lanes)
-            more = _hash(~np.uint64(key), some[i]) >> np.uint64(44)
+            lowbias32(number(key, some[i] >> 6), lanes)
+            more = number(~np.uint64(key), some[i]) >> np.uint64(44)
             numbers[i] = np.uint64(lanes[some[i] & 63]) << np.uint64(20) | more
         for i in range(some.size):  # a loop of its own, as LLVM vectorises it only so
             times[i] = _exponential(numbers[i])
@@ -96,7 +84,7 @@ def _race(key: Any, weights: Any, scale: Any, low: Any, high: Any, first: Any, w
     lanes = np.empty(64, np.uint32)
     times, after_low, after_high = np.empty(64, np.float32), np.empty(64, np.float32), np.empty(64, np.float32)
     for w in range(words.size):
-        lowbias32(_hash(key, (first >> 6) + w), lanes)
+        lowbias32(number(key, (first >> 6) + w), lanes)
         block = weights[w << 6 : (w << 6) + 64]
         for i in range(64):
             times[i] = _rough(lanes[i])
@@ -126,14 +114,6 @@ def _set(words: Any, rows: Any) -> None:
         words[row >> 6] |= _ONE << np.uint64(row & 63)
 
 
-def _stream(key: int, use: int) -> np.uint64:
-    """The start of the SplitMix64 sequence for one use of a 64-bit key."""
-    x = (int(key) + (use + 1) * int(_GOLDEN)) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
-    return np.uint64(x ^ (x >> 31))
-
-
 def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int) -> NDArray[np.uint8]:
     """k rows drawn one after another with p ∝ the weights of those left, as a bitmap: (ceil(n/8),) uint8.
 
@@ -143,7 +123,7 @@ def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int
     """
     weights = np.ascontiguousarray(weights, np.float32)
     n = len(weights)
-    start = _stream(key, 0)
+    start = stream(key, 0)
     words = np.zeros(-(-n // 64), np.uint64)
     deviations = 4.0
     while k > 0 and n > 0:
