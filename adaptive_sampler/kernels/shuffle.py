@@ -12,9 +12,10 @@ from adaptive_sampler.kernels.llvm import lowest
 from adaptive_sampler.kernels.splitmix import number, stream
 
 ROUNDS = 8  # of the network; 4 are measurably not random, 6 pass every test of ours
-_BUCKET = (
-    1 << 18
-)  # entries a bucket holds on average: they are shuffled in the second-level cache, and few are filled at a time
+# The most entries that a bucket holds on average: they are shuffled in the second-level cache, and few buckets are filled
+# at a time. Part of the format, as the bounds in walk/order.py are: with another number every order that needs several
+# buckets is another one, and a state saved within an epoch would go on elsewhere. See FORMAT in walk/resume.py.
+_BUCKET = 1 << 18
 _CHUNK = 1024
 _LOW32 = np.uint64(0xFFFFFFFF)
 
