@@ -52,8 +52,8 @@ class Kernel:
             found = self.plain()(*arguments)
         except Exception:
             raise error from None  # it is the arguments'
-        say(f"no longer compiles {self._function.__name__} as it is written ({_cause(error)})")
         vars(self)["_compiled"] = self.plain()
+        say(f"no longer compiles {self._function.__name__} as it is written ({_cause(error)})")
         return self.plain(), found
 
     def _made(self) -> Any:
