@@ -33,9 +33,9 @@ class Reader:
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The names that the scores take of an observation, and the names that some score takes for want of an alternative.
+        """Two sets of observation names: those that any score takes, and those of scores without a substitute for them.
 
-        The second set leaves out the built-in scores that can take logits and labels instead.
+        Built-in scores that can take logits and labels have a substitute, so their names are not in the second set.
         """
         names = {s.name: frozenset(chain(*s.inputs, getattr(s, "optional", ()))) for s in self.scores}
         others = [s.name for s in self.scores if not (is_built_in(s) and ("logits", "labels") in s.inputs)]
