@@ -118,7 +118,7 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
 
 
 def newest_plan(store: ScoreStore) -> Plan | None:
-    """The saved plan that was made from the newest scores, and of several such the latest epoch's; None if none is."""
+    """The newest saved plan: newest by the scores that it was made from, then by its epoch; None if none is saved."""
     return store.session.newest_plan()
 
 

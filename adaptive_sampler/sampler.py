@@ -203,8 +203,8 @@ class AdaptiveSampler:
         Save it before you draw again: its list of plans grows when another plan is made in this epoch, because a loader
         takes states before it delivers the batches.
 
-        `delivered`: how many samples of the epoch the loop was given (of this rank, on ranks). None: how many were drawn,
-        which is more if the loader has workers. Raises `InvalidValue` for a number that cannot have been delivered.
+        `delivered`: how many samples of the epoch the loop was given (of this rank, on ranks). None: count those that were
+        drawn, which are more if the loader has workers. Raises `InvalidValue` for a number that cannot have been delivered.
 
         While a loop holds the last batch of an epoch, the state is the end of that epoch: after a resume comes a pass
         without samples, then the next epoch. Once the loop is over, the state is the beginning of the next epoch.
@@ -260,7 +260,7 @@ class AdaptiveSampler:
         self._turn.when_empty = act
 
     def watch(self, *, over: bool = False) -> None:
-        """Note that a loop reports its own end, `over`; part of the plan may be left then (`drop_last`). For loops."""
+        """Note that the loop reports its own end. `over`: it has ended, maybe before the plan (`drop_last`). For loops."""
         self._turn.over = over
 
     def resumed_by(self, iterator: EpochIterator) -> None:

@@ -124,7 +124,7 @@ class Session:
             self.files.repository.save_plan(plan)
 
     def newest_plan(self) -> Plan | None:
-        """The saved plan that was made last, or None if none is saved."""
+        """The newest saved plan, or None if none is saved; see `Repository.newest_plan`."""
         found = self.files.repository.newest_plan()
         return None if found is None else self.files.repository.plan(found)
 

@@ -101,7 +101,7 @@ class ScoreStore:
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
 
     def add(self, score: ScoreLike) -> None:
-        """Add a score, for which no row has been observed yet; the store may be an old one.
+        """Add a score, also to an old store; no row counts as observed for it yet.
 
         On ranks, call it on every rank, directly after `sync`. Raises `InvalidValue` if the name is taken, and
         `StoreError` on ranks while updates wait for `sync`.

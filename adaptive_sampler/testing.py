@@ -172,7 +172,7 @@ def _check_objects(storage: Storage) -> None:
     storage.delete("v1")
     assert _same(storage.get("v2/a/c/0"), wanted), "a shared object must outlive its source"
     for missing in ("v1/a/c/0", "v1", "never"):
-        _refuses(lambda name=missing: storage.get(name), "get of an object that is not there")  # type: ignore[misc]  # default of a lambda
+        _refuses(lambda name=missing: storage.get(name), "get of an object that is not there")  # type: ignore[misc]  # mypy: default in a lambda
     _refuses(lambda: storage.share("never", "v3/a"), "share of an object that is not there")
     storage.delete("never")  # deleting what is not there does nothing
 

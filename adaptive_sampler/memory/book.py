@@ -105,9 +105,10 @@ class Book:
         return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
 
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
-        """Fold values, (scores, batch). Returns −1, or, for a bad row or value, what `kernels.first_bad` returns.
+        """Fold values, (scores, batch), and return −1.
 
-        Nothing is folded for a bad one. If a custom fold raises, `put` restores what `rows` copied before the call.
+        For a bad row or value, fold nothing and return what `kernels.first_bad` returns. If a custom fold raises, the
+        caller can undo the call with `put`, if it called `rows` before.
         """
         before = np.empty(len(rows), np.uint32)
         new: int = kernels.fold(rows, values, epoch, before, *program.told)

@@ -81,9 +81,9 @@ class VisitTally:
         self._left: dict[str, np.ndarray] = {}
 
     def take(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Which of `rows` are visits that the plan has left for the score `name`, (batch,) bool; takes them away.
+        """Mark which of `rows` are visits that are left for the score `name`, (batch,) bool, and use these visits up.
 
-        The rows are considered in the order given.
+        The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
         order = np.argsort(rows, kind="stable")

@@ -151,7 +151,7 @@ class Table:
     def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
         """The books of these scores, each with its program, and whether a fold may raise, as only a custom one may.
 
-        If a book also has scores that are not among these, it is split in two: one book for either part.
+        If a book also has scores that are not among these, it is split in two: one book for each part.
         """
         lines = {name: line for line, name in enumerate(names)}
         for book in {id(self[name].book): self[name].book for name in names}.values():
@@ -200,7 +200,7 @@ class Table:
 
 
 def _line(name: str, values: Any, batch: int) -> np.ndarray:
-    """One score's values as (batch,) float32 on the host. Raises `InvalidValue` for another shape, and for no numbers."""
+    """One score's values as (batch,) float32 on the host. Raises `InvalidValue` for another shape or kind of dtype."""
     host = numbers(to_host(as_array(values)))
     if host.shape != (batch,):
         raise InvalidValue(

@@ -17,7 +17,7 @@ from adaptive_sampler.scoring.one_pass import entropies, one_pass
 from adaptive_sampler.scoring.sharing import marked, once
 
 _SUM = 1e-3  # how far from 1 the sum of a label distribution may be
-_SUM_OF_HALVES = 1e-2  # the same where logits or labels are of half precision
+_SUM_OF_HALVES = 1e-2  # the same if the logits or the labels have half precision
 _HALVES = ("float16", "bfloat16")
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
@@ -198,7 +198,7 @@ def _distributions(xp: Array, given: Array, logits: Array, q: Array) -> Array:
     half = any(marked(x) or str(x.dtype).endswith(_HALVES) for x in (as_array(given), q))
     within, found = _SUM_OF_HALVES if half else _SUM, xp.astype(q, logits.dtype)
     sums, lowest = xp.sum(found, axis=1), xp.min(found, axis=1)
-    bad = (lowest < 0) | (xp.abs(sums - 1) > within * 1.001)  # a NaN is neither, and stays NaN
+    bad = (lowest < 0) | (xp.abs(sums - 1) > within * 1.001)  # a NaN passes both tests, and stays NaN
     if not on_host(q):
         return xp.where(bad[:, None], xp.full_like(found, xp.nan), found)
     if bool(xp.any(bad)):

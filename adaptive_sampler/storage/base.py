@@ -35,7 +35,7 @@ class Storage(Protocol):
         """The name of this place in messages, and the path for `ScoreStore.open` if a path can name the place."""
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
-        """Store the concatenated `parts` as a new object, whole or not at all. Errors may come only with `flush`."""
+        """Store the concatenated `parts` as a new object, whole or not at all. `flush` may be what raises an error."""
 
     def share(self, source: str, target: str) -> None:
         """Make a new object `target`, equal to the object `source`, without moving the bytes if that is possible.
@@ -69,10 +69,10 @@ class Storage(Protocol):
         """
 
     def delete(self, prefix: str) -> None:
-        """Remove the object `prefix`, or all objects below it; do nothing if there are none. May be given `POINTER`."""
+        """Remove the object `prefix`, or all objects below it; do nothing if there are none. Removes `POINTER`, too."""
 
     def lease(self, *, steal: bool = False) -> Lease:
         """Become the only writer. Raises `StoreLocked` while another writer is alive.
 
-        `steal`: take the lease even from a holder that cannot be seen to be dead from here, such as one on another host.
+        `steal`: take the lease from a holder whose death cannot be seen from here, such as one on another host.
         """

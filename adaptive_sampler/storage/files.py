@@ -53,7 +53,7 @@ class Files:
             "observations": {name: columns.book.observations for name, columns in table.columns.items()},
             "observed": observed,
             "parent": self.manifest.version,
-            "layout": None if self.temporary else signature,  # None: a commit of a lasting copy will write it
+            "layout": None if self.temporary else signature,  # None: a copy's first commit writes zarr.json
             "keys": keys is not None,
             "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
@@ -105,7 +105,7 @@ def close(files: Files) -> None:
 
 
 def grown_keys(old: KeyMap | None, have: int, n: int, keys: Iterable[str] | None) -> KeyMap | None:
-    """The keys of a store that grows from `have` rows to `n`; `keys`: those of the new rows. None for a store without.
+    """The keys of a store that grows from `have` rows to `n`, or None if it has none. `keys`: those of the new rows.
 
     Raises `InvalidValue` if keys are missing or not wanted, if their number is wrong, or if a key comes twice.
     """
@@ -122,7 +122,7 @@ def grown_keys(old: KeyMap | None, have: int, n: int, keys: Iterable[str] | None
 
 
 def made_now() -> dict[str, Any]:
-    """The time now, in seconds since 1970, and the version of this package: who made something, and when."""
+    """The time now, in seconds since 1970, and the version of this package, to be kept with what is made now."""
     try:
         package = package_version("adaptive-sampler")
     except PackageNotFoundError:  # run from a checkout

@@ -105,7 +105,7 @@ def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarra
 
 
 def _checked(storage: Storage, path: str, version: int, expected: Seal) -> np.ndarray:
-    """The bytes of the object at `path`. Raises `StoreDamaged` if it cannot be read or has not the `expected` seal."""
+    """The bytes of the object at `path`. Raises `StoreDamaged` if it cannot be read, or if its seal is not `expected`."""
     try:
         data = storage.get(path)
     except OSError as error:

@@ -138,7 +138,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would not, if a child was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not unlock it: a forked child may hold it too
         os.close(descriptor)
 
 

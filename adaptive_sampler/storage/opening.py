@@ -104,7 +104,8 @@ def open_(
 def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreLike], write: bool) -> Table:
     """The table of a version; its columns are read when they are needed. `write`: whether the store is to be updated.
 
-    Raises `InvalidValue` for `scores` that the version does not have, has otherwise, or needs and was not given.
+    Raises `InvalidValue` if the version does not have one of the `scores`, or describes it differently; and with `write`,
+    if it has a custom score that is not among them.
     """
     given = {score.name: score for score in scores}
     restored = [_restore_score(data, given, write) for data in manifest.meta["scores"]]
@@ -150,7 +151,7 @@ def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
 
 
 def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Storage:
-    """The storage that was passed, or the one that the path names. Raises `InvalidValue` unless one of them is given."""
+    """The storage that was passed, or the one that the path names. Raises `InvalidValue` unless just one is given."""
     if storage is None and path is not None:
         return storage_at(path)
     if storage is None or path is not None:
@@ -167,7 +168,7 @@ def _path_of(storage: Storage) -> Path | str:
 
 
 def _make_room(storage: Storage, overwrite: bool) -> None:
-    """Raise `StoreError` if the place holds anything; with `overwrite`, it may hold a store, complete or half made."""
+    """Raise `StoreError` if the place holds anything; with `overwrite`, a store may be there, complete or half made."""
     found = storage.names()
     if not found:
         return

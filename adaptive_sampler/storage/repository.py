@@ -32,7 +32,7 @@ class Repository:
         return lambda column, chunk: self.versions.read(manifest, f"{score}/{column}/c/{chunk}")
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
-        """The bytes of an array that belongs to no score, and is a single chunk. Raises `KeyError` if there is none."""
+        """The bytes of an array beside the scores, which is a single chunk. Raises `KeyError` if there is none."""
         found = self.versions.read(manifest, f"{name}/c/0")
         if found is None:
             raise KeyError(name)
@@ -52,8 +52,8 @@ class Repository:
     ) -> Manifest:
         """Write the scores as a new version.
 
-        `arrays`: arrays of no score, by name, that replace the parent's. `layout`: makes the zarr.json objects; None: those
-        of the parent are shared. The other arguments, and the errors, are those of `Versions.commit`.
+        `arrays`: the arrays beside the scores, by name, that have changed. `layout`: makes the zarr.json objects; None:
+        share those of the parent. The other arguments, and the errors, are those of `Versions.commit`.
         """
 
         def write(writer: GenerationWriter) -> None:
@@ -129,7 +129,7 @@ class Repository:
         return from_files({name: self._storage.get(f"{at}/{name}") for name in names}, f"{self._where}/{at}")
 
     def newest_plan(self) -> str | None:
-        """The id of the saved plan that was made from the newest scores, of several the latest epoch's; None if none is."""
+        """The id of the newest saved plan: newest by the scores that it was made from, then by its epoch; or None."""
         found = []
         for plan in self._storage.names(PLANS):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):  # half a plan, or no plan
@@ -140,7 +140,7 @@ class Repository:
 def _put_layout(
     writer: GenerationWriter, parent: Manifest | None, layout: Callable[[], Mapping[str, bytes]] | None
 ) -> None:
-    """Write the zarr.json objects that `layout` makes, or share the parent's; share the parent's arrays of no score."""
+    """Write the zarr.json objects that `layout` makes, or share the parent's; share the parent's arrays of keys."""
     if layout is not None:
         for name, data in layout().items():
             writer.put(name, [data])

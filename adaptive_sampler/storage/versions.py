@@ -43,7 +43,7 @@ class Versions:
         self.pointer, self._raw = Pointer(uuid.uuid4().hex), self.storage.pointer()
 
     def open(self) -> None:
-        """Read the pointer as it is now. Raises `NoStore` if nothing is there, and `StoreDamaged` for anything else."""
+        """Read the pointer as it is now. Raises `NoStore` if nothing is there, `StoreDamaged` if something else is."""
         self._raw = self.storage.pointer()
         if self._raw is not None:
             self.pointer = decoded(self._raw, self.where)

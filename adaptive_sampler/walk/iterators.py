@@ -37,7 +37,7 @@ class Epoch(Protocol):
 
 
 class Progress(Protocol):
-    """How far an epoch has been drawn; a sampler asks it of whoever has begun the epoch."""
+    """How far an epoch has been drawn, as whoever has begun the epoch reports it to the sampler."""
 
     @property
     def position(self) -> int:

@@ -14,7 +14,7 @@ from adaptive_sampler.kernels.shuffle import Network, Shuffle
 # Up to this many visits, a shuffled array is made at the first take: 4 bytes per visit, exactly uniform, and the
 # fastest to read. For more visits, positions go through a keyed permutation, which needs no preparation. If rows
 # repeat, looking up a position takes longer, so the array is worth its memory up to a higher bound. The bounds are
-# part of the format: the order depends only on sizes and the seed, so it is the same on every machine.
+# part of the format: they are compared only with sizes, so a seed gives the same order on every machine.
 MATERIALISE = 1 << 26
 MATERIALISE_REPEATED = 1 << 27
 _PIECE = 1 << 20  # rows handled at a time, so that temporary arrays stay small beside the bitmap

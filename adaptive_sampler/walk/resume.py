@@ -36,7 +36,7 @@ def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
     A state does not always name that commit: a loader takes a state when a batch is drawn, so the state may name an
     earlier commit, and a position before what was delivered. Therefore only a store that is certainly older or newer than
     the state is refused. The commit that a state names never counts as newer, whatever its clock says: the clock may be
-    that of another training, which made the scores that this one only reads.
+    that of another training, which made the scores, while the present training only reads them.
     """
     epoch, delivered = store.session.committed_at
     older = store.version < state["commit"]

@@ -11,10 +11,11 @@ from adaptive_sampler.walk.iterators import EpochIterator, Progress
 
 
 class Turn:
-    """What a sampler knows of its current epoch. It makes a new turn whenever it comes to an epoch.
+    """What a sampler knows of its current epoch.
 
-    It comes to an epoch by itself, by `set_epoch`, or by loading a state. `start`, `length`, `block`: from a loaded state,
-    the position at which the epoch was left, the epoch's length, and with `replan=k` the length and mark of the block.
+    The sampler makes a new turn whenever it comes to an epoch: by itself, by `set_epoch`, or by loading a state. From a
+    loaded state come `start`, the position at which the epoch was left, `length`, the samples of the epoch, and, with
+    `replan=k`, `block`, the length and the mark of the block.
     """
 
     def __init__(self, start: int = 0, length: int | None = None, block: dict[str, Any] | None = None) -> None:
@@ -103,7 +104,7 @@ class Turn:
     def end_as_outdated(self, epoch: int) -> None:
         """Invalidate the iterator that has begun this epoch, because its plan is from before the latest scores.
 
-        It drew before the loop began, so that a loader could say what its state is.
+        That iterator drew before the loop began, because a loader was asked for its state.
         """
         if self.active is not None:
             self.active.invalidate(
@@ -122,7 +123,7 @@ class WholeEpoch:
         self.position = 0
 
     def reached(self, delivered: int) -> int:
-        """`delivered` itself, because every rank has the whole sequence."""
+        """`delivered` itself, because the sequence is not divided among ranks."""
         return delivered
 
     def rows_from(self, delivered: int, size: int) -> None:
