@@ -58,7 +58,7 @@ class ShardDelivery:
             self.loaded, self.turn = dict(state) | self._resume.data(), int(state.get("turn", 0))
 
     def told(self) -> dict[str, Any]:
-        """What the workers of the next epoch must know: the position of a loaded state, if one was loaded since the last."""
+        """What the workers of the next epoch must know: the position of a state that was loaded for it."""
         progress, turn = self._resume, self.turn if self.loaded is not None else 0
         self._resume = ShardProgress()
         return {"turn": turn, "resume": progress.data()}
