@@ -150,7 +150,7 @@ def grand_rows(arguments: argparse.Namespace) -> list[Row]:
 
 
 def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
-    """Rows for L2RW's time in plain training steps, with a clean batch of a tenth of the batch and one of equal size."""
+    """Rows for L2RW's time in plain training steps, with a clean batch of a tenth of the size and one of equal size."""
     model, data, rows = conv_net().to(device), batch(samples, device), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     for clean_size in (max(samples // 10, 1), samples):

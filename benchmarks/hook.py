@@ -77,7 +77,7 @@ def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Call
 
 
 def never_waits(step: Callable[[], None]) -> None:
-    """Raises RuntimeError if one of `WAITS` steps waits for the GPU. Three steps before make what is made only once."""
+    """Raises RuntimeError if one of `WAITS` steps waits for the GPU. Three steps run before, which may wait."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()

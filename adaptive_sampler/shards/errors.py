@@ -5,8 +5,8 @@ from collections.abc import Callable
 from adaptive_sampler.errors import AdaptiveSamplerError
 
 Handler = Callable[[Exception], bool]
-"""Decides what happens after an error, as in WebDataset: a handler returns True to go on without what was lost, returns
-False to stop without an error, or raises.
+"""Decides what happens after an error, as in WebDataset: return True to go on without what was lost, return False to
+stop without an error, or raise.
 """
 
 

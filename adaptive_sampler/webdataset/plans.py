@@ -55,7 +55,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class PublishedEpoch:
-    """One epoch as its readers see it. length: its visits. more: what else its workers must know, as JSON data."""
+    """One epoch as its readers see it. length: its number of visits. more: what else workers must know, as JSON data."""
 
     number: int
     seed: int

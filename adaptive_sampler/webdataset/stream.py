@@ -90,7 +90,8 @@ class Stream(Iterator[Any]):
         if self._loaded is not None:
             state, progress = merged(states_in(self._loaded))
             check_same(state, self._order)
-        # A loader asks its workers in turn, from worker 0 on: after a resume, worker 0 takes the place of the next in turn.
+        # A loader asks its workers in turn, from worker 0 on. After a resume, worker 0 takes the place of the worker whose
+        # turn was next.
         workers = max(self._workers, 1)
         worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
         self.place = Place(epoch.more["rank"], epoch.more["num_replicas"], worker, workers)

@@ -111,7 +111,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The expectations of half by EL2N, each with what was measured; then the best score at each share."""
+    """What was expected of EL2N's half, and what was measured; then the best score at each share."""
     full = values(records, by="full")
 
     def at(by: str, equal: str, keep: float = 0.5) -> np.ndarray:

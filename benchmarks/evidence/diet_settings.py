@@ -139,7 +139,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The expectations of half by EL2N, each with what was measured with these settings."""
+    """What was expected of EL2N's half, and what was measured with these settings."""
     full, said = values(records, by="full"), []
     for equal, expected in zip(EQUAL, ("no worse than", "ahead of"), strict=True):
         best, random = (half(records, by, equal) for by in (CHOSEN, RANDOM))

@@ -190,7 +190,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The expectations (15 points above plain training, half of the gap to group DRO), each with what was measured."""
+    """What was expected (15 points above plain training, half of the gap to group DRO), and what was measured."""
     worst = {method: values(chosen(records, method), "worst") for method in METHODS}
     told = "group DRO" if worst["group DRO"].mean() >= worst["groups equal"].mean() else "groups equal"
     gained, gap = worst["JTT"] - worst["plain"], worst["group DRO"] - worst["plain"]

@@ -70,7 +70,7 @@ def begun(trial: Trial, policy: Any, epochs: int) -> Training:
         return Training(trial.data.train, None, network(trial.seed, width=trial.width), epochs, criterion)
     store = ScoreStore.create(None, len(trial.data.train), [Loss()])
     sampler = AdaptiveSampler(store, policy, seed=trial.seed, warmup_epochs=1)
-    hook = LossHook(criterion, store, sampler=sampler, max_skipped=1.0)  # a training that diverges goes on, and counts
+    hook = LossHook(criterion, store, sampler=sampler, max_skipped=1.0)  # a training that diverges goes on and counts
     return Training(trial.data.train, sampler, network(trial.seed, width=trial.width), epochs, hook)
 
 
@@ -92,7 +92,7 @@ def overhead(trial: Trial) -> Row:
     ours.model, ours.optimizer = (
         plain.model,
         plain.optimizer,
-    )  # one network for both: two places in memory would differ by more
+    )  # one network for both: the place of a network in memory makes more of a difference
     epochs = [in_turns(plain, ours) for _ in range(ROUNDS + 1)]
     return {"overhead": 100 * (statistics.median(ours / plain for plain, ours in epochs[1:]) - 1)}  # the first warms up
 
@@ -115,7 +115,7 @@ def methods(records: Records) -> list[str]:
 
 
 def against_plain(records: Records, method: str, key: str) -> np.ndarray:
-    """(seeds,) `method` against plain training: accuracies differ in points; samples and seconds are saved in percent."""
+    """(seeds,) `method` against plain training: the difference in points for accuracy, otherwise the saving in percent."""
     ours, plain = (values(records, key, method=m) for m in (method, PLAIN))
     return ours - plain if key == "accuracy" else 100 * (1 - ours / plain)
 
@@ -156,7 +156,7 @@ def per_sample(records: Records) -> float:
 
 
 def findings(records: Records) -> list[str]:
-    """The two expectations (samples saved, overhead), method by method, with what was measured."""
+    """What was expected of samples saved and of the overhead, and what was measured, method by method."""
     said = []
     for method in methods(records)[1:]:
         saved, differs = (against_plain(records, method, key) for key in ("samples", "accuracy"))

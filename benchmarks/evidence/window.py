@@ -138,7 +138,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The expectations at 20 % wrong labels, with what was measured, and the same differences at the other shares."""
+    """What was expected at 20 % wrong labels, and what was measured; and the same differences at the other shares."""
     said = []
     for noise in NOISE:
         best, _ = chosen(records, noise)

@@ -82,7 +82,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The expectations of the window, each with what was measured with these settings."""
+    """What was expected of the window, and what was measured with these settings."""
     best, highest = values(chosen(records)), values(records, kept=HIGHEST[0], skipped=HIGHEST[1])
     return [
         verdict(f"20% wrong, {EPOCHS} epochs: the chosen window beats keep-highest by 5 points", best - highest, 5),

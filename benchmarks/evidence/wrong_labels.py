@@ -45,7 +45,7 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 
 def noisy(trial: Trial) -> tuple[Images, np.ndarray, Images]:
-    """-> (training images with the labels as given, (n,) bool which labels are wrong, clean images)."""
+    """Make wrong labels -> (training images with the labels as given, (n,) bool which are wrong, clean images)."""
     data, held = trial.data.held_out(len(trial.data.train) // 12, trial.seed)
     given = with_wrong_labels(data.labels.numpy(), NOISE, trial.seed)
     return data.relabelled(given), given != data.labels.numpy(), held.part(np.arange(min(CLEAN, len(held))))
@@ -68,7 +68,7 @@ def one_training(trial: Trial) -> Row:
 def influences(model: nn.Module, data: Images, clean: Images, quick: bool) -> dict[str, np.ndarray]:
     """The (n,) influences for each damping, by name.
 
-    Conjugate gradients stop after CG_STEPS steps, each a pass over the data. The warning about that is suppressed.
+    Conjugate gradients stop after at most CG_STEPS steps, each a pass over the data. Their warning is suppressed.
     """
     found = {}
     for damping in DAMPING:

@@ -40,7 +40,7 @@ def per_class(labels: Sequence[Any], choose: Callable[[np.ndarray], set[int]]) -
 
 
 def _first(scores: np.ndarray, budget: int, ages: np.ndarray | None) -> tuple[set[int], list[int], int]:
-    """-> (rows that come first, the other rows in ascending order of score, how many of these to take)."""
+    """Split the rows -> (those that come first, the others in ascending order of score, how many of these to take)."""
     unseen = {row for row in range(len(scores)) if np.isnan(scores[row])}
     number = max(budget - len(unseen), 0)
     old = [] if ages is None else [row for row in range(len(scores)) if not np.isnan(ages[row])]

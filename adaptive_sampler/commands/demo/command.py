@@ -13,7 +13,7 @@ from adaptive_sampler.commands.demo import figure, outcome, show
 from adaptive_sampler.commands.demo.data import Name, load
 from adaptive_sampler.commands.demo.experiments import Result, Trial
 
-_RESULTS = 11  # per seed, for the progress bar
+_RESULTS = 11  # results per seed, for the progress bar
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The demo's data: digits or Fashion-MNIST, with wrong labels or a spurious cue where an experiment needs them."""
+"""The demo's data: digits or Fashion-MNIST, with wrong labels or a spurious cue if an experiment needs them."""
 
 import gzip
 import os
@@ -32,13 +32,16 @@ class Part:
         return len(self.labels)
 
     def tensors(self) -> TensorDataset:
-        """As a dataset of (image, label)."""
+        """The same as a dataset of (image, label)."""
         return TensorDataset(torch.from_numpy(self.images), torch.from_numpy(self.labels))
 
 
 @dataclass(frozen=True)
 class Data:
-    """One split: `train` to train on, `validation` for every choice, `test` for the table alone. `names`: the classes'."""
+    """One split of a data set. `names`: the names of the classes.
+
+    `train` is for training, `validation` for every choice, and `test` only for the table.
+    """
 
     train: Part
     validation: Part

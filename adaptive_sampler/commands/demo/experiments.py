@@ -58,7 +58,7 @@ class Trial:
         return train(part, sampler, epochs=self.epochs, seed=self.seed, hook=hook)
 
     def run(self) -> Iterator[Result]:
-        """All questions, one result at a time."""
+        """Ask all questions, and yield one result at a time."""
         yield from self.clean()
         yield from self.wrong_labels()
         yield from self.spurious_cue()

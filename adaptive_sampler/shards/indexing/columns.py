@@ -13,7 +13,7 @@ CHUNK = 1 << 20  # elements per chunk; with fewer than 256 Ki, Zarr's cost per c
 
 def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
     """Write a new Zarr group at `path`: `columns` (1-d) by name, and JSON `attributes`."""
-    import zarr  # imported late, here and below: the import takes longer than that of the whole package
+    import zarr  # imported late, here and below: it takes longer than the import of the rest of the package
 
     group = zarr.create_group(str(path), attributes=attributes)
     with zarr.config.set({"array.write_empty_chunks": True}):

@@ -12,7 +12,7 @@ _KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
 
 RESERVED = frozenset({"__key__", "__url__", "__index__", "__loss_weight__"})
-"""Fields that samples have anyway, so that no member may have them as its part name."""
+"""Fields that every sample has, so that no member may use them as its part name."""
 
 
 class Sample(NamedTuple):

@@ -112,7 +112,7 @@ def _blocks(size: int) -> int:
 
 
 def header_is(header: bytes, size: int) -> bool:
-    """Whether `header` (512 bytes) has a right checksum, and a size field that fits a member of `size` bytes."""
+    """Whether `header` (512 bytes) has a correct checksum, and a size field that fits a member of `size` bytes."""
     if len(header) != BLOCK:
         return False
     try:

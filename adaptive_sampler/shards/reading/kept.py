@@ -69,7 +69,7 @@ class Kept:
 
         def column(name: str) -> Any:
             file = folder / f"{name}.npy"
-            # A plain array on the mapped memory: np.memmap itself is four times slower to index.
+            # A plain array over the mapped memory, because np.memmap itself is four times slower to index.
             return np.asarray(np.load(file, mmap_mode="r")) if file.exists() else None
 
         plan_id = (folder / "plan").read_text()

@@ -1,4 +1,4 @@
-"""The order of an epoch: shards are shuffled, then each reader shuffles within a window. (seed, epoch) decides it."""
+"""The order of an epoch: shards are shuffled, then each reader shuffles within a window, by seed, epoch and place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ShardOrder:
             raise InvalidValue(f"window={self.window}: a buffer of samples, or 0 for no shuffling.")
 
     def __len__(self) -> int:
-        """Visits of the epoch, over all readers."""
+        """How many visits the epoch has, over all readers."""
         return len(self.kept) if self.length is None or not len(self.kept) else self.length
 
     @cached_property

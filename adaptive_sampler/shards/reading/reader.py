@@ -60,7 +60,7 @@ class ShardReader:
         return self._reading.counts
 
     def __len__(self) -> int:
-        """Samples in a whole epoch of this reader."""
+        """How many samples a whole epoch of this reader has."""
         start, stop, padding = share(len(self._order), self.place, self._order.drop_last)
         return stop - start + padding
 
@@ -76,7 +76,7 @@ class ShardReader:
         return Walk(self.index, self._order, self.place, self._reading, past, taken)
 
     def state_dict(self) -> dict[str, Any]:
-        """This reader's position, counting what it has delivered."""
+        """This reader's position in the epoch, which counts what it has delivered."""
         at = (self.place.rank, self.place.worker)
         return ShardProgress(self.place.num_replicas, self.place.num_workers, {at: self._walk.taken}, self._past).state(
             self._order

@@ -23,7 +23,7 @@ class OpenFiles:
         self._sources: OrderedDict[int, LocalSource] = OrderedDict()
 
     def get(self, shard: int) -> LocalSource:
-        """The open file of `shard`. Raises ShardMissing or ShardChanged if it must be opened again and cannot."""
+        """The open file of `shard`. Raises ShardMissing or ShardChanged if it must be opened again and that fails."""
         if shard not in self._sources:
             source = opened(self._index, shard, self._reading)
             assert isinstance(source, LocalSource)

@@ -1,4 +1,4 @@
-"""Updates of six scores, batch after batch: as a good user would write them in NumPy, and the batches."""
+"""Updates of six scores, batch after batch: the batches, and the update as a good user would write it in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
