@@ -33,7 +33,7 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write to; it is renamed to `path` when the block ends without an error.
 
     A reader finds the old file or the new one, never half of one. `lasting`: the content is on the disk before the rename;
-    for the rename itself to survive a power cut, the folder must still be synced (`sync_folder`).
+    for the rename itself to survive a power cut, the folder must still be synced (`sync`).
     """
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # unique: others may write `path` too
     try:
@@ -57,9 +57,9 @@ def write_whole(path: Path, parts: Sequence[Bytes], *, lasting: bool = True) -> 
             file.write(octets if isinstance(octets, bytes) else octets.data)
 
 
-def sync_folder(folder: Path) -> None:
-    """Return once the folder's list of file names is on the disk (fsync)."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return once a file's content, or a folder's list of file names, is on the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

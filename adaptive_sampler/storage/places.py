@@ -1,6 +1,7 @@
 """Which storage a path names: a folder, or the kind of storage that the path's scheme stands for."""
 
 import os
+from urllib.parse import unquote
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.storage.base import Storage
@@ -11,13 +12,15 @@ _in_memory: dict[str, MemoryStorage] = {}  # by name, for as long as the process
 
 
 def storage_at(path: str | os.PathLike[str]) -> Storage:
-    """The storage that `path` names: a folder, or "memory://name", in the memory of this process.
+    """The storage that `path` names: a folder, also as "file:///…", or "memory://name", in the memory of this process.
 
     Raises `InvalidValue` for any other scheme, which would otherwise silently become the name of a folder.
     """
     scheme, separator, name = os.fspath(path).partition("://")
     if not separator:
         return LocalStorage(path)
+    if scheme == "file" and name.startswith("/"):
+        return LocalStorage(unquote(name))
     if scheme != SCHEME or not name:
         raise InvalidValue(
             f"path={os.fspath(path)!r}: scores are kept in a folder or, while the process lives, in 'memory://name'. Pass a "

@@ -1,0 +1,54 @@
+"""A batch of any nesting: its tensors, its length, and parts of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptive_sampler.errors import InvalidValue
+
+
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Every tensor of a nested batch, depth first."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str):
+        for value in batch:
+            yield from tensors_of(value)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """The same nesting with `change` applied to every tensor; anything else is passed on."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Mapping):
+        return {key: map_tensors(change, value) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(map_tensors(change, value) for value in batch)
+    return batch
+
+
+def part(batch: Any, start: int, stop: int) -> Any:
+    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
+    return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
+
+
+def batch_size(inputs: Any) -> int:
+    """Length of the leading axis of the first tensor in `inputs`."""
+    for tensor in tensors_of(inputs):
+        if tensor.ndim:
+            return len(tensor)
+    raise InvalidValue("inputs hold no tensor with a batch axis: give (batch, …) tensors, alone or nested")
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """A NumPy array as a tensor, of its own memory where torch takes that.
+
+    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
+    """
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
