@@ -21,12 +21,14 @@ _PRECISION = {torch.float64: (1e-9, 1e-6), torch.float32: (1e-4, 1e-2)}
 class Denominator:
     """Σℓ / mean for a hook's criterion, computed anew for each batch, because masks and classes vary.
 
-    The quotient is the mean's denominator only if it is a property of the samples: the quotients of two parts of a
-    batch add up to that of the batch, and the quotient does not change with the input. Both are tested on each batch of
-    two samples or more until one passes in which more than half of the samples have a loss: if most losses are 0,
-    different kinds of mean give the same value. Afterwards they are tested again on the 2nd, 4th, 8th batch and so on,
-    on every 64th, and on each batch whose quotient per sample differs from that of the batch that passed, because a
-    criterion may begin later to select samples, by a threshold or a schedule.
+    This quotient is the mean's denominator only if it is a property of the samples: the quotients of two parts of a
+    batch add up to that of the whole batch, and the quotient does not change with the input. Both are tested on each
+    batch of two or more samples, until a batch passes in which more than half of the samples have a loss. (If most
+    losses are 0, different kinds of mean give the same value.)
+
+    Afterwards a criterion may still begin to select samples, by a threshold or a schedule. So both are tested again on
+    the 2nd, 4th, 8th batch and so on, on every 64th, and on each batch whose quotient per sample differs from that of
+    the batch that passed.
     """
 
     def __init__(self) -> None:
@@ -44,12 +46,12 @@ class Denominator:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if self._dtype is torch.float32:
                 raise InvalidValue(refused(criterion, f"called on parts of a batch it raises {error!r}")) from error
-            self._dtype = torch.float32  # the criterion may hold or call what takes only single precision
+            self._dtype = torch.float32  # some criteria work only in single precision
             return self.of(criterion, call)
         return float(call.length) if found is None else found  # None: the losses are 0 and have no gradient
 
     def _found(self, criterion: nn.Module, call: Call) -> float | None:
-        """The denominator, tested if a test is due; None if losses and gradients are 0 or not finite, so that any will do."""
+        """The denominator, tested if due; None if losses and gradients are 0 or not finite, so that any number will do."""
         exact = call.mapped(floats(lambda x: x.detach().to(self._dtype)))
         whole = self._ratio(criterion, exact)
         if whole is None or (call.length == 1 and criterion.reduction != "sum"):
