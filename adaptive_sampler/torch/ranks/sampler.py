@@ -19,7 +19,8 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
 
     Together the ranks visit the plan once. If its length is no multiple of `num_replicas`, rows from its beginning are
     repeated, as torch's `DistributedSampler` does, or, with `drop_last`, the last rows are left out. So every rank has
-    equally many. A state counts the samples of all ranks, so an epoch can be resumed with another number of ranks.
+    the same number of rows. A state counts the samples of all ranks, so an epoch can be resumed with another number of
+    ranks.
 
     `num_samples` and `len` are the samples of this rank in a whole epoch. `delivered` in `state_dict` counts as
     `LossHook.delivered` does: the position of all ranks at which the epoch was begun or resumed, plus the samples that

@@ -77,15 +77,15 @@ def sync(
     that padding counts once, and the plans of the ranks are compared. `limit`: how many rows a rank sends at a time, at
     most.
 
-    Raises `NotDistributed` if there is no process group. Raises on every rank: `OutOfStep` if stores or plans differ.
-    If one rank fails, all raise: that rank its own error (`StoreError` for a store without a journal, or after a sync
-    that broke off), the others `OutOfStep`.
+    Raises `NotDistributed` if there is no process group, and, on every rank, `OutOfStep` if stores or plans differ. If
+    one rank fails, all raise: that rank its own error (`StoreError` for a store without a journal, or after a sync that
+    broke off), the others `OutOfStep`.
     """
     require_group("sync")
     sampler = None if sampler is None else inner(sampler)
     journal = _together(lambda: _ready(store, limit), group)
     plan = _agree(store, sampler, group)
-    journal.torn = True  # until everything is folded
+    journal.torn = True  # until everything is folded: if this breaks off, the ranks differ
     entries = journal.entries
     headers = _headers(entries, group)
     tally = None if sampler is None or plan is None else _tally(journal, sampler, store.plan(plan[0]), plan[1])
