@@ -21,13 +21,13 @@ _CG = ("cg_solution", "cg_residual", "cg_direction")
 
 
 class InfluenceFile:
-    """The progress of an influence: the solver's last step, its solution, and the products of the batches that are done."""
+    """The progress of an influence computation: the solver's last step, its solution, and the products of finished batches."""
 
     def __init__(self, path: Path | None, like: Tensor, identity: str) -> None:
         """Nothing is done yet.
 
         `path`: the file, None to keep everything in memory. `like`: a (parameters,) tensor with the solution's dtype
-        and device. `identity`: a digest of model and settings, by which a file is told from another's.
+        and device. `identity`: a digest of model and settings, by which the file of another computation is recognised.
         """
         self._path, self._like, self._identity = path, like, identity
         self._step: CGState | None = None
