@@ -30,7 +30,7 @@ core: $(VENV)/.dev $(VENV)/core/.core
 	mkdir -p $(WHEEL)
 	cp -r tests README.md docs pyproject.toml $(WHEEL)
 	cd $(WHEEL) && $(abspath $(VENV))/core/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider \
-		--ignore=tests/torch --ignore=tests/webdataset
+		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks
 
 all-tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)

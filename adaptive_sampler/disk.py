@@ -55,9 +55,9 @@ def write_whole(path: Path, parts: Sequence[Bytes], *, lasting: bool = True) -> 
             file.write(octets if isinstance(octets, bytes) else octets.data)
 
 
-def sync_folder(folder: Path) -> None:
-    """Return when the folder's list of names is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return when a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

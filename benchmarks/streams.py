@@ -122,7 +122,7 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
 
     Beside the gaps: without what lies between the samples' parts and between merged samples.
     """
-    from tests.shards.server import serving
+    from tests.shards.sources.server import serving
 
     write_shards(folder, 10_000, samples, mtime=mtime)
     with serving(folder) as server:

@@ -53,7 +53,7 @@ PARTS: dict[str, set[str]] = {
     # shards
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
-    "shards.indexing": {"errors", "kernels", "progress", "shards.errors", "shards.sources"},
+    "shards.indexing": {"disk", "errors", "kernels", "progress", "shards.errors", "shards.sources"},
     "shards.reading": {"errors", "kernels", "plan", "seeds", "shards.errors", "shards.indexing", "shards.sources"},
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
@@ -62,9 +62,11 @@ PARTS: dict[str, set[str]] = {
     "/": {"plan", "sampler", "scoring", "selection", "shards/", "store"},
     # the adapters: nothing of the core knows them
     "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
-    "torch": {"arrays", "errors", "progress", "sampler", "scoring", "selection", "store", "torch.ranks", "walk"},
-    "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch"},
-    "torch/": {"torch", "torch.gradients", "torch.ranks"},
+    "torch.data": {"arrays", "errors", "sampler", "selection", "store", "torch.ranks", "walk"},
+    "torch.hook": {"arrays", "errors", "sampler", "scoring", "store", "torch.data"},
+    "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
+    "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
+    "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks"},
     "webdataset": {"errors", "sampler", "shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # the roof
     "commands.bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch/"},
@@ -82,14 +84,14 @@ NEVER_REACHED: dict[str, set[str]] = {
     "memory": {"storage", "session", "store"},
     "shards.sources": {"shards.indexing", "shards.reading"},
     "shards.indexing": {"shards.reading"},
+    "torch.ranks": {"torch.data", "torch.hook", "torch.gradients", "torch"},
+    "torch.data": {"torch.hook", "torch.gradients", "torch"},
+    "torch.hook": {"torch.gradients", "torch"},
     "torch": {"torch.gradients"},
-    "torch.ranks": {"torch", "torch.gradients"},
 }
 # Part -> parts that it may not import itself, though what it imports may.
 NEVER_IMPORTED: dict[str, set[str]] = {
-    "torch": {"storage"},
-    "torch.ranks": {"storage"},
-    "torch.gradients": {"storage"},
+    **{part: {"storage"} for part in ("torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks")},
     "webdataset": {"storage"},
     "walk": {"storage"},
     "sampler": {"storage"},
@@ -114,7 +116,9 @@ OTHERS: dict[str, set[str]] = {
         "commands.bench",
         "commands.demo",
         "torch",
+        "torch.data",
         "torch.gradients",
+        "torch.hook",
         "torch.ranks",
         "torch/",
         "webdataset",
@@ -228,7 +232,7 @@ def test_a_name_is_imported_from_the_file_that_defines_it() -> None:
 
 
 def test_modules_are_imported_by_from() -> None:
-    """`import adaptive_sampler` and then `adaptive_sampler.torch.hook` would be an import that nobody sees."""
+    """`import adaptive_sampler` and then `adaptive_sampler.torch.hook.hook` would be an import that nobody sees."""
     wrong = [i for i in PACKAGE.imports if i.module.split(".")[0] == PACKAGE.name and not i.name and not i.when_called]
     assert not wrong, "\n".join(map(str, wrong))
 

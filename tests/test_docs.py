@@ -14,6 +14,10 @@ pytest.importorskip("matplotlib")
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = [
+    guide for room in ("adaptive_sampler", "tests", "benchmarks") for guide in sorted((ROOT / room).rglob("README.md"))
+]
+WITHOUT_CODE = {ROOT / "docs" / "design.md"}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
@@ -51,7 +55,7 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyt
             value.close()
 
 
-@each_page
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file_and_heading(page: Path) -> None:
     for target, heading in LINK.findall(page.read_text()):
         file = (page.parent / target).resolve() if target else page
@@ -67,4 +71,4 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_there_are_blocks_to_run() -> None:
-    assert all(BLOCK.search(page.read_text()) for page in PAGES)
+    assert {page for page in PAGES if not BLOCK.search(page.read_text())} == WITHOUT_CODE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptive_sampler.disk import sync_folder, write_whole
+from adaptive_sampler.disk import sync, write_whole
 from adaptive_sampler.errors import PointerMoved, StoreError
 from adaptive_sampler.storage.base import LEASE, POINTER
 from adaptive_sampler.storage.lock import WriterLock
@@ -29,7 +29,7 @@ class LocalStorage:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
-        self.path, self._lasting = Path(path), lasting
+        self.path, self._lasting = Path(path).absolute(), lasting  # wherever the process goes meanwhile
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
         self._first: Callable[[], None] | None = None  # a write that waits: alone it needs no thread
         self._pool: ThreadPoolExecutor | None = None
@@ -77,7 +77,7 @@ class LocalStorage:
                 self._first()
             for file in self._writing:
                 file.result()
-            list(map(sync_folder, self._changed) if self._pool is None else self._pool.map(sync_folder, self._changed))
+            list(map(sync, self._changed) if self._pool is None else self._pool.map(sync, self._changed))
         finally:
             if self._pool is not None:
                 self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork

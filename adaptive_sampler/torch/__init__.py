@@ -6,16 +6,16 @@ except ImportError as error:
     raise ImportError('adaptive_sampler.torch needs PyTorch: pip install "adaptive-sampler[torch]"') from error
 
 from adaptive_sampler.torch.check import check
-from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.data.dataset import IndexedDataset
+from adaptive_sampler.torch.data.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
 from adaptive_sampler.torch.gradients.alignment import alignment
 from adaptive_sampler.torch.gradients.grand import grand, grand_last_layer
 from adaptive_sampler.torch.gradients.influence import influence
 from adaptive_sampler.torch.gradients.l2rw import L2RWLoss, l2rw_weights
-from adaptive_sampler.torch.hook import LossHook
+from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
-from adaptive_sampler.torch.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
 
 __all__ = [
     "DistributedAdaptiveSampler",

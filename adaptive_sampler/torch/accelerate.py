@@ -6,7 +6,7 @@ from torch.utils.data import BatchSampler
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.chain import chain, find_sampler, primed
+from adaptive_sampler.torch.data.chain import chain, find_sampler, primed
 from adaptive_sampler.walk.batches import Batches
 
 try:

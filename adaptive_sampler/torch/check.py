@@ -9,8 +9,8 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.chain import chain, of_accelerate, several, shares
-from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.data.chain import chain, of_accelerate, several, shares
+from adaptive_sampler.torch.data.dataset import IndexedDataset
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 from adaptive_sampler.walk.batches import Batches
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
-from adaptive_sampler.torch.chain import chain, several
 from adaptive_sampler.torch.check import check
+from adaptive_sampler.torch.data.chain import chain, several
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 from adaptive_sampler.torch.ranks.sync import sync
 

@@ -9,7 +9,7 @@ from torch import nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.rows import row_key, split
+from adaptive_sampler.torch.data.rows import row_key, split
 
 Observe = Callable[[nn.Module, Any], dict[str, Any]]
 

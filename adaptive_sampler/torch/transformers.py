@@ -8,9 +8,9 @@ import torch
 from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
-from adaptive_sampler.torch.hook import LossHook
+from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.reduction import unreduced
 from adaptive_sampler.torch.ranks.sync import sync
-from adaptive_sampler.torch.reduction import unreduced
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerState

@@ -77,7 +77,7 @@ def test_what_is_no_storage_is_refused() -> None:
         ScoreStore.create(None, 3, [Loss()], storage=object())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/scores", "gs://bucket/scores", "memory://", "file:///tmp/scores"])
+@pytest.mark.parametrize("path", ["s3://bucket/scores", "gs://bucket/scores", "memory://", "file://host/scores"])
 @pytest.mark.parametrize("call", [lambda path: ScoreStore.create(path, 3, [Loss()]), ScoreStore.open])
 def test_a_scheme_that_is_not_kept_is_refused_and_not_taken_for_a_folder(
     path: str, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,6 +86,29 @@ def test_a_scheme_that_is_not_kept_is_refused_and_not_taken_for_a_folder(
     with pytest.raises(InvalidValue, match=f"path='{path}': scores are kept in a folder or"):
         call(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_named_by_its_url(tmp_path: Path) -> None:
+    with ScoreStore.create((tmp_path / "my scores").as_uri(), 3, [Loss()]) as store:
+        store.fold("loss", [0], [1.0])
+        store.commit()
+        assert store.path == tmp_path / "my scores"
+    assert ScoreStore.open(tmp_path / "my scores", mode="r")["loss"][0] == 1
+
+
+def test_a_relative_path_stays_where_it_was_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with ScoreStore.create("s", 3, [Loss()]) as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        store.fold("loss", [0], [1.0])
+        sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
+        assert len(list(sampler)) == len(sampler)  # its plan is saved
+        store.commit()
+    assert ScoreStore.open(tmp_path / "s", mode="r")["loss"][0] == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_name_in_memory_that_nobody_made_holds_no_store() -> None:

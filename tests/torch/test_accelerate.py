@@ -13,8 +13,8 @@ from adaptive_sampler.errors import ResumeError, SelectionLost
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check
 from adaptive_sampler.torch import accelerate as ours
-from adaptive_sampler.torch.samplers import TorchSampler
-from tests.torch.ranks import run, succeeded
+from adaptive_sampler.torch.data.samplers import TorchSampler
+from tests.torch.processes import run, succeeded
 from tests.torch.training import data, new_store
 
 N, BATCH = 44, 3

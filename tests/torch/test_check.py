@@ -17,8 +17,8 @@ from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.selection import Prune, RandomPrune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, check
-from adaptive_sampler.torch.samplers import TorchSampler
-from tests.torch.ranks import run, succeeded
+from adaptive_sampler.torch.data.samplers import TorchSampler
+from tests.torch.processes import run, succeeded
 from tests.torch.training import N, new_store
 
 

@@ -16,9 +16,9 @@ from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import InfoBatch, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store
-from adaptive_sampler.torch.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, AdaptiveTrainerMixin, SamplerCallback
-from tests.torch.ranks import run, succeeded
+from tests.torch.processes import run, succeeded
 from tests.torch.training import data
 
 N, BATCH = 44, 4

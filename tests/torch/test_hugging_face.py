@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.torch import IndexedDataset, LossHook, PrunedSampler, observe
-from tests.torch.data import make_store
+from tests.torch.samples import make_store
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

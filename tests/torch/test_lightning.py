@@ -17,9 +17,9 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store, sync
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from adaptive_sampler.torch.lightning import SamplerCallback
-from adaptive_sampler.torch.samplers import TorchSampler
-from tests.torch.ranks import all_failed, run, succeeded
+from tests.torch.processes import all_failed, run, succeeded
 from tests.torch.training import data
 
 N, BATCH = 46, 5

@@ -20,8 +20,8 @@ from adaptive_sampler.errors import InvalidValue, SelectionLost
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import IndexedDataset, LossHook
+from adaptive_sampler.torch.data.samplers import TorchSampler
 from adaptive_sampler.torch.lightning import SamplerCallback
-from adaptive_sampler.torch.samplers import TorchSampler
 from tests.torch.training import data
 
 N, SIZE = 46, 8

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.torch import IndexedDataset, observe
-from tests.torch.data import CLASSES, N, dataset, make_store
+from tests.torch.samples import CLASSES, N, dataset, make_store
 
 
 class Model(nn.Module):

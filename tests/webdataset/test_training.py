@@ -17,7 +17,7 @@ from adaptive_sampler.selection import Prune
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.torch import LossHook, check
 from adaptive_sampler.webdataset import PlannedShards
-from tests.torch.ranks import run, succeeded
+from tests.torch.processes import run, succeeded
 
 N, WIDTH = 240, 12
 

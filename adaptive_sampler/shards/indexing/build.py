@@ -12,6 +12,7 @@ import braceexpand
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.disk import sync, write_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
 from adaptive_sampler.progress import Show, shown
@@ -228,23 +229,12 @@ def _publish(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str,
         write(fresh, columns, attributes)
         for file in fresh.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         fresh.rename(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    pointer = path / f".{uuid.uuid4().hex}.pointer"
-    pointer.write_text(target.name)
-    _sync(pointer)
-    pointer.replace(path / POINTER)
-    _sync(path)
+    write_whole(path / POINTER, [target.name.encode()])
+    sync(path)
     # The last generation stays: a reader may have opened it and not yet mapped all of it.
     for number in numbers[:-1]:
         shutil.rmtree(path / f"g{number}", ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

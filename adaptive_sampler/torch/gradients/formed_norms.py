@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.batches import batch_size, map_tensors
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors
 from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,

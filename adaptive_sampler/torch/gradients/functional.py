@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import batch_size, map_tensors, tensors_of
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors_of
 
 LossFn = Callable[[Any, Any], Tensor]
 """(model output, labels) -> (batch,): one loss per sample, in the loss's own unit."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import batch_size, map_tensors, part
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors, part
 from adaptive_sampler.torch.gradients.as_found import as_found
 from adaptive_sampler.torch.gradients.functional import (
     LossFn,

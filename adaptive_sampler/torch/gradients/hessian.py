@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.batches import batch_size, map_tensors
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors
 from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,

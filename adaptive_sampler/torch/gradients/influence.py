@@ -13,7 +13,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show, Tell, shown
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.data.batches import batch_size
 from adaptive_sampler.torch.gradients.alignment import along
 from adaptive_sampler.torch.gradients.as_found import as_found
 from adaptive_sampler.torch.gradients.functional import (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from adaptive_sampler.torch.batches import map_tensors, part
+from adaptive_sampler.torch.data.batches import map_tensors, part
 from adaptive_sampler.torch.gradients.formed_norms import formed_squares
 from adaptive_sampler.torch.gradients.functional import LossFn, Params, dense, leaves, losses, rounding
 from adaptive_sampler.torch.gradients.norm_pass import ghost_squares

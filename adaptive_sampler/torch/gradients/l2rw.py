@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.data.batches import batch_size
+from adaptive_sampler.torch.data.rows import row_key, split
 from adaptive_sampler.torch.gradients.alignment import along
 from adaptive_sampler.torch.gradients.as_found import as_found
 from adaptive_sampler.torch.gradients.functional import (
@@ -27,8 +28,7 @@ from adaptive_sampler.torch.gradients.functional import (
 )
 from adaptive_sampler.torch.gradients.randomness import draw_elsewhere, generator_states, restore
 from adaptive_sampler.torch.gradients.samples import device_of, samples
-from adaptive_sampler.torch.hook import LossHook
-from adaptive_sampler.torch.rows import row_key, split
+from adaptive_sampler.torch.hook.hook import LossHook
 
 # The clean loss is multiplied by this, because float16 gradients underflow below 6e-8. It is a power of two, so
 # dividing by it again does not round.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.batches import batch_size
+from adaptive_sampler.torch.data.batches import batch_size
 from adaptive_sampler.torch.gradients.functional import LossFn, Params, losses
 from adaptive_sampler.torch.gradients.layer_norms import Part, rule_of, squared_norms
 from adaptive_sampler.torch.gradients.norm_plan import Layers, LayerWatch

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from adaptive_sampler.torch.batches import batch_size, map_tensors, tensors_of
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors_of
 from adaptive_sampler.torch.gradients.functional import LossFn, Params, check_reached, losses
 from adaptive_sampler.torch.gradients.layer_norms import rule_of
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.batches import tensors_of
+from adaptive_sampler.torch.data.batches import tensors_of
 from adaptive_sampler.torch.gradients.functional import LossFn, Params
 
 T = TypeVar("T")

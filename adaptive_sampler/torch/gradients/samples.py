@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch import rows as indexed
-from adaptive_sampler.torch.batches import map_tensors
-from adaptive_sampler.torch.dataset import IndexedDataset
+from adaptive_sampler.torch.data import rows as indexed
+from adaptive_sampler.torch.data.batches import map_tensors
+from adaptive_sampler.torch.data.dataset import IndexedDataset
 
 
 def samples(loader: Any, device: torch.device) -> Iterator[tuple[Tensor | None, Any, Any]]:

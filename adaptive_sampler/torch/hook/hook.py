@@ -1,0 +1,275 @@
+"""The loss hook: wraps a criterion, returns what the criterion returns, and records the scores of every sample."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.data.delivery import Delivery
+from adaptive_sampler.torch.data.rows import checked_rows, row_key, split
+from adaptive_sampler.torch.hook.call import made
+from adaptive_sampler.torch.hook.denominator import Denominator
+from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
+from adaptive_sampler.torch.hook.pending import Fresh, PendingRows
+from adaptive_sampler.torch.hook.recorder import Recorder
+from adaptive_sampler.torch.hook.tally import Tally
+from adaptive_sampler.torch.hook.weighted import weighted
+from adaptive_sampler.torch.hook.worn import CALLING, Worn, refuse_rows
+
+
+class LossHook(Worn):
+    """Wraps a criterion: `hook(input, target)` returns what `criterion` returns, and records the samples' scores.
+
+    The rows of the samples come from `watch`, or from `rows=` in the call. What is recorded are the criterion's
+    unreduced losses, before plan weights, and measures of the logits, as far as the store's scores need them.
+
+    Without plan weights the criterion itself runs. With `sampler`, whose plans may give samples a loss weight, the
+    value is Σ weight·ℓ divided by the denominator of the criterion's own mean.
+
+    The hook behaves like the criterion, except for the names in `LossHook.NAMES`: every other attribute is read, set
+    and deleted on the criterion, and parameters, buffers and state_dict are the criterion's.
+
+    `nonfinite`: "skip" leaves out rows with a NaN or inf, counts them in `skipped`, warns once, and raises
+    `InvalidValue` if they are more than the share `max_skipped` of (at least 1000) rows; "raise" raises `NotFinite` at
+    the first of them.
+
+    Raises `InvalidValue` for a criterion that is no nn.Module, that has an attribute named in `NAMES`, or whose
+    `forward` has a parameter `rows`; and, with `sampler`, for a criterion without `reduction`.
+    """
+
+    NAMES = frozenset(("criterion", "store", "sampler", "watch", "claim", "forget", "again", "record")) | frozenset(
+        ("record_outputs", "flush", "delivered", "epoch", "skipped")
+    )
+    store: ScoreStore
+    _adaptive_sampler: "_Private"
+
+    def __init__(
+        self,
+        criterion: nn.Module,
+        store: ScoreStore,
+        *,
+        sampler: AdaptiveSampler | None = None,
+        nonfinite: Literal["skip", "raise"] = "skip",
+        max_skipped: float = 0.1,
+    ) -> None:
+        if nonfinite not in ("skip", "raise"):
+            raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        if not isinstance(criterion, nn.Module):
+            raise InvalidValue(
+                f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
+                "compute it as you do and call hook.record(rows, ...)."
+            )
+        super().__init__(criterion, _Private(criterion, Recorder(criterion, store, nonfinite, Tally(max_skipped))))
+        refuse_rows(criterion)
+        self.store = store
+        self.sampler = sampler
+        store.session.register(self)
+
+    def forward(self, *given: Any, rows: Any = None, **named: Any) -> Any:
+        """Call `criterion(*given, **named)`, and record the batch if gradients are enabled.
+
+        The first argument is the model's output, (batch, …), or any nesting whose first tensor has that batch axis; the
+        second is the target. The criterion gets all arguments unchanged. `rows` (batch,) integers: the rows of these
+        samples; None for those of the watched batch. Raises `InvalidValue` if it is in doubt which rows these are, or
+        if a score needs an input that the call does not have.
+        """
+        if torch.compiler.is_compiling():
+            return uncompiled()(self, given, rows, named)
+        own, enabled = self._adaptive_sampler, torch.is_grad_enabled()
+        if rows is None and not (enabled and (own.again == 0 or own.sampler is not None)):
+            return own.criterion(*given, **named)
+        refuse_transforms()
+        call = made(own.criterion, given, named)
+        fresh: Fresh
+        if enabled:
+            taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
+        else:
+            taken, fresh = checked_rows(rows, call.length), False
+        weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=enabled)
+        watch = losses = None
+        if weights is not None and not (weights == 1).all():
+            value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
+        elif fresh is False:
+            value = own.criterion(*given, **named)
+        else:
+            value, watch = own.recorder.run(call)
+        if fresh is not False:
+            own.recorder.observe(taken, fresh, call, value, losses, watch)
+            if own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
+                own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
+        return value
+
+    def watch(self, loader: Any) -> Iterator[Any]:
+        """Iterate over the samples of a loader over an `IndexedDataset`; their rows are kept for the calls that follow.
+
+        Each position of a batch is recorded once, by the first call that includes it. `watch` must be the outermost
+        iterator: around a prefetcher, not inside it. One pass is one epoch of the store's clock, unless one of our
+        samplers sets the clock. Raises `InvalidValue` for batches without rows, and for a dataset whose length is not
+        that of the sampler's store.
+        """
+        owner = object()
+        self._adaptive_sampler.pending.expect(owner)
+        return self._watching(loader, row_key(loader), owner)
+
+    def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
+        own, over = self._adaptive_sampler, False
+        one = own.watched.enter(loader, self.store, self.sampler)
+        try:
+            for rows, sample in split(loader, key):
+                one.take(rows)
+                own.pending.put(rows, owner)
+                yield sample
+            over = True
+        finally:
+            one.leave(over=over)
+            own.pending.forget(owner)
+
+    def claim(self, length: int) -> torch.Tensor:
+        """The rows of the watched batch, (length,) int64, for a loss that is computed elsewhere.
+
+        Each batch gives its rows once. Raises `InvalidValue` if they were used already, if the batch has another
+        length, or if it is in doubt which batch the caller holds.
+        """
+        return self._adaptive_sampler.pending.claim(length)
+
+    def forget(self) -> None:
+        """Tell the hook that the loop skips the watched batch: no loss will be computed for it."""
+        self._adaptive_sampler.pending.forget()
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """A context in which a call is no new presentation of its samples: it records nothing. Plan weights still apply."""
+        self._adaptive_sampler.again += 1
+        try:
+            yield
+        finally:
+            self._adaptive_sampler.again -= 1
+
+    def record(self, rows: Any, **observation: Any) -> None:
+        """Record an observation of a loop that computes its losses elsewhere.
+
+        `rows` (batch,) integers; `observation`: the arrays that the store's scores take, by name, each with a leading
+        batch axis. Raises `InvalidValue` if `rows` is anything but one axis of integers, if no score takes these
+        arrays, or if a score does not have one value per row.
+        """
+        with torch.no_grad():
+            self._adaptive_sampler.recorder.send(
+                checked_rows(rows, None), self.store.session.measure(**observation), None
+            )
+
+    def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
+        """Record what a call would record, for a training that computes the criterion's loss elsewhere.
+
+        `rows` (batch,) integers; `logits` (batch, …) and `labels`: what the criterion takes; `losses` (batch,): the
+        samples' losses, None if they are not known.
+        """
+        call = made(self.criterion, (logits, labels), {})
+        self._adaptive_sampler.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
+
+    def flush(self) -> None:
+        """Fold everything recorded so far into the store, waiting for the device if necessary."""
+        self._adaptive_sampler.recorder.flush()
+
+    @property
+    def sampler(self) -> AdaptiveSampler | None:
+        """The sampler whose plans weight the samples; None if nothing does."""
+        return self._adaptive_sampler.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: AdaptiveSampler | None) -> None:
+        own = self._adaptive_sampler
+        if sampler is not None and not hasattr(own.criterion, "reduction"):
+            raise InvalidValue(
+                f"sampler= weighs samples, and {type(own.criterion).__name__} has no `reduction` to take them apart by. Give it a "
+                "reduction that may be 'none', or weigh the losses yourself: sampler.loss_weights(rows)."
+            )
+        own.sampler = sampler
+
+    @property
+    def delivered(self) -> int:
+        """How many samples of this epoch `watch` has delivered, those before a resume included.
+
+        Pass it to `sampler.state_dict(delivered=...)`. Raises `InvalidValue` if rows were recorded but no loader was
+        watched, because nobody knows then what was delivered; and if the batches were not those that the sampler drew,
+        because their number is then no position in the epoch.
+        """
+        watched, recorder = self._adaptive_sampler.watched, self._adaptive_sampler.recorder
+        if watched.run is None and (recorder.tally.seen or len(recorder.transfer)):
+            raise InvalidValue(
+                "hook.delivered counts what hook.watch(loader) delivers, and these rows came by rows= or record: it would say 0. "
+                "Watch the loader, or count the samples that you were given: sampler.state_dict(delivered=your count)."
+            )
+        return watched.count()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the store's clock, under which observations are recorded; it may be set."""
+        return self.store.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.store.session.clock.show(epoch)
+
+    @property
+    def skipped(self) -> int:
+        """How many observations were left out because a value was not finite."""
+        self.flush()
+        return self._adaptive_sampler.recorder.tally.skipped
+
+    def __copy__(self) -> "LossHook":
+        """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
+        twin = _twin(self, copy.copy(self.criterion))
+        vars(twin).update(_listening(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
+        """A hook around a deep copy of the criterion; store and sampler are shared."""
+        memo[id(self)] = twin = _twin(self, copy.deepcopy(self.criterion, memo))
+        vars(twin).update(copy.deepcopy(_listening(self), memo))
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle the criterion, and the forward and backward hooks on this hook. Of the store only the path is kept."""
+        nonfinite = self._adaptive_sampler.recorder.nonfinite
+        return elsewhere, (type(self), self.criterion, str(self.store.path), nonfinite), _listening(self)
+
+    def __setstate__(self, listening: dict[str, Any]) -> None:
+        vars(self).update(listening)
+
+
+def _listening(hook: LossHook) -> dict[str, Any]:
+    """The attributes in which nn.Module keeps the forward and backward hooks registered on a `LossHook`."""
+    return {name: x for name, x in vars(hook).items() if name in CALLING and name != "_compiled_call_impl"}
+
+
+def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
+    """A new hook around `criterion`, with the other arguments of `hook`."""
+    recorder = hook._adaptive_sampler.recorder
+    return type(hook)(
+        criterion,
+        hook.store,
+        sampler=hook.sampler,
+        nonfinite=recorder.nonfinite,
+        max_skipped=recorder.tally.max_skipped,
+    )
+
+
+@dataclass
+class _Private:
+    """All private state of a hook, in one object, so that the hook has only one private attribute."""
+
+    criterion: nn.Module
+    recorder: Recorder
+    pending: PendingRows = field(default_factory=PendingRows)
+    watched: Delivery = field(default_factory=Delivery)
+    denominator: Denominator = field(default_factory=Denominator)
+    sampler: AdaptiveSampler | None = None
+    deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
+    again: int = 0  # how many `again()` contexts are open

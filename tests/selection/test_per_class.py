@@ -1,0 +1,122 @@
+"""A share within each class is that share of each class by itself, whichever policy takes it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.selection import Prune, RandomPrune, Window
+from tests import references
+from tests.selection.test_prune import KEEP, SCORES, kept
+from tests.selection.test_window import HUNDREDTHS
+from tests.stores import scored
+
+EACH = {
+    "Prune": lambda labels, keep=0.5: Prune(keep, "loss", per_class=labels),
+    "Window": lambda labels, keep=0.5: Window(keep, 0, "loss", per_class=labels),
+    "RandomPrune": lambda labels, keep=0.5: RandomPrune(keep, per_class=labels),
+}
+each = pytest.mark.parametrize("policy", EACH.values(), ids=EACH)
+
+
+def labelled(data, scores):
+    """A label for each row, of few classes."""
+    return data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores)))
+
+
+@given(data=st.data(), scores=SCORES, first=HUNDREDTHS, length=HUNDREDTHS)
+def test_a_window_per_class_keeps_what_its_twin_keeps(data, scores, first, length):
+    assume(first + length <= 100 and np.isfinite(scores).any())
+    labels = labelled(data, scores)
+
+    def window(rows):
+        ends = references.cut(first / 100, len(rows)), references.cut((first + length) / 100, len(rows))
+        return references.window(scores[rows], *ends)
+
+    expected = references.per_class(labels, window)
+    assume(expected)
+    policy = Window(length / 100, first / 100, "loss", ties="row", per_class=labels)
+    assert kept(policy, scored(scores)) == expected
+
+
+@given(data=st.data(), scores=SCORES, keep=KEEP)
+def test_pruning_per_class_keeps_what_its_twin_keeps_rows_never_observed_too(data, scores, keep):
+    assume(np.isfinite(scores).any())
+    labels = labelled(data, scores)
+    expected = references.per_class(labels, lambda rows: references.prune(scores[rows], keep, "lowest"))
+    assume(expected)
+    policy = Prune(keep, "loss", order="lowest", ties="row", per_class=labels)
+    assert kept(policy, scored(scores)) == expected
+
+
+@pytest.mark.parametrize("ties", ["random", "row"])
+@given(data=st.data(), scores=SCORES, bounds=st.lists(HUNDREDTHS, max_size=4, unique=True).map(sorted))
+def test_complementary_windows_partition_every_class(ties, data, scores, bounds):
+    store, labels = scored(np.nan_to_num(scores)), labelled(data, scores)
+    counted = np.zeros(len(scores), int)
+    for low, high in itertools.pairwise([0, *bounds, 100]):
+        policy = Window((high - low) / 100, low / 100, "loss", ties=ties, per_class=labels)
+        sizes = np.unique(labels, return_counts=True)[1]
+        if any(references.cut(high / 100, n) > references.cut(low / 100, n) for n in sizes):
+            counted[list(kept(policy, store))] += 1
+    assert counted.tolist() == [1] * len(scores)
+
+
+@given(data=st.data(), scores=SCORES, keep=KEEP, seed=st.integers(0, 3))
+def test_a_random_share_per_class_is_that_share_of_each(data, scores, keep, seed):
+    labels = np.array(labelled(data, scores))
+    sizes = {label: references.cut(keep, int((labels == label).sum())) for label in np.unique(labels)}
+    assume(any(sizes.values()))
+    rows = kept(RandomPrune(keep, per_class=labels), scored(scores), seed=seed)
+    assert {label: sum(labels[row] == label for row in rows) for label in sizes} == sizes
+
+
+def test_a_random_share_takes_every_row_of_a_class_as_often_as_another():
+    store, policy = scored(np.zeros(12)), RandomPrune(0.5, per_class=[0, 1] * 6)
+    times = np.zeros(12)
+    for seed in range(400):
+        times[list(kept(policy, store, seed=seed))] += 1
+    assert abs(times - 200).max() < 50  # five standard errors of 10
+
+
+def test_the_random_shares_of_two_classes_have_nothing_to_do_with_one_another():
+    store, policy = scored(np.zeros(80)), RandomPrune(0.5, per_class=[0, 1] * 40)
+    together = []
+    for seed in range(40):
+        rows = kept(policy, store, seed=seed)
+        together.append(sum((2 * place in rows) == (2 * place + 1 in rows) for place in range(40)))
+    assert 15 < np.mean(together) < 25  # of 40 places: 20 by chance, 40 where one class follows the other
+
+
+@each
+@pytest.mark.parametrize("labels", [["a", "a", "b", "b"], [True, True, False, False], np.array([2, 2, 9, 9], np.uint8)])
+def test_labels_may_be_of_any_type(policy, labels):
+    rows = kept(policy(labels), scored([1.0, 2.0, 3.0, 4.0]))
+    assert sorted(row // 2 for row in rows) == [0, 1]
+
+
+@each
+def test_a_count_is_of_each_class(policy):
+    assert len(kept(policy([0, 0, 0, 1, 1, 1], keep=2), scored(np.arange(6.0)))) == 4
+
+
+@each
+def test_a_label_for_every_row_is_needed(policy):
+    with pytest.raises(InvalidValue, match=r"per_class has shape \(3,\): one label for each of the 5 rows"):
+        policy([0, 1, 0]).plan(scored(np.arange(5.0)), epoch=0, seed=0)
+
+
+@each
+def test_labels_of_several_axes_are_refused_where_the_policy_is_made(policy):
+    with pytest.raises(InvalidValue, match=r"per_class has shape \(2, 2\): one label for each row, \(n,\), is needed"):
+        policy([[0, 1], [1, 0]])
+
+
+@each
+def test_a_plan_remembers_by_which_labels_it_was_made(policy):
+    plan = policy([0, 0, 1, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
+    other = policy([0, 1, 0, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
+    assert plan.policy["per_class"] != other.policy["per_class"]

@@ -1,0 +1,221 @@
+"""Over HTTP only the kept bytes come, from real servers: with ranges, without, failing at first, and changing."""
+
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.shards import (
+    Access,
+    RangesUnsupported,
+    Retry,
+    ShardChanged,
+    ShardIndex,
+    ShardMissing,
+    ShardReader,
+)
+from tests.shards.sources.server import Server, serving
+from tests.shards.tars import body, plan_of, shards, write_tar
+
+QUICK = Access(retry=Retry(4, 0.01))
+SIZE = 40_000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    shards(tmp_path, [20, 20, 20], size=SIZE)
+    with serving(tmp_path) as running:
+        yield running
+
+
+def urls(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}/shard-{{000..002}}.tar"
+
+
+def built(server: Server, access: Access = QUICK) -> ShardIndex:
+    return ShardIndex.build(urls(server), server.folder / "index", access=access)
+
+
+def read(index: ShardIndex, rows: range, **options: Any) -> ShardReader:
+    reader = ShardReader(index, plan_of(60, rows), access=options.pop("access", QUICK), **options)
+    samples = list(reader)
+    assert sorted(s["__index__"] for s in samples) == list(rows)
+    assert all(s["bin"] == body(s["__key__"], SIZE) for s in samples)
+    return reader
+
+
+def test_the_header_pass_leaves_the_bodies_where_they_are(server: Server) -> None:
+    index = built(server)
+    assert len(index) == 60
+    assert server.bytes_served < 60 * 2 * 2048 + 100_000 < 60 * SIZE / 5
+
+
+def test_longer_requests_find_the_same_headers_with_fewer_of_them(server: Server) -> None:
+    keys, few = built(server).keys, server.requests
+    server.reset()
+    access = Access(retry=QUICK.retry, header_bytes=4 * SIZE)
+    again = ShardIndex.build(urls(server), server.folder / "again", access=access)
+    assert again.keys == keys
+    assert server.requests < few / 3
+    assert len(read(again, range(0, 60, 4)).index) == 60
+
+
+def test_header_requests_shorter_than_a_header_are_refused() -> None:
+    assert Access(header_bytes=512).header_bytes == 512
+    with pytest.raises(InvalidValue, match=r"header_bytes=511: a tar header has 512; ask for that or more\."):
+        Access(header_bytes=511)
+
+
+def test_kept_bytes_are_served_and_hardly_more(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    reader = read(index, range(0, 60, 4), merge_gap=0)
+    assert server.bytes_served <= 1.1 * reader.counts.bytes_kept
+
+
+def test_headers_between_the_parts_of_a_sample_are_the_gaps_that_are_merged(tmp_path: Path) -> None:
+    members = [(f"{i:02d}.{part}", body(f"{i}{part}", 10_000)) for i in range(20) for part in ("a", "b")]
+    write_tar(tmp_path / "pax.tar", members, tarfile.PAX_FORMAT, {"mtime": "1.5"})
+    with serving(tmp_path) as server:
+        index = ShardIndex.build(server.url("pax.tar"), tmp_path / "index", access=QUICK)
+        server.reset()
+        reader = ShardReader(index, plan_of(20, range(0, 20, 5)), access=QUICK, merge_gap=0)
+        assert len(list(reader)) == 4
+        between = 240 + 3 * 512  # the block that the first part does not fill, and the second one's three headers
+        assert server.bytes_served <= 1.1 * reader.counts.bytes_kept + 4 * between
+
+
+def test_merged_gaps_are_what_is_served_beside(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    reader = read(index, range(0, 60, 4), merge_gap=4 * SIZE)
+    assert reader.counts.ranges == 3
+    gaps = 3 * 4 * 3 * (SIZE + 3 * 512)
+    assert server.bytes_served <= 1.1 * reader.counts.bytes_kept + gaps
+
+
+def test_shards_without_kept_rows_are_not_asked_for(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    read(index, range(20, 23))
+    assert server.requests == 2, "one to look at the shard, one for the three samples"
+
+
+def test_connections_are_used_again(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    read(index, range(0, 60, 2), merge_gap=0)
+    assert server.requests >= 30
+    assert server.connections <= 9
+
+
+def test_a_server_that_fails_at_first_is_asked_again(server: Server) -> None:
+    server.failures = 3
+    index = built(server)
+    server.failures, server.drops = 1, 2
+    read(index, range(0, 60, 7), merge_gap=0)
+    assert server.failures == server.drops == 0
+
+
+def test_a_server_that_keeps_failing_is_an_error_naming_the_shard(server: Server) -> None:
+    index = built(server)
+    server.failures = 10**6
+    with pytest.raises(ShardMissing, match=r"shard-00\d\.tar: cannot be opened: .*503"):
+        list(ShardReader(index, plan_of(60, range(60)), access=QUICK))
+
+
+def test_a_shard_that_is_not_there_is_named(server: Server) -> None:
+    index = built(server)
+    (server.folder / "shard-001.tar").unlink()
+    with pytest.raises(ShardMissing, match=r"shard-001\.tar"):
+        list(ShardReader(index, plan_of(60, range(60)), access=QUICK))
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_shard_changed_since_indexing_is_named(server: Server, etags: bool) -> None:
+    server.etags = etags
+    index = built(server)
+    path = server.folder / "shard-001.tar"
+    path.write_bytes(path.read_bytes()[:-512] + (bytes(512) if not etags else b"\1" * 512) + bytes(512 * (not etags)))
+    with pytest.raises(ShardChanged, match=r"shard-001\.tar has changed"):
+        list(ShardReader(index, plan_of(60, range(60)), access=QUICK))
+
+
+def test_a_shard_that_changes_while_it_is_read_is_named(server: Server) -> None:
+    index = built(server)
+    walk = iter(ShardReader(index, plan_of(60, range(20)), window=0, access=QUICK, merge_gap=0))
+    next(walk)
+    path = server.folder / "shard-000.tar"
+    changed = path.with_suffix(".new")
+    changed.write_bytes(b"\1" + path.read_bytes()[1:])
+    changed.replace(path)  # at once: other requests are under way
+    with pytest.raises(ShardChanged, match=r"was \d+ bytes, .* when opened and is"):
+        list(walk)
+
+
+def test_only_changed_shards_are_indexed_again(server: Server) -> None:
+    built(server)
+    server.reset()
+    built(server)
+    assert server.requests == 3
+
+
+def test_without_ranges_the_shard_is_streamed_and_the_rest_discarded(server: Server) -> None:
+    server.ranges = False
+    index = built(server)
+    server.reset()
+    read(index, range(20, 60, 5))
+    assert server.bytes_served >= 2 * 18 * SIZE, "two shards, nearly whole"
+
+
+def test_a_stream_that_breaks_off_is_taken_up_again(server: Server) -> None:
+    server.ranges = False
+    index = built(server)
+    server.failures = 1
+    walk = iter(ShardReader(index, plan_of(60, range(20)), window=0, access=QUICK))
+    first = next(walk)
+    server.drops = 1
+    assert [first["__index__"], *(s["__index__"] for s in walk)] == list(range(20))
+
+
+def test_strict_ranges_refuse_a_server_without_them(server: Server) -> None:
+    server.ranges = False
+    with pytest.raises(RangesUnsupported, match=r"shard-000\.tar: the server answers a byte range with the whole file"):
+        built(server, Access(strict_ranges=True, retry=QUICK.retry))
+
+
+def test_other_stores_come_through_fsspec(server: Server) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/x.tar", (server.folder / "shard-000.tar").read_bytes())
+    index = ShardIndex.build("memory://x.tar", server.folder / "index")
+    samples = list(ShardReader(index, plan_of(20, range(0, 20, 3))))
+    assert all(s["bin"] == body(s["__key__"], SIZE) for s in samples)
+    with pytest.raises(ShardMissing, match=r"memory://none\.tar"):
+        ShardIndex.build("memory://none.tar", server.folder / "other")
+    memory.rm("/x.tar")
+
+
+def test_retries_have_rules() -> None:
+    with pytest.raises(InvalidValue, match="at least 1 attempt"):
+        Retry(0)
+
+
+def test_local_shards_import_no_fsspec(tmp_path: Path) -> None:
+    shards(tmp_path, [2])
+    code = (
+        "import sys; sys.modules['fsspec'] = None\n"
+        "from adaptive_sampler.shards import ShardIndex\n"
+        f"assert len(ShardIndex.build({str(tmp_path / 'shard-000.tar')!r}, {str(tmp_path / 'index')!r})) == 2\n"
+        "try: ShardIndex.build('http://127.0.0.1:1/x.tar', 'nowhere')\n"
+        "except ImportError as error: print(error)\n"
+        "assert 'torch' not in sys.modules and 'webdataset' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "adaptive-sampler[cloud]"' in done.stdout

@@ -1,0 +1,40 @@
+"""What users see of a store is small, written down, and the same as what is written down."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.scoring import Loss
+
+DESIGN = Path(__file__).resolve().parents[1] / "docs" / "design.md"
+MEMBERS = {
+    *("create", "open", "close"),
+    *("update", "fold", "add", "grow", "begin_run", "commit", "drop_versions"),
+    *("values", "count", "last_seen", "observed", "names", "scores"),
+    *("rows", "key", "has_keys"),
+    *("plan", "export", "made_from"),
+    *("path", "mode", "epoch", "version", "versions", "about", "session"),
+}
+
+
+@pytest.fixture
+def members() -> set[str]:
+    """Of an instance too, with what its __init__ sets."""
+    with ScoreStore.create(None, 2, [Loss()]) as store:
+        return {name for name in dir(store) if not name.startswith("_")}
+
+
+def test_a_store_shows_its_users_these_members_and_no_other(members: set[str]) -> None:
+    assert members == MEMBERS
+
+
+def test_a_store_shows_its_users_no_more_than_thirty_members(members: set[str]) -> None:
+    assert len(members) <= 30
+
+
+def test_the_members_of_a_store_are_listed_in_the_design(members: set[str]) -> None:
+    section = DESIGN.read_text().split("## What users see of a store")[1].split("\n## ")[0]
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`(\w+)`", table)) == members
