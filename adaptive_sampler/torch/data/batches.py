@@ -50,8 +50,8 @@ def batch_size(inputs: Any) -> int:
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
-    """A NumPy array as a tensor, of its own memory where torch takes that.
+    """A NumPy array as a tensor that shares its memory, or a copy if torch cannot share it.
 
-    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
+    torch refuses negative strides and a byte order other than the machine's, and warns about read-only memory.
     """
     return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
