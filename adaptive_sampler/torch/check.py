@@ -58,7 +58,7 @@ def _check_one(loader: Any) -> None:
 
 
 def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
-    """The sampler of ours that draws the loader's indices. Raises `SelectionLost` if none does."""
+    """Our sampler that draws the loader's indices. Raises `SelectionLost` if there is none."""
     ours = [link for link in links if isinstance(link, AdaptiveSampler)]
     for link in links:
         if isinstance(link, Batches) and not isinstance(link.sampler, AdaptiveSampler):

@@ -115,7 +115,7 @@ class AdaptiveTrainerMixin:
         train: Any = getattr(self, "train_dataset", None)
         self._row_key = getattr(train, "key", None)
         _same_rows(train, sampler)
-        _no_other_order(self.args)  # type: ignore[attr-defined]  # the Trainer's
+        _no_other_order(self.args)  # type: ignore[attr-defined]  # an attribute of the Trainer
         if hook is not None and self._row_key is None:
             raise InvalidValue(
                 "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
@@ -124,15 +124,15 @@ class AdaptiveTrainerMixin:
         if hook is not None:
             if hook.store.session.takes("loss"):
                 _same_loss(hook.criterion, self)
-            hook.to(self.args.device)  # type: ignore[attr-defined]  # the Trainer's; moves class weights to the logits
-        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]  # the Trainer's
+            hook.to(self.args.device)  # type: ignore[attr-defined]  # of the Trainer; class weights go to the logits
+        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]  # a method of the Trainer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
         return self.adaptive_sampler
 
     def _set_signature_columns_if_needed(self) -> None:
         """Keep the rows in the batch: the Trainer would drop them, because the model's forward does not take them."""
-        super()._set_signature_columns_if_needed()  # type: ignore[misc]  # the Trainer's
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]  # a method of the Trainer
         columns: list[str] = self._signature_columns  # type: ignore[has-type]  # set by the Trainer
         key = getattr(self, "_row_key", None)
         self._signature_columns = columns if key is None or key in columns else [*columns, key]
@@ -145,7 +145,7 @@ class AdaptiveTrainerMixin:
         """
         rows = inputs.pop(self._row_key, None) if self._row_key else None
         labels = inputs.get("labels")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]  # the Trainer's
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]  # a method of the Trainer
         if self.hook is not None and model.training and torch.is_grad_enabled():
             if rows is None:
                 raise InvalidValue(
@@ -245,7 +245,7 @@ def _shaped(logits: torch.Tensor, labels: Any) -> torch.Tensor:
 
 
 def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor | None:
-    """(batch,) losses, each the mean over the sample's targets, as models with many labels take it; None for the hook's own."""
+    """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
     several = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
     if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.session.takes("loss"):
         return None

@@ -57,7 +57,7 @@ class Delivery:
         return one is self._last
 
     def weighs(self, plan: Any, weighing: AdaptiveSampler | None) -> None:
-        """Note whether an epoch's `plan` has loss weights that nobody applies; `weighing`: the hook's own sampler, or None."""
+        """Note whether an epoch's `plan` has loss weights that the hook does not apply; `weighing`: the hook's own sampler."""
         self.unweighted = weighing is None and not self._warned and plan is not None and plan.weighted
 
     def warn_unweighted(self) -> None:

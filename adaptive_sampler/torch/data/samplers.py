@@ -102,7 +102,8 @@ class JTTSampler(TorchSampler):
     """Trains on all rows, and `upsample` times on those that a first model got wrong (Liu et al. 2021, Just Train Twice).
 
     `by`: the score that is above 0 for those rows. See `selection.Upsample` for `convention`, which says whether
-    `upsample` counts the row's ordinary visit, and `AdaptiveSampler` for the other keywords.
+    `upsample` counts the row's ordinary visit, and `AdaptiveSampler` for the other keywords. The paper's `upsample` is
+    100 for Waterbirds, 50 for CelebA, 4 for MultiNLI, 6 for CivilComments.
     """
 
     def __init__(

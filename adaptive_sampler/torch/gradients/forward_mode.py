@@ -47,11 +47,10 @@ def derivative(model: nn.Module, params: Params, tangents: Params, inputs: Any, 
     Raises `NotImplementedError` if an operator has no forward mode, and says so.
     """
     with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
-        # forward_ad has no types
         dual = forward_ad.make_dual
-        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]  # as above
+        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]  # untyped in torch
         out = losses(model, duals, inputs, labels, loss_fn)
-        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]  # as above
+        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]  # untyped in torch
         return torch.zeros_like(loss) if tangent is None else tangent.clone()
 
 
@@ -80,7 +79,7 @@ class Trust:
         self._standing.looks = -1
 
     def ask(self) -> bool | None:
-        """Check ⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None if it cannot be told.
+        """Check ⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None if it cannot be shown.
 
         v is not the caller's direction, which may be zero exactly where a tangent is lost; v follows Jᵀ u. A parameter
         that is all zero, as an adapter's is before its first step, would hide what comes before it, so small random
@@ -117,8 +116,8 @@ class Trust:
     def _passes(self, near: Params, without: set[str], wanted: Tensor) -> bool:
         """Whether forward mode lets something through from parameters that have no gradient in backward.
 
-        The direction has length 1, on average, in each of them. What is no more than rounding, of this or of the rest,
-        counts as nothing.
+        The direction has a length of about 1 in each of these parameters. A result that is no more than rounding counts
+        as nothing.
         """
         if not without:
             return False

@@ -76,13 +76,14 @@ def influence(
         max_iterations: the most iterations of CG; the number of steps of LiSSA.
         scale: LiSSA's scale; estimated if not given.
         repeats: how many estimates of LiSSA are averaged.
-        checkpoint: a file in which progress is kept. The same call with the same file goes on from the last iteration
-            of CG, or the last batch. Nobody but you deletes it.
+        checkpoint: a file in which progress is kept, written every 30 seconds and when the call ends or fails. The same
+            call with the same file goes on from the last iteration of CG, or the last batch. It is never deleted for
+            you.
         progress: True for a bar on stderr, None for a bar only if stderr is a terminal, False for none, or a function
             of (done, total or None).
 
     Returns:
-        (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows that the loader does not bring: loss
+        (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows that the loader does not yield: loss
         per unit of weight.
 
     Raises:
@@ -176,7 +177,7 @@ def _by_row(
 
 
 def _rows(rows: Tensor | None, loader: Iterable[Any], start: int, size: int) -> np.ndarray[Any, Any]:
-    """(size,) int64: the rows that the batch brings, or its places in the loader's order, if that is the data set's.
+    """(size,) int64: the rows that the batch carries, or its places in the loader's order, if that is the data set's.
 
     Raises `InvalidValue` if a DataLoader without rows draws in another order.
     """

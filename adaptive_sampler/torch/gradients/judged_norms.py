@@ -65,7 +65,7 @@ class Chunks:
         return squares, loss
 
     def _judge(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> None:
-        """Check the norms of a chunk, and remember whether samples are kept apart; do nothing if this chunk cannot tell."""
+        """Check the norms of a chunk, and remember whether samples are kept apart; do nothing if this chunk cannot show it."""
         size, verdict = min(len(squares), 2), self._verdict
         if size == 1 <= verdict.size or not bool(torch.isfinite(squares.sum() + loss.sum())):
             return
@@ -83,7 +83,7 @@ class Chunks:
     def _alone_alike(self, place: int, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
         """Whether the sample at `place` has the same loss and norm when it is run alone.
 
-        It has not if the model mixes samples, or puts another one in its place.
+        They differ if the model mixes samples, or puts another sample in its place.
         """
         square, alone = self._by_autograd(part(inputs, place, place + 1), part(labels, place, place + 1))
         same = (loss[place] - alone).abs() <= rounding(self._params, loss) * (1 + alone.abs())
@@ -92,9 +92,9 @@ class Chunks:
     def _follows_the_order(self, layers: Layers, squares: Tensor, loss: Tensor, inputs: Any, labels: Any) -> bool:
         """Whether the norms move with the samples if all samples are moved on by one place.
 
-        If the samples were already in the order into which the model sorts them, `_alone_alike` sees nothing, but this
-        does. An order that does move with the samples is itself a move by some places. It leaves no sample in its
-        place, so `_alone_alike` sees it.
+        If the samples were already in the order into which the model sorts them, `_alone_alike` finds nothing, but this
+        does. A rearrangement that does move with the samples is itself a move by some places. It leaves no sample in
+        its place, so `_alone_alike` finds it.
         """
         moved = (map_tensors(lambda t: t.roll(1, 0) if t.ndim else t, each) for each in (inputs, labels))
         again, _ = self._by_layers(layers, *moved)

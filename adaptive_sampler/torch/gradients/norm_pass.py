@@ -64,7 +64,7 @@ class _Pass:
         return out
 
     def _arrived(self, module: nn.Module, activation: Tensor, gradient: Tensor) -> None:
-        """The gradient of a layer's output is here: add the norms of the layer's own parameters."""
+        """A tensor hook: the gradient of a layer's output has arrived, so add the norms of the layer's own parameters."""
         own = {local: name for local, name in self._layers[module].items() if name in self.uses}
         if not own:
             return

@@ -42,7 +42,7 @@ class LayerWatch(contextlib.ExitStack):
         return self
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """A forward hook: count the call, and note a tensor whose leading axis has not the batch's length."""
+        """A forward hook: count the call, and note the layer if some tensor's leading axis does not have the batch's length."""
         self._calls[module] += 1
         if any(tensor.ndim == 0 or len(tensor) != self._size for tensor in tensors_of((args, kwargs, out))):
             self.odd.add(module)

@@ -68,8 +68,8 @@ def circumstances(model: nn.Module, params: Params, inputs: Any, labels: Any) ->
     """What decides which operators a model runs, as far as it is cheap to see.
 
     These are its modules, with their modes and all attributes that are bools or strings; dtypes and devices; and the
-    axes of the tensors. Of the axes after the batch only the next power of two counts, so that varying lengths give few
-    circumstances.
+    number of axes and the lengths of the tensors, without the batch's. Lengths are rounded up to a power of two, so
+    that varying ones give few different circumstances.
     """
     device = next(iter(params.values())).device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None

@@ -1,4 +1,4 @@
-"""Takes the batches of a loader apart: rows if they bring them, inputs, labels."""
+"""Takes the batches of a loader apart into rows, if they carry any, inputs and labels."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

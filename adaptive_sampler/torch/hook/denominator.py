@@ -89,7 +89,7 @@ class Denominator:
         return abs(found - expected) <= 10 * self._tolerance * abs(expected)
 
     def _belongs(self, criterion: nn.Module, call: Call, whole: float, thoroughly: bool) -> bool:
-        """Whether `whole` is a property of the samples; False if this batch cannot tell. Raises `InvalidValue` if it is not.
+        """Whether `whole` is a property of the samples; False if this batch cannot show it. Raises `InvalidValue` if it is not.
 
         `thoroughly`: test three splits of the batch, else only the one that shows whether the mean selects samples by
         the size of their losses.

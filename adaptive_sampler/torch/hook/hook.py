@@ -111,8 +111,8 @@ class LossHook(Worn):
 
         Each position of a batch is recorded once, by the first call that includes it. `watch` must be the outermost
         iterator: around a prefetcher, not inside it. One pass is one epoch of the store's clock, unless one of our
-        samplers sets the clock. Raises `InvalidValue` for batches without rows, and for a dataset whose length is not
-        that of the sampler's store.
+        samplers sets the clock. Raises `InvalidValue` for batches without rows, for a dataset whose length is not that
+        of the sampler's store, and for a batch that overtakes another (`in_order=False`).
         """
         owner = object()
         self._adaptive_sampler.pending.expect(owner)
@@ -197,8 +197,8 @@ class LossHook(Worn):
         """How many samples of this epoch `watch` has delivered, those before a resume included.
 
         Pass it to `sampler.state_dict(delivered=...)`. Raises `InvalidValue` if rows were recorded but no loader was
-        watched, because nobody knows then what was delivered; and if the batches were not those that the sampler drew,
-        because their number is then no position in the epoch.
+        watched, because it is then not known what was delivered; and if the batches were not those that the sampler
+        drew, because their number is then no position in the epoch.
         """
         watched, recorder = self._adaptive_sampler.watched, self._adaptive_sampler.recorder
         if watched.run is None and (recorder.tally.seen or len(recorder.transfer)):

@@ -23,7 +23,7 @@ Fresh = torch.Tensor | bool  # the samples of a call that no earlier call covere
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """A batch that a watched loader delivered, and what has become of it."""
+    """A batch that a watched loader delivered, and which of its positions are covered."""
 
     rows: torch.Tensor  # (batch,) int64
     owner: object  # the iterator that delivered it
@@ -137,7 +137,7 @@ class PendingRows:
         return bool(fresh.all()) if fresh.all() or not fresh.any() else torch.from_numpy(fresh)
 
     def _sure(self, batch: _Batch | None, length: int) -> _Batch:
-        """The `batch` of a call that names no rows. Raises `InvalidValue` if in doubt, or if it has not `length` rows."""
+        """The `batch` of a call that names no rows. Raises `InvalidValue` if in doubt, or if its length is not `length`."""
         if batch is None or batch.given_out:
             raise InvalidValue(_NO_ROWS)
         if batch is self._batch and (batch.owner in self._doubted or self._behind(batch)):

@@ -107,25 +107,25 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         self.sampler.load_state_dict(state)
 
     def resumed_by(self, iterator: SampleIterator) -> None:
-        """As `AdaptiveSampler.resumed_by`. For iterators."""
+        """As `AdaptiveSampler.resumed_by`; used by iterators."""
         self.sampler.resumed_by(iterator)
 
     @property
     def progress(self) -> Progress | None:
-        """As `AdaptiveSampler.progress`, for the rows of this rank. For loops."""
+        """As `AdaptiveSampler.progress`, for the rows of this rank; used by loops."""
         return self.sampler.progress
 
     @property
     def walking(self) -> PlannedEpoch | BlockedEpoch | None:
-        """As `AdaptiveSampler.walking`: the epoch of all ranks. For code that counts epochs."""
+        """As `AdaptiveSampler.walking`: the epoch of all ranks; used by code that counts epochs."""
         return self.sampler.walking
 
     def watch(self, *, over: bool = False) -> None:
-        """As `AdaptiveSampler.watch`. For loops."""
+        """As `AdaptiveSampler.watch`; used by loops."""
         self.sampler.watch(over=over)
 
     def begin(self, iterator: SampleIterator) -> "_Share":
-        """This rank's share of the epoch that `iterator` begins. For iterators."""
+        """This rank's share of the epoch that `iterator` begins; used by iterators."""
         place = _Place(iterator)
         epoch = self.sampler.begin_by(place, iterator)
         assert isinstance(epoch, PlannedEpoch)
@@ -133,7 +133,7 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return place.share
 
     def state_of(self, share: "_Share | None", position: int) -> dict[str, Any]:
-        """The state when this rank is at `position` of its `share`; None: the epoch has not begun. For iterators."""
+        """The state when this rank is at `position` of its `share` (None: the epoch has not begun); used by iterators."""
         if share is None:
             return self.sampler.state_of(None, self.start)
         return self.sampler.state_of(share.epoch, share.globally(position))
@@ -186,7 +186,7 @@ class _Share:
 
 
 class _Place:
-    """How far all ranks have come, told from how far this rank has come."""
+    """How far all ranks have come, computed from how far this rank has come."""
 
     share: _Share
 

@@ -145,7 +145,7 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
 
 
 def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
-    """Raise `OutOfStep` if a column of `gathered`, (ranks, columns), differs among the ranks; `names`: of the columns."""
+    """Raise `OutOfStep` if a column of `gathered`, (ranks, columns), differs among the ranks; `names`: the columns' names."""
     for column, name in enumerate(names):
         values = gathered[:, column].tolist()
         if len(set(values)) > 1:
@@ -236,7 +236,7 @@ def _together(act: Callable[[], T], group: Any) -> T:
     failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
     if failed:
         raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
-    return result  # type: ignore[no-any-return]  # act returned it
+    return result  # type: ignore[no-any-return]  # it is what act returned
 
 
 def _gather(values: Any, group: Any) -> torch.Tensor:
