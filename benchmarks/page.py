@@ -53,7 +53,7 @@ them.
 
 
 def page() -> str:
-    """The page as the results make it."""
+    """The text of the page, made from the result files."""
     parts = [HEAD]
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What a commit costs beside zarr-python's own in-place write, how fast keys are found, and what a kill does."""
+"""What a commit costs against zarr-python's in-place write, how fast keys are found, and what killing a writer does."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ ABOUT = "Commits of six columns (fsync and checksums included) against zarr-pyth
 
 
 def commits(n: int, folder: Path, rounds: int) -> list[Row]:
-    """A full commit, and one with a tenth of the chunks dirty, against zarr."""
+    """Rows for a commit of every chunk, and for one of a tenth of the chunks, against zarr's plain write."""
     store = ScoreStore.create(folder / "store", n, [EL2N(), Margin()])
     values = np.random.default_rng(0).random(n, np.float32)
     for name in store.names:
@@ -69,7 +69,7 @@ def commits(n: int, folder: Path, rounds: int) -> list[Row]:
 
 
 def keys(n: int, rounds: int) -> Row:
-    """Look-ups a second of unsorted keys, in batches of 4096, and bytes a key in memory."""
+    """A row for keys: look-ups per second of unsorted keys in batches of 4096, and bytes per key in memory."""
     names = [f"shard-{i % 1000:04d}/sample_{i:09d}" for i in range(n)]
     made = KeyMap.of(names)
     wanted = [names[i] for i in np.random.default_rng(0).integers(0, n, min(n, 1 << 18))]
@@ -80,7 +80,7 @@ def keys(n: int, rounds: int) -> Row:
 
 
 def kills(times: int, folder: Path) -> Row:
-    """Kill a committing writer again and again: how often did the store not open at exactly one committed version?"""
+    """Kill a committing writer again and again, and count how often the store does not open at a committed version."""
     from tests.storage.helpers import ROWS, kill_while_committing
 
     rng, lost, mixed, unreadable = np.random.default_rng(0), 0, 0, 0
@@ -89,7 +89,7 @@ def kills(times: int, folder: Path) -> Row:
     for _ in range(times):
         try:
             acknowledged, store = kill_while_committing(folder / "killed", rng.uniform(0, 0.1))
-        except Exception:  # whatever it is, it counts as a store that does not open
+        except Exception:  # any error counts as a store that does not open
             unreadable += 1
             continue
         with store:

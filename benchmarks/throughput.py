@@ -1,4 +1,4 @@
-"""Sampler throughput: `adaptive-sampler bench`, with the result where the docs find it."""
+"""Sampler throughput: runs `adaptive-sampler bench`, and writes the result where the docs read it."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The commands: see it work (`demo`), measure samplers (`bench`), look into a store (`info`), draw its figures (`report`)."""
+"""The commands: train on examples (`demo`), time samplers (`bench`), describe a store (`info`), draw it (`report`)."""
 
 import importlib
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def demo(
             f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
         )
         raise typer.Exit(1) from error
-    torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
+    torch.set_num_threads(1)  # with batches this small, a second thread costs more time than it saves
     settings = demonstration.DemoSettings(data, data_dir, output, seeds, epochs, samples)
     _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
 
@@ -104,7 +104,7 @@ def bench(
     from adaptive_sampler.commands.bench import command
 
     if output:
-        _needs("adaptive_sampler.commands.bench.figures")  # said now, and not after minutes of measuring
+        _needs("adaptive_sampler.commands.bench.figures")  # fails now, not after minutes of measuring
 
     def measure() -> None:
         if list_cases:
@@ -150,7 +150,7 @@ def report(
 
 
 def _needs(module: str) -> Any:
-    """The module; where what it needs is not installed, its own line on what to install, and the end."""
+    """Import a module. If it needs an extra that is missing, print what to install, and exit with status 1."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -159,7 +159,7 @@ def _needs(module: str) -> Any:
 
 
 def _run(command: Callable[[], object]) -> None:
-    """What goes wrong on purpose is one line, not a traceback."""
+    """Run a command. Print an error of this package as one line, without a traceback, and exit with status 1."""
     try:
         command()
     except AdaptiveSamplerError as error:
