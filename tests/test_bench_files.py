@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adaptive_sampler.commands.bench import files
+from adaptive_sampler.commands.bench.cases import CASES
 from adaptive_sampler.commands.bench.result import body, digest, markdown, tables, write
 from adaptive_sampler.errors import InvalidValue
 
@@ -135,8 +136,10 @@ def test_the_figure_bears_the_digest_of_its_rows(folder: Path) -> None:
 
 
 LONG = "module_of_a_user.submodule:factory_of_curriculum_samplers"
+EVERYBODY = [row(case.name, 10**8, each.name, 0.999) for case in CASES for each in case.contestants]
 PAGES = {
     "two panels": ROWS,
+    "every case, and all who compete": EVERYBODY,
     "one panel": ROWS[:3],
     "odd sizes, far ratios and a long name": [
         row("case with a title in full, n/2 of n rows, plan included", 123_456_789, name, ratio)
