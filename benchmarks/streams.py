@@ -26,6 +26,7 @@ from adaptive_sampler.shards.indexing.scan import scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.harness import options, save
+from benchmarks.helpers.server import serving
 
 ABOUT = (
     "Pruned epochs over tar shards: µs per stored sample keeping 1 … 100 %, and how many times ours each other way takes; the "
@@ -123,8 +124,6 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
 
     The column `beside the gaps` leaves out the bytes between the parts of a sample and between merged samples.
     """
-    from tests.shards.sources.server import serving
-
     write_shards(folder, 10_000, samples, mtime=mtime)
     with serving(folder) as server:
         urls = [server.url(f"10000-{shard}.tar") for shard in range(2)]

@@ -93,7 +93,7 @@ def bench(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for JSON, tables and figures. Default: nothing is written.", show_default=False),
+        typer.Option(help="Folder for rows, tables and figure. Default: nothing is written.", show_default=False),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="10,000 rows, one turn: whether it runs, not what it shows.")
@@ -101,7 +101,7 @@ def bench(
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases and who competes, and run none.")] = False,
 ) -> None:
     """Measure what a sampler costs, beside torch's and whichever others are installed: time and memory against n."""
-    from adaptive_sampler.commands.bench import command
+    from adaptive_sampler.commands.bench import command, files
 
     if output:
         _needs("adaptive_sampler.commands.bench.figures")  # fails now, not after minutes of measuring
@@ -113,7 +113,7 @@ def bench(
             command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ())
         )
         found = command.run(settings.quickly() if quick else settings, console)
-        for file in command.save(found, output) if output else ():
+        for file in files.save(found, output) if output else ():
             console.print(str(file), soft_wrap=True, highlight=False)
         return None
 

@@ -53,6 +53,11 @@ class KeyMap:
         """What is kept on disk: the UTF-8 bytes of the keys, uint8, and where each ends, (n,) int64."""
         return dict(zip(self.ARRAYS, (self._text, self._ends), strict=True))
 
+    @property
+    def nbytes(self) -> int:
+        """What looking keys up holds in memory, beside the names themselves."""
+        return sum(array.nbytes for array in self._table())
+
     def key(self, row: int) -> str:
         """The key of a row."""
         start = self._ends[row - 1] + 1 if row else 0

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -112,15 +111,6 @@ def sizes(texts: Sequence[str]) -> tuple[int, ...]:
             raise InvalidValue(f"--n {text}: a whole number of rows, 1000 or more, as in 10_000 or 1e7.")
         found.append(int(n))
     return tuple(found)
-
-
-def save(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write a result as JSON, tables and figures -> the files. Raises ImportError if matplotlib is missing."""
-    from adaptive_sampler.commands.bench import figures
-
-    drawn = figures.draw(found, folder)
-    path = result.write(found | {"figures": drawn}, folder)
-    return [path, path.with_suffix(".md"), *(folder / name for name in drawn)]
 
 
 def _alone(kernels: list[str], n: int, rounds: int) -> list[Row]:
