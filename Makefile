@@ -28,7 +28,7 @@ core: $(VENV)/.dev $(VENV)/core/.core
 	$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
 	$(VENV)/core/bin/pip install -q --no-deps --force-reinstall dist/adaptive_sampler-*.whl
 	mkdir -p $(WHEEL)
-	cp -r tests README.md docs pyproject.toml $(WHEEL)
+	cp -r tests benchmarks README.md docs pyproject.toml $(WHEEL)
 	cd $(WHEEL) && $(abspath $(VENV))/core/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider \
 		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks
 

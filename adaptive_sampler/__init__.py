@@ -8,7 +8,7 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 
-if typing.TYPE_CHECKING:  # a module that only who streams needs: it is imported when it is asked for
+if typing.TYPE_CHECKING:  # only users of shards need it, so __getattr__ imports it at first access
     from adaptive_sampler import shards
 
 __all__ = ["AdaptiveSampler", "Plan", "ScoreStore", "scoring", "selection", "shards"]

@@ -1,10 +1,10 @@
-"""The command `adaptive-sampler`, also as `python -m adaptive_sampler`."""
+"""The command line `adaptive-sampler`, which `python -m adaptive_sampler` runs too."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command; a missing extra ends it with one line that says what to install."""
+    """Run the command. If an extra is missing, exit with one line that says what to install."""
     try:
         from adaptive_sampler.commands.app import app
     except ImportError as error:

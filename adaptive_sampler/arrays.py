@@ -1,4 +1,4 @@
-"""Any framework's arrays, brought to NumPy on the host, without importing the framework."""
+"""Bring any framework's arrays to NumPy on the host, without importing the framework."""
 
 import sys
 from typing import Any
@@ -8,16 +8,19 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 
-Array = Any  # whatever the Array API describes: NumPy, torch, JAX, CuPy
+Array = Any  # an array of any library that follows the Array API: NumPy, torch, JAX, CuPy
 
-_LIBRARIES: dict[type, str] = {}  # asked for at each step of a training, where every look at an array counts
+_LIBRARIES: dict[type, str] = {}  # type of array -> library: a cache, because every training step asks for it
 
 
 def library(x: Any) -> str:
-    """Whose array `x` is: "numpy", "torch", "cupy" or "another"; "" where it is none."""
+    """The library that `x` is an array of: "numpy", "torch", "cupy" or "another"; "" if `x` is not an array.
+
+    Raises `InvalidValue` for a masked array, because its mask would be lost.
+    """
     kind = type(x)
     if kind not in _LIBRARIES:
-        masked = sys.modules.get("numpy.ma")  # NumPy itself imports it late
+        masked = sys.modules.get("numpy.ma")  # not imported before somebody uses it
         if masked is not None and isinstance(x, masked.MaskedArray):
             raise InvalidValue(
                 f"a masked array of shape {x.shape}: its mask would be lost. Leave the masked rows out of every array, as "
@@ -34,19 +37,22 @@ def library(x: Any) -> str:
 
 
 def as_array(x: Any) -> Array:
-    """`x` itself where it is some library's array, else a NumPy array of it (lists, scalars)."""
+    """`x` itself if it is an array of some library; otherwise (a list, a scalar) a NumPy array made from it."""
     return x if library(x) else np.asarray(x)
 
 
 def to_host(x: Any) -> np.ndarray:
-    """`x` as a NumPy array on the host, without its gradient history. Waits for a device where `x` lies on one."""
+    """`x` as a NumPy array on the host, without its gradient history. Waits for the device if `x` lies on one.
+
+    torch's floats of 16 bits or fewer, and bfloat16 and float8 of other libraries, become float32.
+    """
     whose = library(x)
     if whose == "torch":
         if x.dtype.is_floating_point and x.dtype.itemsize <= 2:
             x = x.float()  # NumPy has no bfloat16
         try:
-            host: np.ndarray = x.numpy()  # a view, by one operation of torch's instead of six
-        except (RuntimeError, TypeError):  # it wants a gradient, or is elsewhere
+            host: np.ndarray = x.numpy()  # a view, made by one torch operation; force=True takes six
+        except (RuntimeError, TypeError):  # `x` requires a gradient, or lies on a device
             host = x.numpy(force=True)
         return host
     if whose in ("numpy", ""):
@@ -55,26 +61,35 @@ def to_host(x: Any) -> np.ndarray:
 
 
 def numbers(array: np.ndarray) -> np.ndarray:
-    """The array, as float32 where it is of ml_dtypes' bfloat16 or float8, as JAX has them: no numbers to NumPy."""
+    """The array itself, or a float32 copy if its dtype is bfloat16 or float8 of ml_dtypes, which JAX uses.
+
+    NumPy does not treat these dtypes as numbers.
+    """
     return array.astype(np.float32) if array.dtype.kind == "V" and "float" in array.dtype.name else array
 
 
 def like(x: Any, reference: Array) -> Array:
-    """`x` as an array of the library and device of `reference`; itself where it is one of that library already."""
+    """`x` as an array of the library of `reference`, on its device.
+
+    An `x` that is already an array of that library is returned as it is, wherever it lies.
+    """
     if library(x):
         if array_api_compat.array_namespace(x) is array_api_compat.array_namespace(reference):
             return x
         x = to_host(x)
     x = np.asarray(x)
     if x.size == 0 and x.dtype == np.float64:
-        x = x.astype(np.int32)  # an empty list has no type of its own
-    x = np.require(x, x.dtype.newbyteorder("="), ["C", "W"])  # torch takes no other, or warns
+        x = x.astype(np.int32)  # an empty list: NumPy makes it float64, and labels must be integers
+    x = np.require(x, x.dtype.newbyteorder("="), ["C", "W"])  # torch refuses other layouts, and warns of read-only ones
     xp = array_api_compat.array_namespace(reference)
     return xp.asarray(x, device=array_api_compat.device(reference))
 
 
 def on_host(x: Array) -> bool:
-    """Whether looking at the values of `x` costs nothing: NumPy, or torch on the CPU outside a transform."""
+    """Whether the values of `x` can be read without waiting for a device.
+
+    True for NumPy, and for torch on the CPU, except for torch's FakeTensor, which has no values.
+    """
     whose = library(x)
     return whose == "numpy" or (whose == "torch" and x.device.type == "cpu" and type(x).__name__ != "FakeTensor")
 
@@ -82,8 +97,8 @@ def on_host(x: Array) -> bool:
 def as_rows(rows: Any, n: int) -> np.ndarray:
     """`rows` as a contiguous (batch,) int64 array.
 
-    Raises `InvalidValue` for anything but one axis of integers. That 0 <= row < `n` is for the caller's kernel to see:
-    it reads every row anyway.
+    Raises `InvalidValue` for anything but one axis of integers that fit int64; an empty array may have any dtype. Does not
+    check 0 <= row < `n`: the caller's kernel does, because it reads every row anyway. `n` is only for the messages.
     """
     array = to_host(rows)
     if array.ndim != 1:

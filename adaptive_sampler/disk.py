@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the checksum by which a later reader knows that they still are."""
+"""Write files that appear whole or not at all, and compute the checksums that show later whether they are unchanged."""
 
 import contextlib
 import os
@@ -10,13 +10,13 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
-PARTIAL = ".partial"  # how the name of a file ends that is still being written, or was when its process was killed
+PARTIAL = ".partial"  # the suffix of a file that is still being written, or whose writer was killed
 
 Bytes = np.ndarray | bytes
 
 
 def checksum(parts: Sequence[Bytes]) -> int:
-    """crc32c of the concatenated parts."""
+    """The CRC-32C of the concatenated parts, as an int."""
     crc = 0
     for part in parts:
         crc = google_crc32c.extend(crc, _octets(part))
@@ -24,16 +24,18 @@ def checksum(parts: Sequence[Bytes]) -> int:
 
 
 def _octets(part: Bytes) -> Bytes:
-    """An array's memory as uint8, bytes as they are; without a copy where the array is contiguous."""
+    """An array's memory as uint8, without a copy if the array is contiguous; bytes are returned as they are."""
     return part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8)
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to, which is renamed to `path` when the block ends without an error: a reader finds the old file or
-    the new one, never half. `lasting`: it is on the disk by then, though its folder may still have to be synced.
+    """Open a file to write to; it is renamed to `path` when the block ends without an error.
+
+    A reader finds the old file or the new one, never half of one. `lasting`: the content is on the disk before the rename;
+    for the rename itself to survive a power cut, the folder must still be synced (`sync`).
     """
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # several may write one path at a time
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # unique: others may write `path` too
     try:
         with open(unfinished, "wb") as file:
             yield file
@@ -48,7 +50,7 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, parts: Sequence[Bytes], *, lasting: bool = True) -> None:
-    """The concatenated `parts` as a file at `path`, as `whole_file` says."""
+    """Write the concatenated `parts` to a file at `path`, as `whole_file` does."""
     with whole_file(path, lasting=lasting) as file:
         for part in parts:
             octets = _octets(part)
@@ -56,7 +58,7 @@ def write_whole(path: Path, parts: Sequence[Bytes], *, lasting: bool = True) -> 
 
 
 def sync(path: Path) -> None:
-    """Return when a file's content, or a folder's list of names, is on the disk."""
+    """Return once a file's content, or a folder's list of file names, is on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What can go wrong, as types. Every message names the value, the rule and the remedy."""
+"""The exceptions of this package. Every message names the value, the rule that it breaks, and the remedy."""
 
 
 class AdaptiveSamplerError(Exception):
@@ -14,11 +14,11 @@ class NotFinite(InvalidValue):
 
 
 class RowError(AdaptiveSamplerError, IndexError):
-    """A row is no row of this store or of this plan."""
+    """A row number lies outside this store, or the plan does not visit the row."""
 
 
 class UnknownName(AdaptiveSamplerError, KeyError):
-    """A score or key that does not exist; the message lists those that do."""
+    """No score, key, version or plan has this name. For a score or a version, the message lists those that exist."""
 
     def __str__(self) -> str:  # KeyError would print the message's repr
         return str(self.args[0]) if self.args else ""
@@ -29,23 +29,23 @@ class StoreError(AdaptiveSamplerError, RuntimeError):
 
 
 class StoreDamaged(StoreError):
-    """What is on disk is not what was committed, or is no store at all."""
+    """What is on disk is not what was committed, or is not a store at all."""
 
 
 class NoStore(StoreDamaged):
-    """Nothing at all is where a store was to be opened."""
+    """The place where a store was to be opened is empty."""
 
 
 class StoreLocked(StoreError):
-    """Another process holds the store for writing."""
+    """The store is already open for writing, in another process or in this one."""
 
 
 class PointerMoved(StoreError):
-    """Somebody else has committed since this writer last looked."""
+    """Another writer has committed since this writer last read the pointer."""
 
     @classmethod
     def at(cls, where: str) -> "PointerMoved":
-        """The error for the place that messages call `where`."""
+        """Make the error for a storage; `where` is its name in messages."""
         return cls(
             f"{where}: another writer has committed meanwhile, so this one would undo that. Nothing was changed: open it "
             "again and repeat what is missing, and take no lock from a writer that lives (steal=True)."
@@ -53,11 +53,11 @@ class PointerMoved(StoreError):
 
 
 class ResumeError(AdaptiveSamplerError, RuntimeError):
-    """A saved state does not belong to this store, policy or epoch."""
+    """A saved state does not belong to this store, policy or epoch, or an iterator draws from an epoch that was left."""
 
 
 class NotDistributed(AdaptiveSamplerError, RuntimeError):
-    """A process group is needed, and there is none."""
+    """The call needs a process group of torch.distributed, and none is initialised."""
 
 
 class OutOfStep(AdaptiveSamplerError, RuntimeError):
@@ -65,4 +65,4 @@ class OutOfStep(AdaptiveSamplerError, RuntimeError):
 
 
 class SelectionLost(AdaptiveSamplerError, RuntimeError):
-    """Something outside replaced or reshaped our selection."""
+    """A loader does not visit what the sampler selected: something replaced the sampler, or a worker has no plan."""

@@ -1,4 +1,4 @@
-"""Write what a plan keeps, with keys and scores, as a file that other tools read."""
+"""Write the rows that a plan keeps, with their keys and scores, to a file that other tools read."""
 
 import csv
 import io
@@ -13,11 +13,11 @@ from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 
-_AT_ONCE = 1 << 16  # rows
+_AT_ONCE = 1 << 16  # rows that are turned into text at a time
 
 
 class Exported(Protocol):
-    """What is exported of a store: its scores by name, (n,) each, and its rows' keys where it has them."""
+    """What `export` reads of a store: its scores by name, (n,) each, and the keys of its rows if it has keys."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -29,10 +29,11 @@ class Exported(Protocol):
 
 
 def export(store: Exported, path: str | os.PathLike[str], plan: Plan | None) -> None:
-    """Write the rows of `plan` (None: all), ascending, which is the dataset's own order.
+    """Write the rows of `plan` (None: all rows), ascending, which is the order of the dataset.
 
-    ".csv": row, key where there are keys, repeats, loss_weight and every score, a line a row. ".npy": the rows alone,
-    int64. Raises `InvalidValue` for another ending.
+    ".csv": one line per row, with the columns row, key (if the store has keys), repeats, loss_weight and one for each
+    score, which is empty if the row was never observed. ".npy": the rows alone, int64. Raises `InvalidValue` for a path
+    with another ending.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".npy"):
@@ -45,10 +46,11 @@ def export(store: Exported, path: str | os.PathLike[str], plan: Plan | None) -> 
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         csv.writer(text).writerows(_lines(store, plan, rows))
         text.flush()
-        text.detach()  # the file is not closed with it: it is not on the disk yet
+        text.detach()  # or `text` would close the file, which `whole_file` has yet to sync
 
 
 def _lines(store: Exported, plan: Plan | None, rows: np.ndarray) -> Iterator[list[Any]]:
+    """The lines of the CSV file, the header first."""
     scores = {name: store[name] for name in store.names}
     yield ["row", *(["key"] if store.has_keys else []), "repeats", "loss_weight", *scores]
     for start in range(0, len(rows), _AT_ONCE):

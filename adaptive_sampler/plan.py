@@ -1,4 +1,4 @@
-"""A plan: which rows one epoch visits, how often, and with what loss weight. Immutable, and an artifact of the store."""
+"""A plan: which rows one epoch visits, how often, and with which loss weights. It never changes; the store keeps it."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from adaptive_sampler.kernels import bits as kernels
 
 
 class MadeFrom(NamedTuple):
-    """The state of the scores that a plan was made from: the last commit, and the updates folded in since."""
+    """The state of the scores that a plan was made from: the last commit's number, and the count of updates since."""
 
     commit: int
     updates: int
@@ -25,11 +25,12 @@ class MadeFrom(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan:
-    """Made by a policy from one state of the scores; compare plans by `id`.
+    """What one epoch visits, as a policy chose it from one state of the scores. Compare plans by `id`.
 
-    `n`: rows of the store. `kept`: packed little-endian bits, (ceil(n / 8),) uint8, of the rows visited, None for all.
-    `counts`: (kept rows,) unsigned, how often each is visited, None for once. `weights`: (kept rows,) float32 loss
-    weights, None for 1. The policy as data, `seed` and `epoch` say how it was made.
+    `n`: rows of the store. `kept`: one bit per row, 1 if the row is visited, packed with bitorder="little" into
+    (ceil(n / 8),) uint8; None if every row is visited. `counts`: how often each visited row is visited, (visited rows,)
+    unsigned; None if once each. `weights`: the loss weight of each visited row, (visited rows,) float32; None if all are 1.
+    `policy` (as data), `seed`, `epoch` and `made_from` say how the plan was made. The plan makes its arrays read-only.
     """
 
     n: int
@@ -55,7 +56,7 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits, a digest of everything in the plan: equal plans have equal ids, on any machine."""
+        """16 hex digits, a digest of everything in the plan: equal plans have equal ids on every machine."""
         content = {name: checksum([array]) for name, array in self._arrays().items()}
         return hashlib.blake2b(json.dumps([self._about(), content], sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -66,22 +67,22 @@ class Plan:
 
     @cached_property
     def num_samples(self) -> int:
-        """How many samples an epoch of this plan has: its rows, each as often as it is repeated."""
+        """How many samples an epoch of this plan has: the sum of how often each row is visited."""
         return self.num_rows if self.counts is None else int(self.counts.sum(dtype=np.int64))
 
     @property
     def rows(self) -> np.ndarray:
-        """The rows visited, (num_rows,) int64, ascending."""
+        """The rows that the plan visits, (num_rows,) int64, ascending."""
         return np.arange(self.n) if self.kept is None else kernels.rows(self.kept, self.n)
 
     @property
     def repeats(self) -> np.ndarray:
-        """How often each row of the store is visited, (n,) uint32; 0 where it is not."""
+        """How often each row of the store is visited, (n,) uint32; 0 for a row that is not."""
         return self._dense(self.counts, np.uint32)
 
     @property
     def loss_weights(self) -> np.ndarray:
-        """The loss weight of each row of the store, (n,) float32; 0 where it is not visited."""
+        """The loss weight of each row of the store, (n,) float32; 0 for a row that is not visited."""
         return self._dense(self.weights, np.float32)
 
     @property
@@ -90,11 +91,14 @@ class Plan:
         return self.weights is not None
 
     def indices(self) -> np.ndarray:
-        """The multiset of rows, (num_samples,) int64, ascending."""
+        """The row of every visit, (num_samples,) int64, ascending: a row that is visited k times is listed k times."""
         return self.rows if self.counts is None else np.repeat(self.rows, self.counts)
 
     def part(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows visited in `start` … `stop` − 1: (m,) int64 ascending, their repeats, and their float32 loss weights."""
+        """The visited rows among rows `start` … `stop` − 1.
+
+        Returns the rows, (m,) int64 ascending, how often each is visited, (m,) int64, and its loss weight, (m,) float32.
+        """
         if self.kept is None:
             rows = np.arange(start, stop)
         else:
@@ -105,7 +109,10 @@ class Plan:
         return rows, self.repeats_of(rows), self.weights_of(rows)
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray:
-        """The loss weights of `rows` (batch,) int64 -> (batch,) float32. Raises `RowError` for rows outside the plan."""
+        """The loss weights of `rows`, (batch,) int64, as (batch,) float32.
+
+        Raises `RowError` for a row that the plan does not visit.
+        """
         outside = (rows < 0) | (rows >= self.n)
         if self.kept is not None and not outside.any():
             outside = ~kernels.test(self.kept, rows)
@@ -119,7 +126,7 @@ class Plan:
         return self.weights[rows if self.kept is None else self._index.rank(rows)]
 
     def repeats_of(self, rows: np.ndarray) -> np.ndarray:
-        """How often each of `rows` (batch,) int64 is visited -> (batch,) integers; 0 outside the plan."""
+        """How often each of `rows`, (batch,) int64, is visited, as (batch,) int64; 0 for a row that is not."""
         inside = np.ones(len(rows), np.bool_) if self.kept is None else kernels.test(self.kept, rows)
         times = inside.astype(np.int64)
         if self.counts is not None:
@@ -150,7 +157,10 @@ class Plan:
         }
 
     def files(self) -> dict[str, bytes]:
-        """The plan as files: a .npy an array, then plan.json with their checksums, which makes it whole."""
+        """The plan as files, name -> bytes: one .npy per array, then plan.json with the checksums of the others.
+
+        A saved plan is complete once its plan.json is there.
+        """
         files = {}
         for name, array in self._arrays().items():
             buffer = io.BytesIO()
@@ -161,7 +171,10 @@ class Plan:
 
 
 def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
-    """The plan that `Plan.files` wrote. Raises `StoreDamaged` where it is not that."""
+    """The plan that `Plan.files` wrote; `files`: name -> (size,) uint8. `where`: the plan's place, for messages.
+
+    Raises `StoreDamaged` if the files are not a plan, or not as they were written.
+    """
     try:
         about = json.loads(files["plan.json"].tobytes())
         arrays = {}
@@ -182,7 +195,10 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
 
 
 def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:
-    """The scores that a plan was made from, and its epoch, by its plan.json alone. Raises `ValueError` where that is none."""
+    """The state of the scores that a plan was made from, and the plan's epoch, read from its plan.json alone.
+
+    `about`: the bytes of plan.json, (size,) uint8. Raises `ValueError` if they are not a plan's.
+    """
     try:
         content = json.loads(about.tobytes())
         commit, updates = content["made_from"]
@@ -192,7 +208,7 @@ def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:
 
 
 def _check_arrays(plan: Plan) -> None:
-    """Raise `ValueError` unless the arrays fit each other: kernels trust them."""
+    """Raise `ValueError` unless the arrays' lengths and dtypes are right: the kernels do not check them."""
     if plan.kept is not None:
         last = np.unpackbits(plan.kept[-1:], bitorder="little")[(plan.n - 1) % 8 + 1 :]
         if plan.kept.dtype != np.uint8 or plan.kept.shape != (-(-plan.n // 8),) or last.any():

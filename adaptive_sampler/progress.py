@@ -1,4 +1,4 @@
-"""How far a long call has come: shown as a bar, told to a function of the user's, or neither."""
+"""Show how far a long call has come: as a bar, by calling a function of the user's, or not at all."""
 
 import contextlib
 import sys
@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Show = bool | Callable[[int, int | None], None] | None
-"""True for a bar on stderr, None for one where stderr is a terminal, False for none, or a function of (done, of)."""
+"""True: a bar on stderr. None: a bar if stderr is a terminal. False: nothing. A function: called with (done, of)."""
 
 
 class Tell(Protocol):
-    """Tells that `done` steps of `of` are done (None: nobody knows how many there are), and `what` is going on."""
+    """Reports progress: `done` steps of `of` are done (None: the total is not known), and `what` is being done now."""
 
     def __call__(self, done: int, of: int | None, what: str | None = None) -> None: ...
 
 
 @contextlib.contextmanager
 def shown(show: Show, what: str) -> Iterator[Tell]:
-    """Show what the block tells, as `show` says. Raises `ImportError` where a bar is wanted and rich is not installed."""
+    """Give the block a `Tell` and show what it reports, in the way that `show` asks for.
+
+    `what`: the title of the bar. Raises `ImportError` if a bar is wanted and rich is not installed.
+    """
     if callable(show):
         yield lambda done, of, what=None: show(done, of)
     elif sys.stderr.isatty() if show is None else show:
@@ -30,7 +33,7 @@ def shown(show: Show, what: str) -> Iterator[Tell]:
 @contextlib.contextmanager
 def _bar(what: str) -> Iterator[Tell]:
     try:
-        from rich import progress  # an extra
+        from rich import progress  # optional: only some extras of this package install it
         from rich.console import Console
     except ImportError as error:
         raise ImportError('a progress bar needs rich: pip install "adaptive-sampler[report]"', name="rich") from error

@@ -1,4 +1,4 @@
-"""Figures of a store: how a score is distributed and where a plan cuts it, the data map, what was kept of each class."""
+"""Figures of a store: the distribution of a score and where a plan cuts it, the data map, the kept share by class."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ except ImportError as error:
 
 __all__ = ["data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# The colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
-_MANY = 20_000  # points a scatter plot can show; of more, an even sample is drawn
+_MANY = 20_000  # points that a scatter plot shows; of more rows, only every k-th is drawn
 
 
 def histogram(
@@ -31,10 +31,11 @@ def histogram(
     bins: int = 40,
     axes: Axes | None = None,
 ) -> Figure:
-    """How the score `by` is distributed -> the figure, or that of the `axes` drawn into.
+    """A histogram of the score `by`, in a new figure or in `axes`. Returns the figure.
 
-    With `plan`, what it keeps is shaded: the stretch between its cuts where it was made by this score, else the kept
-    rows' own outline. `marked` (n,) bool: rows shown in a colour of their own, called `mark`.
+    With `plan`, the kept rows are shown: if the plan was made by this score, the range of their scores is shaded, else
+    their own histogram is outlined. `marked`: (n,) bool, rows that get a colour of their own and the label `mark`.
+    Raises `InvalidValue` if no row has a finite score.
     """
     axes = axes or _axes(f"{by}: how many rows have which score")
     scores = store[by]
@@ -69,7 +70,11 @@ def data_map(
     mark: str = "marked",
     axes: Axes | None = None,
 ) -> Figure:
-    """Every row by how sure the model was of its label and how much that moved (Swayamdipta et al. 2020, figure 1)."""
+    """The data map: every row by its confidence and its variability (Swayamdipta et al. 2020, figure 1).
+
+    `confidence`, `variability`: the names of the scores to use. The other arguments, and what is returned, are as for
+    `histogram`.
+    """
     axes = axes or _axes("data map")
     x, y = store[variability], store[confidence]
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
@@ -88,14 +93,17 @@ def data_map(
     ):
         axes.text(1.02, height, words, va="center", style="italic", color="0.3", transform=axes.transAxes)
     axes.set(xlabel="variability: standard deviation of p(label)", ylabel="confidence: mean p(label)")
-    axes.set(xlim=(0, 0.5), ylim=(0, 1))  # a probability deviates by 0.5 at most
+    axes.set(xlim=(0, 0.5), ylim=(0, 1))  # no standard deviation of a probability exceeds 0.5
     if marked is not None:
         axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
 
 
 def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Axes | None = None) -> Figure:
-    """The share of each class that `plan` keeps, against the share of all rows. `labels` (n,): the rows' classes."""
+    """A bar chart of the share of each class that `plan` keeps, beside its share of all rows. Returns the figure.
+
+    `labels`: (n,), the class of each row.
+    """
     axes = axes or _axes("what was kept of each class")
     classes, members = np.unique(_of_rows("labels", labels, store), return_inverse=True)
     kept = plan.repeats > 0
@@ -110,12 +118,12 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
 
 
 def newest_plan(store: ScoreStore) -> Plan | None:
-    """The kept plan that was made last, by the scores that it was made from and then by its epoch; None if none is kept."""
+    """The newest saved plan: newest by the scores that it was made from, then by its epoch; None if none is saved."""
     return store.session.newest_plan()
 
 
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:
-    """Every figure that the store can give, as PNG files in `folder` -> their paths."""
+    """Save every figure that the store has data for as a PNG file in `folder`. Returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = newest_plan(store)
     figures = {name: histogram(store, name, plan=plan) for name in store.names if np.isfinite(store[name]).any()}
@@ -143,7 +151,7 @@ def _show_plan(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, by
 
 
 def _with_missing(by: str, scores: np.ndarray) -> str:
-    """The axis' name, and how many rows it cannot show."""
+    """The label of the axis, with the number of rows that it cannot show."""
     never, infinite = int(np.isnan(scores).sum()), int(np.isinf(scores).sum())
     left_out = [f"{never:,} never observed"] * (never > 0) + [f"{infinite:,} infinite"] * (infinite > 0)
     return by + (f"   (not shown: {', '.join(left_out)})" if left_out else "")
@@ -157,7 +165,7 @@ def _of_rows(name: str, values: np.ndarray, store: ScoreStore) -> np.ndarray:
 
 
 def _axes(title: str) -> Axes:
-    """Axes in a figure of their own. No pyplot: a library leaves the user's figures and backend alone."""
+    """Axes in a new figure, made without pyplot, so that the user's own figures and backend are left alone."""
     axes = Figure(figsize=(7, 4.5), layout="constrained").subplots()
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

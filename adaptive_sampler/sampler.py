@@ -23,15 +23,15 @@ from adaptive_sampler.walk.turn import Turn, WholeEpoch
 
 
 class AdaptiveSampler:
-    """Yields rows, as Python ints, in the order (seed, epoch) of the plan that `policy` makes from `store`.
+    """Yields the rows of the plan that `policy` makes from `store`, as Python ints, shuffled by (seed, epoch).
 
-    `warmup_epochs`: so many epochs keep everything. `replan`: "epoch" plans anew at each epoch, "once" after warm-up,
-    when there are scores, and never again; an int plans for each block of so many batches (iterate `batches`).
-    `num_samples`: a constant length; the shuffled plan is truncated or cycled to it. The same stream on every rank.
+    `warmup_epochs`: this many epochs keep every row. `replan`: "epoch" makes a plan for each epoch; "once" makes one plan
+    after the warm-up, as soon as there are scores, and keeps it; an int k makes one for every k batches (iterate `batches`).
+    `num_samples`: the length of every epoch; the shuffled plan is truncated or cycled to it. All ranks get the same rows.
 
-    A fresh iterator drawn from after another one begins the next epoch, so a plain loop reshuffles without `set_epoch`;
-    one draw counts as an epoch. `epoch`, `plan`, `len` and `loss_weights` stay on an epoch until `set_epoch` or the first
-    draw of the next iterator. An epoch's plan is fixed and saved in the store at its first draw.
+    If an epoch has begun, the first draw of a new iterator begins the next one, so a plain loop reshuffles without
+    `set_epoch`. A single draw begins an epoch. `epoch`, `plan`, `len` and `loss_weights` belong to the current epoch until
+    `set_epoch` or the first draw of the next iterator. The first draw of an epoch fixes its plan and saves it in the store.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class AdaptiveSampler:
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
         by = getattr(policy, "by", None)
         if by is not None and by not in store.names:
-            store.count(by)  # raises, with the scores that there are
+            store.count(by)  # raises `UnknownName`, which lists the scores
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
         self._planner.owner = weakref.ref(self)
         self._turn = Turn()
@@ -79,7 +79,7 @@ class AdaptiveSampler:
         return f"{type(self).__name__}({self.store!r}, {self.policy!r}, seed={self.seed}, epoch={self.epoch})"
 
     def __len__(self) -> int:
-        """Samples in this epoch; with `replan=k` as many as its first plan has."""
+        """The samples of this epoch; with `replan=k`, as many as its first plan has."""
         if self._turn.length is not None:
             return self._turn.length
         return self.plan.num_samples if self.num_samples is None else self.num_samples
@@ -96,32 +96,32 @@ class AdaptiveSampler:
 
     @property
     def drawn(self) -> int:
-        """How many samples of this epoch were drawn, those before a resume included."""
+        """How many samples of this epoch were drawn, including those before a resume."""
         return self._turn.drawn
 
     @property
     def plan(self) -> Plan:
-        """The current epoch's plan. Before its first draw, the plan that the scores as they are would give."""
+        """The current epoch's plan; before its first draw, the plan that the present scores would give."""
         return self._planner.plan
 
     @property
     def fixed_plan(self) -> Plan | None:
-        """The current epoch's plan once it can no longer change."""
+        """The current epoch's plan, or None while it may still change."""
         return self._planner.fixed
 
     @property
     def walking(self) -> PlannedEpoch | BlockedEpoch | None:
-        """The current epoch's rows by position, once it has begun. For what counts them."""
+        """The current epoch's rows by position, or None before its first draw. For code that counts delivered rows."""
         return self._turn.walking
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of `epoch`; the current or loaded epoch keeps its position.
+        """Go to the beginning of `epoch`.
 
-        To the current epoch once it has begun: the next iterator walks it again, as with torch's samplers (Lightning and
-        Composer call `iter` twice in an epoch).
+        If `epoch` is the current one and has not begun, nothing changes: a loaded position stays. If it has begun, the next
+        iterator walks it again, as with torch's samplers (Lightning and Composer call `iter` twice in an epoch).
 
-        Raises `ResumeError` straight after a state of another epoch was loaded that has rows left. An iterator that has
-        begun another epoch raises at its next draw.
+        Raises `ResumeError` directly after loading a state of another epoch that has rows left. An iterator that has begun
+        another epoch raises at its next draw.
         """
         epoch, turn = whole_number("epoch", epoch, 0), self._turn
         if epoch == self.epoch:
@@ -142,11 +142,11 @@ class AdaptiveSampler:
         self._turn_to(epoch)
 
     def begin(self, iterator: EpochIterator) -> PlannedEpoch | BlockedEpoch:
-        """Fix the plan of the epoch that `iterator` begins. For iterators."""
+        """Fix the plan of the epoch that `iterator` begins, and return the epoch's rows. For iterators."""
         return self.begin_by(iterator.place, iterator)
 
     def begin_by(self, progress: Progress, iterator: EpochIterator | None = None) -> PlannedEpoch | BlockedEpoch:
-        """The same for whatever says how far it has come; `iterator`: the one that draws, where it is one."""
+        """As `begin`, for anything that has a `Progress`; `iterator`: the iterator that draws, if one does."""
         if self._turn.goes_on(iterator):
             self._turn_to(self.epoch + 1)
         turn, length = self._turn, len(self)
@@ -169,9 +169,9 @@ class AdaptiveSampler:
         )
 
     def epoch_rows(self) -> EpochRows:
-        """This epoch at once, as a sequence, for loaders that are no Python loop; counts as walked to its end.
+        """This whole epoch as a sequence, for loaders that index rows instead of iterating; it counts as fully walked.
 
-        The next call, as the next iterator, begins the next epoch.
+        The next call begins the next epoch, as does the next iterator. Raises `InvalidValue` with `replan=k`.
         """
         if isinstance(self.replan, int):
             raise InvalidValue(
@@ -184,13 +184,13 @@ class AdaptiveSampler:
         return EpochRows(self.store.session.opener(ScoreStore.open), self.plan, walk | {"start": epoch.start})
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> Batches:
-        """A batch sampler over this sampler: lists of `batch_size` rows, faster than torch's; see `Batches`."""
+        """A batch sampler over this sampler: lists of `batch_size` rows, made faster than torch's; see `Batches`."""
         return Batches(self, batch_size, drop_last, arrays)
 
     def loss_weights(self, rows: Any) -> np.ndarray:
-        """The plan's loss weights of `rows` (batch,) -> (batch,) float32. Raises `RowError` for rows not in the plan.
+        """The loss weights of `rows`, (batch,), as (batch,) float32. Raises `RowError` for a row not in the plan.
 
-        With `replan=k` they are 1: batches of several plans are in flight, so such plans may not weigh samples.
+        With `replan=k` all weights are 1: a loader holds batches of several plans at once, so these may not weigh samples.
         """
         checked = as_rows(rows, len(self.store))
         return np.ones(len(checked), np.float32) if isinstance(self.replan, int) else self.plan.weights_of(checked)
@@ -198,20 +198,22 @@ class AdaptiveSampler:
     # -- resuming -----------------------------------------------------------------------------------------------------
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """Where the walk is, as JSON data: numbers, settings, and the ids of plans. Save it before you draw on: its list of
-        plans grows when one is made later in the epoch, for loaders that ask ahead of what they deliver.
+        """Where the walk is, as JSON data: numbers, settings, and the ids of plans.
 
-        Counts the samples of the epoch that were drawn, or, where given, those that were `delivered`: a loader with
-        workers has drawn more than it has delivered. Of a `DistributedAdaptiveSampler`, those of this rank.
+        Save it before you draw again: its list of plans grows when another plan is made in this epoch, because a loader
+        takes states before it delivers the batches.
 
-        While a loop holds an epoch's last batch, the state is that of the epoch's end: what goes on from there is a pass of
-        no samples, and then the next epoch. Once the loop is over it is the beginning of the next.
+        `delivered`: how many samples of the epoch the loop was given (of this rank, on ranks). None: count those that were
+        drawn, which are more if the loader has workers. Raises `InvalidValue` for a number that cannot have been delivered.
+
+        While a loop holds the last batch of an epoch, the state is the end of that epoch: after a resume comes a pass
+        without samples, then the next epoch. Once the loop is over, the state is the beginning of the next epoch.
         """
         turn = self._turn
         if delivered is None:
             return self.state_after() if turn.was_left(self.drawn) else self.state_of(turn.walking, self.drawn)
         position = whole_number("delivered", delivered, 0)
-        if not turn.over:  # where nothing was drawn yet, it came before
+        if not turn.over:  # before the first draw, all was delivered before the resume
             position = max(position, turn.start) if turn.active is None else turn.active.reached(position)
         if not turn.over and not self.start <= position <= self.drawn:
             raise InvalidValue(
@@ -222,7 +224,7 @@ class AdaptiveSampler:
         return state | {"counts": "delivered"}
 
     def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:
-        """The state of a walk; `epoch` is None where it has not begun. For iterators."""
+        """The state of a walk at `position` of `epoch`; None: the epoch has not begun. For iterators."""
         turn, made = self._turn, self._planner.made.state()
         if epoch is None and turn.goes_on(None):
             return self.state_after()
@@ -230,21 +232,21 @@ class AdaptiveSampler:
         return self._state({"epoch": self.epoch, "position": at, "length": turn.length, **made, **here})
 
     def state_after(self) -> dict[str, Any]:
-        """The state of an epoch whose loop is over, wherever the walk is: the beginning of the next. For loops."""
+        """The state once the loop over this epoch has ended, early or not: the start of the next epoch. For loops."""
         return self._state({"epoch": self.epoch + 1, "position": 0, **self._planner.upcoming.state()})
 
     def _state(self, walk: dict[str, Any]) -> dict[str, Any]:
-        walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for people: `plans` may yet grow
+        walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for human readers; `plans` may still grow
         about = {"format": FORMAT, "store": self.store.session.uuid, "commit": self.store.version, "counts": "drawn"}
         return walk | about | self._settings()
 
     @property
     def progress(self) -> Progress | None:
-        """How far the current epoch was drawn, and what comes next; None before its first draw. For loops."""
+        """How far the current epoch was drawn, and which rows come next; None before its first draw. For loops."""
         return self._turn.active
 
     def restart(self) -> None:
-        """Forget that this epoch was begun: a loader drew from it before its loop did. For loops."""
+        """Forget that this epoch has begun, if a loader drew from it before the loop began. For loops."""
         turn = self._turn
         if turn.active is None:
             return
@@ -253,16 +255,16 @@ class AdaptiveSampler:
         self._turn = Turn(turn.start, turn.length if self._planner.fixed is not None else None, turn.block)
 
     def when_nothing_is_left(self, act: Callable[[], None]) -> None:
-        """Have `act` called when a pass begins that brings nothing, because the loaded state is that of an epoch's end. For
-        loops whose own count of epochs would not go on."""
+        """Call `act` when a pass begins that has no samples, because the loaded state is the end of an epoch. For loops
+        that do not count such a pass as an epoch."""
         self._turn.when_empty = act
 
     def watch(self, *, over: bool = False) -> None:
-        """Tell that a loop says when it is over, whatever is left of the plan then (`drop_last`, a limit). For loops."""
+        """Note that the loop reports its own end. `over`: it has ended, maybe before the plan (`drop_last`). For loops."""
         self._turn.over = over
 
     def resumed_by(self, iterator: EpochIterator) -> None:
-        """Tell that the state just loaded came by this iterator's `load_state_dict`. For iterators."""
+        """Note that the state was loaded through this iterator's `load_state_dict`. For iterators."""
         self._turn.resumed_by(iterator)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

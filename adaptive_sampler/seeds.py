@@ -1,4 +1,8 @@
-"""Randomness has an address: (seed, epoch, purpose, …), never a global generator, never seed + epoch."""
+"""Seeds of random streams, each derived from an address: (seed, epoch, purpose, …).
+
+No global generator is used. The parts of an address are hashed, never added: with seed + epoch, seed 1 in epoch 2 would
+repeat seed 2 in epoch 1.
+"""
 
 from enum import IntEnum
 
@@ -8,7 +12,7 @@ from adaptive_sampler.errors import InvalidValue
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for. Values are part of the format: append, never renumber."""
+    """What a stream of random numbers is for. The values are part of the format: append new ones, never renumber."""
 
     ORDER = 0
     TIES = 1
@@ -17,7 +21,10 @@ class Purpose(IntEnum):
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:
-    """A 64-bit key for the stream at this address; the same on every platform."""
+    """A 64-bit key for the stream at this address, the same on every platform.
+
+    `more`: further parts of the address, such as the number of a class. Raises `InvalidValue` for a negative seed or epoch.
+    """
     if seed < 0 or epoch < 0:
         raise InvalidValue(f"seed={seed}, epoch={epoch}: both must be 0 or more. Pass non-negative integers.")
     words = np.random.SeedSequence([seed, epoch, int(purpose), *more]).generate_state(1, np.uint64)

@@ -1,4 +1,4 @@
-"""An open store from inside: what samplers, hooks and ranks need of it, and its users do not."""
+"""The inside of an open store: what samplers, hooks and ranks need of it, and users do not."""
 
 import os
 import weakref
@@ -23,10 +23,11 @@ Mode = Literal["r+", "r", "journal"]
 
 
 class Session:
-    """From `ScoreStore.create` or `open` to its `close`, in one process.
+    """One open store, from `ScoreStore.create` or `open` to `close`, in one process.
 
-    `updates`: folded in since the commit. `rehearsal`: while True, hooks record nothing. `journal`: of a distributed
-    store, whose updates wait there for the next sync. `planners`: of the samplers of this store; they register themselves.
+    `updates`: how many updates were folded in since the last commit. `rehearsal`: while True, hooks record nothing.
+    `journal`: on ranks, where updates wait for the next sync; None without ranks. `planners`: the planners of this store's
+    samplers, which register themselves.
     """
 
     def __init__(self, opened: Opened, mode: Mode) -> None:
@@ -41,16 +42,22 @@ class Session:
     # -- what a hook does at each step ----------------------------------------------------------------------------------
 
     def measure(self, **observation: Any) -> dict[str, Any]:
-        """What an observation says, left on its device: score name -> (batch,)."""
+        """Measure an observation for every score that it feeds: score name -> (batch,), without waiting for a device.
+
+        Raises `InvalidValue` if the observation feeds no score.
+        """
         return self.table.reader.measure(observation)
 
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
-        """Fold what `measure` returned, for `rows` (batch,) int64. `epoch`: the clock's where None."""
+        """Fold what `measure` returned for `rows`, (batch,) int64. `epoch`: None for the epoch of the clock."""
         matrix = self.table.matrix(len(rows), values)
         self.fold_matrix(rows, tuple(values), matrix, self.clock.epoch if epoch is None else epoch)
 
     def fold_matrix(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """The same with the values as (scores, batch) float32, a line for each of `names`."""
+        """Fold values that are given as a matrix, (scores, batch) float32, one line for each of `names`.
+
+        With a journal, the values are checked and wait there for the next sync.
+        """
         self.check_writable()
         epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
         if self.journal is None:
@@ -60,64 +67,76 @@ class Session:
             self.journal.append(rows, names, values, epoch)
 
     def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """Fold at once what `sync` has merged of all ranks' journals."""
+        """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""
         self.table.fold(rows, names, values, epoch)
         self.updates += 1
 
     def takes(self, name: str, *, instead_of_logits: bool = False) -> bool:
-        """Whether some score takes `name`; `instead_of_logits`: one to which logits and labels are not as good."""
+        """Whether some score takes the observation `name`.
+
+        `instead_of_logits`: consider only scores that cannot take logits and labels in its place.
+        """
         return name in self.table.reader.inputs[instead_of_logits]
 
     def inputs(self, name: str) -> str:
-        """In words, what a score takes of an observation."""
+        """In words, what the score `name` takes of an observation."""
         return inputs_of(self.table[name].score)
 
-    # -- who is to be asked before the scores are read ------------------------------------------------------------------
+    # -- what hooks still hold ------------------------------------------------------------------------------------------
 
     def register(self, hook: Any) -> None:
-        """Have `hook.flush()` called before anything reads or commits: what it still holds is part of the store."""
+        """Register a hook, whose `flush()` is then called before anything reads or commits the scores.
+
+        Observations that a hook still holds are part of the store.
+        """
         self._hooks.add(hook)
 
     def drain(self) -> None:
-        """Fold what the hooks still hold, in step order."""
+        """Have every hook fold what it still holds, in the order of the training steps."""
         for hook in tuple(self._hooks):
             hook.flush()
 
     def settled(self, wanted: str) -> MadeFrom:
-        """The state of the scores now. Raises `StoreError` where this rank knows more than the others."""
+        """The state of the scores now, after `drain`; `wanted` begins the message of an error.
+
+        Raises `StoreError` on ranks while updates wait for `sync`, or if a sync broke off.
+        """
         self.drain()
         return MadeFrom(self.version, self.updates) if self.journal is None else self.journal.settled(wanted)
 
     # -- ranks ----------------------------------------------------------------------------------------------------------
 
     def keep_journal(self) -> None:
-        """From now on keep updates in a journal, for `sync` to fold on every rank."""
+        """From now on keep updates in a journal; `sync` folds them on every rank."""
         made_from = self.settled("a journal is wanted")
         self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
 
     def digest(self) -> int:
-        """A checksum of everything that the scores hold: equal stores have equal ones."""
+        """A checksum of all columns of all scores: stores with equal scores have equal digests."""
         self.drain()
         return self.table.digest()
 
     # -- plans and commits ----------------------------------------------------------------------------------------------
 
     def save_plan(self, plan: Plan) -> None:
-        """Keep a plan beside the versions; where the store is open to read only, nothing happens."""
+        """Save a plan beside the versions. Does nothing unless this process opened the store in mode "r+"."""
         if self.mode == "r+" and os.getpid() == self._pid:
             self.files.repository.save_plan(plan)
 
     def newest_plan(self) -> Plan | None:
-        """The kept plan that was made last, or None."""
+        """The newest saved plan, or None if none is saved; see `Repository.newest_plan`."""
         found = self.files.repository.newest_plan()
         return None if found is None else self.files.repository.plan(found)
 
     def plans_in_force(self) -> list[str]:
-        """The plans that a commit names, for `drop_versions` to spare them."""
+        """The ids of the plans that states of this store's samplers may name; a commit lists them.
+
+        `drop_versions` keeps these plans.
+        """
         return sorted({plan for planner in tuple(self.planners) for plan in planner.in_force})
 
     def commit(self, note: str, pin: bool) -> None:
-        """Write a version of what is in memory. Only where `mode` is "r+"."""
+        """Write what is in memory as a new version. To be called only if `mode` is "r+"."""
         meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
         self.meta |= meta
         self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
@@ -125,39 +144,42 @@ class Session:
 
     @property
     def version(self) -> int:
-        """The version that was opened or last committed; 0 before the first commit."""
+        """The number of the version that was opened or last committed; 0 before the first commit."""
         return self.files.manifest.version if self.journal is None else self.journal.version
 
     @property
     def committed_at(self) -> tuple[int, int]:
-        """At the commit that was opened or last made: the epoch, and its samples that a watch delivered."""
+        """(epoch, samples of it that a watched loader had delivered) at the commit that was opened or last made."""
         return int(self.files.manifest.meta["epoch"]), int(self.files.manifest.meta["delivered"])
 
     @property
     def uuid(self) -> str:
-        """Tells this store from any other."""
+        """The store's identifier, which no other store has."""
         return self.files.repository.versions.pointer.uuid
 
     def opener(self, open_: Callable[..., Any], version: int | None = None) -> Callable[[], Any]:
-        """`open_`, which is `ScoreStore.open`, of this store, to read, in whichever process; None: as of its last commit."""
+        """A function without arguments that opens this store for reading, in whichever process calls it.
+
+        `open_`: `ScoreStore.open`. `version`: the commit to open, None for the last one.
+        """
         place = {"path": self.files.path} if isinstance(self.files.path, Path) else {"storage": self.files.storage}
         return partial(open_, version=version, mode="r", **place)
 
-    # -- whether it is open ---------------------------------------------------------------------------------------------
+    # -- whether the store is open --------------------------------------------------------------------------------------
 
     @property
     def drained(self) -> Self:
-        """The same once the hooks hold nothing: what is to be asked before anything is read."""
+        """This session, once the hooks hold nothing any more. Use it before anything is read."""
         self.drain()
         return self
 
     def to_write(self) -> Self:
-        """The same, where something may be written, and once the hooks hold nothing. Raises `StoreError`."""
+        """This session, once the hooks hold nothing any more. Raises `StoreError` if nothing may be written."""
         self.check_writable()
         return self.drained
 
     def check_writable(self) -> None:
-        """Raise `StoreError` where nothing may be written: in another process, read only, or closed."""
+        """Raise `StoreError` if this process did not open the store, opened it only to read, or has closed it."""
         where = self.files.path
         if os.getpid() != self._pid:
             raise StoreError(
@@ -170,7 +192,7 @@ class Session:
             raise StoreError(f"{where} was closed. Open it again.")
 
     def key_map(self) -> KeyMap:
-        """The rows' keys. Raises `StoreError` where they have none."""
+        """The keys of the rows. Raises `StoreError` if the store has none."""
         if self.keys is None:
             raise StoreError(
                 f"{self.files.path} has no keys: its rows are positions. Make it with create(..., keys=...)."
@@ -178,7 +200,7 @@ class Session:
         return self.keys
 
     def close(self) -> None:
-        """Give the lease back; a second call does nothing."""
+        """Fold what the hooks still hold, and give the writer's lease back; a second call does nothing."""
         if self._end.alive and self.mode == "r+":
             self.drain()
         self._end()

@@ -20,14 +20,14 @@ from adaptive_sampler.storage.pointer import Version
 
 
 class ScoreStore:
-    """Scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
+    """The scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
 
-    Updates fold into memory, in the process that opened the store; only a commit is durable, and atomic: nobody sees half.
-    `session` is the store from inside, for what records and samples; its users need none of it.
+    Updates go into the memory of the process that opened the store. Only a commit makes them durable, and it is atomic: a
+    reader sees all of it or nothing. `session` is the inside of the store, for hooks and samplers; users do not need it.
     """
 
     def __init__(self, opened: opening.Opened, mode: Mode) -> None:
-        """Not for users: `create` and `open` make stores."""
+        """Not for users, who make stores with `create` and `open`."""
         self.session = Session(opened, mode)
 
     @classmethod
@@ -43,12 +43,15 @@ class ScoreStore:
         metadata: Mapping[str, Any] | None = None,
         storage: Storage | None = None,
     ) -> Self:
-        """A new, empty store of `n` rows, open for writing.
+        """Make a new, empty store of `n` rows, open for writing.
 
-        `path`: a folder, "memory://name" for one that lives as long as the process, or None for a temporary folder that
-        is gone with the store. `storage`: a place of your own, with `path` None. `keys`: n different names of the rows.
-        `fingerprint`: of the dataset, compared by `IndexedDataset`. `metadata`: JSON data of your own. Raises `StoreError`
-        where the place holds something; `overwrite` replaces a store, nothing else.
+        `path`: a folder; or "memory://name", for a store that lives as long as the process; or None, for a temporary folder
+        that is deleted with the store. `storage`: a `Storage` of your own, with `path` None. `keys`: the names of the rows,
+        `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset` compares it with its dataset's.
+        `metadata`: JSON data of your own. `overwrite`: replace a store that is there.
+
+        Raises `StoreError` if the place holds a store and `overwrite` is False, or holds anything else; `StoreLocked` if a
+        writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
         return cls(opening.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage), "r+")
 
@@ -63,32 +66,46 @@ class ScoreStore:
         steal: bool = False,
         storage: Storage | None = None,
     ) -> Self:
-        """The store at `path`, or in `storage`, as of its last commit, or of commit `version`.
+        """Open the store at `path`, or in `storage`, as of its last commit, or as of commit `version`.
 
-        `mode`: "r+" to write, one process at a time; "r" to read, any number. `scores`: the custom ones, which a store
-        cannot restore. `steal`: take the lock of a writer on another host that is gone for good. Raises `StoreLocked`,
-        `NoStore` where there is nothing, `StoreDamaged`, `UnknownName` for a version that is not there.
+        `mode`: "r+" to write, for one process at a time; "r" to read, for any number of processes. `scores`: the custom
+        scores, which a store cannot restore by itself. `steal`: take the lock of a writer on another host that is gone for
+        good.
+
+        Raises `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what is
+        there is not what was committed, and `UnknownName` if there is no such version.
         """
         return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def update(self, rows: Any, *, epoch: int | None = None, **observation: Any) -> None:
-        """Measure an observation and fold it into every score whose inputs it brings.
+        """Measure an observation and fold the values into every score whose inputs it brings.
 
-        `rows` (batch,) integers; each array has that leading axis, in any framework. Duplicates fold in order. `epoch`: the
-        clock where None. Raises `RowError` or `InvalidValue`, and changes nothing, for a bad row or value or no score fed."""
+        `rows`: (batch,) integers. Every array of the observation has the same leading axis, and may be of any framework. A
+        row that comes twice is folded twice, in order. `epoch`: when it was observed; None for `store.epoch`.
+
+        Raises `RowError` for a row outside the store, and `InvalidValue` for a value that is not finite, for wrong shapes,
+        and for an observation that feeds no score. Nothing is changed then.
+        """
         session = self.session.to_write()
         session.fold_values(as_rows(rows, len(self)), session.measure(**observation), epoch=epoch)
 
     def fold(self, name: str, rows: Any, values: Any, *, epoch: int | None = None) -> None:
-        """Fold already measured `values` (batch,) into the score `name`, as `update` does."""
+        """Fold values that you have measured yourself, (batch,), into the score `name`; otherwise as `update`.
+
+        Raises `UnknownName` if there is no such score.
+        """
         session = self.session.to_write()
-        session.table[name]  # raises for a name that is none, before any row is looked at
+        session.table[name]  # raises for an unknown name, before the rows are checked
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
 
     def add(self, score: ScoreLike) -> None:
-        """A new score, on an old store too; no row has been observed. On ranks: on every one, straight after `sync`."""
+        """Add a score, also to an old store; no row counts as observed for it yet.
+
+        On ranks, call it on every rank, directly after `sync`. Raises `InvalidValue` if the name is taken, and
+        `StoreError` on ranks while updates wait for `sync`.
+        """
         session = self.session.to_write()
         session.settled("a new score is wanted")
         session.table.add(score)
@@ -97,7 +114,10 @@ class ScoreStore:
             session.journal.names = self.names
 
     def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
-        """Append rows, never observed, up to `n`; `keys` names the new ones where the store has keys."""
+        """Append rows that were never observed, up to `n` in all; `keys` names the new rows if the store has keys.
+
+        Raises `InvalidValue` for an `n` below the present one, and for keys that are missing or taken.
+        """
         session = self.session.to_write()
         grown = grown_keys(session.keys, len(self), n, keys)
         session.table.grow(n)
@@ -105,10 +125,10 @@ class ScoreStore:
         session.updates += 1
 
     def begin_run(self, name: str) -> None:
-        """Begin a new training run on the same data; no effect if `name` is the current one.
+        """Begin a new training run on the same data; does nothing if `name` is the current run.
 
-        Forgetting's last correctness and the epoch clock start afresh, means and totals go on. Raises `StoreError` for
-        the name of a run that has ended, and on ranks while updates wait for `sync`.
+        The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on.
+        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
         """
         session = self.session.to_write()
         runs = session.meta["runs"]
@@ -123,21 +143,26 @@ class ScoreStore:
         session.updates += 1
 
     def commit(self, note: str = "", *, pin: bool = False) -> int:
-        """Keep everything as a new version, atomically and durably -> its number, the same on every rank.
+        """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.
 
-        Writes changed chunks only. `pin`: `drop_versions` spares it. Raises `StoreError` where the disk refuses, and
-        `PointerMoved` where another writer has committed; either way nothing in memory is lost.
+        Only changed chunks are written. `note`: your words, which `versions` shows. `pin`: `drop_versions` keeps this
+        version. Raises `StoreError` if the disk refuses, and `PointerMoved` if another writer has committed; nothing in
+        memory is lost in either case.
         """
         session = self.session.to_write()
         session.settled("a commit is wanted")
-        if session.mode != "journal":  # the first rank alone writes; the others may run the same line
+        if session.mode != "journal":  # only the first rank writes, though every rank may call `commit`
             session.commit(note, pin)
         if session.journal is not None:
             session.journal.committed()
         return session.version
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete all versions but the newest `keep`, those pinned and the one open here, and plans no longer in force."""
+        """Delete old versions, and the plans that were made from them.
+
+        The newest `keep` versions stay, as do pinned versions and the one that is open here. A plan stays while a state
+        that was saved with a remaining version, or a state taken now, may name it.
+        """
         session = self.session.to_write()
         if session.mode != "journal":
             session.files.drop(keep, session.plans_in_force())
@@ -148,31 +173,37 @@ class ScoreStore:
         return self.session.table.n
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A score, (n,) float32, NaN where never observed; read-only, and a view of the live scores where it can be one."""
+        """A score, (n,) float32, NaN for rows that were never observed; read-only.
+
+        If the fold keeps the score in one column, this is a view, which later updates change. Raises `UnknownName`.
+        """
         return self.values(name, slice(None))
 
     def values(self, name: str, part: slice) -> np.ndarray:
-        """Rows `part` of a score, without reading the others from disk."""
+        """The rows `part` of a score, as `store[name][part]`, without reading other chunks from disk.
+
+        Raises `InvalidValue` for a slice whose step is not 1.
+        """
         return self.session.drained.table.read(name, part)
 
     def count(self, name: str) -> np.ndarray:
-        """How often each row was observed, (n,) uint32, read-only."""
+        """How often each row was observed for the score `name`, (n,) uint32, read-only."""
         return self.session.drained.table.column(name, "count")
 
     def last_seen(self, name: str) -> np.ndarray:
-        """The epoch in which each row was last observed, (n,) int32, −1 where never; read-only."""
+        """The epoch in which each row was last observed for the score `name`, (n,) int32, −1 if never; read-only."""
         return self.session.drained.table.column(name, "last_seen")
 
     def observed(self, name: str) -> int:
-        """How many rows have been observed."""
+        """How many rows have been observed for the score `name`."""
         return self.session.drained.table[name].book.observed
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, naming the first unknown key."""
+        """The rows of these keys, (len(keys),) int64. Raises `UnknownName`, a KeyError, for the first unknown key."""
         return self.session.key_map().rows(keys)
 
     def key(self, row: int) -> str:
-        """The key of a row."""
+        """The key of a row. Raises `StoreError` if the store has no keys."""
         return self.session.key_map().key(row)
 
     @property
@@ -181,40 +212,40 @@ class ScoreStore:
         return self.session.keys is not None
 
     def export(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
-        """Write the rows of `plan` (None: all) with keys and scores to a .csv, or the rows alone to a .npy."""
+        """Write the rows of `plan` (None: all rows) with keys and scores to a .csv, or the rows alone to a .npy."""
         export(self, path, plan)
 
     def plan(self, plan_id: str) -> Plan:
-        """A saved plan by its id. Raises `UnknownName`."""
+        """A saved plan by its id. Raises `UnknownName` if there is none of that id."""
         return self.session.files.repository.plan(plan_id)
 
     def versions(self) -> list[Version]:
-        """The commits, oldest first: (version, time, note, pinned), and `observed` rows."""
+        """The commits, oldest first, as tuples (version, time, note, pinned) with a further attribute `observed`."""
         return self.session.files.repository.versions.committed()
 
     @property
     def scores(self) -> list[ScoreLike]:
-        """The scores, in the order of making."""
+        """The scores, in the order in which they were added."""
         return self.session.table.scores
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The scores' names, in the order of making."""
+        """The names of the scores, in the order in which they were added."""
         return tuple(self.session.table.columns)
 
     @property
     def path(self) -> Path | str:
-        """The folder that the store is in, or what its storage is called."""
+        """The folder that the store is in, or the name of its storage."""
         return self.session.files.path
 
     @property
     def mode(self) -> Mode:
-        """As it was opened: "r+" to write, "r" to read, "journal" on ranks that do not write."""
+        """How the store was opened: "r+" to write, "r" to read, "journal" on ranks other than the first."""
         return self.session.mode
 
     @property
     def epoch(self) -> int:
-        """The epoch that observations belong to where they do not say. Samplers and hooks set it; a loop of your own may."""
+        """The epoch of observations that come without one. Samplers and hooks set it; a loop of your own may, too."""
         return self.session.clock.epoch
 
     @epoch.setter
@@ -223,24 +254,29 @@ class ScoreStore:
 
     @property
     def version(self) -> int:
-        """The version that this store was opened at or last committed; 0 before the first commit."""
+        """The number of the version that was opened or last committed; 0 before the first commit."""
         return self.session.version
 
     @property
     def made_from(self) -> MadeFrom:
-        """The state of the scores now: the commit, and the updates folded in since."""
+        """The state of the scores now: the last commit, and how many updates were folded in since.
+
+        Raises `StoreError` on ranks while updates wait for `sync`.
+        """
         return self.session.settled("a plan is wanted")
 
     @property
     def about(self) -> dict[str, Any]:
-        """Where the store comes from: its uuid, which no other store has, the dataset's fingerprint, your metadata, the
-        package's version, runs, and when each score was made.
+        """Where the store comes from, as a dict.
+
+        `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own; `package`, the version that
+        made the store; `created`, in seconds since 1970; `runs`; and `made`, the time and package version of each score.
         """
         told = ("fingerprint", "metadata", "package", "created", "runs", "made")
         return {"uuid": self.session.uuid} | {name: self.session.meta[name] for name in told}
 
     def close(self) -> None:
-        """Give the lock back. What was not committed is gone; a second call does nothing."""
+        """Give the lock back. Updates that were not committed are lost; a second call does nothing."""
         self.session.close()
 
     def __enter__(self) -> Self:
@@ -250,10 +286,10 @@ class ScoreStore:
         self.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # a handle on one store: a copied model's hook records into the same
+        return self  # the hook of a copied model records into the same store
 
     def __reduce__(self) -> tuple[Callable[..., "ScoreStore"], tuple[Any, ...]]:
-        return self.session.opener(ScoreStore.open, self.version), ()  # not what was updated since
+        return self.session.opener(ScoreStore.open, self.version), ()  # without the updates since that commit
 
     def __repr__(self) -> str:
         return f"ScoreStore({str(self.path)!r}, n={len(self)}, names={list(self.names)}, version={self.version})"

@@ -1,4 +1,4 @@
-"""What a new score, policy or storage must do, as checks to call from your own tests; ours call the same."""
+"""Checks of what a new score, policy or storage must do, for your own tests; this package's tests call them too."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,10 @@ Batch = tuple[Any, Mapping[str, Any]]  # rows (batch,), observation arrays by na
 
 
 def check_score(score: ScoreLike, *batches: Batch) -> None:
-    """The contract of a score and its fold, on some batches of your own: (rows, {"logits": …, "labels": …}).
+    """Check a score and its fold on some batches of your own: (rows, {"logits": …, "labels": …}).
 
-    Give at least two, with rows that come twice in one batch and in several. Raises AssertionError, naming the rule.
+    Give at least two batches. Some rows should come twice in one batch, and some in several batches. Raises
+    AssertionError, which names the rule that is broken.
     """
     rows = [as_rows(rows, 1 << 31) for rows, _ in batches]
     n = 2 + max(int(r.max(initial=0)) for r in rows)  # the last row is never observed
@@ -47,7 +48,7 @@ def _check_form(score: ScoreLike) -> None:
 
 
 def _measured(score: ScoreLike, observation: Mapping[str, Any], batch: int) -> Any:
-    """What a store measures of the observation; twice the same, and the observation as it was."""
+    """The measured values, after checks that a second call gives the same ones and that no input has changed."""
     with ScoreStore.create(None, 1, [score]) as store:
         before = {name: np.array(value) for name, value in observation.items() if isinstance(value, np.ndarray)}
         first, second = (store.session.measure(**observation)[score.name] for _ in range(2))
@@ -82,7 +83,7 @@ def _check_batches(score: ScoreLike, rows: Sequence[np.ndarray], values: Sequenc
 
 
 def _check_kept(score: ScoreLike, rows: Sequence[np.ndarray], values: Sequence[Any], n: int) -> None:
-    """A commit in the middle and a run that begins change no score."""
+    """Check that neither a commit between updates nor the beginning of a new run changes a score."""
     with ScoreStore.create(None, n, [score]) as store:
         half = len(rows) // 2
         for r, v in zip(rows[:half], values[:half], strict=True):
@@ -103,12 +104,12 @@ def _check_kept(score: ScoreLike, rows: Sequence[np.ndarray], values: Sequence[A
 def check_policy(
     policy: Policy, store: ScoreStore, *, epochs: Sequence[int] = (0, 3), seeds: Sequence[int] = (0, 7)
 ) -> None:
-    """The contract of a policy on the scores of `store`: pure, in range, saved and restored. Raises AssertionError."""
+    """Check a policy on the scores of `store`: is it pure, are its plans valid and restorable? Raises AssertionError."""
     assert isinstance(policy, Policy), f"{policy!r} has no plan method"
     described = describe_policy(policy)
     assert json.loads(json.dumps(described)) == described, "a policy's fields must be JSON data, or arrays"
     before = [(name, store[name].tobytes(), store.count(name).tobytes()) for name in store.names]
-    generator = np.random.get_state()  # noqa: NPY002 - it is to be left alone
+    generator = np.random.get_state()  # noqa: NPY002 - read only, to check that it is left alone
     for epoch in epochs:
         for seed in seeds:
             plan = policy.plan(store, epoch=epoch, seed=seed)
@@ -121,7 +122,7 @@ def check_policy(
     after = [(name, store[name].tobytes(), store.count(name).tobytes()) for name in store.names]
     assert after == before, "planning changed the scores"
     assert describe_policy(policy) == described, "planning changed the policy"
-    ours = np.random.get_state()  # noqa: NPY002
+    ours = np.random.get_state()  # noqa: NPY002 - as above
     assert all(_same(a, b) for a, b in zip(generator, ours, strict=True)), "planning used NumPy's global generator"
 
 
@@ -141,10 +142,10 @@ def _check_plan(plan: Plan, n: int) -> None:
 
 
 def check_storage(make: Callable[[], Storage], again: Callable[[Storage], Storage] | None = None) -> None:
-    """The contract of a place for stores. `make()` -> a new, empty one each time. Raises AssertionError, naming the rule.
+    """Check a storage. `make()` returns a new, empty one each time. Raises AssertionError, which names the rule.
 
-    `again(storage)`: another handle on the same place, as another process would have it; None: the same object serves
-    several writers, each in a thread.
+    `again(storage)` returns another handle on the same place, such as another process would have. None: several writers,
+    each in a thread of its own, use the same object.
     """
     same = again or (lambda storage: storage)
     _check_objects(make())
@@ -171,9 +172,9 @@ def _check_objects(storage: Storage) -> None:
     storage.delete("v1")
     assert _same(storage.get("v2/a/c/0"), wanted), "a shared object must outlive its source"
     for missing in ("v1/a/c/0", "v1", "never"):
-        _refuses(lambda name=missing: storage.get(name), "get of an object that is not there")  # type: ignore[misc]
+        _refuses(lambda name=missing: storage.get(name), "get of an object that is not there")  # type: ignore[misc]  # mypy: default in a lambda
     _refuses(lambda: storage.share("never", "v3/a"), "share of an object that is not there")
-    storage.delete("never")  # nothing there, nothing happens
+    storage.delete("never")  # deleting what is not there does nothing
 
 
 def _check_names(storage: Storage) -> None:
@@ -221,7 +222,7 @@ def _check_pointer(storage: Storage, same: Callable[[Storage], Storage]) -> None
 
 
 def _check_race(storage: Storage, same: Callable[[Storage], Storage], writers: int = 4, each: int = 8) -> None:
-    """Each writer counts up: whoever read the pointer before another one swung it must be refused, and try again."""
+    """Let several writers count up in the pointer: a writer whose `expected` is outdated must be refused."""
 
     def count_up() -> None:
         mine = same(storage)
@@ -256,7 +257,7 @@ def _check_lease(storage: Storage, same: Callable[[Storage], Storage]) -> None:
     assert _held(lease), "an attempt to take the lease took it from its holder"
     lease.release()
     assert not _held(lease), "a lease that was released is still held"
-    lease.release()  # once more, nothing happens
+    lease.release()  # a second release does nothing
     same(storage).lease().release()
 
 
@@ -265,7 +266,7 @@ def _held(lease: Lease) -> bool:
 
 
 def _check_store(storage: Storage) -> None:
-    """A whole store: made, updated, committed, read back, and made anew over itself."""
+    """Check a whole store: created, updated, committed, read back, and created again in the same place."""
     with ScoreStore.create(None, 3, [Score("seen", _echo, Mean())], storage=storage) as store:
         store.fold("seen", [0, 2], [1.0, 3.0])
         store.commit("first")
@@ -293,6 +294,6 @@ def _refuses(call: Callable[[], Any], what: str) -> None:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal to the last bit, NaN and all."""
+    """Whether two arrays have the same dtype, the same shape and the same bits, so that NaN equals NaN."""
     a, b = np.asarray(a), np.asarray(b)
     return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())

@@ -1,1 +1,1 @@
-"""What the package claims of its speed and use, measured: `python -m benchmarks` lists them."""
+"""Measures what the package claims about its speed and its use: `python -m benchmarks` lists the benchmarks."""

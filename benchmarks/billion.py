@@ -1,4 +1,4 @@
-"""A billion rows on one machine: create, fold, plan, walk and commit one score, beside ten times the cost of a tenth."""
+"""A billion rows on one machine: create, fold, plan, walk and commit one score, compared with a tenth of the rows."""
 
 import argparse
 import shutil
@@ -24,7 +24,7 @@ PART = 1 << 24
 
 
 def life(n: int, folder: Path) -> list[Row]:
-    """Every step of a store's life, with its seconds and the memory at its peak."""
+    """Run every step of a store's life -> one row per step, with its seconds and its peak memory."""
     rows: list[Row] = []
 
     def timed(step: str, run: Callable[[], Any]) -> Any:
@@ -60,7 +60,7 @@ def _walk(walk: Iterator[list[int]], batches: int) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """A tenth first, then the whole."""
+    """Measure a tenth of the rows first, then all rows."""
     n = 20_000 if arguments.quick else arguments.n
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:

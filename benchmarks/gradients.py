@@ -1,4 +1,4 @@
-"""What the gradient scores cost: GraNd beside vmap(grad) at the same memory, L2RW beside its two-step definition."""
+"""What the gradient scores cost: GraNd against vmap(grad) at equal memory, L2RW against its two-step definition."""
 
 import argparse
 import resource
@@ -26,7 +26,7 @@ VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def conv_net() -> nn.Module:
-    """Four convolutions and a head, 0.4 million parameters: a small net for 32 × 32 images, batch norm and all."""
+    """A small net for 32 × 32 images: four convolutions with batch norm and a head, 0.4 million parameters."""
     torch.manual_seed(0)
     widths = ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 256, 1))
     blocks = [
@@ -37,14 +37,14 @@ def conv_net() -> nn.Module:
 
 
 def batch(samples: int, device: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(samples, 3, 32, 32) images and their labels."""
+    """(samples, 3, 32, 32) float32 random images, and their (samples,) int64 labels."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(samples, 3, 32, 32, generator=generator)
     return images.to(device), torch.randint(10, (samples,), generator=generator).to(device)
 
 
 def by_vmap(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Tensor:
-    """(batch,) GraNd as torch's own tutorial has it: per-sample gradients by vmap(grad), then their norms."""
+    """(batch,) GraNd as in torch's tutorial: per-sample gradients by vmap(grad), then their norms."""
     theta = {name: p.detach() for name, p in model.named_parameters()}
     buffers = dict(model.named_buffers())
 
@@ -60,7 +60,7 @@ def by_vmap(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Ten
 
 
 def two_steps(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Tensor, clean_labels: Tensor) -> Tensor:
-    """L2RW's weights by a differentiable look-ahead step, as a good user would write the paper's algorithm."""
+    """(batch,) L2RW's weights by a differentiable look-ahead step, as in the paper (Ren et al. 2018, algorithm 1)."""
     theta = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     losses = cross_entropy(functional_call(model, {**theta, **buffers}, (inputs,)), labels)
@@ -73,14 +73,14 @@ def two_steps(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Te
 
 
 def plain_step(model: nn.Module, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Forward, backward, update."""
+    """One ordinary training step: forward, backward, update."""
     optimizer.zero_grad()
     cross_entropy(model(inputs), labels).mean().backward()
     optimizer.step()
 
 
 def waited(run: Callable[[], Any], device: str) -> Callable[[], Any]:
-    """`run`, the device waited for."""
+    """A function that calls `run` and then waits for the device."""
 
     def whole() -> None:
         run()
@@ -91,14 +91,14 @@ def waited(run: Callable[[], Any], device: str) -> Callable[[], Any]:
 
 
 def peak(device: str) -> float:
-    """MiB at the highest so far: of the process on a CPU, of the allocator on a GPU."""
+    """The peak memory so far in MiB: of the process on a CPU, of torch's allocator on a GPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
-    """GraNd in chunks of so many samples, ours and torch's."""
+    """Two functions (inputs, labels, chunk) -> GraNd, in chunks of so many samples: ours, and torch's vmap(grad)."""
     model = conv_net().to(device).eval()
     return {
         "grand": lambda x, y, chunk: grand(model, x, y, chunk_size=chunk),
@@ -107,7 +107,7 @@ def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
 
 
 def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
-    """MiB above what the process held after one sample; for a process of its own, which never gives its peak back."""
+    """The peak memory in MiB, above that of one sample. Run it in a fresh process, because a peak never falls again."""
     run, (inputs, labels) = ways(device)[way], batch(samples, device)
     run(inputs[:1], labels[:1], chunk)
     before = peak(device)
@@ -116,7 +116,7 @@ def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
 
 
 def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
-    """`memory_alone` in a fresh process."""
+    """Run `memory_alone` in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.gradients", "--alone", way, "--chunk", str(chunk)]
     for name in ("samples", "device", "threads"):
         command += [f"--{name}", str(getattr(arguments, name))]
@@ -125,13 +125,13 @@ def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
 
 
 def grand_rows(arguments: argparse.Namespace) -> list[Row]:
-    """GraNd, and vmap(grad) at every chunk; the last row is the fastest vmap that needs no more memory than GraNd."""
+    """Rows for GraNd, for vmap(grad) at every chunk, and last for the fastest vmap(grad) with no more memory than GraNd."""
     run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
     chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
     cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
     held = [memory(*case, arguments) for case in cases]
     times = take_turns(
-        {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]
+        {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]  # a lambda with a default
         arguments.rounds,
     )
     taken = [times[str(case)] for case in cases]
@@ -150,15 +150,15 @@ def grand_rows(arguments: argparse.Namespace) -> list[Row]:
 
 
 def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
-    """L2RW's weights in plain training steps, for a clean batch of a tenth of the batch and of its size."""
+    """Rows for L2RW's time in plain training steps, with a clean batch of a tenth of the size and one of equal size."""
     model, data, rows = conv_net().to(device), batch(samples, device), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     for clean_size in (max(samples // 10, 1), samples):
         clean = batch(clean_size, device, seed=1)
         runs = {
             "plain step": waited(lambda: plain_step(model, *data, optimizer), device),
-            "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]
-            "two-step definition": waited(lambda clean=clean: two_steps(model, *data, *clean), device),  # type: ignore[misc]
+            "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]  # as above
+            "two-step definition": waited(lambda clean=clean: two_steps(model, *data, *clean), device),  # type: ignore[misc]  # as above
         }
         found = take_turns(runs, rounds)
         for name, taken in found.items():
@@ -168,7 +168,7 @@ def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
 
 
 def main() -> None:
-    """Both tables, or one measurement in a process of its own."""
+    """Write both tables, or with --alone print one measurement for the process that started this one."""
     parser = options(ABOUT)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--samples", type=int, default=256)

@@ -23,7 +23,7 @@ def options(about: str) -> argparse.ArgumentParser:
 
 
 def save(name: str, rows: Sequence[Row], arguments: argparse.Namespace, about: str) -> Path:
-    """Print the rows, and write them to `name`.json and `name`.md with the machine, versions and arguments."""
+    """Print the rows, and write them to `name`.json and `name`.md with the machine, versions and arguments -> a path."""
     found = result.body(name, rows, vars(arguments), about)
     show.tell(CONSOLE, found)
     return result.write(found, arguments.out)

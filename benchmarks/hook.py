@@ -1,7 +1,8 @@
-"""What the loss hook costs a step of a ResNet-18 under autocast, and under torch.compile; on a GPU, that it never waits.
+"""What the loss hook costs in a step of a ResNet-18 under autocast, with and without torch.compile.
 
-On a GPU, first a hundred steps under `torch.cuda.set_sync_debug_mode("error")`, which raises at the first operation that
-waits for the device. `python -m benchmarks hook --device cuda`, minutes; the table goes into hook_cuda.json.
+On a GPU it also checks that the hook never waits for the device: a hundred steps run first under
+`torch.cuda.set_sync_debug_mode("error")`, which raises at the first operation that waits.
+`python -m benchmarks hook --device cuda` takes minutes, and writes its table into hook_cuda.json.
 """
 
 import argparse
@@ -21,7 +22,7 @@ ABOUT = (
     "A training step of a ResNet-18 on 32 × 32 images under autocast, with the loss hook (six scores) and without, step for "
     "step in one process. `times plain`: the step with the hook over the step without."
 )
-WAITS = 100  # steps that may not wait
+WAITS = 100  # steps that must not wait for the GPU
 
 
 class Block(nn.Module):
@@ -43,7 +44,7 @@ class Block(nn.Module):
 
 
 def resnet(width: int) -> nn.Module:
-    """ResNet-18 for small images; `width` 64 is the paper's."""
+    """ResNet-18 for small images (He et al. 2016); the paper's `width` is 64."""
     layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     before = width
     for wide, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
@@ -53,7 +54,7 @@ def resnet(width: int) -> nn.Module:
 
 
 def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Callable[[], None]:
-    """A step on a batch that lies on the device; its rows lie on the host, as a sampler gives them."""
+    """A training step on one batch. The batch is on the device, its row numbers are on the host, as from a sampler."""
     torch.manual_seed(0)
     device, size = arguments.device, arguments.batch
     model: Any = resnet(arguments.width).to(device)
@@ -76,7 +77,7 @@ def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Call
 
 
 def never_waits(step: Callable[[], None]) -> None:
-    """Raises RuntimeError where one of `WAITS` steps waits for the GPU; the steps before set up what is set up once."""
+    """Raises RuntimeError if one of `WAITS` steps waits for the GPU. Three steps run before, which may wait."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()
@@ -89,7 +90,7 @@ def never_waits(step: Callable[[], None]) -> None:
 
 
 def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
-    """Steps in turns, each waited for."""
+    """Rows for the plain step and the step with the hook, timed in turns of `--steps` steps."""
 
     def waited(step: Callable[[], None]) -> Callable[[], None]:
         def whole() -> None:
@@ -118,7 +119,7 @@ def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
 
 
 def main() -> None:
-    """The table."""
+    """Measure, and write the table."""
     parser = options(ABOUT)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=256)

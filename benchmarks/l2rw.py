@@ -1,8 +1,8 @@
 """L2RW end to end on Fashion-MNIST: two unbalanced classes with ten clean images, and 40 % wrong labels.
 
-The protocol is the paper's (Ren et al. 2018, section 4.1, there for MNIST): 5,000 training images of two classes, batches
-of 100, the clean images being ten of the 5,000, five of each class. Every run is appended to OUT/l2rw.jsonl, and a run
-that is there already is not repeated; l2rw.md, l2rw.json and l2rw.png are written from that file.
+The protocol is that of the paper (Ren et al. 2018, section 4.1), which uses MNIST: 5,000 training images of two
+classes, batches of 100, and ten clean images, which are five images of each class among the 5,000. Every run is appended
+to OUT/l2rw.jsonl, and a run that is already there is not repeated. l2rw.md, l2rw.json and l2rw.png are made from it.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ABOUT = (
 )
 DATA = os.environ.get("ADAPTIVE_SAMPLER_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
 RATIOS = (0.9, 0.95, 0.98, 0.99, 0.995)
-PAIR = (4, 2)  # coats are common, pullovers are rare: the two are often confused
+PAIR = (4, 2)  # class numbers: coats are common, pullovers are rare; the two are often confused
 SAMPLES, BATCH, NOISE = 5000, 100, 0.4
 METHODS = ("plain", "class-balanced", "L2RW loss", "L2RWSampler", "clean only")
 
@@ -41,7 +41,7 @@ Data = dict[str, Tensor]
 
 
 def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 28, 28) uint8 images and (n,) labels of "train" or "t10k"."""
+    """(n, 28, 28) uint8 images and (n,) uint8 labels of "train" or "t10k". Raises SystemExit if a file is missing."""
     files = [folder / f"{part}-images-idx3-ubyte.gz", folder / f"{part}-labels-idx1-ubyte.gz"]
     for file in files:
         if not file.exists():
@@ -55,14 +55,14 @@ def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(n, 1, 28, 28) float32, centred, and (n,) int64."""
+    """(n, 1, 28, 28) float32 images, about centred and of about unit variance, and (n,) int64 labels."""
     return torch.from_numpy((images[:, None] / np.float32(255) - 0.286) / 0.353), torch.from_numpy(
         labels.astype(np.int64)
     )
 
 
 def unbalanced(folder: Path, ratio: float, seed: int) -> Data:
-    """Two classes, the first with the share `ratio` of the 5,000; five of each are the clean set."""
+    """5,000 images of two classes, a share `ratio` of them of the first; the clean set is five images of each class."""
     rng = np.random.default_rng([seed, round(ratio * 1000)])
     images, labels = read(folder, "train")
     common = round(SAMPLES * ratio)
@@ -78,7 +78,7 @@ def unbalanced(folder: Path, ratio: float, seed: int) -> Data:
 
 
 def noisy(folder: Path, seed: int) -> Data:
-    """Ten classes, 5,000 images, 40 % of the labels another class, uniformly; ten of each class are clean."""
+    """5,000 images of ten classes, 40 % of the labels replaced uniformly; the clean set is ten images of each class."""
     rng = np.random.default_rng([seed, 1])
     images, labels = read(folder, "train")
     rows = rng.permutation(len(labels))[:SAMPLES]
@@ -111,7 +111,7 @@ def small_net(classes: int, seed: int) -> nn.Module:
 
 
 def batches(data: Data, balanced: bool, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end: each epoch a new order, or every class drawn equally often."""
+    """Yield batches without end: each epoch in a new order, or with every class drawn equally often."""
     generator, labels = torch.Generator().manual_seed(seed), data["train y"]
     while True:
         if balanced:
@@ -124,7 +124,7 @@ def batches(data: Data, balanced: bool, seed: int) -> Iterator[tuple[Tensor, Ten
 
 
 def losses(method: str, model: nn.Module, data: Data, seed: int, stack: list[Any]) -> Iterator[Tensor]:
-    """The loss of each step, ready for backward."""
+    """Yield the loss of each training step, ready for backward. Appends stores that the caller must close to `stack`."""
     clean = [(data["clean x"], data["clean y"])]
     if method == "L2RWSampler":
         store = ScoreStore.create(None, SAMPLES, [scoring.L2RW()])
@@ -135,7 +135,7 @@ def losses(method: str, model: nn.Module, data: Data, seed: int, stack: list[Any
         )
         while True:
             for inputs, labels in criterion.watch(loader):
-                criterion.weights(inputs, labels)  # kept for the next epochs' draw; this step's loss is plain
+                criterion.weights(inputs, labels)  # stored for the next epochs' draw; the loss of this step is plain
                 yield cross_entropy(model(inputs), labels).mean()
     weighted = L2RWLoss(model, clean)
     for inputs, labels in batches(data, method == "class-balanced", seed):
@@ -145,14 +145,14 @@ def losses(method: str, model: nn.Module, data: Data, seed: int, stack: list[Any
 
 
 def test_error(model: nn.Module, data: Data) -> float:
-    """Share of wrong predictions on the test set, which is balanced."""
+    """The share of wrong predictions on the test set, which is balanced: 0 to 1."""
     with torch.no_grad():
         predicted = torch.cat([model(part).argmax(1) for part in data["test x"].split(500)])
     return float((predicted != data["test y"]).float().mean())
 
 
 def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[str, Any]:
-    """Train and test one model."""
+    """Train and test one model -> its test error, the seconds, and whether it met gradients that are not finite."""
     model, stack = small_net(classes, seed), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     start = time.perf_counter()
@@ -162,7 +162,7 @@ def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[st
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    except InvalidValue:  # gradients that are not finite: the run counts with the model that it has left
+    except InvalidValue:  # gradients are not finite: the run ends, and counts with the model as it is now
         diverged = True
     for store in stack:
         store.close()
@@ -170,12 +170,12 @@ def run(method: str, data: Data, classes: int, seed: int, steps: int) -> dict[st
 
 
 def all_runs(arguments: argparse.Namespace) -> None:
-    """Every run that OUT/l2rw.jsonl does not hold yet, seeds outermost so that a part of it is a table too."""
+    """Do every run that OUT/l2rw.jsonl does not hold yet. Seeds are the outer loop: a part of the runs is a table too."""
     file = arguments.out / "l2rw.jsonl"
     done = {(r["task"], r["method"], r["seed"], r["steps"]) for r in recorded(file)}
     tasks: dict[str, Callable[[int], Data]] = {}
     if arguments.only != "noise":
-        tasks |= {f"{r}": lambda seed, r=r: unbalanced(arguments.data_dir, r, seed) for r in RATIOS}  # type: ignore[misc]
+        tasks |= {f"{r}": lambda seed, r=r: unbalanced(arguments.data_dir, r, seed) for r in RATIOS}  # type: ignore[misc]  # a lambda with a default
     if arguments.only != "imbalance":
         tasks["noise"] = lambda seed: noisy(arguments.data_dir, seed)
     for seed in range(arguments.seeds):
@@ -193,7 +193,7 @@ def all_runs(arguments: argparse.Namespace) -> None:
 
 
 def recorded(file: Path) -> list[dict[str, Any]]:
-    """The runs so far."""
+    """The runs that `file` holds so far."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -213,7 +213,7 @@ def table(runs: list[dict[str, Any]]) -> list[Row]:
 
 
 def figure(runs: list[dict[str, Any]], file: Path) -> None:
-    """Test error against imbalance, a line for each method, a bar of one standard deviation."""
+    """Draw the test error against the imbalance: a line for each method, with bars of one standard deviation."""
     import matplotlib.pyplot as plt
 
     axes = plt.figure(figsize=(6, 4)).gca()

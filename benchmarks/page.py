@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+from adaptive_sampler.commands.bench import files
+from adaptive_sampler.commands.bench.command import NAME
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.harness import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+LINK = "../benchmarks/results"  # as the page reaches RESULTS
 HEAD = """# Benchmarks
 
 What a sampler costs on your machine, beside torch's and whichever others are installed:
@@ -14,7 +17,7 @@ What a sampler costs on your machine, beside torch's and whichever others are in
 ```sh
 pip install "adaptive-sampler[torch,report]"
 adaptive-sampler bench                                       # every case at 10⁵ and 10⁶ rows
-adaptive-sampler bench --case epoch --n 1e6,1e7 --output out # some cases; JSON, tables and figures into out/
+adaptive-sampler bench --case epoch --n 1e6,1e7 --output out # some cases; rows, tables and a figure into out/
 adaptive-sampler bench --case epoch --sampler mine:factory   # and a sampler of your own
 adaptive-sampler bench --list                                # the cases, and who competes
 ```
@@ -53,15 +56,26 @@ them.
 
 
 def page() -> str:
-    """The page as the results make it."""
-    parts = [HEAD]
-    for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text())
-        parts.append(f"\n## {path.stem}\n\n{markdown(found)}")
-        for figure in found.get("figures", [f"{path.stem}.png"]):
-            if (RESULTS / figure).exists():
-                parts.append(f"\n![{Path(figure).stem}](../benchmarks/results/{figure})\n")
-    return "".join(parts)
+    """The text of the page, made from the result files."""
+    sections = {path.stem: _file(path) for path in RESULTS.glob("*.json")} | {NAME: _folder(RESULTS / NAME)}
+    return HEAD + "".join(f"\n## {name}\n\n{sections[name]}" for name in sorted(sections))
+
+
+def _file(path: Path) -> str:
+    """A result that is one file, with the figure beside it."""
+    name = path.stem
+    figure = f"\n![{name}]({LINK}/{name}.png)\n" if path.with_suffix(".png").exists() else ""
+    return markdown(json.loads(path.read_text())) + figure
+
+
+def _folder(folder: Path) -> str:
+    """A result that is a folder; its figure comes first, because its tables are long."""
+    here, table = f"{LINK}/{folder.name}", markdown(files.read(folder))
+    return (
+        f"The figure and the tables are made from [{files.ROWS}]({here}/{files.ROWS}), which has a line for each measured "
+        f"row, and [{files.ABOUT}]({here}/{files.ABOUT}), which tells machine, versions and arguments; "
+        f"[{files.TABLE}]({here}/{files.TABLE}) holds the tables alone.\n\n![{folder.name}]({here}/{files.FIGURE})\n\n{table}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a commit costs beside zarr-python's own in-place write, how fast keys are found, and what a kill does."""
+"""What a commit costs against zarr-python's in-place write, how fast keys are found, and what killing a writer does."""
 
 import argparse
 import os
@@ -18,12 +18,13 @@ from adaptive_sampler.memory.book import CHUNK
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.scoring import EL2N, Margin
 from benchmarks.harness import options, save
+from benchmarks.helpers.writer import ROWS, kill_while_committing
 
 ABOUT = "Commits of six columns (fsync and checksums included) against zarr-python's plain in-place write (neither)."
 
 
 def commits(n: int, folder: Path, rounds: int) -> list[Row]:
-    """A full commit, and one with a tenth of the chunks dirty, against zarr."""
+    """Rows for a commit of every chunk, and for one of a tenth of the chunks, against zarr's plain write."""
     store = ScoreStore.create(folder / "store", n, [EL2N(), Margin()])
     values = np.random.default_rng(0).random(n, np.float32)
     for name in store.names:
@@ -69,27 +70,24 @@ def commits(n: int, folder: Path, rounds: int) -> list[Row]:
 
 
 def keys(n: int, rounds: int) -> Row:
-    """Look-ups a second of unsorted keys, in batches of 4096, and bytes a key in memory."""
+    """A row for keys: look-ups per second of unsorted keys in batches of 4096, and bytes per key in memory."""
     names = [f"shard-{i % 1000:04d}/sample_{i:09d}" for i in range(n)]
     made = KeyMap.of(names)
     wanted = [names[i] for i in np.random.default_rng(0).integers(0, n, min(n, 1 << 18))]
     batches = [wanted[i : i + 4096] for i in range(0, len(wanted), 4096)]
     seconds = take_turns({"find": lambda: [made.rows(batch) for batch in batches]}, rounds)["find"]
-    held = sum(array.nbytes for array in made._table()) / n
-    return {"case": "keys found", "rows": n, "per second": len(wanted) / seconds, "bytes a key": held}
+    return {"case": "keys found", "rows": n, "per second": len(wanted) / seconds, "bytes a key": made.nbytes / n}
 
 
 def kills(times: int, folder: Path) -> Row:
-    """Kill a committing writer again and again: how often did the store not open at exactly one committed version?"""
-    from tests.storage.helpers import ROWS, kill_while_committing
-
+    """Kill a committing writer again and again, and count how often the store does not open at a committed version."""
     rng, lost, mixed, unreadable = np.random.default_rng(0), 0, 0, 0
     ScoreStore.create(folder / "killed", ROWS, [EL2N(), Margin()]).close()
     start = time.perf_counter()
     for _ in range(times):
         try:
             acknowledged, store = kill_while_committing(folder / "killed", rng.uniform(0, 0.1))
-        except Exception:  # whatever it is, it counts as a store that does not open
+        except Exception:  # any error counts as a store that does not open
             unreadable += 1
             continue
         with store:

@@ -1,4 +1,4 @@
-"""What a pruned epoch over tar shards costs: ours beside WebDataset's own ways and tarfile, in one run."""
+"""What a pruned epoch over tar shards costs: ours against WebDataset's own ways and tarfile, in one run."""
 
 import argparse
 import io
@@ -26,6 +26,7 @@ from adaptive_sampler.shards.indexing.scan import scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.harness import options, save
+from benchmarks.helpers.server import serving
 
 ABOUT = (
     "Pruned epochs over tar shards: µs per stored sample keeping 1 … 100 %, and how many times ours each other way takes; the "
@@ -36,9 +37,10 @@ Way = Callable[[], int]
 
 
 def write_shards(folder: Path, size: int, samples: int, count: int = 2, mtime: int | None = None) -> list[str]:
-    """`count` shards of `samples` samples of `size` random bytes and a class, as wds.ShardWriter writes them.
+    """Write `count` shards of `samples` samples of `size` random bytes and a class, as wds.ShardWriter does -> paths.
 
-    mtime=None is the writer's default, a float, for which every member gets a PAX header (0.0 as well); 0 spares it.
+    mtime=None is the writer's default. It is a float, and for a float every member gets a PAX header, even for 0.0.
+    With mtime=0, an int, there are no PAX headers.
     """
     random, urls = np.random.default_rng(0), []
     for shard in range(count):
@@ -51,38 +53,38 @@ def write_shards(folder: Path, size: int, samples: int, count: int = 2, mtime: i
 
 
 def drain(samples: Any) -> int:
-    """How many there are."""
+    """Consume everything, and count it."""
     return sum(1 for _ in samples)
 
 
 def plain(urls: list[str], **options: Any) -> wds.WebDataset:
-    """WebDataset as one reads a tar with it."""
+    """WebDataset's usual way to read tar shards."""
     return wds.WebDataset(urls, shardshuffle=False, empty_check=False, **options)
 
 
 def by_tarfile(urls: list[str], keep: set[str]) -> int:
-    """A seeking tarfile that reads the kept members only."""
+    """Read only the kept members with tarfile, which seeks past the others -> the number of samples."""
     found = 0
     for url in urls:
         with tarfile.open(url, "r:") as archive:
             for member in archive:
                 if member.name.rpartition(".")[0] in keep:
-                    archive.extractfile(member).read()  # type: ignore[union-attr]
+                    archive.extractfile(member).read()  # type: ignore[union-attr]  # None only for members that are no files
                     found += member.name.endswith(".cls")
     return found
 
 
 def planned(index: ShardIndex, keep: float) -> PlannedShards:
-    """Our stream of a random share."""
+    """Our stream of a random share `keep` of the samples."""
     return PlannedShards(index, AdaptiveSampler(ScoreStore.create(None, len(index), [Loss()]), RandomPrune(keep)))
 
 
 def reading(folder: Path, size: int, samples: int, rounds: int, mtime: int | None) -> Iterator[dict[str, Any]]:
-    """µs per stored sample, for each share kept."""
+    """Yield a row for each share kept: µs per stored sample, for each way to read."""
     urls = write_shards(folder, size, samples, mtime=mtime)
     index = ShardIndex.build(urls, folder / f"index-{size}")
     for share in KEEP:
-        # Made once: a user plans once an epoch, and its cost is that of the sampler, benchmarked elsewhere.
+        # Made once, outside the timing: planning happens once per epoch, and the sampler's benchmark measures it.
         stream = planned(index, share)
         rows = np.array([s["__index__"] for s in stream])
         keep = {index.keys_of(int(row), int(row) + 1)[0] for row in rows}
@@ -105,7 +107,7 @@ def _ways(urls: list[str], index: ShardIndex, stream: PlannedShards, keep: set[s
 
 
 def header_pass(folder: Path, samples: int, rounds: int, mtime: int | None) -> dict[str, Any]:
-    """µs per sample to find all members of a shard of 10 KB samples."""
+    """A row: µs per sample to find all members of a shard of 10 KB samples."""
     (url,) = write_shards(folder, 10_000, samples, count=1, mtime=mtime)
 
     def by_tarfile() -> int:
@@ -118,12 +120,10 @@ def header_pass(folder: Path, samples: int, rounds: int, mtime: int | None) -> d
 
 
 def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[str, Any]]:
-    """Bytes served per kept byte by a server with ranges, keeping a tenth, gaps between samples merged or not.
+    """Yield a row per `merge_gap`: bytes that a server with ranges sends per kept byte, if a tenth is kept.
 
-    Beside the gaps: without what lies between the samples' parts and between merged samples.
+    The column `beside the gaps` leaves out the bytes between the parts of a sample and between merged samples.
     """
-    from tests.shards.sources.server import serving
-
     write_shards(folder, 10_000, samples, mtime=mtime)
     with serving(folder) as server:
         urls = [server.url(f"10000-{shard}.tar") for shard in range(2)]
@@ -146,7 +146,7 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
 
 
 def gaps(index: ShardIndex, stream: PlannedShards, reader: ShardReader) -> int:
-    """Bytes that were read because a request more would cost more: all but the parts and the headers before them."""
+    """Bytes read only to save requests: all but the samples' parts and the first header of each sample."""
     rows = stream.plans.owner.plan.rows
     shards = index.shard_of(rows)
     extents = [index.extents(shard, rows[shards == shard]) for shard in np.unique(shards)]
@@ -156,7 +156,7 @@ def gaps(index: ShardIndex, stream: PlannedShards, reader: ShardReader) -> int:
 
 
 def with_decode(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
-    """Seconds of an epoch through a DataLoader with 2 workers and JPEG decode, keeping a tenth."""
+    """A row: seconds of an epoch through a DataLoader with 2 workers and JPEG decoding, if a tenth is kept."""
     from PIL import Image
 
     picture, random = io.BytesIO(), np.random.default_rng(0)
@@ -183,13 +183,13 @@ def with_decode(folder: Path, samples: int, rounds: int) -> dict[str, Any]:
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How many times as long as ours each other way takes, planning aside: that is a fixed cost of an epoch."""
+    """How many times as long as ours each other way takes, without planning, which is a fixed cost of an epoch."""
     others = [name for name in rows[0] if name not in ("size", "keep", "ours", "ours, whole epoch")]
     return [{"size": r["size"], "keep": r["keep"]} | {o: r[o] / r["ours"] for o in others} for r in rows]
 
 
 def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]]]:
-    """(case, rows) one by one."""
+    """Run all measurements, and yield (case, rows) for each."""
     rounds, some = (1, 100) if quick else (rounds, 2000)
     sizes = {10_000: some} if quick else {10_000: 5000, 100_000: 1000, 1_000_000: 100}
     for headers, mtime in (("PAX, as ShardWriter writes", None), ("ustar", 0)):
@@ -203,7 +203,7 @@ def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run, say each table as it comes, and save all."""
+    """Run everything, print each table when it is done, and save all."""
     warnings.filterwarnings("ignore", category=ResourceWarning)  # WebDataset leaves its shards open
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -10,6 +10,6 @@ settings.register_profile("quick", max_examples=25, deadline=None, suppress_heal
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-# Every temporary store is committed with fsync when it is made: hundreds of them would wait for the disk.
+# Every temporary store is committed with fsync when it is made. In memory, hundreds of them need not wait for a disk.
 if Path("/dev/shm").is_dir() and "TMPDIR" not in os.environ:
     tempfile.tempdir = "/dev/shm"

@@ -1,4 +1,4 @@
-"""Who imports whom in a package, read from its sources: for the test of the architecture."""
+"""Reads from a package's sources which module imports which, for the test of the architecture."""
 
 import ast
 import sys
@@ -10,21 +10,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Import:
-    """One import of a module: `name` is what is taken from it, "" where it is the module itself. Prints as file:line."""
+    """One import of a module, printed as file:line: …. `name`: what is imported from it, "" for the module itself."""
 
     file: Path
     line: int
     importer: str
     module: str
     name: str = ""
-    when_called: bool = False  # inside a function, or for a type checker alone
+    when_called: bool = False  # inside a function, or only for type checkers
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.importer} imports {self.module}{'.' + self.name if self.name else ''}"
 
 
 class Package:
-    """The modules of the package whose folder is `root`: dotted name -> file; a package's own name is its __init__."""
+    """The package whose folder is `root`. `files`: dotted module name -> file, a folder's name -> its __init__.py."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.name = root, root.name
@@ -37,18 +37,18 @@ class Package:
 
     @cached_property
     def imports(self) -> list[Import]:
-        """Every import anywhere: at the top, in functions, for type checkers, and where a text is a module's whole name."""
+        """All imports: at the top, in functions, for type checkers, and strings that are a module's full name."""
         return [found for module in self.files for found in self._of(module)]
 
     @cached_property
     def inside(self) -> list[Import]:
-        """Those of the package's own modules, each named by the file that it leads to."""
+        """The imports of the package's own modules, each with the name of the module whose file it leads to."""
         own = [i for i in self.imports if i.module.split(".")[0] == self.name]
         return [self._resolved(i) for i in own]
 
     @cached_property
     def outside(self) -> list[Import]:
-        """Those of other people's packages, by their first name."""
+        """The imports of third-party packages, each with the name of the top-level package."""
         others = [i for i in self.imports if i.module.split(".")[0] not in {self.name, *sys.stdlib_module_names}]
         return [Import(i.file, i.line, i.importer, i.module.split(".")[0], "", i.when_called) for i in others]
 
@@ -63,7 +63,7 @@ class Package:
             elif isinstance(node, ast.Constant) and node.value in self.files and node.value != self.name:
                 yield Import(
                     file, node.lineno, module, str(node.value), "", True
-                )  # for importlib, here or where it is passed
+                )  # for importlib, here or in a function that gets the string
             elif isinstance(node, ast.JoinedStr | ast.BinOp) and f"{self.name}." in ast.unparse(node):
                 computed = _called_with(self.trees[module], node)
                 assert not computed, (
@@ -78,13 +78,13 @@ class Package:
         return found
 
     def defines(self, module: str, name: str) -> bool:
-        """Whether a module binds `name` itself: not by importing it from another one of the package."""
+        """Whether a module defines `name` itself, and does not import it from another module of the package."""
         imported = {a.asname or a.name for node in ast.walk(self.trees[module]) for a in _aliases(node, self.name)}
         return name not in imported
 
 
 def _walk(body: list[ast.stmt], late: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node, and whether it runs when the module is imported."""
+    """Every node, and whether it runs late: not when the module is imported."""
     for statement in body:
         yield from _below(statement, late)
 
@@ -100,7 +100,7 @@ def _below(node: ast.AST, late: bool) -> Iterator[tuple[ast.AST, bool]]:
 
 
 def _called_with(tree: ast.Module, argument: ast.AST) -> bool:
-    """Whether a function that imports by name is called with this very expression."""
+    """Whether `argument` is passed to a function that imports by name, such as import_module."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and argument in node.args]
     return any(ast.unparse(call.func).rpartition(".")[2] in ("import_module", "__import__") for call in calls)
 
@@ -111,7 +111,7 @@ def _aliases(node: ast.AST, package: str) -> list[ast.alias]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Each set of nodes that reach one another, as a walk a -> b -> … -> a; none where the graph has no circle."""
+    """Each set of nodes that reach one another, as a walk a -> b -> … -> a; empty if the graph has no circle."""
     found, seen = [], set[str]()
     for start in sorted(graph):
         if start not in seen and (walk := _way(graph, start, start)):
@@ -121,7 +121,7 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    """Every node that a walk from `start` comes to."""
+    """Every node that can be reached from `start` in one step or more."""
     found, ahead = set[str](), [start]
     while ahead:
         for following in graph.get(ahead.pop(), set()):
@@ -132,7 +132,7 @@ def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
 
 
 def _way(graph: Mapping[str, set[str]], start: str, goal: str) -> list[str]:
-    """The shortest walk of at least one step, or none."""
+    """The shortest walk of at least one step from `start` to `goal`; empty if there is none."""
     ways = [[start]]
     seen = set[str]()
     while ways:
@@ -147,5 +147,5 @@ def _way(graph: Mapping[str, set[str]], start: str, goal: str) -> list[str]:
 
 
 def way(graph: Mapping[str, set[str]], start: str, goal: str) -> str:
-    """The shortest walk from `start` to `goal` in words; "" where there is none."""
+    """The shortest walk from `start` to `goal`, as text; "" if there is none."""
     return " -> ".join(_way(graph, start, goal))

@@ -1,4 +1,4 @@
-"""Every array library that a measure runs on, as functions from NumPy arrays; those not installed are skipped."""
+"""Converters from NumPy arrays to every array library that a measure runs on. A missing library skips its tests."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,10 +1,10 @@
-"""Everything a store says of its scores, as bytes: equal before and after is what 'unchanged' means."""
+"""Everything that a store says about its scores, as bytes, for tests that nothing has changed."""
 
 from adaptive_sampler import ScoreStore
 
 
 def snapshot(store: ScoreStore) -> dict[str, object]:
-    """The scores, counts, epochs and clock, bit for bit."""
+    """The scores, counts, epochs and clock of a store, bit for bit."""
     scores = {
         name: (
             store[name].tobytes(),

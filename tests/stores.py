@@ -1,4 +1,4 @@
-"""Stores with given scores: the start of every test of selection and sampling."""
+"""Makes stores with given scores, with which the tests of selection and sampling begin."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from adaptive_sampler.scoring import Loss
 
 
 def scored(values: Any, *, epochs: Any = 0, name: str = "loss", n: int | None = None) -> ScoreStore:
-    """A store whose score `name` has these values: NaN stays unobserved; `epochs`: when each row was last seen."""
+    """A store whose score `name` has these values; NaN leaves a row unobserved. `epochs`: when rows were last seen."""
     values = np.asarray(values, np.float32)
     store = ScoreStore.create(None, n or len(values), [Loss(name=name)])
     epochs = np.broadcast_to(epochs, len(values))

@@ -1,1 +1,1 @@
-"""What `adaptive-sampler` does on a command line. Nothing else of the package imports it."""
+"""The commands of `adaptive-sampler`. Nothing in the package but `__main__` imports this folder."""

@@ -1,4 +1,4 @@
-"""The commands: see it work (`demo`), measure samplers (`bench`), look into a store (`info`), draw its figures (`report`)."""
+"""The commands: train on examples (`demo`), time samplers (`bench`), describe a store (`info`), draw it (`report`)."""
 
 import importlib
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def demo(
             f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
         )
         raise typer.Exit(1) from error
-    torch.set_num_threads(1)  # batches this small wait for a second thread longer than it works
+    torch.set_num_threads(1)  # with batches this small, a second thread costs more time than it saves
     settings = demonstration.DemoSettings(data, data_dir, output, seeds, epochs, samples)
     _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
 
@@ -93,7 +93,7 @@ def bench(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for JSON, tables and figures. Default: nothing is written.", show_default=False),
+        typer.Option(help="Folder for rows, tables and figure. Default: nothing is written.", show_default=False),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="10,000 rows, one turn: whether it runs, not what it shows.")
@@ -101,10 +101,10 @@ def bench(
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases and who competes, and run none.")] = False,
 ) -> None:
     """Measure what a sampler costs, beside torch's and whichever others are installed: time and memory against n."""
-    from adaptive_sampler.commands.bench import command
+    from adaptive_sampler.commands.bench import command, files
 
     if output:
-        _needs("adaptive_sampler.commands.bench.figures")  # said now, and not after minutes of measuring
+        _needs("adaptive_sampler.commands.bench.figures")  # fails now, not after minutes of measuring
 
     def measure() -> None:
         if list_cases:
@@ -113,7 +113,7 @@ def bench(
             command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ())
         )
         found = command.run(settings.quickly() if quick else settings, console)
-        for file in command.save(found, output) if output else ():
+        for file in files.save(found, output) if output else ():
             console.print(str(file), soft_wrap=True, highlight=False)
         return None
 
@@ -150,7 +150,7 @@ def report(
 
 
 def _needs(module: str) -> Any:
-    """The module; where what it needs is not installed, its own line on what to install, and the end."""
+    """Import a module. If it needs an extra that is missing, print what to install, and exit with status 1."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -159,7 +159,7 @@ def _needs(module: str) -> Any:
 
 
 def _run(command: Callable[[], object]) -> None:
-    """What goes wrong on purpose is one line, not a traceback."""
+    """Run a command. Print an error of this package as one line, without a traceback, and exit with status 1."""
     try:
         command()
     except AdaptiveSamplerError as error:

@@ -1,1 +1,1 @@
-"""The scores while a process holds them: columns that updates fold into, keys, and a journal for ranks."""
+"""The scores in a process's memory: the columns that updates are folded into, the keys, and the journal of a rank."""

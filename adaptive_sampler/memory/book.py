@@ -1,4 +1,4 @@
-"""A book: the columns of scores that are observed together, read from the last commit when first needed."""
+"""A book: the columns of scores that are always observed together, read from the last commit when they are needed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,24 @@ from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.memory.records import Key, Records
 from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
 
-CHUNK = 1 << 20  # rows: zarr costs about 1 ms of Python a chunk, so smaller ones are slower to read and write
+CHUNK = 1 << 20  # rows: zarr spends about 1 ms of Python on a chunk, so smaller chunks are slower to read and write
 
-Load = Callable[[str, int], np.ndarray | None]  # (column name, chunk) -> its bytes, or None where all is fill
+Load = Callable[[str, int], np.ndarray | None]  # (column, chunk number) -> its bytes; None: all fill
 
 
 @dataclass(frozen=True)
 class Program:
-    """How the lines of a matrix of values fold into a book: what the kernel is told, and the custom folds with their lines."""
+    """How the lines of a matrix of values are folded into a book: by the kernel, and by custom folds."""
 
-    told: tuple[Any, ...]  # the kernel's arguments from `steps` on
-    custom: list[tuple[ScoreLike, int]]
+    told: tuple[Any, ...]  # the arguments of `kernels.fold` from `steps` on
+    custom: list[tuple[ScoreLike, int]]  # the scores with a custom fold, and the line of each
 
 
 class Book:
-    """The columns of scores that are always observed together, and how often and when their rows were: they share that.
+    """The columns of scores that are always observed together, and so share the columns count and last_seen.
 
-    `dirty`: (chunks,) which chunks changed since the last commit. `observed`: rows observed; `observations`: how often.
+    `dirty`: (chunks,) bool, which chunks changed since the last commit. `observed`: how many rows were observed.
+    `observations`: how many observations there were in all. `load(name)` reads chunks of the score `name` from disk.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Book:
 
     @property
     def records(self) -> tuple[Records, Records]:
-        """The records with count and last_seen, and those with the scores' own columns: the same, except that a lone
-        column lies apart, because plans read it whole.
+        """The records with count and last_seen, and the records with the scores' own columns.
+
+        Both are the same object, unless there is only one own column: it gets memory of its own, because plans read it
+        whole.
         """
         if self._records is None:
             self._records = self._read()
@@ -54,16 +57,17 @@ class Book:
 
     @property
     def keys(self) -> list[Key]:
-        """The columns, those that the scores share first."""
+        """The names of all columns, as (score, column); the shared ones come first, with score ""."""
         return list(self._spec)
 
     @property
     def _spec(self) -> dict[Key, Column]:
-        """All columns, those that the scores share first."""
+        """Dtype and fill value of all columns; the shared ones come first."""
         own = {(score.name, name): column for score in self.scores for name, column in score.fold.columns.items()}
         return {("", name): column for name, column in BOOKKEEPING.items()} | own
 
     def _read(self) -> tuple[Records, Records]:
+        """Make the records, and read what the last commit has of them."""
         ledger = {key: column for key, column in self._spec.items() if not key[0]}
         own = {key: column for key, column in self._spec.items() if key[0]}
         apart = len(own) == 1
@@ -79,7 +83,7 @@ class Book:
         return self.records[bool(key[0])].columns[key]
 
     def part(self, key: Key, column: Column, start: int, stop: int) -> np.ndarray:
-        """Rows `start` … `stop` − 1 of a column, without reading more than the chunks they lie in."""
+        """Rows `start` … `stop` − 1 of a column. If they are still on disk, only the chunks that hold them are read."""
         if self._records is not None or self._load is None:
             return self.column(key)[start:stop]
         part = np.full(stop - start, column.fill, column.dtype)
@@ -87,7 +91,7 @@ class Book:
         return part
 
     def program(self, lines: Mapping[str, int]) -> Program:
-        """How to fold, where the values of a score stand in the line given."""
+        """How to fold a matrix of values in which `lines` gives the line of each score."""
         steps, decays, custom = [], [], []
         for score in self.scores:
             rule = _rule(score.fold)
@@ -101,9 +105,10 @@ class Book:
         return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
 
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
-        """Fold values (scores, batch) in -> −1; or nothing of them, and where `first_bad` finds a fault.
+        """Fold values, (scores, batch), and return −1.
 
-        Where a custom fold raises, `rows` and `put` are the way back.
+        For a bad row or value, fold nothing and return what `kernels.first_bad` returns. If a custom fold raises, the
+        caller can undo the call with `put`, if it called `rows` before.
         """
         before = np.empty(len(rows), np.uint32)
         new: int = kernels.fold(rows, values, epoch, before, *program.told)
@@ -120,7 +125,7 @@ class Book:
         return {name: self.column((score.name, name)) for name in score.fold.columns}
 
     def rows(self, rows: np.ndarray) -> tuple[int, int, list[np.ndarray]]:
-        """Copies of these rows, for `put` to write back."""
+        """Copies of these rows in all columns, and the two counters, for `put` to write back."""
         return self.observed, self.observations, [records.octets[rows] for records in self.records]
 
     def put(self, rows: np.ndarray, saved: tuple[int, int, list[np.ndarray]]) -> None:
@@ -130,7 +135,10 @@ class Book:
             records.octets[rows] = copy
 
     def chunk_parts(self, index: int) -> dict[Key, list[np.ndarray]]:
-        """One chunk of every column as Zarr stores it: little-endian, the last one filled up."""
+        """One chunk of every column as Zarr stores it: little-endian, and the last chunk filled up to full length.
+
+        Each is a list of arrays that lie one behind the other in the chunk.
+        """
         start, stop = index * self.chunk, min((index + 1) * self.chunk, self.n)
         ledger, own = self.records
         parts = ledger.apart(start, stop) | ({} if own is ledger else own.apart(start, stop))
@@ -142,16 +150,16 @@ class Book:
         return found
 
     def having(self, scores: Sequence[ScoreLike]) -> "Book":
-        """What this book says of some of its scores, for they are observed without the others from now on."""
+        """A new book with some of this book's scores and their columns, which are from now on observed separately."""
         part = Book(scores, self.n, self.chunk, self._load)
         part.dirty[:] = self.dirty
         return part._filled(self)
 
     def grown(self, n: int, chunk: int) -> "Book":
-        """The same with rows up to `n`. Chunks of another length are all changed."""
+        """A copy of this book with rows up to `n`. If chunks get another length, all chunks with old rows are dirty."""
         new = Book(self.scores, n, chunk)
         if self._load is not None:
-            self.records  # noqa: B018 - read: what is on disk is shorter
+            self.records  # noqa: B018 - reads the columns, because those on disk have fewer rows
         if chunk == self.chunk:
             new.dirty[: len(self.dirty)] = self.dirty
         else:
@@ -159,7 +167,7 @@ class Book:
         return new._filled(self)
 
     def _filled(self, old: "Book") -> "Book":
-        """Take over what `old` holds; where that is on disk still, it stays there."""
+        """Take over the contents of `old`, and return this book. Columns that are still on disk stay there."""
         self.observed, self.observations = old.observed, old.observations
         if old._records is not None:
             self._load = None
@@ -168,7 +176,10 @@ class Book:
         return self
 
     def _fetch(self, into: np.ndarray, start: int, key: Key, column: Column, load: Callable[[str], Load]) -> None:
-        """Read rows `start` … `start + len(into)` − 1 from disk; where nothing was committed, `into` stays as it is."""
+        """Read rows `start` … `start + len(into)` − 1 of a column from disk into `into`.
+
+        Chunks that were never committed leave `into` as it is.
+        """
         read, stop = load(key[0] or self.scores[0].name), start + len(into)
         for index in range(start // self.chunk, -(-stop // self.chunk) if len(into) else 0):
             data = read(key[1], index)
@@ -179,7 +190,7 @@ class Book:
 
 
 def _rule(fold: Fold) -> int | None:
-    """The kernel's rule of a built-in fold, which does not raise; None for a custom one."""
+    """The kernel's number for the rule of a built-in fold, which cannot raise; None for a custom fold."""
     built_in = REGISTRY.get(str(getattr(fold, "kind", None))) is type(fold)
     return getattr(fold, "rule", None) if built_in else None
 
@@ -189,6 +200,7 @@ def _little(column: Column) -> np.dtype:
 
 
 def _typed(data: np.ndarray, column: Column, rows: int) -> np.ndarray:
+    """The bytes of a chunk in the column's dtype. Raises `StoreDamaged` if they are not `rows` rows."""
     dtype = _little(column)
     if data.nbytes != rows * dtype.itemsize:
         raise StoreDamaged(
@@ -199,5 +211,5 @@ def _typed(data: np.ndarray, column: Column, rows: int) -> np.ndarray:
 
 
 def chunk_rows(n: int) -> int:
-    """Rows of a chunk, for a store of `n` rows."""
+    """How many rows a chunk has in a store of `n` rows."""
     return min(max(n, 1), CHUNK)

@@ -1,15 +1,15 @@
-"""The clock of a store: the epoch that observations belong to, and how much of it was delivered."""
+"""The clock of a store: the epoch that observations belong to, and how many of its samples were delivered."""
 
 from adaptive_sampler.checks import whole_number
 
-LAST_EPOCH = 2**31 - 1  # when a row was last seen is an int32
+LAST_EPOCH = 2**31 - 1  # the epoch in which a row was last seen is stored as an int32
 
 
 class Clock:
-    """Only its methods set it; whoever counts epochs or batches calls them.
+    """The current epoch and its delivered samples, set only by the methods here; code that counts either calls them.
 
-    `epoch`: of the observations that come now. `delivered`: samples of this epoch that a watched loader delivered, which
-    tells the states of a sampler that a commit fits.
+    `epoch`: the epoch of new observations. `delivered`: how many samples of it a watched loader has delivered. A commit
+    keeps both, so that a sampler's state can be compared with the commit that it is to be resumed from.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -17,22 +17,25 @@ class Clock:
 
     @property
     def epoch(self) -> int:
-        """The epoch that observations belong to where they do not say."""
+        """The epoch of observations that come without one."""
         return self._epoch
 
     @property
     def delivered(self) -> int:
-        """Samples of the epoch that were delivered."""
+        """How many samples of the epoch were delivered."""
         return self._delivered
 
     def enter(self, epoch: int, delivered: int = 0) -> None:
-        """A sampler comes to `epoch`, of which `delivered` samples were delivered before, where it is resumed."""
+        """Note that a sampler comes to `epoch`; `delivered`: how many of its samples were delivered before a resume."""
         self._epoch, self._delivered = epoch, delivered
 
     def show(self, epoch: int) -> None:
-        """A batch of `epoch` is here, or a loop without a sampler of ours counts its epochs itself."""
+        """Note that a batch of `epoch` is here; a loop without one of our samplers calls this to count its epochs.
+
+        Raises `InvalidValue` unless `epoch` is a whole number from 0 to `LAST_EPOCH`.
+        """
         self._epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
 
     def deliver(self, delivered: int) -> None:
-        """So many samples of the epoch were delivered by now."""
+        """Note how many samples of the epoch were delivered so far."""
         self._delivered = delivered

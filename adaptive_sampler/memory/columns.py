@@ -1,4 +1,4 @@
-"""One score's columns, in the book that it shares with the scores observed with it."""
+"""The columns of one score, in the book that it shares with the scores that are observed together with it."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def all_columns(fold: Fold) -> Mapping[str, Column]:
 
 
 class Columns:
-    """One score's columns in the book that it shares."""
+    """The columns of one score, `score`, in its `book`."""
 
     def __init__(self, score: ScoreLike, book: Book) -> None:
         self.score, self.book = score, book
@@ -26,7 +26,7 @@ class Columns:
         return self.book.state(self.score)
 
     def part(self, start: int, stop: int) -> State:
-        """Rows `start` … `stop` − 1 of all columns, those of the book too."""
+        """Rows `start` … `stop` − 1 of all columns, including the two that the book's scores share."""
         spec = all_columns(self.score.fold)
         return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
 
@@ -35,8 +35,8 @@ class Columns:
         return self.score.fold.read(self.part(start, stop))
 
     def begin_run(self) -> None:
-        """Close what belongs to the run that ends, a chunk at a time, and mark the chunks that this changes."""
-        chunk, state = self.book.chunk, self.state  # and not `part`, which may be a copy read from disk
+        """End the training run for this score, chunk by chunk, and mark the chunks that this changes."""
+        chunk, state = self.book.chunk, self.state  # not `part`, which may return a copy read from disk
         for index in range(len(self.book.dirty)):
             part = {name: column[index * chunk : (index + 1) * chunk] for name, column in state.items()}
             before = {name: column.copy() for name, column in part.items()}

@@ -1,4 +1,4 @@
-"""Samples by their stable names: a sorted table of 64-bit hashes, and the names themselves to tell collisions apart."""
+"""Find samples by their keys: by a sorted table of 64-bit hashes, and by the keys themselves if hashes collide."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from adaptive_sampler.kernels import keys as kernels
 
 
 class HashIndex(NamedTuple):
-    """Hashes in ascending order, their rows, and where the hashes of each leading bit pattern begin."""
+    """`hashes` in ascending order, the rows that have them (`order`), and where each leading bit pattern begins."""
 
     hashes: np.ndarray
     order: np.ndarray
@@ -20,8 +20,8 @@ class HashIndex(NamedTuple):
 class KeyMap:
     """Maps `len(map)` different strings to rows 0 … n − 1.
 
-    In memory: 14 bytes a key (22 above 2³¹ keys), built at the first look-up. The names themselves, as UTF-8 bytes and
-    where each ends, stay on disk, mapped.
+    The table of hashes takes 14 bytes of memory per key (22 with 2³¹ keys or more) and is built at the first look-up. The
+    keys themselves, as UTF-8 bytes with the end of each, stay on disk once they are committed, and are memory-mapped.
     """
 
     ARRAYS = ("text", "ends")
@@ -32,12 +32,15 @@ class KeyMap:
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "KeyMap":
-        """The map of these keys, in the order of rows. Raises `InvalidValue` for a key that comes twice."""
+        """The map of these keys, given in the order of rows.
+
+        Raises `InvalidValue` for a key that comes twice, or that is no text.
+        """
         return cls(*_pack(list(keys)))._all_different()
 
     @classmethod
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
-        """The map of `n` keys whose `arrays` have these bytes. Raises `ValueError` where they cannot be."""
+        """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
         if len(ends) != n or ends[0] < 0 or (np.diff(ends) <= 0).any() or ends[-1] != len(text) - 1:
             raise ValueError("the keys' ends do not fit their text")
@@ -47,8 +50,13 @@ class KeyMap:
         return len(self._ends)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is kept on disk: the names' UTF-8 bytes, and the end of each, int64."""
+        """What is kept on disk: the UTF-8 bytes of the keys, uint8, and where each ends, (n,) int64."""
         return dict(zip(self.ARRAYS, (self._text, self._ends), strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """What looking keys up holds in memory, beside the names themselves."""
+        return sum(array.nbytes for array in self._table())
 
     def key(self, row: int) -> str:
         """The key of a row."""
@@ -56,7 +64,7 @@ class KeyMap:
         return self._text[start : self._ends[row]].tobytes().decode()
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """(len(keys),) int64. Raises `UnknownName` for the first unknown key."""
+        """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""
         keys = list(keys)
         text, ends = _pack(keys)
         rows: np.ndarray = kernels.find(
@@ -71,12 +79,13 @@ class KeyMap:
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
-        """This map with more keys after its own. Raises as `of`."""
+        """A new map of this map's keys, followed by more keys. Raises as `of` does."""
         text, ends = _pack(list(keys))
         new = KeyMap(np.concatenate([self._text, text]), np.concatenate([self._ends, ends + len(self._text)]))
         return new._all_different()
 
     def _all_different(self) -> "KeyMap":
+        """This map, after a check: raises `InvalidValue` for a key that comes twice."""
         twice = kernels.first_twice(*self._table(), self._text, self._ends)
         if twice[0] >= 0:
             key = self.key(twice[0])
@@ -86,7 +95,7 @@ class KeyMap:
         return self
 
     def settle(self, kept: "KeyMap") -> None:
-        """Look the names up where they are kept on disk, instead of holding them in memory."""
+        """Read the keys from the map `kept`, whose arrays are on disk, instead of holding them in memory."""
         self._text, self._ends = kept._text, kept._ends
 
     def _table(self) -> HashIndex:
@@ -103,7 +112,7 @@ class KeyMap:
 
 
 def _pack(keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The keys' UTF-8 bytes, each followed by a NUL, and where each NUL stands."""
+    """The UTF-8 bytes of the keys, each key followed by a NUL, and the position of each NUL, (len(keys),) int64."""
     try:
         text = np.frombuffer("\0".join([*keys, ""]).encode(), np.uint8)
         ends = np.flatnonzero(text == 0)

@@ -1,4 +1,4 @@
-"""Columns side by side in memory: what an update changes of one row lies in one place."""
+"""Keep columns side by side in memory, so that an update changes only one place for each row."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,18 @@ import numpy as np
 
 from adaptive_sampler.scoring.base import Column
 
-Key = tuple[str, str]  # score (or "", for what its scores share) and column
-WORD, LINE = 4, 64  # bytes: where a column may begin, and what a processor fetches at once
-TILE = 256  # records
-BLOCK = 4096  # records that stay in the second-level cache while column after column is copied from them
+Key = tuple[str, str]  # (score, column); the score is "" for the columns that the scores of a book share
+WORD, LINE = 4, 64  # bytes: columns begin at multiples of a word; a processor fetches a cache line at once
+TILE = 256  # records that are filled at once
+BLOCK = 4096  # records that stay in the second-level cache while their columns are copied one after another
 
 
 class Records:
-    """Columns of rows 0 … n − 1, a record a row: ten columns apart would be ten cache misses a row, one record is one or two.
+    """Columns of rows 0 … n − 1, kept as one record per row.
 
-    `columns`: (n,) each, writable views of the records. `at`: the word at which each begins. `octets` (n, bytes): all of
-    it, for kernels.
+    An update of ten separate columns would cost ten cache misses per row; one record costs one or two. `columns`: writable
+    views of the columns, (n,) each. `at`: the word of the record at which each column begins. `octets`: all records as
+    bytes, (n, bytes of a record) uint8, for kernels.
     """
 
     def __init__(self, spec: Mapping[Key, Column], n: int) -> None:
@@ -30,13 +31,13 @@ class Records:
         self.at = {key: offset // WORD for key, offset in offsets.items()}
         self.columns = {key: np.ndarray((n,), spec[key].dtype, memory, offsets[key], (width,)) for key in spec}
         if empty.any():
-            whole = n - n % TILE  # many records at once: a copy of one alone costs as much
+            whole = n - n % TILE  # many records per copy: copying one alone takes as long
             tiles = self.octets[:whole].reshape(-1, TILE * width).view(np.uint32)
             tiles[:] = np.tile(empty, TILE).view(np.uint32)
             self.octets[whole:] = empty
 
     def apart(self, start: int, stop: int) -> dict[Key, np.ndarray]:
-        """Rows `start` … `stop` − 1, a contiguous array a column; a lone column as it is, others copied."""
+        """Rows `start` … `stop` − 1 as one contiguous array per column: copies, or a view if there is only one column."""
         if all(column.flags.c_contiguous for column in self.columns.values()):
             return {key: column[start:stop] for key, column in self.columns.items()}
         copies = {key: np.empty(stop - start, column.dtype) for key, column in self.columns.items()}
@@ -48,7 +49,7 @@ class Records:
 
 
 def _layout(spec: Mapping[Key, Column]) -> tuple[dict[Key, int], int]:
-    """Where each column begins, and the bytes of a record."""
+    """The byte of a record at which each column begins, and how many bytes a record has."""
     offsets, end, widest = {}, 0, WORD
     for key, column in spec.items():
         size = np.dtype(column.dtype).itemsize
@@ -59,17 +60,21 @@ def _layout(spec: Mapping[Key, Column]) -> tuple[dict[Key, int], int]:
 
 
 def _filled(width: int) -> int:
-    """A power of two where that adds no more than a third: then no record of up to a line lies across two of them."""
+    """`width`, rounded up to a power of two, up to `LINE`, if that adds no more than a third.
+
+    A record of such a width never lies across two cache lines.
+    """
     whole = 1 << (width - 1).bit_length()
     return whole if whole <= LINE and 3 * whole <= 4 * width else width
 
 
 def _up(offset: int, step: int) -> int:
+    """`offset`, rounded up to a multiple of `step`."""
     return -(-offset // step) * step
 
 
 def _aligned(size: int) -> np.ndarray:
-    """(size,) uint8 zeros that begin where a cache line does."""
+    """Zeros, (size,) uint8, that begin at the start of a cache line."""
     memory = np.zeros(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     return memory[start : start + size]

@@ -1,4 +1,4 @@
-"""The scores in memory: check measured values, fold them into the columns, read them back."""
+"""The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -22,8 +22,8 @@ NUMPY = {np.ndarray}
 class Table:
     """The columns of some scores for rows 0 … n − 1.
 
-    Where there is something to read, `load(name)` reads a score's chunks, and scores of equal `books` number, which
-    have always been observed together, share their book.
+    For a version on disk, `load(name)` gives a function that reads the chunks of the score `name`, and `books` maps each
+    score to a number: scores with equal numbers, which have always been observed together, share a book.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Table:
 
     @cached_property
     def reader(self) -> Reader:
-        """What the scores take of an observation."""
+        """Measures observations for the scores of this table."""
         return Reader(self.scores)
 
     @property
@@ -56,11 +56,12 @@ class Table:
         return [columns.score for columns in self.columns.values()]
 
     def add(self, score: ScoreLike) -> None:
-        """A new score, never observed. Raises `InvalidValue` where there is one of that name."""
+        """Add a score that was never observed. Raises `InvalidValue` if it is no score or its name is taken."""
         self._check_new(score)
         self._put(Book([score], self.n, self.chunk))
 
     def _check_new(self, score: ScoreLike) -> None:
+        """Raise `InvalidValue` unless this is a score with a fold, and with a name that is free."""
         if isinstance(score, type) or not isinstance(score, ScoreLike):
             raise InvalidValue(
                 f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
@@ -75,17 +76,18 @@ class Table:
             raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
 
     def _put(self, book: Book) -> None:
-        """From now on this is the book of its scores."""
+        """Use this book for its scores from now on."""
         self.columns |= {score.name: Columns(score, book) for score in book.scores}
         self._routes.clear()
         vars(self).pop("reader", None)
 
     @property
     def books(self) -> list[Book]:
-        """The books, each once, in the order of their first scores."""
+        """Every book once, in the order of the first score of each."""
         return list({id(c.book): c.book for c in self.columns.values()}.values())
 
     def __getitem__(self, name: str) -> Columns:
+        """The columns of a score. Raises `UnknownName` if there is none of that name."""
         try:
             return self.columns[name]
         except KeyError:
@@ -93,25 +95,28 @@ class Table:
             raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
 
     def matrix(self, batch: int, values: Mapping[str, Any]) -> np.ndarray:
-        """The values as (scores, batch) float32 on the host. Raises `InvalidValue` for another shape, or no numbers."""
+        """The values as (scores, batch) float32 on the host; `values`: score name -> (batch,).
+
+        Raises `InvalidValue` for values of another shape, or that are no real numbers.
+        """
         arrays = [*values.values()]
-        if set(map(type, arrays)) == NUMPY:  # at each step of a training: the way with the fewest operations
+        if set(map(type, arrays)) == NUMPY:  # the usual case at every training step: few operations
             try:
                 matrix = np.array(arrays)
             except ValueError:
-                matrix = np.empty(0)  # of unequal lengths, as told below
+                matrix = np.empty(0)  # unequal lengths: `_line` raises below
             if matrix.dtype is FLOAT32 and matrix.shape == (len(arrays), batch):
                 return matrix
         return np.stack([_line(name, value, batch) for name, value in values.items()])
 
     def check(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray) -> None:
-        """Raise `RowError` or `NotFinite` if a row or a value of (scores, batch) breaks a rule."""
+        """Raise `RowError` for a row outside the table, and `NotFinite` for a NaN or inf in `values`, (scores, batch)."""
         bad = kernels.first_bad(rows, self.n, values)
         if bad >= 0:
             raise self._refusal(rows, names, values, bad)
 
     def _refusal(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, bad: int) -> Exception:
-        """Why the batch is refused; `bad`: as the kernel says it."""
+        """The error for a batch that is refused; `bad`: what `kernels.first_bad` returned."""
         if bad < len(rows):
             return RowError(
                 f"row {rows[bad]} at position {bad} of the batch is outside 0 … {self.n - 1}: the store has {self.n} rows. "
@@ -124,8 +129,9 @@ class Table:
         )
 
     def fold(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """Fold values (scores, batch) in, all or nothing: raises as `check` does, and where a custom fold raises, the others
-        are undone.
+        """Fold values, (scores, batch), all or nothing.
+
+        Raises as `check` does. If a custom fold raises, everything that was folded of the batch is undone.
         """
         route, may_raise = self._routes.get(names) or self._route(names)
         undo = []
@@ -143,9 +149,9 @@ class Table:
             raise
 
     def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
-        """The books of these scores with how to fold into them, and whether a fold may raise: a custom one, not a built-in.
+        """The books of these scores, each with its program, and whether a fold may raise, as only a custom one may.
 
-        Scores that leave others behind get a book of their own.
+        If a book also has scores that are not among these, it is split in two: one book for each part.
         """
         lines = {name: line for line, name in enumerate(names)}
         for book in {id(self[name].book): self[name].book for name in names}.values():
@@ -160,7 +166,7 @@ class Table:
         return self._routes[names]
 
     def read(self, name: str, part: slice) -> np.ndarray:
-        """A slice of a score, float32, read-only."""
+        """A slice of a score, float32, read-only. Raises `InvalidValue` for a slice whose step is not 1."""
         columns = self[name]
         start, stop, step = part.indices(self.n)
         if step != 1:
@@ -168,22 +174,22 @@ class Table:
         return _read_only(columns.read(start, max(start, stop)))
 
     def column(self, name: str, column: str) -> np.ndarray:
-        """One column of a score's book, (n,), read-only."""
+        """The column count or last_seen of a score, (n,), read-only."""
         return _read_only(self[name].book.column(("", column)))
 
     def digest(self) -> int:
-        """A checksum of every column."""
+        """A checksum of all columns of all scores."""
         each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
         return checksum([np.array(each)])
 
     def begin_run(self) -> None:
-        """Close what belongs to the run that ends, where anything was observed in it."""
+        """End the current training run for every score, unless nothing was ever observed."""
         if any(book.observations for book in self.books):
             for columns in self.columns.values():
                 columns.begin_run()
 
     def grow(self, n: int) -> None:
-        """Rows up to `n`, the new ones never observed."""
+        """Append rows that were never observed, up to `n`. Raises `InvalidValue` for an `n` below the present one."""
         if n < self.n:
             raise InvalidValue(f"grow({n}): the store has {self.n} rows already, and rows are never taken away.")
         chunk = chunk_rows(n)
@@ -194,7 +200,7 @@ class Table:
 
 
 def _line(name: str, values: Any, batch: int) -> np.ndarray:
-    """One score's values as (batch,) float32 on the host."""
+    """One score's values as (batch,) float32 on the host. Raises `InvalidValue` for another shape or kind of dtype."""
     host = numbers(to_host(as_array(values)))
     if host.shape != (batch,):
         raise InvalidValue(

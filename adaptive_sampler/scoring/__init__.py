@@ -1,4 +1,4 @@
-"""What one observation says of a sample: pick one score or several, or write your own from a measure and a fold."""
+"""Scores, which turn observations of samples into numbers: pick some, or build your own from a measure and a fold."""
 
 from adaptive_sampler.scoring import measures
 from adaptive_sampler.scoring.base import Column, Fold, Score, ScoreLike, describe, restore

@@ -1,4 +1,4 @@
-"""The two seams of scoring: what a score is, what a fold is, and how either is written down as data."""
+"""The two interfaces of scoring, score and fold, and how scores and folds are written down as data."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ from adaptive_sampler.arrays import Array
 from adaptive_sampler.errors import InvalidValue
 
 State = dict[str, np.ndarray]  # column name -> (n,) array
-Inputs = tuple[tuple[str, ...], ...]  # alternatives, the preferred first: names an observation must bring
+Inputs = tuple[tuple[str, ...], ...]  # alternatives, the preferred one first: the names that an observation must have
 LOGITS_AND_LABELS: Inputs = (("logits", "labels"),)
 
 BOOKKEEPING: Mapping[str, "Column"]  # the two columns that every score has
@@ -20,7 +20,7 @@ BOOKKEEPING: Mapping[str, "Column"]  # the two columns that every score has
 
 @dataclass(frozen=True)
 class Column:
-    """One array of a score's state: its dtype, and what stands in it before the first observation."""
+    """One array of a score's state: its dtype, and the value that it holds before the first observation."""
 
     dtype: str
     fill: float
@@ -31,10 +31,10 @@ BOOKKEEPING = {"count": Column("uint32", 0), "last_seen": Column("int32", -1)}
 
 @runtime_checkable
 class Fold(Protocol):
-    """How a row's values over time become one number.
+    """How the values of a row over time become one number.
 
-    `state` holds the fold's own `columns` by name; `fold` updates them in place, row by row in the order given, so that
-    a row that comes twice counts twice. The store counts observations itself, in the two columns of `BOOKKEEPING`.
+    `state` holds the fold's own `columns` by name. `fold` updates them in place, row by row in the order given, so that a
+    row that comes twice counts twice. The store itself counts observations, in the two columns of `BOOKKEEPING`.
     """
 
     @property
@@ -42,24 +42,24 @@ class Fold(Protocol):
         """The fold's own columns, by name."""
 
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
-        """Take `values` (batch,) float32, finite, for `rows` (batch,) int64, in range, into `state`.
+        """Update `state` with `values`, (batch,) float32, of `rows`, (batch,) int64. Both were checked: finite, in range.
 
-        `before` (batch,) uint32: how many observations of that row came before this one, in the batch too.
+        `before`: (batch,) uint32, how often each row was observed before this entry, earlier entries of the batch included.
         """
 
     def read(self, state: State) -> np.ndarray:
-        """The score of each row of `state` (any slice of the columns) as float32, NaN where never observed.
+        """The score of each row of `state`, float32, NaN for a row that was never observed.
 
-        Here `state` holds the two columns of `BOOKKEEPING` too.
+        `state` may be any slice of the columns. Here it also holds the two columns of `BOOKKEEPING`.
         """
 
     def begin_run(self, state: State) -> None:
-        """Close what belongs to one training run alone, in any slice of the columns."""
+        """End the current training run in `state`, any slice of the columns: settle what belongs to one run alone."""
 
 
 @runtime_checkable
 class ScoreLike(Protocol):
-    """What every score is: a name, the inputs it takes, a pure measure of them, and a fold of the measured values."""
+    """What every score has: a name, the inputs it takes, a pure measure of them, and a fold for the measured values."""
 
     @property
     def name(self) -> str:
@@ -67,19 +67,19 @@ class ScoreLike(Protocol):
 
     @property
     def fold(self) -> Fold:
-        """How its values are kept."""
+        """How the measured values are kept."""
 
     @property
     def inputs(self) -> Inputs:
-        """The alternatives of observation names that `measure` takes."""
+        """What `measure` takes: alternatives, the preferred one first, each a tuple of names of the observation."""
 
     @property
     def measure(self) -> Callable[..., Array]:
-        """Arrays with a leading batch axis, by name -> (batch,)."""
+        """A pure function: arrays with a leading batch axis, passed by name -> one value per sample, (batch,)."""
 
 
 class Named:
-    """Gives a built-in score its own name where none is asked for."""
+    """Base of the built-in scores: names a score after its kind if it was given no name."""
 
     kind: ClassVar[str]
     name: str
@@ -93,9 +93,10 @@ class Named:
 class Score:
     """A score of your own.
 
-    `measure` takes observation arrays by the names of its parameters and returns one value a sample, (batch,); a
-    parameter with a default is passed only where the observation has it. It should be pure, and may run on any
-    framework's arrays. A store never imports code: `ScoreStore.open(path, scores=[...])` is given the score again.
+    `measure` takes arrays of the observation by the names of its parameters, and returns one value per sample, (batch,).
+    A parameter with a default is passed only if the observation has it. `measure` should be pure, and may work on the
+    arrays of any framework. A store never imports code, so pass the score again: `ScoreStore.open(path, scores=[...])`.
+    Raises `InvalidValue` for a name that is no identifier, and for a measure or fold that cannot be used.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Score:
         return tuple(p.name for p in parameters if p.kind in named and (p.default is not p.empty) == optional)
 
 
-REGISTRY: dict[str, Any] = {}  # kind -> dataclass
+REGISTRY: dict[str, Any] = {}  # kind -> dataclass of a built-in score or fold
 C = TypeVar("C", bound=type)
 
 
@@ -139,7 +140,7 @@ def register(kind: str) -> Callable[[C], C]:
     """Make a dataclass restorable from a store under the name `kind`."""
 
     def keep(cls: C) -> C:
-        cls.kind = kind  # type: ignore[attr-defined]
+        cls.kind = kind  # type: ignore[attr-defined]  # a plain type has no `kind`
         REGISTRY[kind] = cls
         return cls
 
@@ -147,21 +148,24 @@ def register(kind: str) -> Callable[[C], C]:
 
 
 def describe(part: Any) -> dict[str, Any]:
-    """A score or fold as JSON data: its registered kind and arguments. Custom parts are named, not restorable."""
+    """A score or fold as JSON data: its registered kind and its arguments.
+
+    Of a custom one, only the names of the class and the score are written; `restore` cannot make it again.
+    """
     kind = getattr(part, "kind", None)
     if REGISTRY.get(str(kind)) is not type(part):
         custom = {"kind": "custom", "type": f"{type(part).__module__}.{type(part).__qualname__}"}
         if isinstance(part, ScoreLike):
-            custom |= {"name": part.name, "fold": describe(part.fold)}  # type: ignore[dict-item]
+            custom |= {"name": part.name, "fold": describe(part.fold)}  # type: ignore[dict-item]  # a dict, not a str
         return custom
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     return {"kind": kind} | {k: describe(v) if isinstance(v, Fold) else v for k, v in fields.items()}
 
 
 def restore(description: Mapping[str, Any]) -> Any:
-    """The score or fold that `describe` wrote down.
+    """Make the score or fold that `describe` wrote down.
 
-    Only registered kinds are made, from plain values. Raises `InvalidValue` for anything else.
+    Makes only registered kinds, from plain values. Raises `InvalidValue` for anything else.
     """
     arguments = dict(description)
     cls = REGISTRY.get(str(arguments.pop("kind", None)))

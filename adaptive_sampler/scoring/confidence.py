@@ -1,4 +1,4 @@
-"""Confidence: the probability given to the label, one axis of a data map."""
+"""Confidence: the probability that the model gives to the label; one axis of a data map."""
 
 from dataclasses import dataclass
 

@@ -13,8 +13,9 @@ from adaptive_sampler.scoring.folds import Mean
 class EL2N(Named):
     """‖softmax(logits) − onehot(label)‖₂, averaged (Paul et al. 2021, Deep Learning on a Data Diet, definition 2.3).
 
-    The paper takes it in evaluation mode without augmentation, a few epochs in, over about ten initialisations; see
-    `adaptive_sampler.torch.observe`. `squared=True` is the variant of some re-implementations: it ranks means otherwise.
+    The paper measures it in evaluation mode, without augmentation, after a few epochs, and averages it over about ten
+    initialisations; see `adaptive_sampler.torch.observe`. `squared=True` squares each value before averaging, as some
+    re-implementations do; the means then rank differently.
     """
 
     squared: bool = False

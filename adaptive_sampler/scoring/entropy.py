@@ -1,4 +1,4 @@
-"""Entropy: how undecided the model is, whatever the label."""
+"""Entropy: how undecided the model is, without regard to the label."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from adaptive_sampler.scoring.folds import Last
 @register("entropy")
 @dataclass(frozen=True, kw_only=True)
 class Entropy(Named):
-    """The entropy of softmax(logits), in nats, the last seen; needs no labels."""
+    """The entropy of softmax(logits), in nats, at the last observation. It needs no labels."""
 
     fold: Fold = Last()
     name: str = ""

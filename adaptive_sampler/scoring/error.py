@@ -1,4 +1,4 @@
-"""Mistakes: whether the model gets a sample wrong, the error set of JTT."""
+"""Mistakes: whether the model gets a sample wrong; these samples are the error set of JTT."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from adaptive_sampler.scoring.folds import Last
 @register("error")
 @dataclass(frozen=True, kw_only=True)
 class Error(Named):
-    """1 where the prediction is wrong, else 0, the last seen (Liu et al. 2021, Just Train Twice, equation 3)."""
+    """1 if the prediction is wrong, else 0, at the last observation (Liu et al. 2021, Just Train Twice, equation 3)."""
 
     fold: Fold = Last()
     name: str = ""

@@ -1,4 +1,4 @@
-"""How a row's values over time become one number: the last, the mean, a moving average, the largest, the spread."""
+"""Folds: how the values of a row over time become one number, such as the last, the mean, the largest or the spread."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ VALUE: Mapping[str, Column] = {"value": Column("float32", np.nan)}
 
 
 class _Simple:
-    """What the folds that keep one value share: reading it is looking at it, and runs do not divide it."""
+    """What the folds share that keep one value: the score is that value itself, and a new run does not change it."""
 
     columns: ClassVar[Mapping[str, Column]] = VALUE
 
@@ -52,7 +52,10 @@ class Mean(_Simple):
 @register("ema")
 @dataclass(frozen=True)
 class EMA(_Simple):
-    """decay · old + (1 − decay) · new; the first value as it is. `decay` in [0, 1)."""
+    """A moving average: decay · old + (1 − decay) · new, starting at the first value.
+
+    Raises `InvalidValue` unless `decay` is in [0, 1).
+    """
 
     rule: ClassVar[int] = kernels.EMA
 
@@ -69,7 +72,7 @@ class EMA(_Simple):
 @register("max")
 @dataclass(frozen=True)
 class Max(_Simple):
-    """The largest value ever."""
+    """The largest value so far."""
 
     rule: ClassVar[int] = kernels.MAXIMUM
 
@@ -90,7 +93,7 @@ class Deviation:
         kernels.deviation(rows, values, before, state["mean"], state["m2"])
 
     def read(self, state: State) -> np.ndarray:
-        with np.errstate(all="ignore"):  # 0 / 0 is the NaN of a row never observed; a tiny spread may be no float32
+        with np.errstate(all="ignore"):  # 0 / 0: the NaN of a row that was never observed; tiny spreads may underflow
             spread: np.ndarray = np.sqrt(state["m2"] / state["count"].astype(np.float32))
         return spread
 
@@ -105,10 +108,11 @@ Runs = Literal["sum", "mean"]
 @register("transitions")
 @dataclass(frozen=True)
 class Transitions:
-    """How often a row went from right (0) to wrong (1) between consecutive presentations, per training run.
+    """How often a row went from right (value 0) to wrong (value 1) between consecutive presentations of a training run.
 
-    `never_learned`: what a run counts for a row that was never right in it: infinity, its presentations, or zero.
-    `runs`: whether the runs are summed or averaged.
+    `never_learned`: the score in a run for a row that was presented in it but never right: infinity, the number of its
+    presentations, or zero. `runs`: whether the scores of several runs are summed or averaged. Raises `InvalidValue` for
+    another choice.
     """
 
     rule: ClassVar[int] = kernels.TRANSITIONS
@@ -118,9 +122,9 @@ class Transitions:
     columns: ClassVar[Mapping[str, Column]] = {
         "events": Column("uint32", 0),
         "presentations": Column("uint32", 0),
-        "state": Column("uint8", 0),  # bits: right at the last presentation, ever right in this run
-        "total": Column("float32", 0),  # of the runs before this one
-        "runs": Column("uint32", 0),
+        "state": Column("uint8", 0),  # bit 0: right at the last presentation; bit 1: ever right in this run
+        "total": Column("float32", 0),  # the score summed over the runs before this one
+        "runs": Column("uint32", 0),  # how many runs before this one presented the row
     }
 
     def __post_init__(self) -> None:
@@ -146,7 +150,7 @@ class Transitions:
             state[name][:] = 0
 
     def _this_run(self, state: State) -> np.ndarray:
-        """(n,) float32: this run's value, 0 for rows not yet presented in it."""
+        """The score of the current run alone, (n,) float32; 0 for rows that it has not presented yet."""
         value: np.ndarray = state["events"].astype(np.float32)
         never = (state["presentations"] > 0) & (state["state"] & kernels.LEARNED == 0)
         if self.never_learned == "inf":

@@ -1,4 +1,4 @@
-"""Forgetting events: how often training unlearned a sample."""
+"""Forgetting events: how often a sample that was right became wrong again in training."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,10 @@ from adaptive_sampler.scoring.folds import NeverLearned, Runs, Transitions
 class Forgetting(Named):
     """Transitions from right to wrong between a sample's consecutive presentations (Toneva et al. 2019, definition 2.1).
 
-    Record it before the optimiser's step, in training mode, as the paper does. The literature disagrees on a sample
-    that was never right: `never_learned="inf"` (Data Diet's code), `"presentations"` (Toneva's: the number of them) or
-    `"zero"` (DeepCore, CCS); and on several runs (`store.begin_run`): `runs="sum"` (Toneva) or `"mean"` (Data Diet).
+    Record it before the optimiser's step, in training mode, as the paper does. The literature disagrees on two points.
+    The score of a sample that was never right is infinite in Data Diet's code (`never_learned="inf"`), the number of its
+    presentations in Toneva's (`"presentations"`), and zero in DeepCore and CCS (`"zero"`). Several runs (see
+    `store.begin_run`) are summed by Toneva (`runs="sum"`) and averaged by Data Diet (`"mean"`).
     """
 
     never_learned: NeverLearned = "inf"
@@ -24,11 +25,11 @@ class Forgetting(Named):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Transitions(self.never_learned, self.runs)  # refuses what it does not know
+        Transitions(self.never_learned, self.runs)  # raises for an unknown choice
 
     @property
     def fold(self) -> Transitions:
-        """Counts transitions, per run."""
+        """The fold that counts the transitions of each run."""
         return Transitions(self.never_learned, self.runs)
 
     @property
@@ -36,5 +37,5 @@ class Forgetting(Named):
         return LOGITS_AND_LABELS
 
     def measure(self, logits: Array, labels: Array) -> Array:
-        """(batch, classes), (batch,) -> (batch,) float32: 1 where wrong."""
+        """(batch, classes), (batch,) -> (batch,) float32: 1 if the prediction is wrong, else 0."""
         return measures.incorrect(logits, labels)

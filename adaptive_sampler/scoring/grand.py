@@ -1,4 +1,4 @@
-"""GraNd: how hard a sample pulls on all parameters at once."""
+"""GraNd: the norm of the gradient that a single sample gives to all parameters."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ from adaptive_sampler.scoring.folds import Mean
 @register("grand")
 @dataclass(frozen=True, kw_only=True)
 class GraNd(Named):
-    """The norm of the sample's own gradient, averaged over runs (Paul et al. 2021, definition 2.1).
+    """‖∇ℓ(sample)‖₂ over all parameters, averaged over runs (Paul et al. 2021, definition 2.1).
 
-    Observed as `grand`, which `adaptive_sampler.torch.gradients.grand` computes."""
+    The observation must have it as `grand`; `adaptive_sampler.torch.gradients.grand` computes it.
+    """
 
     fold: Fold = Mean()
     name: str = ""
@@ -22,5 +23,5 @@ class GraNd(Named):
         return (("grand",),)
 
     def measure(self, grand: Array) -> Array:
-        """(batch,) -> (batch,), as computed elsewhere."""
+        """(batch,) -> (batch,), unchanged."""
         return grand

@@ -1,4 +1,4 @@
-"""Influence: what a sample's weight does to the loss on clean data."""
+"""Influence: how the weight of a sample in training changes the loss on clean data."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ from adaptive_sampler.scoring.folds import Last
 @register("influence")
 @dataclass(frozen=True, kw_only=True)
 class Influence(Named):
-    """d(mean clean loss) / d(weight of the sample): positive where training on it harms (Koh & Liang 2017, equation 2).
+    """d(mean clean loss) / d(weight of the sample): positive if training on it does harm (Koh & Liang 2017, equation 2).
 
-    Observed as `influence`, which `adaptive_sampler.torch.gradients.influence` computes."""
+    The observation must have it as `influence`; `adaptive_sampler.torch.gradients.influence` computes it.
+    """
 
     fold: Fold = Last()
     name: str = ""
@@ -22,5 +23,5 @@ class Influence(Named):
         return (("influence",),)
 
     def measure(self, influence: Array) -> Array:
-        """(batch,) -> (batch,), as computed elsewhere."""
+        """(batch,) -> (batch,), unchanged."""
         return influence

@@ -1,4 +1,4 @@
-"""L2RW: the weight a sample earns by pulling the way a small clean set wants."""
+"""L2RW: the weight of a sample, which is high if its gradient agrees with the gradient of a small clean set."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from adaptive_sampler.scoring.folds import EMA
 @register("l2rw")
 @dataclass(frozen=True, kw_only=True)
 class L2RW(Named):
-    """weight × batch size, a moving average (Ren et al. 2018, Learning to Reweight Examples, equation 9).
+    """A moving average of weight × batch size (Ren et al. 2018, Learning to Reweight Examples, equation 9).
 
-    Observed as `l2rw`, which `adaptive_sampler.torch.L2RWLoss` computes; × batch size makes batches of different length
-    comparable."""
+    The observation must have it as `l2rw`; `adaptive_sampler.torch.L2RWLoss` computes it. The factor makes batches of
+    different sizes comparable.
+    """
 
     fold: Fold = EMA()
     name: str = ""
@@ -23,5 +24,5 @@ class L2RW(Named):
         return (("l2rw",),)
 
     def measure(self, l2rw: Array) -> Array:
-        """(batch,) -> (batch,), as computed elsewhere."""
+        """(batch,) -> (batch,), unchanged."""
         return l2rw

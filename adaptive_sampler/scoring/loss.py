@@ -1,4 +1,4 @@
-"""The loss itself, kept by any fold: the score of hard-example mining, self-paced learning and InfoBatch."""
+"""The loss itself, kept by any fold; hard-example mining, self-paced learning and InfoBatch select by it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from adaptive_sampler.scoring.folds import Last
 @register("loss")
 @dataclass(frozen=True, kw_only=True)
 class Loss(Named):
-    """The observation's `loss` (batch,) where it has one, else the cross entropy of `logits` and `labels`, in nats."""
+    """The observation's `loss`, (batch,), if it has one, else the cross entropy of `logits` and `labels`, in nats."""
 
     fold: Fold = Last()
     name: str = ""
@@ -22,7 +22,10 @@ class Loss(Named):
         return (("loss",), ("logits", "labels"))
 
     def measure(self, loss: Array = None, logits: Array = None, labels: Array = None) -> Array:
-        """(batch,), or (batch, classes) and (batch,) or (batch, classes) -> (batch,)."""
+        """`loss` (batch,) -> itself; or `logits` (batch, classes), `labels` (batch,) or (batch, classes) -> (batch,).
+
+        Raises `InvalidValue` for a loss of another shape.
+        """
         if loss is None:
             return measures.cross_entropy(logits, labels)
         loss = as_array(loss)

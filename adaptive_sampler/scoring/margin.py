@@ -1,4 +1,4 @@
-"""Margins: how clearly a sample's label wins, the score that finds mislabelled samples."""
+"""Margins: by how much the label's logit exceeds the others; low margins point to mislabelled samples."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,10 @@ from adaptive_sampler.scoring.folds import Mean
 @register("margin")
 @dataclass(frozen=True, kw_only=True)
 class Margin(Named):
-    """logit of the label − the largest other logit, averaged over epochs: AUM (Pleiss et al. 2020, equation 2). Low = suspect."""
+    """AUM: logit of the label − the largest other logit, averaged over epochs (Pleiss et al. 2020, equation 2).
+
+    Samples with low values may be mislabelled.
+    """
 
     fold: Fold = Mean()
     name: str = ""

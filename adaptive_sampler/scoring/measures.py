@@ -1,9 +1,10 @@
-"""What one observation says of each sample: pure functions from arrays to one float32 per sample.
+"""Measures: pure functions from the arrays of one observation to one float32 per sample.
 
 Each runs on the library and device of its arrays (NumPy, torch, JAX, CuPy), through the Array API. Half precision and
-integers are computed in float32, float64 in float64; the answer is float32. Logits of −inf are legal where the answer
-is finite; a NaN in the input is a NaN in the answer. Labels outside the classes raise where looking is free (NumPy,
-torch on the CPU), and give NaN elsewhere, because looking would wait for the device.
+integers are computed in float32, float64 in float64; the result is float32. A logit of −inf is allowed if the result is
+finite. A NaN in the input gives a NaN in the result. Labels that are no classes raise `InvalidValue` if they can be read
+for free (NumPy, torch on the CPU); elsewhere they give NaN, because checking them would wait for the device. Arrays of
+other shapes than those named raise `InvalidValue`.
 """
 
 import array_api_compat
@@ -16,7 +17,7 @@ from adaptive_sampler.scoring.one_pass import entropies, one_pass
 from adaptive_sampler.scoring.sharing import marked, once
 
 _SUM = 1e-3  # how far from 1 the sum of a label distribution may be
-_SUM_OF_HALVES = 1e-2  # the same where logits or labels are of half precision
+_SUM_OF_HALVES = 1e-2  # the same if the logits or the labels have half precision
 _HALVES = ("float16", "bfloat16")
 
 __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margin", "token_mean"]
@@ -25,8 +26,8 @@ __all__ = ["confidence", "cross_entropy", "el2n", "entropy", "incorrect", "margi
 def el2n(logits: Array, labels: Array) -> Array:
     """‖softmax(logits) − onehot(label)‖₂, in [0, √2]: not squared (Paul et al. 2021, Deep Learning on a Data Diet).
 
-    `logits` (batch, classes); `labels` (batch,) integers, or (batch, classes) distributions: rows ≥ 0 that sum to 1 within
-    1e-3, 1e-2 where logits or labels are of half precision. -> (batch,) float32.
+    `logits`: (batch, classes). `labels`: (batch,) integers, or (batch, classes) distributions, whose rows are ≥ 0 and sum
+    to 1 within 1e-3, or within 1e-2 if logits or labels have half precision. Returns (batch,) float32.
     """
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.EL2N]
@@ -38,14 +39,14 @@ def el2n(logits: Array, labels: Array) -> Array:
             difference = p - _distributions(xp, given, logits, labels)
             return _float32(xp, xp.sqrt(xp.sum(difference * difference, axis=1)))
         labels, valid = _labels(xp, logits, labels)
-        # 1 − p_y as the sum of the others: near p_y = 1 the subtraction would keep few digits.
+        # 1 − p_y is computed as the sum of the other probabilities: near p_y = 1 a subtraction would lose digits.
         others = xp.where(_onehot(xp, logits, labels), xp.zeros_like(p), p)
         rest = xp.sum(others, axis=1)
         return _valid(xp, xp.sqrt(rest * rest + xp.sum(others * others, axis=1)), valid)
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """−log softmax(logits)[label], in nats. Shapes as for `el2n`; distributions give −Σ q·log p."""
+    """−log softmax(logits)[label], in nats; −Σ q·log p for label distributions q. Shapes are as for `el2n`."""
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.LOSS]
     given, (xp, logits) = logits, _logits(logits)
@@ -60,7 +61,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def margin(logits: Array, labels: Array) -> Array:
-    """logit of the label − the largest other logit; negative where wrong (Pleiss et al. 2020, AUM, equation 1)."""
+    """logit of the label − the largest other logit; negative if another class wins (Pleiss et al. 2020, equation 1).
+
+    `logits`: (batch, classes). `labels`: (batch,) integers. Returns (batch,) float32.
+    """
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.MARGIN]
     xp, logits = _logits(logits)
@@ -72,7 +76,10 @@ def margin(logits: Array, labels: Array) -> Array:
 
 
 def confidence(logits: Array, labels: Array) -> Array:
-    """softmax(logits)[label], in [0, 1] (Swayamdipta et al. 2020, Dataset Cartography, section 2)."""
+    """softmax(logits)[label], in [0, 1] (Swayamdipta et al. 2020, Dataset Cartography, section 2).
+
+    `logits`: (batch, classes). `labels`: (batch,) integers. Returns (batch,) float32.
+    """
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.CONFIDENCE]
     xp, logits = _logits(logits)
@@ -82,7 +89,7 @@ def confidence(logits: Array, labels: Array) -> Array:
 
 
 def entropy(logits: Array) -> Array:
-    """−Σ p·log p of softmax(logits), in nats, in [0, log classes]."""
+    """−Σ p·log p of p = softmax(logits), in nats, in [0, log classes]; (batch, classes) -> (batch,) float32."""
     if (found := entropies(logits)) is not None:
         return found
     xp, logits = _logits(logits)
@@ -92,7 +99,10 @@ def entropy(logits: Array) -> Array:
 
 
 def incorrect(logits: Array, labels: Array) -> Array:
-    """1 where argmax(logits) is not the label, else 0 (Liu et al. 2021, Just Train Twice, equation 3)."""
+    """1 if argmax(logits) is not the label, else 0 (Liu et al. 2021, Just Train Twice, equation 3).
+
+    `logits`: (batch, classes). `labels`: (batch,) integers. Returns (batch,) float32.
+    """
     if (found := one_pass(logits, labels)) is not None:
         return found[kernels.INCORRECT]
     xp, logits = _logits(logits)
@@ -103,10 +113,10 @@ def incorrect(logits: Array, labels: Array) -> Array:
 
 
 def token_mean(loss: Array, mask: Array) -> Array:
-    """The mean loss over each sample's counted tokens.
+    """The mean loss over the tokens of each sample that count.
 
-    `loss` (batch, tokens); `mask` (batch, tokens), true or 1 where a token counts. -> (batch,) float32, NaN for a
-    sample in which none counts (a store refuses it, a hook skips it).
+    `loss`: (batch, tokens). `mask`: (batch, tokens), true or 1 for a token that counts. Returns (batch,) float32, NaN for
+    a sample in which no token counts (a store refuses that, a hook skips it). Raises `InvalidValue` for other shapes.
     """
     loss = as_array(loss)
     mask = like(mask, loss)
@@ -144,7 +154,10 @@ def _floating(xp: Array, x: Array) -> Array:
 
 @once
 def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | None]:
-    """Labels that are safe to index with, and where they were valid (None: everywhere, already looked at)."""
+    """Labels that are safe to index with, and which of them were valid, (batch,) bool; None if all were checked to be.
+
+    Raises `InvalidValue` for labels that are not (batch,) integers, and on the host for a label that is no class.
+    """
     labels = _like(labels, logits)
     if labels.ndim == 2:
         raise InvalidValue(
@@ -176,13 +189,16 @@ def _labels(xp: Array, logits: Array, labels: Array) -> tuple[Array, Array | Non
 
 @once
 def _distributions(xp: Array, given: Array, logits: Array, q: Array) -> Array:
-    """(batch, classes) in the logits' precision; on a device NaN in rows that are none. `given`: the logits as they came."""
+    """Label distributions, (batch, classes), in the logits' precision. `given`: the logits before any conversion.
+
+    A row that is no distribution raises `InvalidValue` on the host, and becomes NaN on a device.
+    """
     if tuple(q.shape) != tuple(logits.shape):
         raise InvalidValue(f"label distributions {tuple(q.shape)} must have the logits' shape {tuple(logits.shape)}.")
     half = any(marked(x) or str(x.dtype).endswith(_HALVES) for x in (as_array(given), q))
     within, found = _SUM_OF_HALVES if half else _SUM, xp.astype(q, logits.dtype)
     sums, lowest = xp.sum(found, axis=1), xp.min(found, axis=1)
-    bad = (lowest < 0) | (xp.abs(sums - 1) > within * 1.001)  # a NaN is neither, and stays one
+    bad = (lowest < 0) | (xp.abs(sums - 1) > within * 1.001)  # a NaN passes both tests, and stays NaN
     if not on_host(q):
         return xp.where(bad[:, None], xp.full_like(found, xp.nan), found)
     if bool(xp.any(bad)):
@@ -209,7 +225,7 @@ def _pick(xp: Array, table: Array, labels: Array) -> Array:
 
 @once
 def _largest(xp: Array, logits: Array) -> Array:
-    """(batch, 1); NaN where one of the logits is."""
+    """The largest logit of each sample, (batch, 1); NaN if one of its logits is NaN."""
     return xp.max(logits, axis=1, keepdims=True)
 
 
@@ -217,12 +233,13 @@ def _largest(xp: Array, logits: Array) -> Array:
 def _softmax(xp: Array, logits: Array) -> tuple[Array, Array]:
     """The probabilities and their logarithms."""
     shifted = logits - _largest(xp, logits)
-    powers = xp.exp(shifted)  # once: the dearest of all these operations
+    powers = xp.exp(shifted)  # computed once, because this is the slowest operation here
     total = xp.sum(powers, axis=1, keepdims=True)
     return powers / total, shifted - xp.log(total)
 
 
 def _valid(xp: Array, values: Array, valid: Array | None) -> Array:
+    """The values as float32, NaN for samples that are not `valid` (None: all are)."""
     if valid is not None:
         values = xp.where(valid, values, xp.full_like(values, xp.nan))
     return _float32(xp, values)

@@ -1,4 +1,4 @@
-"""The measures of NumPy's logits: a kernel finds them all at once, where a library takes a dozen operations each."""
+"""Compute all measures of NumPy logits in one pass of a kernel; an array library needs a dozen operations for each."""
 
 import numpy as np
 
@@ -6,26 +6,30 @@ from adaptive_sampler.arrays import Array, library, on_host, to_host
 from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.sharing import mark, once
 
-MANY = 100  # classes: the operations of a library, which take several numbers at a time, are as fast from here on
+MANY = 100  # classes: from this number on, the vectorised operations of an array library are as fast
 
 
 @once
 def at_hand(x: Array) -> Array:
-    """`x` as NumPy's, whose operations take the least time to begin, where it lies on the host and wants no gradient."""
+    """`x` as a NumPy array if it lies on the host and requires no gradient, else `x` itself.
+
+    NumPy's operations have the least overhead.
+    """
     if not on_host(x) or getattr(x, "requires_grad", False):
         return x
     host = to_host(x)
-    if host.itemsize != x.dtype.itemsize:  # NumPy has no bfloat16: halves arrive as singles
+    if host.itemsize != x.dtype.itemsize:  # half precision has become float32
         mark(host)
     return host
 
 
 @once
 def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
-    """(lines, batch) float32 by the lines of kernels/measure.py.
+    """All measures of a batch, (lines, batch) float32; kernels/measure.py numbers the lines. Or None.
 
-    None for other arrays than NumPy's, whose library may be following what is done with them; where there are `MANY`
-    classes; and where a measure has to say what is wrong.
+    None means that each measure must be computed by itself: for arrays that are not NumPy's, because their library may
+    record the operations (for gradients); for `MANY` classes or more; and for labels that are no classes, because the
+    measure then raises and says which.
     """
     powers = _powers(logits)
     if powers is None:
@@ -38,7 +42,7 @@ def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
 
 
 def entropies(logits: Array) -> np.ndarray | None:
-    """(batch,) float32, of NumPy's logits and fewer than `MANY` classes; else None."""
+    """The entropies, (batch,) float32, of NumPy logits with fewer than `MANY` classes; None for other logits."""
     powers = _powers(logits)
     if powers is None:
         return None
@@ -49,7 +53,7 @@ def entropies(logits: Array) -> np.ndarray | None:
 
 @once
 def _powers(logits: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Logits, the same less the largest of each row, and the exponentials of these."""
+    """The logits, the logits minus the largest of each row, and the exponentials of that; None as for `one_pass`."""
     if library(logits) != "numpy" or logits.ndim != 2 or not 2 <= logits.shape[1] < MANY or logits.dtype.kind != "f":
         return None
     host = np.ascontiguousarray(logits, np.float64 if logits.dtype == np.float64 else np.float32)
@@ -60,6 +64,7 @@ def _powers(logits: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
 
 
 def _classes(labels: Array, batch: int) -> np.ndarray | None:
+    """The labels as int64 if they are a NumPy array of one integer per sample, else None."""
     if library(labels) != "numpy" or labels.shape != (batch,) or labels.dtype.kind not in "iu":
         return None
     return np.ascontiguousarray(labels, np.int64)

@@ -1,4 +1,4 @@
-"""What some scores take of an observation: found out once for each kind of observation, and then done at each step."""
+"""What each score takes of an observation: worked out once for each set of array names, then used at every step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OURS = __name__.split(".", maxsplit=1)[0] + "."
 
 @dataclass(frozen=True)
 class Reading:
-    """How one score is measured: of which arrays, by name, and whether its measure takes any library's."""
+    """How one score is measured: the names of the arrays that it takes, and whether they may be of any library."""
 
     name: str
     measure: Callable[..., Array]
@@ -25,7 +25,7 @@ class Reading:
 
 
 class Reader:
-    """Measures what observations say to `scores`."""
+    """Measures observations for `scores`."""
 
     def __init__(self, scores: Sequence[ScoreLike]) -> None:
         self.scores = list(scores)
@@ -33,15 +33,19 @@ class Reader:
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Every observation name that some score takes; and those of scores to which logits and labels are not as good."""
+        """Two sets of observation names: those that any score takes, and those of scores without a substitute for them.
+
+        Built-in scores that can take logits and labels have a substitute, so their names are not in the second set.
+        """
         names = {s.name: frozenset(chain(*s.inputs, getattr(s, "optional", ()))) for s in self.scores}
         others = [s.name for s in self.scores if not (is_built_in(s) and ("logits", "labels") in s.inputs)]
         return frozenset().union(*names.values()), frozenset().union(*(names[name] for name in others))
 
     def measure(self, observation: Mapping[str, Array]) -> dict[str, Array]:
-        """What an observation says, on its own device: score name -> (batch,). Raises `InvalidValue` if it feeds no score.
+        """Measure an observation: score name -> (batch,), on the observation's device.
 
-        What a built-in score says of tensors on the host is NumPy's.
+        For arrays on the host that require no gradient, built-in scores give NumPy arrays. Raises `InvalidValue` if the
+        observation feeds no score.
         """
         given = {name: as_array(array) for name, array in observation.items()}
         readings, near = self._known.get(tuple(given)) or self._learn(tuple(given))
@@ -56,7 +60,10 @@ class Reader:
         return values
 
     def _learn(self, names: tuple[str, ...]) -> tuple[list[Reading], set[str]]:
-        """The readings of an observation with these names, and the names that built-in scores take."""
+        """The readings for an observation with these names, and which of the names built-in scores take.
+
+        Remembers both. Raises `InvalidValue` if no score can be measured.
+        """
         readings = [reading for score in self.scores if (reading := _reading(score, names))]
         if not readings:
             wanted = "; ".join(f"{score.name}: {inputs_of(score)}" for score in self.scores)
@@ -72,7 +79,10 @@ def inputs_of(score: ScoreLike) -> str:
 
 
 def _reading(score: ScoreLike, names: tuple[str, ...]) -> Reading | None:
-    """Of the alternatives that a score takes the first that is there; with what a custom measure takes besides."""
+    """How a score is measured from these names: by the first of its alternatives that is complete; None if none is.
+
+    A custom measure also takes those of its optional parameters that are among the names.
+    """
     inputs = next((some for some in score.inputs if set(some) <= set(names)), None)
     if inputs is None:
         return None
@@ -82,5 +92,8 @@ def _reading(score: ScoreLike, names: tuple[str, ...]) -> Reading | None:
 
 
 def is_built_in(score: ScoreLike) -> bool:
-    """Whether the score's measure is one of this package, which take any library's arrays, and logits as those of classes."""
+    """Whether the score's measure is one of this package's.
+
+    Those take arrays of any library, and understand logits as one number per class, to be normalised by a softmax.
+    """
     return str(getattr(getattr(type(score), "measure", None), "__module__", "")).startswith(OURS)

@@ -1,4 +1,4 @@
-"""What several measures take of one observation is computed once: their softmax, their labels checked."""
+"""Compute only once what several measures of one observation need, such as the softmax or the check of the labels."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -12,7 +12,7 @@ _found: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar("found", defa
 
 
 class shared:
-    """Within this, a function marked `once` is called once for the same arguments. One inside another is the same one."""
+    """A context in which a function marked `once` runs once for the same arguments. A nested context joins the outer."""
 
     def __enter__(self) -> None:
         outer = _found.get()
@@ -23,19 +23,19 @@ class shared:
 
 
 def mark(x: Any) -> None:
-    """Remember, while `shared`, that this very object was of half precision where it came from."""
+    """Remember, within `shared`, that this very object was converted from an array of half precision."""
     found = _found.get()
     if found is not None:
         found[mark, id(x)] = None, (x,)
 
 
 def marked(x: Any) -> bool:
-    """Whether it was."""
+    """Whether `mark` was called for this very object within `shared`."""
     return (mark, id(x)) in (_found.get() or ())
 
 
 def once(function: Callable[P, R]) -> Callable[P, R]:
-    """Remember, while `shared`, what `function` returned for these very objects; it must be pure."""
+    """Decorate a pure function so that, within `shared`, its result for the same argument objects is remembered."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,7 +44,7 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         key = (function, *map(id, args))
         if key not in found:
-            found[key] = function(*args, **kwargs), args  # an id is an argument's own while the argument is kept
+            found[key] = function(*args, **kwargs), args  # `args` is kept, or another object could get the same id
         result: R = found[key][0]
         return result
 

@@ -1,4 +1,4 @@
-"""How scores become a plan: pick one policy, or write your own with a `plan` method."""
+"""Policies, which make plans from scores: pick one, or write your own class with a `plan` method."""
 
 from adaptive_sampler.selection.base import Policy, Scores, make
 from adaptive_sampler.selection.draw import Draw

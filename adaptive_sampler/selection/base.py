@@ -1,4 +1,4 @@
-"""What a policy is, and the few questions that every policy asks: how many, from which scores, which must come first."""
+"""What a policy is, and what policies share: how many rows to keep, from which scores, and which rows come first."""
 
 import dataclasses
 import math
@@ -21,35 +21,35 @@ Ties = Literal["random", "row"]
 
 
 class Scores(Protocol):
-    """What a policy may ask of a store; `ScoreStore` is one."""
+    """What a policy may read of a store; a `ScoreStore` has all of it."""
 
     def __len__(self) -> int:
         """The number of rows."""
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """(n,) float32, NaN where never observed."""
+        """A score, (n,) float32, NaN for rows that were never observed."""
 
     def last_seen(self, name: str) -> np.ndarray:
-        """(n,) int32 epochs, −1 where never observed."""
+        """The epoch of each row's last observation for a score, (n,) int32, −1 if it was never observed."""
 
     def observed(self, name: str) -> int:
-        """How many rows have been observed."""
+        """How many rows have been observed for a score."""
 
     @property
     def made_from(self) -> MadeFrom:
-        """Which state of the scores this is."""
+        """The state of the scores now, for a plan to name."""
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Scores → plan. Pure: the same scores, epoch and seed give the same plan, on any number of ranks."""
+    """Makes plans from scores. It is pure: the same scores, epoch and seed give the same plan, on any number of ranks."""
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The plan of one epoch."""
 
 
 def describe(policy: Any) -> dict[str, Any]:
-    """A policy as JSON data: its class and arguments; arrays by length and checksum."""
+    """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum."""
     fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
     return {"kind": type(policy).__name__} | {f.name: _plain(getattr(policy, f.name)) for f in fields}
 
@@ -61,9 +61,10 @@ def _plain(value: Any) -> Any:
 
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
-    """The plan with these arrays (none: everything is kept), made by `policy` from the scores as they are.
+    """Make the plan with these arrays (none: every row is kept), by `policy`, from the present scores.
 
-    `kept`: (n,) bool, or the same packed (np.packbits with bitorder="little").
+    `arrays`: `kept`, (n,) bool, or the same packed by np.packbits with bitorder="little", (ceil(n / 8),) uint8; `counts`
+    and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, and for a plan without samples.
     """
     if arrays.get("kept") is not None:
         arrays["kept"] = _packed(np.asarray(arrays["kept"]), len(store))
@@ -90,7 +91,10 @@ def _packed(kept: np.ndarray, n: int) -> np.ndarray:
 
 
 def check_share(name: str, value: Any, *, zero: bool = False) -> None:
-    """Refuse what is neither a fraction in (0, 1] nor a count above 1. `zero`: whether 0 is allowed, and with it 1."""
+    """Raise `InvalidValue` unless `value` is a float, a fraction in (0, 1], or an int, a count above 1.
+
+    `zero`: also allow 0 (as a float or an int) and the count 1. Without it, an int 1 could mean one row or all of them.
+    """
     rule = f"a fraction, 0 {'<=' if zero else '<'} {name} <= 1 as a float, or a count of rows as an int"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InvalidValue(f"{name}={value!r} must be {rule}.")
@@ -104,14 +108,18 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
 
 
 def exactly(share: float) -> "Fraction":
-    """The decimal number that a float is written as."""
-    from fractions import Fraction  # late, for the sake of the package's import
+    """The decimal number that a float is written as, as an exact fraction: 1/10 for 0.1."""
+    from fractions import Fraction  # imported late, so that importing the package stays fast
 
     return Fraction(str(float(share)))
 
 
 def cut(shares: Mapping[str, float | int], n: int) -> int:
-    """How many of `n` rows the shares are together: fractions are added exactly, then cut at floor(f·n + ½)."""
+    """How many of `n` rows the shares are together.
+
+    Fractions (floats) are added exactly, and their sum f gives floor(f·n + ½) rows; counts (ints) are added to that.
+    Raises `InvalidValue` if the shares ask for more than `n` rows.
+    """
     fraction = sum(exactly(s) for s in shares.values() if not isinstance(s, (int, np.integer)))
     count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
     total = math.floor(fraction * n + exactly(0.5)) + count
@@ -122,10 +130,10 @@ def cut(shares: Mapping[str, float | int], n: int) -> int:
 
 
 def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.ndarray | None:
-    """(n,) float32: the age in epochs of each row's score where that is above `max_age`, NaN elsewhere. None: no limit.
+    """The age in epochs of each score that is older than `max_age`, (n,) float32, NaN for other rows; None for no limit.
 
-    A row seen in an epoch that is still to come was seen in an earlier run, whose clock had gone further: it ages from the
-    beginning of this one, as if seen in the epoch before the first.
+    A row whose last observation names a later epoch than `epoch` was observed in an earlier run, which had come further.
+    Its age counts from the beginning of the current run, as if it had been observed in the epoch before the first.
     """
     if max_age is None:
         return None
@@ -145,10 +153,12 @@ def fill(
     ties: Ties,
     observed: int | None = None,
 ) -> np.ndarray:
-    """Fill `budget` rows: those never observed (all of them), then the oldest of `age`, then a window of the ranking.
+    """Choose `budget` rows: first all rows never observed, then the oldest by `age`, then a window of the ranking.
 
-    `start(ranked, number)` says where, among the `ranked` other rows in ascending order, the window of `number` rows
-    begins. `observed`: how many rows have a score, where that is known. -> packed bits.
+    The ranking has the remaining rows, in ascending order of their scores. `start(ranked, number)` returns where in these
+    `ranked` rows the window of `number` rows begins. `age`: as `stale_age` returns it. `salt`: seeds random ties.
+    `observed`: how many rows have a score, or None if that is not known. More than `budget` rows are chosen only if more
+    were never observed. Returns packed bits, (ceil(n / 8),) uint8.
     """
     forced: Any = np.uint8(0)
     ranked = len(scores)
@@ -170,13 +180,13 @@ def fill(
 
 
 def check_max_age(max_age: int | None) -> None:
-    """Refuse an age that is no number of epochs."""
+    """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 or more."""
     if max_age is not None:
         whole_number("max_age", max_age, 1, what="a number of epochs", otherwise=", or None for no limit")
 
 
 def check_by(by: Any) -> None:
-    """Refuse what names no score."""
+    """Raise `InvalidValue` unless `by` is a str, the name of a score."""
     if not isinstance(by, str):
         remedy = (
             "Policies do not nest: take the score that it goes by" if hasattr(by, "plan") else "Pass the score's name"
@@ -185,6 +195,6 @@ def check_by(by: Any) -> None:
 
 
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Refuse what is none of the allowed words."""
+    """Raise `InvalidValue` unless `value` is one of the `allowed` words."""
     if value not in allowed:
         raise InvalidValue(f"{name}={value!r}: one of {', '.join(map(repr, allowed))}.")

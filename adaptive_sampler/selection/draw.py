@@ -16,12 +16,13 @@ from adaptive_sampler.selection.base import Scores, check_by, make
 
 @dataclass(frozen=True)
 class Draw:
-    """`num_samples` rows (None: as many as there are), p ∝ score `by`.
+    """Draw `num_samples` rows (None: as many as the store has), each with probability p proportional to its score `by`.
 
-    `floor`: the share that is drawn uniformly, p = (1 − floor)·s/Σs + floor/n. Rows never observed count as the mean of
-    the others. `unbiased`: each sample's loss weight is 1/(n·p), so that the expected loss is that of uniform sampling.
-    `replacement=False` draws each row at most once (successively, as torch.multinomial). Scores must be finite and not
-    negative; if all are 0 the draw is uniform where `floor` > 0, else an error.
+    `floor`: the share of the draw that is uniform: p = (1 − floor)·s/Σs + floor/n. A row never observed counts as if it
+    had the mean score of the others. `unbiased`: each sample gets the loss weight 1/(n·p), so that the expected loss is
+    that of uniform sampling. `replacement=False`: each row is drawn at most once, one row after another, as
+    torch.multinomial does. Scores must be finite and not negative. If all scores are 0, the draw is uniform if `floor` > 0,
+    and an error otherwise.
     """
 
     by: str
@@ -43,11 +44,15 @@ class Draw:
             )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """Everything where nobody was observed yet, else the draw. Raises `InvalidValue` for scores that are no weights."""
+        """Every row once if no row was observed yet, else the draw.
+
+        Raises `InvalidValue` for a score that is negative or infinite, for scores that are all 0 without a `floor`, and
+        without replacement for more samples than there are rows with a positive weight.
+        """
         n, key = len(store), seeds.key(seed, epoch, seeds.Purpose.DRAW)
         number = n if self.num_samples is None else int(self.num_samples)
         if not store.observed(self.by):
-            store[self.by]
+            store[self.by]  # raises for an unknown name, also before the first observation
             return make(store, self, epoch, seed)
         weights, positive = self._probabilities(store[self.by])
         if not self.replacement:
@@ -61,7 +66,7 @@ class Draw:
         return make(store, self, epoch, seed, **self._drawn(counts, weights))
 
     def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, int]:
-        """(n,) float32 weights, in a draw with replacement of mean 1, and how many of them are positive."""
+        """The weights of the rows, (n,) float32, and how many of them are positive. With replacement, their mean is 1."""
         total, known, positive, bad = weigh.survey(scores)
         if bad >= 0:
             raise InvalidValue(
@@ -76,10 +81,11 @@ class Draw:
         if total == 0:
             return np.ones(len(scores), np.float32), len(scores)
         if not self.replacement and self.floor == 0 and known == len(scores):
-            return scores, positive  # as they are: who comes first does not depend on a scale
+            return scores, positive  # a common factor would not change the draw
         return weigh.weigh(scores, total / known, self.floor)
 
     def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+        """The arrays of the plan, from how often each row was drawn, (n,)."""
         kept, repeats = bits.occupied(counts)
         arrays: dict[str, Any] = {"kept": kept, "counts": repeats}
         if self.unbiased:

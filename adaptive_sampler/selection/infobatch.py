@@ -1,4 +1,4 @@
-"""Drop a random share of the easy rows and weigh the others up for it: InfoBatch."""
+"""InfoBatch: drop a random share of the easy rows, and weigh the easy rows that stay more in return."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -15,11 +15,13 @@ from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 
 @dataclass(frozen=True)
 class InfoBatch:
-    """Of the rows whose `by` is below the mean, drop a random `ratio`; weigh the rest of them 1/(1 − ratio) (Qin et al. 2024).
+    """Drop a random share of the rows below the mean score, and reweight the rest of these (Qin et al. 2024).
 
-    The number that stays is rounded at random, so that the expected total weight is n exactly. From epoch
-    floor(`anneal`·`epochs`) on, and where nothing was observed yet, all rows are visited with weight 1. Rows never observed
-    are kept with weight 1. Give `LossHook` the sampler: it applies the weights.
+    Of the rows whose score `by` is below the mean, a random `ratio` is dropped; the others get weight 1/(1 − ratio). How
+    many stay is rounded up or down at random, so that the expected total weight is exactly n. All other rows, and rows
+    never observed, are kept with weight 1. From epoch floor(`anneal`·`epochs`) on, and as long as no row was observed,
+    every row is visited with weight 1. `epochs`: how many epochs the training has. Pass the sampler to `LossHook`, which
+    applies the weights.
     """
 
     ratio: float = 0.5

@@ -8,7 +8,7 @@ from adaptive_sampler.selection.base import Scores, make
 
 @dataclass(frozen=True)
 class KeepAll:
-    """Every row, once."""
+    """Visit every row once."""
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """All rows of the store."""

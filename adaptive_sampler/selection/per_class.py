@@ -1,4 +1,4 @@
-"""A share within each class: what a policy does to all rows, done to the rows of one class after another."""
+"""Selection within each class: what a policy does to all rows, it does to the rows of each class separately."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,12 +9,13 @@ from adaptive_sampler import seeds
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 
-# (rows (m,) int64 or a slice for all, salt) -> which of them stay, packed as np.packbits(..., bitorder="little")
+# (rows, salt) -> which of the rows stay, as np.packbits(..., bitorder="little") packs it. `rows`: (m,) int64, or a slice
+# for all rows.
 Chosen = Callable[[Any, int], np.ndarray]
 
 
 def as_labels(per_class: Any) -> np.ndarray | None:
-    """`per_class` as an array (n,) on the host, for a policy's field. Raises `InvalidValue` for another shape."""
+    """`per_class` as an array on the host, (n,), or None. Raises `InvalidValue` if it has not exactly one axis."""
     if per_class is None:
         return None
     labels = to_host(per_class)
@@ -24,20 +25,23 @@ def as_labels(per_class: Any) -> np.ndarray | None:
 
 
 def choose(labels: np.ndarray | None, n: int, epoch: int, seed: int, chosen: Chosen) -> np.ndarray:
-    """The rows that `chosen` takes of all `n` (labels None), or of each class by itself. -> packed bits."""
+    """The rows that `chosen` chooses from all `n` rows (labels None), or from each class separately.
+
+    Returns packed bits, (ceil(n / 8),) uint8. Raises `InvalidValue` for labels of another length.
+    """
     ties = seeds.Purpose.TIES
     if labels is None:
         return chosen(slice(None), seeds.key(seed, epoch, ties))
     kept = np.zeros(n, np.bool_)
     for number, members in enumerate(_classes(labels, n)):
-        # each its own key: equal ones would choose the same places of every class
+        # a different key for each class: an equal one would choose the same positions within every class
         part = chosen(members, seeds.key(seed, epoch, ties, number))
         kept[members] = np.unpackbits(part, count=len(members), bitorder="little")
     return np.packbits(kept, bitorder="little")
 
 
 def _classes(labels: np.ndarray, n: int) -> Iterator[np.ndarray]:
-    """The rows of each class, ascending; classes by their labels."""
+    """The rows of each class, ascending; the classes come in the order of their labels."""
     if labels.shape != (n,):
         raise InvalidValue(f"per_class has shape {labels.shape}: one label for each of the {n} rows is needed.")
     by_class = np.argsort(labels, kind="stable")

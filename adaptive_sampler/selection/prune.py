@@ -1,4 +1,4 @@
-"""Keep the rows with the highest or the lowest score: data pruning as in Data Diet, forgetting and the rest."""
+"""Keep the rows with the highest or the lowest scores: data pruning, as with EL2N, GraNd or forgetting."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -24,12 +24,13 @@ from adaptive_sampler.selection.per_class import as_labels, choose
 
 @dataclass(frozen=True, eq=False)
 class Prune:
-    """Keep the share `keep` with the `order` score `by` (Paul et al. 2021, section 3: `order="highest"`).
+    """Keep a share of the rows: those with the highest or the lowest score `by`, as `order` says.
 
-    `keep`: a fraction (float) cut at floor(f·n + ½), or a count (int). Rows never observed fill `keep` first; only if
-    they exceed it is the plan larger. `max_age`: then come rows whose own score is older than that many epochs, the
-    oldest first. `ties="row"` is a stable argsort; `"random"` a hash of (seed, epoch, row). `per_class`: (n,) labels;
-    `keep` then applies within each class.
+    Paul et al. 2021, section 3, keep the highest. `keep`: a fraction f (float), which gives floor(f·n + ½) rows, or a
+    count (int). Rows never observed are kept first; the plan is larger than `keep` only if there are more of them.
+    `max_age`: next come the rows whose score is older than this many epochs, the oldest first. `ties`: rows with equal
+    scores are ordered by their numbers ("row", as a stable argsort does) or by a hash of (seed, epoch, row) ("random").
+    `per_class`: (n,) labels; `keep` then applies within each class.
     """
 
     keep: float | int
@@ -49,9 +50,9 @@ class Prune:
         object.__setattr__(self, "per_class", as_labels(self.per_class))
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """Everything where nobody was observed yet, else the share of best scores."""
+        """Every row if no row was observed yet, else the share of best scores."""
         if not store.observed(self.by):
-            store[self.by]  # an unknown name is an error, also before the first observation
+            store[self.by]  # raises for an unknown name, also before the first observation
             return make(store, self, epoch, seed)
         scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
         observed = store.observed(self.by) if self.per_class is None else None
@@ -64,5 +65,5 @@ class Prune:
         return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, best))
 
     def _start(self, ranked: int, number: int) -> int:
-        """The top of the ranking, or its bottom."""
+        """The rank at which the kept rows begin: they are the end of the ascending ranking, or its beginning."""
         return ranked - number if self.order == "highest" else 0

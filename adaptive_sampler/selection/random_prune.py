@@ -1,4 +1,4 @@
-"""Keep a random share: the baseline that every figure needs."""
+"""Keep a random share of the rows: the baseline that every comparison needs."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from adaptive_sampler.selection.per_class import as_labels, choose
 
 @dataclass(frozen=True, eq=False)
 class RandomPrune:
-    """A uniformly random `keep` of the rows (a fraction as float, a count as int), another one each epoch of planning.
+    """Keep a uniformly random share `keep` of the rows: a fraction (float) or a count (int). Each plan draws a new one.
 
     `per_class`: (n,) labels; `keep` then applies within each class.
     """
@@ -27,7 +27,7 @@ class RandomPrune:
         object.__setattr__(self, "per_class", as_labels(self.per_class))
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """A random subset that depends on (seed, epoch) and the labels alone."""
+        """A random subset, which depends only on (seed, epoch) and the labels."""
 
         def some(rows: Any, salt: int) -> np.ndarray:
             number = len(store) if isinstance(rows, slice) else len(rows)

@@ -1,4 +1,4 @@
-"""Keep the rows on one side of a value: self-paced learning, confidence filters, cut-offs from elsewhere."""
+"""Keep the rows on one side of a value, as for self-paced learning, confidence filters, or a cut-off that you know."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -11,10 +11,10 @@ from adaptive_sampler.selection.base import Order, Scores, check_by, check_choic
 
 @dataclass(frozen=True)
 class Threshold:
-    """`order="highest"`: score >= `value`; `"lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5).
+    """Keep the rows whose score `by` lies on one side of `value`.
 
-    The two sides of a value partition the rows. Rows never observed are kept, and so are those whose own score is older
-    than `max_age` epochs.
+    `order="highest"`: score >= `value`. `order="lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5).
+    Rows never observed are kept on either side, and so are rows whose score is older than `max_age` epochs.
     """
 
     value: float
@@ -31,7 +31,7 @@ class Threshold:
             raise InvalidValue(f"value={self.value!r}: a number on the scale of the score {self.by!r} is needed.")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """The rows on the side asked for. Raises `InvalidValue` where that is none of them."""
+        """The rows on the side that `order` names. Raises `InvalidValue` if there are none."""
         scores = store[self.by]
         kept = scores >= self.value if self.order == "highest" else scores < self.value
         kept |= np.isnan(scores)

@@ -12,10 +12,10 @@ from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
 
 @dataclass(frozen=True)
 class Upsample:
-    """Every row once, and those with `by` above 0 `factor` times (Liu et al. 2021, equation 4, λ).
+    """Visit every row once, but rows whose score `by` is above 0 λ = `factor` times (Liu et al. 2021, equation 4).
 
-    `convention="total"`: λ occurrences, as in the paper's objective; `"extra"`: λ more beside the original, λ + 1
-    altogether, as in the reference code.
+    `convention="total"`: λ visits in all, as in the paper's objective. `"extra"`: λ visits beside the first one, λ + 1 in
+    all, as in the reference code.
     """
 
     factor: int
@@ -29,9 +29,9 @@ class Upsample:
         whole_number("factor", self.factor, 1, what="a whole number of occurrences")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """All rows, the mistakes repeated."""
+        """All rows, with the mistakes repeated; without repeats as long as no row was observed."""
         if not store.observed(self.by):
-            store[self.by]
+            store[self.by]  # raises for an unknown name, also before the first observation
             return make(store, self, epoch, seed)
         times = int(self.factor) + (self.convention == "extra")
         counts = np.where(store[self.by] > 0, times, 1).astype(np.min_scalar_type(times))

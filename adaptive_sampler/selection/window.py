@@ -1,4 +1,4 @@
-"""Keep a window of the ranking: with wrong labels in the data, the very top is where they are."""
+"""Keep a window of the ranking: if the data has wrong labels, these rows are at the very top, which a window leaves out."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -24,11 +24,12 @@ from adaptive_sampler.selection.per_class import as_labels, choose
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Ascending by `by`: skip `offset`, take `keep` (Paul et al. 2021, section 4: the sliding window).
+    """Rank the rows by score `by`, ascending, skip `offset` and keep the next `keep` (Paul et al. 2021, section 4).
 
-    Both are fractions (float) cut at floor(f·n + ½), so that complementary windows partition, or counts (int). Rows
-    never observed and `max_age` are as for `Prune`; the window is then cut from the rows that are ranked. `per_class`:
-    (n,) labels; both shares then apply within each class.
+    Both are fractions f (float), rounded to floor(f·n + ½) rows in such a way that adjacent windows neither overlap nor
+    leave a gap, or counts (int). Rows never observed and rows older than `max_age` are kept first, as with `Prune`; the
+    window is then taken from the ranking of the other rows. `ties`: as for `Prune`. `per_class`: (n,) labels; both shares
+    then apply within each class.
     """
 
     keep: float | int
@@ -54,9 +55,9 @@ class Window:
             )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
-        """Everything where nobody was observed yet, else the window."""
+        """Every row if no row was observed yet, else the window."""
         if not store.observed(self.by):
-            store[self.by]
+            store[self.by]  # raises for an unknown name, also before the first observation
             return make(store, self, epoch, seed)
         scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
         observed = store.observed(self.by) if self.per_class is None else None
@@ -65,7 +66,7 @@ class Window:
             part, old = scores[rows], None if age is None else age[rows]
             offset = cut({"offset": self.offset}, len(part))
             budget = cut({"offset": self.offset, "keep": self.keep}, len(part)) - offset
-            # Rows that come first shorten ranking and window by as much, so the window ends within the ranking.
+            # The rows that `fill` keeps first shorten the ranking and the window equally, so the window stays inside it.
             return fill(
                 part, budget, lambda ranked, number: offset, age=old, salt=salt, ties=self.ties, observed=observed
             )

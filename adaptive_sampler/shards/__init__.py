@@ -1,4 +1,4 @@
-"""Tar shards of which only the kept samples are read: the index, and a reader for any framework."""
+"""Read only the kept samples of tar shards: an index of where samples lie, and a reader for any framework."""
 
 from adaptive_sampler.shards.errors import (
     DuplicateKey,

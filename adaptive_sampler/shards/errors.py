@@ -1,11 +1,13 @@
-"""What can be wrong with a shard, as types, and who decides whether reading goes on."""
+"""The errors of shards, and the handler that decides whether reading goes on after an error."""
 
 from collections.abc import Callable
 
 from adaptive_sampler.errors import AdaptiveSamplerError
 
 Handler = Callable[[Exception], bool]
-"""As WebDataset's handlers: True goes on without what was lost, False stops, raising ends it with the error."""
+"""Decides what happens after an error, as in WebDataset: return True to go on without what was lost, return False to
+stop without an error, or raise.
+"""
 
 
 class ShardError(AdaptiveSamplerError, RuntimeError):
@@ -21,7 +23,7 @@ class ShardChanged(ShardError):
 
 
 class ShardDamaged(ShardError):
-    """A shard is cut off, or its bytes are not a tar archive from some offset on."""
+    """A shard is cut off, or is not a valid tar archive, from byte `offset` on."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -29,7 +31,7 @@ class ShardDamaged(ShardError):
 
 
 class ShardUnsupported(ShardError):
-    """A shard is a sound file of a kind of which single samples cannot be read."""
+    """A shard is intact, but single samples cannot be read from it: it is compressed, or has sparse members."""
 
 
 class DuplicateKey(ShardError):
@@ -37,9 +39,9 @@ class DuplicateKey(ShardError):
 
 
 class RangesUnsupported(ShardError):
-    """A server sends whole files only."""
+    """A server cannot send byte ranges, only whole files."""
 
 
 def reraise(error: Exception) -> bool:
-    """The default handler: nothing is skipped."""
+    """The default handler: raise every error, so that nothing is skipped."""
     raise error

@@ -1,1 +1,1 @@
-"""Versions that last: of a store's scores, or of anything else that is written whole and read by many."""
+"""Durable versions, of a store's scores or of anything else that one process writes whole and many may read."""

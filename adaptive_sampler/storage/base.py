@@ -1,4 +1,4 @@
-"""What a place for versions must do: hold immutable objects by name, one pointer that is swung, and one writer's lease."""
+"""The interface of a place for versions: it holds immutable objects by name, one pointer, and one writer's lease."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 POINTER, LEASE = "CURRENT", "LOCK"
-"""What the pointer and the lease are called. A place that shows its objects to people shows these by these names."""
+"""The names of the pointer and of the lease in `Storage.names`, and wherever a storage shows its objects to people."""
 
 
 class Lease(Protocol):
@@ -14,58 +14,65 @@ class Lease(Protocol):
 
     @property
     def mine(self) -> bool:
-        """Whether this very process holds it: not a forked child, and not after `release`."""
+        """Whether this process holds the lease; False in a forked child, and after `release`."""
 
     def release(self) -> None:
-        """Give it back; a second call does nothing, nor does one in a forked child."""
+        """Give the lease back; a second call does nothing, and neither does a call in a forked child."""
 
 
 @runtime_checkable
 class Storage(Protocol):
-    """Named immutable objects, one pointer and one lease: all that is asked of a disk or an object store.
+    """Named immutable objects, one pointer and one lease: all that a store needs of a disk or an object store.
 
-    A commit puts or shares the objects of a new version, makes them durable, then swings the pointer; whatever no
-    pointer reaches is a leftover. On an object store `put` is a PUT, `share` a server-side copy, `flush` nothing, `swing`
-    a conditional PUT, and `lease` an object that expires. `adaptive_sampler.testing.check_storage` is the contract as a
-    test.
+    A commit puts or shares the objects of a new version, makes them durable, then changes ("swings") the pointer. Objects
+    of versions that the pointer does not list are leftovers, which the next commit deletes. On an object store, `put` is a
+    PUT, `share` a server-side copy, `flush` does nothing, `swing` is a conditional PUT, and `lease` an object that
+    expires. `adaptive_sampler.testing.check_storage` tests whether a storage does what is said here.
     """
 
     @property
     def where(self) -> str:
-        """What messages call this place, and what `ScoreStore.open` takes where it can be opened by a name."""
+        """The name of this place in messages, and the path for `ScoreStore.open` if a path can name the place."""
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
-        """Store the concatenated `parts` as a new object, whole or not at all; an error may come from `flush`."""
+        """Store the concatenated `parts` as a new object, whole or not at all. `flush` may be what raises an error."""
 
     def share(self, source: str, target: str) -> None:
-        """Make `target` an object equal to `source`, without moving its bytes where that is possible."""
+        """Make a new object `target`, equal to the object `source`, without moving the bytes if that is possible.
+
+        Raises `FileNotFoundError` if there is no `source`.
+        """
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Bytes `start` … `stop` − 1 of the object, (size,) uint8, fewer where it ends before. Raises `FileNotFoundError`."""
+        """Bytes `start` … `stop` − 1 of an object (None: to its end), (size,) uint8; fewer if it ends before `stop`.
+
+        Raises `FileNotFoundError` if there is no such object.
+        """
 
     def flush(self) -> None:
-        """Return when everything put and shared so far would survive a power cut."""
+        """Return once everything that was put and shared so far would survive a power cut."""
 
     def pointer(self) -> bytes | None:
         """What the pointer holds, or None before the first swing."""
 
     def swing(self, value: bytes, *, expected: bytes | None) -> None:
-        """Point to `value`, durably; a reader sees the old value or the new one.
+        """Make the pointer hold `value`, durably and atomically: a reader sees the old value or the new one.
 
-        Raises `PointerMoved`, and changes nothing, unless the pointer holds `expected`: of several writers that saw the
-        same value one wins.
+        Raises `PointerMoved`, and changes nothing, unless the pointer holds `expected` (None: it was never swung). If
+        several writers expect the same value, only one of them succeeds.
         """
 
     def names(self, prefix: str = "") -> list[str]:
-        """The first path component after `prefix` of every object below it, sorted, without repeats; without a prefix
-        also `POINTER` and `LEASE` where these exist.
+        """The first path component after `prefix` of the name of every object below it, sorted, without repeats.
+
+        Without a prefix, the list also has `POINTER` and `LEASE` if these exist.
         """
 
     def delete(self, prefix: str) -> None:
-        """Remove the object or folder of objects at `prefix`, where there is one. `POINTER` is one such name."""
+        """Remove the object `prefix`, or all objects below it; do nothing if there are none. Removes `POINTER`, too."""
 
     def lease(self, *, steal: bool = False) -> Lease:
-        """Become the one writer. Raises `StoreLocked` while another one is alive.
+        """Become the only writer. Raises `StoreLocked` while another writer is alive.
 
-        `steal`: take it from a holder whose death cannot be seen from here, such as one on another host.
+        `steal`: take the lease from a holder whose death cannot be seen from here, such as one on another host.
         """

@@ -1,4 +1,4 @@
-"""A store's files, opened: making a new store, restoring one at a version, committing it, and giving it back."""
+"""The files of an open store: commit a version, read its keys, drop old versions, and close the store."""
 
 import json
 import shutil
@@ -27,17 +27,20 @@ ABOUT = {"adaptive_sampler": "one version of the scores of samples: a group a sc
 
 @dataclass
 class Files:
-    """What an open store holds of its disk."""
+    """What an open store knows of its files: where they are, the version that is open, and the writer's lease."""
 
     path: Path | str
     repository: Repository
     manifest: Manifest
     lease: Lease | None
     temporary: bool = False
-    keys: KeyMap | None = None  # as they are in `manifest`
+    keys: KeyMap | None = None  # the keys of the version that `manifest` describes
 
     def commit(self, table: Table, keys: KeyMap | None, meta: dict[str, Any], *, note: str, pin: bool) -> None:
-        """Write the table as a new version."""
+        """Write the table, the keys and `meta` as a new version.
+
+        Raises `InvalidValue` for a `note` that is no str, and otherwise as `Versions.commit` does.
+        """
         if not isinstance(note, str):
             raise InvalidValue(f"note={note!r}: a string.")
         arrays = {} if keys is None else {f"keys/{name}": array for name, array in keys.arrays().items()}
@@ -50,11 +53,11 @@ class Files:
             "observations": {name: columns.book.observations for name, columns in table.columns.items()},
             "observed": observed,
             "parent": self.manifest.version,
-            "layout": None if self.temporary else signature,  # there is none yet: a durable commit of a copy writes it
+            "layout": None if self.temporary else signature,  # None: a copy's first commit writes zarr.json
             "keys": keys is not None,
             "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
-        # A temporary store is read by this package alone, which needs no zarr.json: zarr takes a while to import.
+        # Only this package reads a temporary store. It needs no zarr.json, so the slow import of zarr is saved.
         same = self.temporary or self.manifest.meta.get("layout") == signature
         self.manifest = self.repository.commit(
             self.manifest if self.manifest.version >= 0 else None,
@@ -74,11 +77,11 @@ class Files:
 
     @property
     def storage(self) -> Storage:
-        """Where everything is."""
+        """The storage that holds the files."""
         return self.repository.versions.storage
 
     def kept_keys(self, n: int) -> KeyMap:
-        """The keys as the version on disk has them."""
+        """The keys of the open version, `n` in number, with their arrays on disk."""
         text, ends = (self.repository.array(self.manifest, f"keys/{name}") for name in KeyMap.ARRAYS)
         return KeyMap.restored(text, ends, n)
 
@@ -88,12 +91,12 @@ class Files:
         return self.repository.versions.pointer.highest + 1
 
     def drop(self, keep: int, in_force: Iterable[str]) -> None:
-        """Drop old versions, and their plans but for those `in_force`."""
+        """Drop all but the newest `keep` versions, and their plans except those `in_force`; see `Repository.drop`."""
         self.repository.drop(keep, self.manifest.version, in_force)
 
 
 def close(files: Files) -> None:
-    """Give the lock back, and remove a temporary store; only in the process that opened it."""
+    """Give the lock back and delete a temporary store. Does nothing unless this process opened the store for writing."""
     if files.lease is None or not files.lease.mine:
         return
     files.lease.release()
@@ -102,7 +105,10 @@ def close(files: Files) -> None:
 
 
 def grown_keys(old: KeyMap | None, have: int, n: int, keys: Iterable[str] | None) -> KeyMap | None:
-    """The keys of a store that grows from `have` rows to `n`."""
+    """The keys of a store that grows from `have` rows to `n`, or None if it has none. `keys`: those of the new rows.
+
+    Raises `InvalidValue` if keys are missing or not wanted, if their number is wrong, or if a key comes twice.
+    """
     if keys is None:
         if old is not None:
             raise InvalidValue(f"grow({n}): this store has keys, so its {n - have} new rows need keys too. Pass keys=.")
@@ -116,7 +122,7 @@ def grown_keys(old: KeyMap | None, have: int, n: int, keys: Iterable[str] | None
 
 
 def made_now() -> dict[str, Any]:
-    """When and by which version of this package something was made."""
+    """The time now, in seconds since 1970, and the version of this package, to be kept with what is made now."""
     try:
         package = package_version("adaptive-sampler")
     except PackageNotFoundError:  # run from a checkout
@@ -125,6 +131,7 @@ def made_now() -> dict[str, Any]:
 
 
 def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The metadata of a new store. Raises `InvalidValue` if `metadata` is not JSON data."""
     try:
         plain = json.loads(json.dumps(dict(metadata or {})))
     except (TypeError, ValueError) as error:
@@ -143,7 +150,7 @@ def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] 
 
 
 def _signature(table: Table, arrays: Mapping[str, np.ndarray]) -> int:
-    """Changes whenever the zarr.json objects of a version must be made anew."""
+    """A checksum that changes whenever the zarr.json objects of a version must be written anew."""
     shapes = {name: len(array) for name, array in arrays.items()}
     scores = [describe(score) for score in table.scores]
     return checksum([json.dumps([table.n, table.chunk, scores, shapes]).encode()])

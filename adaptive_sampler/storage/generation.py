@@ -1,4 +1,4 @@
-"""One committed version: an immutable folder of objects, and the manifest that tells each one's size and checksum."""
+"""One committed version: an immutable folder of objects, and a manifest with the size and checksum of each object."""
 
 import json
 import re
@@ -12,13 +12,16 @@ from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
 
-OBJECT = re.compile(r"(\w+/)*(\w+|zarr\.json)")  # never a way out of the version's folder
+OBJECT = re.compile(r"(\w+/)*(\w+|zarr\.json)")  # no name may lead out of the version's folder
 Seal = tuple[int, int]  # size in bytes, crc32c
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a version consists of. `objects` are named relative to the version's folder; `meta` is the store's own."""
+    """What a version consists of.
+
+    `objects`: the seal of each object, by its name within the version's folder. `meta`: the metadata of the store.
+    """
 
     version: int
     meta: dict[str, Any]
@@ -31,17 +34,17 @@ def folder(version: int) -> str:
 
 
 def manifest_name(version: int) -> str:
-    """The object that tells what a version consists of: beside the version, which holds nothing but Zarr."""
+    """The name of a version's manifest. It lies outside the version's folder, which holds nothing but Zarr."""
     return f"manifests/{version}.json"
 
 
 def seal(parts: Sequence[np.ndarray | bytes]) -> Seal:
-    """Size and checksum of the concatenated parts."""
+    """The size in bytes and the CRC-32C of the concatenated parts."""
     return sum(len(p) if isinstance(p, bytes) else p.nbytes for p in parts), checksum(parts)
 
 
 class GenerationWriter:
-    """Writes the objects of a new version, or shares them with the version it grows from."""
+    """Writes the objects of a new version, or shares them with `parent`, the version that it was made from."""
 
     def __init__(self, storage: Storage, version: int, parent: Manifest | None) -> None:
         self._storage, self._parent = storage, parent
@@ -54,7 +57,7 @@ class GenerationWriter:
         self._manifest.objects[name] = seal(parts)
 
     def share(self, name: str) -> bool:
-        """Take over the parent's object of that name; False where it has none."""
+        """Share the parent's object of that name. Returns False if the parent has none."""
         if self._parent is None or name not in self._parent.objects:
             return False
         self._storage.share(f"{folder(self._parent.version)}/{name}", f"{folder(self._manifest.version)}/{name}")
@@ -62,14 +65,14 @@ class GenerationWriter:
         return True
 
     def copy_later(self, source: str, target: str, columns: Iterable[str]) -> None:
-        """Have the group `target` share these columns of the group `source`, once they are written."""
+        """Let the group `target` share these columns of the group `source`; `finish` does it, once they are written."""
         for column in columns:
             prefix = f"{source}/{column}/c/"
             names = [name for name in self._manifest.objects if name.startswith(prefix)]
             self._copies += [(name, f"{target}/{column}/c/{name.removeprefix(prefix)}") for name in names]
 
     def finish(self, meta: dict[str, Any]) -> tuple[Manifest, Seal]:
-        """Write the manifest and make everything durable. -> the manifest, and the seal that the pointer keeps."""
+        """Write the manifest and make everything durable. Returns the manifest, and its seal for the pointer."""
         manifest = Manifest(self._manifest.version, meta, self._manifest.objects)
         at = folder(manifest.version)
         self._storage.flush()
@@ -83,7 +86,11 @@ class GenerationWriter:
 
 
 def read_manifest(storage: Storage, version: int, expected: Seal) -> Manifest:
-    """The manifest of a version. Raises `StoreDamaged` where it is not the one that was committed."""
+    """The manifest of a version.
+
+    Raises `StoreDamaged` if it is not the one that was committed, and `ValueError`, `KeyError` or `TypeError` if what was
+    committed is no manifest.
+    """
     data = json.loads(_checked(storage, manifest_name(version), version, expected).tobytes())
     objects = {name: (int(size), int(crc)) for name, (size, crc) in data["objects"].items()}
     for name in objects:
@@ -93,11 +100,12 @@ def read_manifest(storage: Storage, version: int, expected: Seal) -> Manifest:
 
 
 def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarray:
-    """An object's bytes, (size,) uint8, checked. Raises `StoreDamaged`."""
+    """The checked bytes of an object, (size,) uint8. Raises `StoreDamaged` if they are not what was committed."""
     return _checked(storage, f"{folder(version)}/{name}", version, expected)
 
 
 def _checked(storage: Storage, path: str, version: int, expected: Seal) -> np.ndarray:
+    """The bytes of the object at `path`. Raises `StoreDamaged` if it cannot be read, or if its seal is not `expected`."""
     try:
         data = storage.get(path)
     except OSError as error:

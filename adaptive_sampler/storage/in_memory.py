@@ -1,4 +1,4 @@
-"""A place in this process's memory, for tests and short runs: nothing is written, and nothing outlives the process."""
+"""A storage in the memory of this process, for tests and short runs: it ends with the process, and writes no file."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ SCHEME = "memory"
 
 
 class MemoryStorage:
-    """Objects in a dict. Several stores of one process may use it, from several threads; one writes at a time."""
+    """Objects in a dict. Several stores of one process may use it, in several threads; one may write at a time."""
 
     def __init__(self, name: str | None = None) -> None:
         self.where = f"{SCHEME}://{name or uuid.uuid4().hex}"
@@ -69,13 +69,13 @@ class MemoryStorage:
             return self._holder
 
     def let_go(self, lease: "MemoryLease") -> None:
-        """The lease ends, unless it was stolen meanwhile. For leases."""
+        """End this lease, unless it was stolen meanwhile. For leases."""
         with self._guard:
             if self._holder is lease:
                 self._holder = None
 
     def holds(self, lease: "MemoryLease") -> bool:
-        """Whether this lease is the one that counts. For leases."""
+        """Whether this lease is the valid one. For leases."""
         return self._holder is lease
 
     def _object(self, name: str) -> bytes:
@@ -92,17 +92,17 @@ class MemoryStorage:
 
 
 class MemoryLease:
-    """Held from `MemoryStorage.lease` to `release`."""
+    """The right to write to a `MemoryStorage`, from `MemoryStorage.lease` to `release`."""
 
     def __init__(self, storage: MemoryStorage) -> None:
         self._storage, self._owner = storage, os.getpid()
 
     @property
     def mine(self) -> bool:
-        """Whether this very process holds it."""
+        """Whether this process holds the lease, and nobody has stolen it."""
         return os.getpid() == self._owner and self._storage.holds(self)
 
     def release(self) -> None:
-        """Give it back; a second call does nothing."""
+        """Give the lease back; a second call does nothing."""
         if self.mine:
             self._storage.let_go(self)

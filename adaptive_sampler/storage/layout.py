@@ -1,4 +1,4 @@
-"""A version as any Zarr v3 client sees it: a group a score, an uncompressed array a column, attributes that explain."""
+"""A version as any Zarr v3 client sees it: one group per score, one uncompressed array per column, and descriptions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,8 +27,11 @@ EXPLAIN = {
 def metadata(
     scores: Sequence[ScoreLike], n: int, chunk: int, keys: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """The zarr.json of every group and array of a version, by name. Nothing but what the columns are: it rarely changes."""
-    import zarr  # 0.35 s to import; only a store's first commit pays
+    """The zarr.json of every group and array of a version, name -> bytes.
+
+    These objects describe the columns and nothing else, so they rarely change.
+    """
+    import zarr  # takes 0.35 s, which only a commit with new zarr.json objects has to spend
 
     objects: dict[str, Any] = {}
     root = zarr.open_group(zarr.storage.MemoryStore(objects), mode="w", attributes=dict(about))

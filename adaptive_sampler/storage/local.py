@@ -1,4 +1,4 @@
-"""A place on a local disk: one file per object, hard links for what two versions share, a rename for the pointer."""
+"""A storage on a local disk: one file per object, hard links for what versions share, and a rename for the pointer."""
 
 import contextlib
 import fcntl
@@ -19,19 +19,19 @@ from adaptive_sampler.storage.lock import WriterLock
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-THREADS = 8  # fsync waits for the disk, not for a core: eight at once halved a commit
+THREADS = 8  # fsync waits for the disk and needs no core: with eight at once, a commit took half as long
 
 
 class LocalStorage:
-    """A folder. Files appear by rename, so they are whole; `flush` and `swing` use fsync, so they stay.
+    """A folder. Files appear by a rename, so they are whole; `flush` and `swing` use fsync, so they are durable.
 
-    Unless `lasting`, for a folder that is deleted with its store: threads and fsync would only take time.
+    `lasting=False` is for a folder that is deleted with its store: it saves the time for threads and fsync.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
-        self.path, self._lasting = Path(path).absolute(), lasting  # wherever the process goes meanwhile
+        self.path, self._lasting = Path(path).absolute(), lasting  # so that a later chdir does not move it
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
-        self._first: Callable[[], None] | None = None  # a write that waits: alone it needs no thread
+        self._first: Callable[[], None] | None = None  # the first write; alone it needs no thread
         self._pool: ThreadPoolExecutor | None = None
         self._writing: list[Future[None]] = []
 
@@ -44,7 +44,7 @@ class LocalStorage:
             self._first = write
             return
         if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # only a commit of several files needs it
+            from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit of several files needs it
 
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         self._writing += [self._pool.submit(job) for job in (self._first, write) if job is not None]
@@ -64,7 +64,7 @@ class LocalStorage:
         return str(self.path)
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        path = self.path / name  # mapped, not read: objects never change, and keys need not lie in memory
+        path = self.path / name  # memory-mapped, not read: objects never change, and keys need not be loaded
         if not path.stat().st_size:
             return np.empty(0, np.uint8)
         return np.asarray(np.memmap(path, np.uint8, "r"))[start:stop]
@@ -80,7 +80,7 @@ class LocalStorage:
             list(map(sync, self._changed) if self._pool is None else self._pool.map(sync, self._changed))
         finally:
             if self._pool is not None:
-                self._pool.shutdown()  # threads that outlived the commit would be in the way of a fork
+                self._pool.shutdown()  # no thread may stay: forking a process with threads is not safe
             self._first, self._pool, self._writing, self._changed = None, None, [], {}
 
     def pointer(self) -> bytes | None:
@@ -103,7 +103,7 @@ class LocalStorage:
 
     def delete(self, prefix: str) -> None:
         with contextlib.suppress(OSError):
-            self.flush()  # of a commit that failed: nothing may appear after its folder is gone
+            self.flush()  # finish what a failed commit has begun to write, or files could appear after the deletion
         target = self.path / prefix
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -118,6 +118,7 @@ class LocalStorage:
         return WriterLock(self.path / LEASE, steal=steal)
 
     def _new(self, name: str) -> Path:
+        """The path of a new object, in a folder that is made; `flush` will sync that folder."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if self._lasting:
@@ -127,22 +128,22 @@ class LocalStorage:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else who asks for the same is inside: neither another process nor another thread of this one."""
+    """Wait until no other process, and no other thread of this one, is in this block for the same folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(
             OSError
-        ):  # a file system without such locks: there the lease alone keeps writers apart
+        ):  # a file system without such locks: there only the lease keeps the writers apart
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not do it while a child forked meanwhile lives
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not unlock it: a forked child may hold it too
         os.close(descriptor)
 
 
 def _between(top: Path, folder: Path) -> Iterator[Path]:
-    """`folder` and its parents up to and with `top`, the deepest first."""
+    """`folder` and its parents up to and including `top`, the deepest first."""
     yield folder
     while folder != top:
         folder = folder.parent

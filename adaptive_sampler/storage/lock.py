@@ -1,4 +1,4 @@
-"""One writer at a time: a record lock that dies with its holder, and a heartbeat for holders on other hosts."""
+"""One writer at a time: a record lock, which ends with its holder's process, and a heartbeat for other hosts to see."""
 
 import contextlib
 import fcntl
@@ -13,16 +13,16 @@ from typing import Any
 from adaptive_sampler.errors import StoreLocked
 
 BEAT = 15.0  # seconds between heartbeats
-DEAD = 4 * BEAT  # a holder on another host that is silent for so long is taken for dead
+DEAD = 4 * BEAT  # seconds after which a holder on another host, without a heartbeat, counts as dead
 
-_held: set[str] = set()  # record locks do not exclude their own process
+_held: set[str] = set()  # paths that this process has locked: a record lock does not exclude its own process
 
 
 class WriterLock:
-    """Held from construction to `release`.
+    """The right to write, held from construction to `release`. Raises `StoreLocked` while another writer holds it.
 
-    `fcntl.lockf` and not `flock`: a forked DataLoader worker would inherit a `flock` and keep a dead trainer's lock
-    alive. The kernel frees a record lock when its process ends, however it ends.
+    The lock is made by `fcntl.lockf`, not by `flock`: a forked DataLoader worker would inherit a `flock`, and keep the lock
+    of a dead trainer alive. The kernel frees a record lock when its process ends, however it ends.
     """
 
     def __init__(self, path: Path, *, steal: bool = False) -> None:
@@ -32,7 +32,7 @@ class WriterLock:
             raise StoreLocked(
                 f"{path.parent} is open for writing in this very process. Close that store, or use mode='r'."
             )
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  kept open: closing it would free the lock
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  kept open, because closing it would free the lock
         try:
             self._acquire(steal)
         except BaseException:
@@ -44,11 +44,11 @@ class WriterLock:
 
     @property
     def mine(self) -> bool:
-        """Whether this very process holds it."""
+        """Whether this process holds the lock; False in a forked child, and after `release`."""
         return not self._file.closed and os.getpid() == self._owner
 
     def release(self) -> None:
-        """Give the lock back; a second call does nothing, nor does one in a forked child."""
+        """Give the lock back; a second call does nothing, and neither does a call in a forked child."""
         if not self.mine:
             return
         self._stop.set()
@@ -58,6 +58,7 @@ class WriterLock:
         self._file.close()
 
     def _acquire(self, steal: bool) -> None:
+        """Take the lock and write into its file who holds it. Raises `StoreLocked`."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -71,6 +72,7 @@ class WriterLock:
         self._file.write(json.dumps({"pid": self._owner, "host": socket.gethostname(), "since": time.time()}).encode())
 
     def _holder(self) -> dict[str, Any]:
+        """What the file says of its holder (pid, host, since); empty if it says nothing."""
         self._file.seek(0)
         try:
             holder = json.loads(self._file.read())
@@ -79,6 +81,7 @@ class WriterLock:
         return holder if isinstance(holder, dict) else {}
 
     def _beat(self) -> None:
+        """Touch the file regularly, so that other hosts see that its holder lives."""
         while not self._stop.wait(BEAT):
             with contextlib.suppress(OSError):
                 os.utime(self._path)

@@ -1,4 +1,4 @@
-"""Where a store begins in a process: a new one is made, or one is restored as of a version."""
+"""How a process gets a store: it makes a new one, or restores one as of a version."""
 
 import json
 import os
@@ -42,9 +42,9 @@ def create(
     metadata: Mapping[str, Any] | None,
     storage: Storage | None = None,
 ) -> Opened:
-    """Make an empty store and commit it as version 0."""
+    """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
     n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
-    table = Table(list(scores), n)  # before anything is written: it may refuse
+    table = Table(list(scores), n)  # this may raise, so nothing is written before it
     named = None if keys is None else grown_keys(None, 0, n, keys)
     meta = new_meta(table, fingerprint, metadata)
     temporary = path is None and storage is None
@@ -74,15 +74,15 @@ def open_(
     steal: bool,
     storage: Storage | None = None,
 ) -> Opened:
-    """Open a store as of a version."""
+    """Open a store as of a version (None: the last commit). Arguments and errors are those of `ScoreStore.open`."""
     if mode not in ("r+", "r", "journal"):
         raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
     storage, write = _one_of(path, storage), mode == "r+"
     repository = Repository(storage)
-    repository.versions.open()  # before the lease: what is no store is refused without a trace
+    repository.versions.open()  # before the lease is taken: a place without a store is left as it is
     lease = storage.lease(steal=steal) if write else None
     try:
-        repository.versions.open()  # and after it: the last writer may just have committed
+        repository.versions.open()  # and again after it: another writer may have committed in between
         manifest = repository.versions.manifest(version)
         table = _restore(repository, manifest, scores, write)
         files = Files(_path_of(storage), repository, manifest, lease)
@@ -102,7 +102,11 @@ def open_(
 
 
 def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreLike], write: bool) -> Table:
-    """The table of a version; its columns are read when they are needed."""
+    """The table of a version; its columns are read when they are needed. `write`: whether the store is to be updated.
+
+    Raises `InvalidValue` if the version does not have one of the `scores`, or describes it differently; and with `write`,
+    if it has a custom score that is not among them.
+    """
     given = {score.name: score for score in scores}
     restored = [_restore_score(data, given, write) for data in manifest.meta["scores"]]
     unknown = set(given) - {score.name for score in restored}
@@ -124,6 +128,7 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
 
 
 def _restore_score(data: dict[str, Any], given: Mapping[str, ScoreLike], write: bool) -> ScoreLike:
+    """The score that `data` describes: the one in `given`, a built-in one, or a custom one that can only be read."""
     name = data["name"]
     if name in given:
         if describe(given[name]) != data:
@@ -141,11 +146,12 @@ def _restore_score(data: dict[str, Any], given: Mapping[str, ScoreLike], write: 
 
 
 def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
+    """Stands for the measure of a custom score that was not passed to `open`; it only raises `StoreError`."""
     raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
 
 
 def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Storage:
-    """The storage that was passed, or the one that the path names."""
+    """The storage that was passed, or the one that the path names. Raises `InvalidValue` unless just one is given."""
     if storage is None and path is not None:
         return storage_at(path)
     if storage is None or path is not None:
@@ -162,7 +168,7 @@ def _path_of(storage: Storage) -> Path | str:
 
 
 def _make_room(storage: Storage, overwrite: bool) -> None:
-    """Refuse a place that holds something; a store, whole or half made, may be overwritten."""
+    """Raise `StoreError` if the place holds anything; with `overwrite`, a store may be there, complete or half made."""
     found = storage.names()
     if not found:
         return
@@ -181,7 +187,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _clear(storage: Storage) -> None:
-    storage.delete(POINTER)  # first: from here on it is no store
+    storage.delete(POINTER)  # first, so that nobody takes what is left for a store
     for name in storage.names():
         if name != LEASE:
             storage.delete(name)

@@ -1,4 +1,4 @@
-"""Where a path points: a folder, or a place that its scheme names."""
+"""Which storage a path names: a folder, or the kind of storage that the path's scheme stands for."""
 
 import os
 from urllib.parse import unquote
@@ -12,9 +12,9 @@ _in_memory: dict[str, MemoryStorage] = {}  # by name, for as long as the process
 
 
 def storage_at(path: str | os.PathLike[str]) -> Storage:
-    """The storage that `path` names: a folder (also as "file:///…"), or "memory://name", which is this process's own.
+    """The storage that `path` names: a folder, also as "file:///…", or "memory://name", in the memory of this process.
 
-    Raises `InvalidValue` for another scheme: taken for a folder it would be kept somewhere unexpected without a word.
+    Raises `InvalidValue` for any other scheme, which would otherwise silently become the name of a folder.
     """
     scheme, separator, name = os.fspath(path).partition("://")
     if not separator:

@@ -1,4 +1,4 @@
-"""The one mutable thing of what is kept in versions: which of them are committed, and which is the head."""
+"""The pointer, the only part of a versioned storage that changes: it lists the committed versions and names the head."""
 
 import json
 import time
@@ -20,7 +20,10 @@ class _Version(NamedTuple):
 
 
 class Version(_Version):
-    """(version, time, note, pinned) of one commit; `time` in seconds since 1970. `observed`: rows with any score."""
+    """(version, time, note, pinned) of one commit; `time` in seconds since 1970.
+
+    `observed`: how many rows were observed, for the score for which most were.
+    """
 
     observed: int
 
@@ -37,7 +40,7 @@ class CommitEntry:
     manifest: Seal
 
     def public(self) -> Version:
-        """As `ScoreStore.versions` shows it."""
+        """The entry in the form that `ScoreStore.versions` returns."""
         version = Version(self.version, self.time, self.note, self.pinned)
         version.observed = self.observed
         return version
@@ -45,7 +48,10 @@ class CommitEntry:
 
 @dataclass(frozen=True)
 class Pointer:
-    """Head, committed versions in order of commit, and the highest number ever given to one."""
+    """The identifier of what is kept, its committed versions, oldest first, and two of their numbers.
+
+    `head`: the newest version. `highest`: the highest number that was ever given to a version; −1 for both: none yet.
+    """
 
     uuid: str
     head: int = -1
@@ -66,7 +72,7 @@ class Pointer:
         return replace(self, entries=tuple(e for e in self.entries if e.version not in versions))
 
     def encoded(self) -> bytes:
-        """As a storage's pointer holds it."""
+        """The bytes that the storage's pointer holds."""
         body = {
             "format": FORMAT,
             "uuid": self.uuid,
@@ -78,7 +84,10 @@ class Pointer:
 
 
 def decoded(raw: bytes, where: str) -> Pointer:
-    """The pointer that `encoded` wrote, read at `where`. Raises `StoreDamaged` for anything else, or a newer format."""
+    """The pointer that `encoded` wrote; `where`: the storage's name in messages.
+
+    Raises `StoreDamaged` for anything else, and for the format of a newer version of this package.
+    """
     try:
         body = json.loads(raw)
         version = body["format"]

@@ -1,4 +1,4 @@
-"""What a store keeps: its scores as versions, and beside them the plans that were made from them."""
+"""What a store keeps on its storage: its scores as versions, and the plans that were made from them."""
 
 import contextlib
 import re
@@ -21,18 +21,18 @@ STORE = Kind("store", "ScoreStore.create(path, n, scores)", "ScoreStore.create(.
 
 
 class Repository:
-    """A store at rest: `versions` of its scores, and plans, each under its id."""
+    """A store on its storage: `versions` of its scores, and plans, each under its id."""
 
     def __init__(self, storage: Storage) -> None:
         self.versions = Versions(storage, STORE)
         self._storage, self._where = storage, storage.where
 
     def loader(self, manifest: Manifest, score: str) -> Load:
-        """Reads the chunks of a score's columns from a version."""
+        """A function (column, chunk number) that reads the chunks of a score from a version."""
         return lambda column, chunk: self.versions.read(manifest, f"{score}/{column}/c/{chunk}")
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
-        """The bytes of one of a version's other arrays, which are one chunk each. Raises `KeyError` where it has none."""
+        """The bytes of an array beside the scores, which is a single chunk. Raises `KeyError` if there is none."""
         found = self.versions.read(manifest, f"{name}/c/0")
         if found is None:
             raise KeyError(name)
@@ -50,7 +50,11 @@ class Repository:
         pin: bool,
         observed: int,
     ) -> Manifest:
-        """Write the scores as a new version. `layout`: makes new zarr.json objects; None: the parent's."""
+        """Write the scores as a new version.
+
+        `arrays`: the arrays beside the scores, by name, that have changed. `layout`: makes the zarr.json objects; None:
+        share those of the parent. The other arguments, and the errors, are those of `Versions.commit`.
+        """
 
         def write(writer: GenerationWriter) -> None:
             _put_layout(writer, parent, layout)
@@ -62,22 +66,24 @@ class Repository:
         return self.versions.commit(parent, write, meta, note=note, pin=pin, observed=observed)
 
     def drop(self, keep: int, current: int, in_force: Iterable[str]) -> None:
-        """Drop versions, as `Versions.drop` does, and their plans, unless they are `in_force`, or were when a version that
-        stays was committed: a state saved with it names them.
+        """Drop versions, as `Versions.drop` does, and the plans that were made from them.
+
+        A plan stays if it is `in_force`, or was in force when a version was committed that stays, because a state that was
+        saved with that version names it.
         """
         self.versions.drop(keep, current)
         self._drop_plans(self._named().union(in_force))
 
     def _named(self) -> set[str]:
-        """The plans that were in force at the commits."""
+        """The ids of the plans that were in force when the present versions were committed."""
         named: set[str] = set()
         for entry in self.versions.pointer.entries:
-            with contextlib.suppress(StoreDamaged):  # such a version cannot be opened, so nobody goes on from it
+            with contextlib.suppress(StoreDamaged):  # such a version cannot be opened, so no state needs its plans
                 named.update(self.versions.manifest(entry.version).meta.get("plans", ()))
         return named
 
     def _drop_plans(self, spared: set[str]) -> None:
-        """Delete the plans whose version is gone, but for those `spared`."""
+        """Delete the plans whose version is gone, except those `spared`."""
         for plan in self._storage.names(PLANS):
             try:
                 made_from, _ = origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json"))
@@ -85,17 +91,17 @@ class Repository:
             except FileNotFoundError:
                 orphaned = True  # half of a plan, left by a process that was killed
             except (ValueError, NotADirectoryError):
-                orphaned = False  # damaged, which is for whoever asks for it to hear, or none of ours
+                orphaned = False  # damaged: it stays, so that reading it says so; or no plan at all
             if orphaned:
                 self._storage.delete(f"{PLANS}/{plan}")
 
     def save_plan(self, plan: Plan) -> None:
-        """Keep a plan, durably; a plan that is kept already stays as it is. Raises `StoreError` where the storage refuses."""
+        """Save a plan durably; does nothing if it is saved already. Raises `StoreError` if the storage refuses."""
         at = f"{PLANS}/{plan.id}"
         if "plan.json" in self._storage.names(at):
             return
         files = plan.files()
-        about = files.pop("plan.json")  # it makes the others a plan, so they must be there before
+        about = files.pop("plan.json")  # written last, because it says that the plan is complete
         try:
             for name, data in files.items():
                 self._storage.put(f"{at}/{name}", [data])
@@ -111,7 +117,7 @@ class Repository:
             ) from error
 
     def plan(self, plan_id: str) -> Plan:
-        """A kept plan. Raises `UnknownName`."""
+        """A saved plan. Raises `UnknownName` if there is none of that id, `StoreDamaged` if its files were changed."""
         known = self._storage.names(PLANS)
         if plan_id not in known or not re.fullmatch(r"[0-9a-f]{16}", plan_id):
             raise UnknownName(
@@ -123,10 +129,10 @@ class Repository:
         return from_files({name: self._storage.get(f"{at}/{name}") for name in names}, f"{self._where}/{at}")
 
     def newest_plan(self) -> str | None:
-        """The id of the kept plan that was made last, by the scores that it was made from and then by its epoch; or None."""
+        """The id of the newest saved plan: newest by the scores that it was made from, then by its epoch; or None."""
         found = []
         for plan in self._storage.names(PLANS):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):  # half a plan, or none of ours
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):  # half a plan, or no plan
                 found.append((*origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json")), plan))
         return max(found)[-1] if found else None
 
@@ -134,7 +140,7 @@ class Repository:
 def _put_layout(
     writer: GenerationWriter, parent: Manifest | None, layout: Callable[[], Mapping[str, bytes]] | None
 ) -> None:
-    """The zarr.json objects, and the arrays beside the scores that stay."""
+    """Write the zarr.json objects that `layout` makes, or share the parent's; share the parent's arrays of keys."""
     if layout is not None:
         for name, data in layout().items():
             writer.put(name, [data])
@@ -144,7 +150,10 @@ def _put_layout(
 
 
 def _put_book(writer: GenerationWriter, book: Book) -> None:
-    """The chunks of all columns; those that the scores share are written for the first and shared by the others."""
+    """Write the changed chunks of all columns, and share the others with the parent.
+
+    The columns that the scores of a book have in common are written for the first score, and shared by the others.
+    """
     first, *others = book.scores
     for index, changed in enumerate(book.dirty):
         parts = book.chunk_parts(index) if changed else {}
@@ -153,6 +162,6 @@ def _put_book(writer: GenerationWriter, book: Book) -> None:
             if changed:
                 writer.put(at, parts[score, name])
             else:
-                writer.share(at)  # False: never observed, all fill, no file
+                writer.share(at)  # does nothing for a chunk that was never written, as it is all fill
     for other in others:
         writer.copy_later(first.name, other.name, BOOKKEEPING)

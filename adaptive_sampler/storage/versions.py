@@ -1,4 +1,4 @@
-"""A versioned folder: immutable versions, each with a manifest and checksums, and a pointer to the newest."""
+"""Versions in a storage: each is immutable and has a manifest with checksums; a pointer names the newest."""
 
 import re
 import uuid
@@ -18,7 +18,7 @@ from adaptive_sampler.storage.pointer import Pointer, Version, decoded
 
 @dataclass(frozen=True)
 class Kind:
-    """What is kept in versions, as messages call it. `make`, `again`: how one is made, and made once more over remains."""
+    """What is kept in versions, for messages: its `name`, the call that makes one, and the call that replaces one."""
 
     name: str
     make: str
@@ -26,23 +26,24 @@ class Kind:
 
 
 class Versions:
-    """What one storage holds in versions: a store's scores, or an index. Read when opened, then changed by this writer alone.
+    """The versions that one storage holds, of a store's scores or of an index.
 
-    Who writes holds the storage's lease. Should two writers hold it all the same (one was stolen), the pointer's swing
-    lets one of them commit and tells the other.
+    The pointer is read when this is opened; from then on only this writer changes it. A writer holds the storage's lease.
+    If two writers believe that they hold it, because it was stolen from one, `Storage.swing` lets only one of them commit
+    and raises `PointerMoved` for the other.
     """
 
     def __init__(self, storage: Storage, kind: Kind) -> None:
         self.storage, self.where, self._kind = storage, storage.where, kind
         self.pointer: Pointer
-        self._raw: bytes | None = None  # what the storage's pointer held when it was last seen here
+        self._raw: bytes | None = None  # what the storage's pointer held when it was last read or written here
 
     def create(self) -> None:
-        """Begin without a version."""
+        """Begin without a version, under a new identifier; nothing is written before the first commit."""
         self.pointer, self._raw = Pointer(uuid.uuid4().hex), self.storage.pointer()
 
     def open(self) -> None:
-        """Read the pointer as it is now. Raises `NoStore` where there is nothing at all, and `StoreDamaged`."""
+        """Read the pointer as it is now. Raises `NoStore` if nothing is there, `StoreDamaged` if something else is."""
         self._raw = self.storage.pointer()
         if self._raw is not None:
             self.pointer = decoded(self._raw, self.where)
@@ -57,7 +58,10 @@ class Versions:
             )
 
     def manifest(self, version: int | None) -> Manifest:
-        """The manifest of `version`, or of the head. Raises `UnknownName` for a version that is not committed."""
+        """The manifest of `version` (None: of the head).
+
+        Raises `UnknownName` for a version that is not committed, and `StoreDamaged` for a manifest that was changed.
+        """
         wanted = self.pointer.head if version is None else version
         entry = self.pointer.entry(wanted)
         if entry is None:
@@ -69,7 +73,7 @@ class Versions:
             raise StoreDamaged(f"{self.where}: the manifest of version {wanted} is not one ({error}).") from error
 
     def read(self, manifest: Manifest, name: str) -> np.ndarray | None:
-        """An object's bytes, (size,) uint8, checked; None where the version has none of that name."""
+        """The checked bytes of an object, (size,) uint8; None if the version has no object of that name."""
         if name not in manifest.objects:
             return None
         return read(self.storage, manifest.version, name, manifest.objects[name])
@@ -84,9 +88,10 @@ class Versions:
         pin: bool,
         observed: int,
     ) -> Manifest:
-        """Have `write` put a new version's objects, or share those of `parent`, and swing the pointer to it.
+        """Let `write` put the objects of a new version, or share those of `parent`, then swing the pointer to it.
 
-        Raises `StoreError` where the storage refuses, and `PointerMoved` where somebody else has committed.
+        `meta`: JSON data for the manifest. `note`, `pin`, `observed`: for the pointer. Raises `StoreError` if the storage
+        refuses, and `PointerMoved` if another writer has committed.
         """
         self._still_mine()
         self.sweep()
@@ -105,20 +110,20 @@ class Versions:
         return manifest
 
     def committed(self) -> list[Version]:
-        """The commits, oldest first. Version 0, which is empty, is none."""
+        """The commits, oldest first, without version 0, which is empty."""
         return [e.public() for e in self.pointer.entries if e.version > 0]
 
     def drop(self, keep: int, current: int) -> None:
-        """Drop all but the newest `keep` versions, those pinned, the head, and the one that is open here."""
+        """Drop all versions except the newest `keep`, the pinned ones, the head, and `current`, which is open here."""
         whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")
         self._still_mine()
         safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
         gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
-        self._swing(self.pointer.without(gone))  # first: a version that is listed must be whole
+        self._swing(self.pointer.without(gone))  # before any deletion: a version that is listed must be complete
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what no version uses: leftovers of commits that did not end, and versions that were dropped."""
+        """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped."""
         folders = {folder(e.version) for e in self.pointer.entries}
         manifests = {manifest_name(e.version) for e in self.pointer.entries}
         found = [*self.storage.names(), *(f"manifests/{name}" for name in self.storage.names("manifests"))]
@@ -133,6 +138,6 @@ class Versions:
         self.pointer, self._raw = pointer, raw
 
     def _still_mine(self) -> None:
-        """Raise `PointerMoved` before anything is swept that another writer may have committed."""
+        """Raise `PointerMoved` if another writer has committed; else a sweep would delete what that writer committed."""
         if self.storage.pointer() != self._raw:
             raise PointerMoved.at(self.where)

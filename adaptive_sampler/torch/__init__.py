@@ -1,7 +1,7 @@
 """Drop-in samplers, loss hooks and gradient scores for PyTorch."""
 
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch  # noqa: F401 - imported only to find out whether it is installed
 except ImportError as error:
     raise ImportError('adaptive_sampler.torch needs PyTorch: pip install "adaptive-sampler[torch]"') from error
 

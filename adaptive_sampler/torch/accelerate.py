@@ -1,4 +1,4 @@
-"""Accelerate: the state of a sampler whose batches are dealt out to processes, and a resume that `set_epoch` cannot undo."""
+"""Accelerate: saves and restores a sampler whose batches are dealt out to processes, without `set_epoch` undoing a resume."""
 
 from typing import Any
 
@@ -17,11 +17,13 @@ except ImportError as error:
 
 
 def state_dict(loader: Any, delivered: int) -> dict[str, Any]:
-    """The state of the sampler behind a prepared loader; `delivered` as this process's `LossHook.delivered` counts.
+    """The state of the sampler behind a prepared loader, for `load_state_dict`.
 
-    Each of N processes gets every N-th batch of one stream, and one batch more than was delivered is always drawn. Exact,
-    in the last batch of an epoch too, and the only way to go on within an epoch: `accelerator.save_state`, with
-    `use_stateful_dataloader` too, and `skip_first_batches` keep no plan.
+    `delivered`: the samples that this process was given, as its `LossHook.delivered` counts them. Each of N processes
+    gets every N-th batch of one stream, and Accelerate always draws one batch ahead of those that it delivers. The
+    state is exact, in the last batch of an epoch too, and it is the only way to resume within an epoch:
+    `accelerator.save_state`, also with `use_stateful_dataloader`, and `skip_first_batches` do not keep the plan. Raises
+    `SelectionLost` if no `AdaptiveSampler` is behind the loader.
     """
     sampler = _sampler(loader)
     ahead = (delivered - sampler.start) * PartialState().num_processes
@@ -29,26 +31,27 @@ def state_dict(loader: Any, delivered: int) -> dict[str, Any]:
 
 
 def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
-    """Restore the sampler behind a prepared loader, and tell the loader its epoch: it would set epoch 0 otherwise.
+    """Restore the sampler behind a prepared loader, and set the loader's own epoch, which would be 0 otherwise.
 
-    Go on with the loop's pass of `sampler.epoch`: after a state of an epoch's last batch that one brings no batch.
+    Then continue the loop with the pass of epoch `sampler.epoch`. After a state that was saved in an epoch's last
+    batch, that pass gives no batch. Raises `SelectionLost` if no `AdaptiveSampler` is behind the loader.
     """
     sampler = _sampler(loader)
     for link in chain(loader):
         primed(link, forget=True)
     if state.get("length") is not None and not _batches_left(loader, state["length"] - state["position"]):
         state = state | {"position": state["length"]}
-        if isinstance(loader, DataLoaderDispatcher):  # it raises for a pass of no batch: go on with the next epoch
+        if isinstance(loader, DataLoaderDispatcher):  # it raises for a pass without a batch: go on with the next
             over = {"epoch": state["epoch"] + 1, "position": 0, "length": None, "plans": [], "plan": None}
             state = {name: value for name, value in state.items() if name not in ("block", "mark")} | over
     sampler.load_state_dict(state)
     loader.iteration = sampler.epoch
-    # Accelerate does not count a pass of no batch, and would tell the same epoch for ever.
+    # Accelerate does not count a pass without a batch, and would set the same epoch again and again.
     sampler.when_nothing_is_left(lambda: setattr(loader, "iteration", sampler.epoch + 1))
 
 
 def _batches_left(loader: Any, samples: int) -> int:
-    """The batches that each process gets of the last `samples` of an epoch, at the least."""
+    """How many batches each process gets, at least, of the last `samples` samples of an epoch."""
     found = [link for link in chain(loader) if isinstance(link, BatchSampler | Batches)]
     drop_last = bool(found) and bool(getattr(found[-1], "drop_last", False))
     size = int(getattr(found[-1], "batch_size", 1) or 1) if found else 1
@@ -59,6 +62,7 @@ def _batches_left(loader: Any, samples: int) -> int:
 
 
 def _sampler(loader: Any) -> AdaptiveSampler:
+    """The sampler behind the loader. Raises `SelectionLost` if it is not an `AdaptiveSampler`."""
     sampler = find_sampler(loader)
     if not isinstance(sampler, AdaptiveSampler):
         raise SelectionLost(

@@ -1,4 +1,4 @@
-"""Is our selection alive in the loader that a framework really uses? Names what happened where it is not."""
+"""Checks that the loader which a framework really uses still draws what our sampler selects, and says why if not."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,12 +16,13 @@ from adaptive_sampler.walk.batches import Batches
 
 
 def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None = None) -> None:
-    """Raise `SelectionLost` where `loader` does not draw what one of our samplers selects, naming cause and remedy.
+    """Raise `SelectionLost` if `loader` does not draw what one of our samplers selects; the message says why.
 
-    Pass the loader that is iterated: what `accelerator.prepare`, `fabric.setup_dataloaders` or
-    `trainer.train_dataloader` gave, once training has begun. Of several (a dict, a list, a CombinedLoader, nodes) at
-    least one must have a sampler of ours, and each that has one is looked at. `sampler`: the one that must be among them.
-    Warns where Accelerate would keep a loader's place by itself, which is not exact.
+    Call it once training has begun, with the loader that is really iterated: the one that `accelerator.prepare` or
+    `fabric.setup_dataloaders` returned, or `trainer.train_dataloader`. `loader` may also be several loaders (a dict, a
+    list, a CombinedLoader, torchdata nodes): at least one must have one of our samplers, and each that has one is
+    checked. `sampler`: a sampler that must be among those found. Warns if a resume within an epoch is left to
+    Accelerate itself, which does not restore the plan.
     """
     ours = [part for part in _parts(loader) if any(isinstance(link, AdaptiveSampler) for link in chain(part))]
     for part in ours or [loader]:
@@ -34,7 +35,7 @@ def check(loader: Any, *, sampler: AdaptiveSampler | DistributedAdaptiveSampler 
 
 
 def _parts(loader: Any) -> Iterator[Any]:
-    """The single loaders in a collection of them."""
+    """The single loaders in a nested collection of loaders; `loader` itself if it is no collection."""
     inside = several(loader)
     inside = getattr(loader, "flattened", None) if inside is None else inside
     if inside is None:
@@ -57,6 +58,7 @@ def _check_one(loader: Any) -> None:
 
 
 def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
+    """Our sampler that draws the loader's indices. Raises `SelectionLost` if there is none."""
     ours = [link for link in links if isinstance(link, AdaptiveSampler)]
     for link in links:
         if isinstance(link, Batches) and not isinstance(link.sampler, AdaptiveSampler):
@@ -80,11 +82,12 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
 
 
 def _splits(link: Any) -> bool:
-    """Whether a link gives each rank a part of what comes from the inside."""
+    """Whether a link gives each rank only a part of the rows that the link inside it yields."""
     return int(link.num_replicas) > 1 if isinstance(link, DistributedSampler) else shares(link)
 
 
 def _sharded_once(sampler: AdaptiveSampler, links: list[Any], shards: list[Any]) -> None:
+    """Raise `SelectionLost` if the rows are shared out among the ranks twice, or not at all."""
     if len(shards) > 1:
         raise SelectionLost(
             f"the rows are shared among ranks twice, by {' and by '.join(map(_name, shards))}: most are never visited. Accelerate "
@@ -100,7 +103,7 @@ def _sharded_once(sampler: AdaptiveSampler, links: list[Any], shards: list[Any])
 
 
 def _same_rows(sampler: AdaptiveSampler, links: list[Any]) -> None:
-    """Where the dataset says which rows it has."""
+    """Raise `SelectionLost` if an `IndexedDataset` and the sampler's store differ in length."""
     for link in links:
         dataset = getattr(link, "dataset", None)
         if isinstance(dataset, IndexedDataset) and len(dataset) != len(sampler.store):
@@ -111,7 +114,11 @@ def _same_rows(sampler: AdaptiveSampler, links: list[Any]) -> None:
 
 
 def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
-    """Accelerate's own ways to go on within an epoch know neither its plan nor, in most cases, its number."""
+    """Raise or warn if Accelerate's own means are used to resume within an epoch.
+
+    `skip_first_batches` and `accelerator.save_state` do not know the epoch's plan, and mostly not even its number.
+    Raises `SelectionLost` if `skip_first_batches` skips what the sampler itself has skipped already.
+    """
     helper = "adaptive_sampler.torch.accelerate.state_dict(loader, hook.delivered) and load_state_dict(loader, state)"
     skipped = vars(link).get("skip_batches", 0) if hasattr(link, "__dict__") else 0
     if skipped and sampler.start:
@@ -131,11 +138,13 @@ def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
 
 
 def _same_epoch(sampler: AdaptiveSampler, link: Any) -> None:
-    told = getattr(link, "iteration", None)  # Accelerate's loader counts epochs so
+    """Raise `SelectionLost` if a link has reached a later epoch than our sampler: `set_epoch` did not reach the sampler."""
+    told = getattr(link, "iteration", None)  # where Accelerate's loader counts epochs
     if told is None and isinstance(link, DistributedSampler) and not isinstance(link, DistributedAdaptiveSampler):
         told = link.epoch
     known = max(sampler.epoch, sampler.state_dict()["epoch"])
-    if isinstance(told, int) and told > known:  # a loader set aside for one that skips batches lies behind
+    # An earlier epoch is no fault: a loader that was replaced by one that skips batches stays behind.
+    if isinstance(told, int) and told > known:
         raise SelectionLost(
             f"{_name(link)} is at epoch {told}, our sampler at epoch {sampler.epoch}: set_epoch({told}) never reached it. Load the "
             "sampler's state before the first iter (adaptive_sampler.torch has helpers: lightning, transformers, accelerate), "
@@ -144,9 +153,12 @@ def _same_epoch(sampler: AdaptiveSampler, link: Any) -> None:
 
 
 def _same_length(sampler: AdaptiveSampler, link: Any) -> None:
-    """Also of a single rank: Lightning's "ddp" wraps the sampler there too."""
+    """Raise `SelectionLost` if torch's `DistributedSampler` around our sampler keeps a length that the plan does not have.
+
+    This is checked on a single rank too, because Lightning's "ddp" strategy wraps the sampler there as well.
+    """
     if isinstance(link, DistributedAdaptiveSampler) or not isinstance(link, DistributedSampler):
-        return  # they read the length anew
+        return  # every other link asks for the length each time
     ranks = link.num_replicas
     samples = len(sampler) // ranks * ranks if link.drop_last else -(-len(sampler) // ranks) * ranks
     changes = sampler.num_samples is None and sampler.epoch < sampler.warmup_epochs

@@ -1,4 +1,4 @@
-"""Lightning: a callback that saves the walk with every checkpoint and restores it before the first `iter`."""
+"""Lightning: a callback that saves the sampler's state with every checkpoint and restores it before the first `iter`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,27 +26,28 @@ _OVERRIDDEN = (
 class SamplerCallback(Callback):
     """Keeps the scores and the sampler's position in step with Lightning's checkpoints.
 
-    At every checkpoint, and at each epoch's end, the store is synced (where it is distributed) and committed. Resume with
-    `Trainer.fit(..., ckpt_path=...)` and the store opened at the checkpoint's commit, `SamplerCallback.commit_of(path)`.
-    Lightning draws before it calls `set_epoch` when a loader has workers: only a state restored this early is right.
+    At every checkpoint and at the end of each epoch, the store is synced (if it is distributed) and committed. To
+    resume, open the store at the commit that the checkpoint needs, `SamplerCallback.commit_of(path)`, and call
+    `Trainer.fit(..., ckpt_path=path)`. The sampler is restored before the loader is iterated: if the loader has
+    workers, Lightning draws rows before it calls `set_epoch`.
 
-    What runs before training proper, sanity checks and the tuner's steps at exploding learning rates, records nothing.
-    Among several loaders (a dict, a list, a CombinedLoader) the sampler is found where it is; where Lightning begins its
-    loader again within an epoch, each time is an epoch of the sampler's.
+    Nothing is recorded before training itself begins: not in sanity checks, and not in the steps of a tuner that tries
+    learning rates. Among several loaders (a dict, a list, a CombinedLoader) the one with the sampler is found. If
+    Lightning iterates that loader several times within one of its epochs, each time is an epoch of the sampler.
     """
 
     def __init__(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> None:
         self.sampler = sampler
         self._walk = inner(sampler)
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
-        self._epoch = -1  # the sampler's, to which these belong
-        self._over = False  # whether Lightning's epoch is
+        self._epoch = -1  # the sampler's epoch, to which `_delivered` belongs
+        self._over = False  # whether Lightning's epoch is over
         self._progress: Any = None  # Lightning's own count of its batches
-        self._loaded: dict[str, Any] | None = None  # the walk of the checkpoint that training begins from
+        self._loaded: dict[str, Any] | None = None  # the sampler's state in the checkpoint that training begins from
 
     @staticmethod
     def commit_of(path: Any) -> int:
-        """The store's commit that a checkpoint needs: ScoreStore.open(..., version=...)."""
+        """The number of the store's commit that a checkpoint needs, for ScoreStore.open(..., version=...)."""
         import torch
 
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -54,15 +55,15 @@ class SamplerCallback(Callback):
 
     @property
     def state_key(self) -> str:
-        """Where checkpoints keep this callback's state."""
+        """The key under which checkpoints keep this callback's state."""
         return "SamplerCallback"
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Until training begins nothing counts: a tuner takes this callback away while it tries learning rates."""
+        """Record nothing until training begins. Set here, because a tuner removes this callback while it tries rates."""
         self._walk.store.session.rehearsal = stage == "fit"
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """What an earlier fit, or a tuner, has drawn is over: Lightning will draw anew, and before it tells the epoch."""
+        """Discard what an earlier fit or a tuner has drawn, because Lightning draws anew before it calls `set_epoch`."""
         if self._walk.walking is not None and trainer.train_dataloader is None:
             if self._walk.epoch == trainer.current_epoch:
                 self._walk.restart()
@@ -70,24 +71,25 @@ class SamplerCallback(Callback):
                 self._walk.set_epoch(trainer.current_epoch)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """From here on every step is recorded."""
+        """Record every step from here on."""
         self._walk.store.session.rehearsal = False
         self._progress = trainer.fit_loop.epoch_loop.batch_progress
         self._over, self._epoch = False, -1
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Whatever follows is no rehearsal."""
+        """Record again: whatever follows is not a rehearsal."""
         self._walk.store.session.rehearsal = False
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """As `teardown`, which an exception may skip."""
+        """As `teardown`, which Lightning may skip after an exception."""
         self._walk.store.session.rehearsal = False
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """A new epoch has no steps yet. Raises `SelectionLost` where Lightning would leave the end of its plan out."""
+        """Begin an epoch. Raises `SelectionLost` if Lightning would stop before the end of its plan."""
         self._over, self._epoch = False, -1
         loader = trainer.train_dataloader
-        if several(loader) is not None or not hasattr(loader, "__len__"):  # their mode says how long; a stream does not
+        # The length of several loaders depends on their mode, and a stream has none.
+        if several(loader) is not None or not hasattr(loader, "__len__"):
             return
         batches, frozen = len(loader), trainer.num_training_batches
         if trainer.limit_train_batches == 1.0 and trainer.overfit_batches == 0 and batches > frozen:
@@ -97,7 +99,7 @@ class SamplerCallback(Callback):
             )
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """An epoch's plan is fixed once it has a batch. Raises `SelectionLost` where Lightning does not walk it."""
+        """At an epoch's first batch, when its plan is fixed, check that Lightning follows it. Raises `SelectionLost` if not."""
         if self._epoch == self._walk.epoch:
             return
         self._epoch, self._delivered = self._walk.epoch, 0
@@ -105,45 +107,52 @@ class SamplerCallback(Callback):
         if loaded is not None and (self._epoch, self._walk.start) > _begins(loaded):
             where = f"sample {self._walk.start} of epoch {self._epoch}, past sample {_begins(loaded)[1]} of epoch {loaded['epoch']}"
             raise SelectionLost(_OVERRIDDEN.format(f"goes on at {where}"))
-        if trainer.overfit_batches == 0:  # which takes samplers away on purpose
+        if trainer.overfit_batches == 0:  # overfitting removes samplers on purpose
             check(trainer.train_dataloader, sampler=self._walk)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count what was trained on, which with workers is less than was drawn."""
+        """Count the samples that were trained on; with workers they are fewer than were drawn."""
         self._delivered += _size(*self._ours(trainer.train_dataloader, batch))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Share and keep the epoch's scores. It is over, also where `limit_train_batches` ended it."""
+        """Sync and commit the epoch's scores. The epoch is over, even if `limit_train_batches` cut it short.
+
+        Raises `SelectionLost` if the checkpoint had a whole epoch to come, and no batch of it came.
+        """
         loaded, self._loaded = self._loaded, None
-        if loaded is not None and not loaded["position"]:  # a whole epoch was to come, and no batch did
+        if loaded is not None and not loaded["position"]:  # a whole epoch was to come, and no batch came
             raise SelectionLost(_OVERRIDDEN.format(f"left nothing of epoch {loaded['epoch']}"))
         self._over = True
         self._keep()
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: the walk, and the commit that it needs."""
+        """For the checkpoint: the sampler's state, "walk", and the number of the store's commit that it needs, "commit"."""
         commit = self._keep()
         return {"walk": self._state(), "commit": commit}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the sampler from a checkpoint."""
         self._loaded = state["walk"]
         self.sampler.load_state_dict(state["walk"])
 
     def _state(self) -> dict[str, Any]:
-        """Where Lightning goes on: after an epoch's last batch it begins the next, but finishes a validation of this one first."""
+        """The sampler's state at the place where Lightning goes on.
+
+        A checkpoint of an epoch's last batch goes on with the next epoch. One from the validation after that batch
+        still belongs to this epoch, of which no samples are left.
+        """
         walk, progress = self._walk, self._progress
         if self._over:
             return walk.state_after()
-        if self._epoch != walk.epoch:  # no batch of the epoch was trained on
+        if self._epoch != walk.epoch:  # no batch of this epoch was trained on
             return self.sampler.state_dict(delivered=self.sampler.start)
-        if progress is not None and progress.is_last_batch:  # of a limited epoch, too
+        if progress is not None and progress.is_last_batch:  # also of an epoch that limit_train_batches cut short
             training = progress.current.completed < progress.current.processed
             return walk.state_after() if training else walk.state_of(walk.walking, len(walk))
         return self.sampler.state_dict(delivered=self.sampler.start + self._delivered)
 
     def _ours(self, loader: Any, batch: Any) -> tuple[Any, Any]:
-        """The loader that our sampler is in, among several, and its part of the batch."""
+        """Of several loaders the one that has our sampler, and its part of the batch."""
         while (inside := several(loader)) is not None:
             at = next((i for i, part in enumerate(inside) if any(link is self._walk for link in chain(part))), None)
             if at is None:
@@ -152,6 +161,7 @@ class SamplerCallback(Callback):
         return loader, batch
 
     def _keep(self) -> int:
+        """Sync the store if it is distributed, commit it, and return the commit's number."""
         store = self._walk.store
         if store.session.journal is not None:
             sync(store, self.sampler)
@@ -159,13 +169,13 @@ class SamplerCallback(Callback):
 
 
 def _begins(walk: dict[str, Any]) -> tuple[int, int]:
-    """The epoch and the position of the first batch that comes after a state."""
+    """(epoch, position) of the first batch that comes after a saved sampler state."""
     ended = walk["position"] and walk["position"] == walk["length"]
     return (walk["epoch"] + 1, 0) if ended else (walk["epoch"], walk["position"])
 
 
 def _size(loader: Any, batch: Any) -> int:
-    """The samples of a batch: by its rows, or, where it was made into something else, as many as the loader gives."""
+    """The number of samples in a batch: by its rows, or, if the batch has none any more, by the loader's batch size."""
     rows = batch[0] if isinstance(batch, (tuple, list)) and batch else None
     key = getattr(getattr(loader, "dataset", None), "key", None)
     if key is not None and isinstance(batch, Mapping):

@@ -1,4 +1,4 @@
-"""One scoring pass over a dataset: evaluation mode, no gradients, as the Data Diet protocol takes its scores."""
+"""One scoring pass over a dataset, in evaluation mode and without gradients, as in Data Diet (Paul et al. 2021)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,12 +23,19 @@ def observe(
     epoch: int | None = None,
     progress: Show = True,
 ) -> int:
-    """Score every batch of `loader`, whose dataset is an `IndexedDataset` -> the number of samples scored.
+    """Score every sample of `loader`, whose dataset is an `IndexedDataset` -> the number of samples scored.
 
-    Takes scores as Paul et al. 2021 do: evaluation mode, no gradients; call it once a training run to average over runs.
-    `observation(model, sample)`: the arrays by name; by default {"logits": model(inputs), "labels": labels} of
-    (inputs, labels) samples, and model(**sample).logits and sample["labels"] of dict samples. The model's modes are left
-    as found. Raises `InvalidValue` for batches without rows.
+    Scores are taken as by Paul et al. 2021: in evaluation mode, without gradients. Call it once per training run to
+    average scores over runs. Afterwards each module is back in the mode in which it was found.
+
+    `observation(model, sample)` returns the arrays that the store's scores take, by name, each with a leading batch
+    axis. The default returns {"logits": model(inputs), "labels": labels} for a sample (inputs, labels); for a dict
+    sample it returns model(**sample).logits (or the output itself, if it has no `logits`) and sample["labels"]. Tensors
+    of the sample are on the device of the model's parameters. `epoch`: the epoch that is recorded, None for the store's
+    clock. `progress`: True for a bar on stderr, None for a bar only if stderr is a terminal, False for none, or a
+    function of (done, of) batches.
+
+    Raises `InvalidValue` for batches without rows, and for samples of another form if no `observation` is given.
     """
     modes = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -48,7 +55,7 @@ def observe(
 
 
 def _length(loader: Any) -> int | None:
-    """Batches of the loader, None where it does not say."""
+    """The number of batches of the loader; None if it has no length."""
     try:
         return len(loader)
     except TypeError:
@@ -56,6 +63,7 @@ def _length(loader: Any) -> int | None:
 
 
 def _default(model: nn.Module, sample: Any) -> dict[str, Any]:
+    """The default observation, of (inputs, labels) and of dict samples. Raises `InvalidValue` for other samples."""
     if isinstance(sample, Mapping):
         output = model(**sample)
         return {"logits": getattr(output, "logits", output), "labels": sample["labels"]}

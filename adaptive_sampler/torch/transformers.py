@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer: our sampler, rows beside the inputs, observations from the outputs, and a resume in the right epoch."""
+"""Hugging Face's Trainer: makes it use our sampler, carry rows with inputs, record outputs, and resume in the right epoch."""
 
 import warnings
 from typing import Any
@@ -19,16 +19,18 @@ except ImportError as error:
         'adaptive_sampler.torch.transformers needs Transformers: pip install "transformers[torch]>=4.46"'
     ) from error
 
-KEY = "adaptive_sampler"  # in trainer_state.json
+KEY = "adaptive_sampler"  # the entry of trainer_state.json that holds our state
 
 
 class SamplerCallback(TrainerCallback):
     """Keeps the scores and the sampler in step with the Trainer's checkpoints.
 
-    Before each checkpoint and at each epoch's end the store is synced (where it is distributed) and committed; the walk
-    goes into `trainer_state.json`. Resume with `trainer.train(resume_from_checkpoint=...)` and the store opened at the
-    commit that `commit_of(checkpoint)` tells. The Trainer skips what the epoch has done, so the sampler begins the epoch
-    anew, by the plan that it had; `set_epoch` alone does not reach it on several processes.
+    Before each checkpoint and at the end of each epoch, the store is synced (if it is distributed) and committed, and
+    the sampler's state goes into `trainer_state.json`. To resume, open the store at the commit that
+    `commit_of(checkpoint)` returns, and call `trainer.train(resume_from_checkpoint=checkpoint)`. The Trainer itself
+    skips what was done of the epoch, so the sampler begins the epoch from its start, by the plan that it had. The
+    Trainer's `set_epoch` alone does not suffice: on several processes it does not reach the sampler. Raises
+    `InvalidValue` for a DistributedAdaptiveSampler, and for plans of blocks (`replan=k`).
     """
 
     def __init__(self, sampler: AdaptiveSampler) -> None:
@@ -38,18 +40,19 @@ class SamplerCallback(TrainerCallback):
                 "Trainer shares out batches itself, and skips whole epochs of them when it resumes."
             )
         self.sampler = sampler
-        self._steps_per_epoch = 0  # as the Trainer counts them, once
-        self._begun_at = 0  # the step before this epoch's first
-        self._checked = False  # whether this epoch's loader was
-        self._over = self._warned = False  # whether this epoch is; whether shorter ones were told of
+        self._steps_per_epoch = 0  # as the Trainer counts them, once, at the beginning
+        self._begun_at = 0  # the Trainer's global step at which this epoch began
+        self._checked = False  # whether this epoch's loader was checked
+        # Whether this epoch is over; whether a warning of shorter epochs was given.
+        self._over = self._warned = False
 
     @staticmethod
     def commit_of(checkpoint: Any) -> int:
-        """The store's commit that a checkpoint needs: ScoreStore.open(..., version=...)."""
+        """The number of the store's commit that a checkpoint needs, for ScoreStore.open(..., version=...)."""
         return int(_saved(TrainerState.load_from_json(f"{checkpoint}/trainer_state.json"))["commit"])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Go on from a checkpoint, before the first draw."""
+        """Restore the sampler if training resumes, before any row is drawn. Raises `ResumeError` if that is impossible."""
         accumulated = args.gradient_accumulation_steps
         self._steps_per_epoch = max(-(-len(kwargs["train_dataloader"]) // accumulated), 1)
         self._begun_at = state.global_step
@@ -60,13 +63,13 @@ class SamplerCallback(TrainerCallback):
             self.sampler.load_state_dict(saved["walk"])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A new epoch's loader is to be looked at."""
+        """Begin an epoch, whose loader is then checked at its first step."""
         self._checked = False
         if self._over:
             self._begun_at, self._over = state.global_step, False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An epoch's plan is fixed once it has a batch. Raises `SelectionLost` where the Trainer does not walk it."""
+        """At an epoch's first step, when its plan is fixed, check that the Trainer follows it, or raise `SelectionLost`."""
         if not self._checked:
             self._checked = True
             loader = kwargs["train_dataloader"]
@@ -76,16 +79,17 @@ class SamplerCallback(TrainerCallback):
             self._warned |= own < self._steps_per_epoch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A checkpoint is about to be written."""
+        """Sync and commit if a checkpoint is about to be written."""
         if control.should_save:
             self._keep(state)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An epoch's scores, and perhaps a checkpoint."""
+        """Sync and commit the epoch's scores; a checkpoint may follow."""
         self._over = True
         self._keep(state)
 
     def _keep(self, state: Any) -> None:
+        """Sync the store if it is distributed, commit it, and put the sampler's state where the next checkpoint keeps it."""
         store = self.sampler.store
         if store.session.journal is not None:
             sync(store, self.sampler)
@@ -96,11 +100,13 @@ class SamplerCallback(TrainerCallback):
 
 
 class AdaptiveTrainerMixin:
-    """Put it before your Trainer: `class MyTrainer(AdaptiveTrainerMixin, SFTTrainer)`.
+    """Makes a Trainer use our sampler and record scores: `class MyTrainer(AdaptiveTrainerMixin, SFTTrainer)`.
 
-    `hook`: records what the store's scores take of (logits, labels), and as loss that of its criterion, which must be the
-    training's own; `sampler=` is walked. Train on `IndexedDataset(dataset, key="row")`: the rows go through the collator
-    beside the inputs. Raises `InvalidValue` where the arguments name another loss.
+    Put it before the Trainer among the bases. `sampler`: draws the training rows. `hook`: records what the store's
+    scores take of logits and labels; the loss that it records is that of the hook's criterion, which must be the
+    training's own loss. Train on `IndexedDataset(dataset, key="row")`: the rows go through the collator beside the
+    inputs. Raises `InvalidValue` if the arguments name another loss or another order, or if the dataset does not fit
+    the store.
     """
 
     def __init__(self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, **kwargs: Any) -> None:
@@ -109,7 +115,7 @@ class AdaptiveTrainerMixin:
         train: Any = getattr(self, "train_dataset", None)
         self._row_key = getattr(train, "key", None)
         _same_rows(train, sampler)
-        _no_other_order(self.args)  # type: ignore[attr-defined]
+        _no_other_order(self.args)  # type: ignore[attr-defined]  # an attribute of the Trainer
         if hook is not None and self._row_key is None:
             raise InvalidValue(
                 "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
@@ -118,24 +124,28 @@ class AdaptiveTrainerMixin:
         if hook is not None:
             if hook.store.session.takes("loss"):
                 _same_loss(hook.criterion, self)
-            hook.to(self.args.device)  # type: ignore[attr-defined]  # class weights, beside the logits
-        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]
+            hook.to(self.args.device)  # type: ignore[attr-defined]  # of the Trainer; class weights go to the logits
+        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]  # a method of the Trainer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
         return self.adaptive_sampler
 
     def _set_signature_columns_if_needed(self) -> None:
-        """The Trainer would drop the rows: the model's forward does not take them."""
-        super()._set_signature_columns_if_needed()  # type: ignore[misc]
-        columns: list[str] = self._signature_columns  # type: ignore[has-type]
+        """Keep the rows in the batch: the Trainer would drop them, because the model's forward does not take them."""
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]  # a method of the Trainer
+        columns: list[str] = self._signature_columns  # type: ignore[has-type]  # set by the Trainer
         key = getattr(self, "_row_key", None)
         self._signature_columns = columns if key is None or key in columns else [*columns, key]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        """The Trainer's own loss; the outputs are recorded where the batch carries rows and the model trains."""
+        """The Trainer's own loss; in training, the hook also records the outputs at the batch's rows.
+
+        Raises `InvalidValue` if a training batch carries no rows, or if the plan weights samples, which the model's
+        loss cannot do.
+        """
         rows = inputs.pop(self._row_key, None) if self._row_key else None
         labels = inputs.get("labels")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]  # a method of the Trainer
         if self.hook is not None and model.training and torch.is_grad_enabled():
             if rows is None:
                 raise InvalidValue(
@@ -153,11 +163,11 @@ class AdaptiveTrainerMixin:
 
 
 class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):
-    """Hugging Face's Trainer, walking an `AdaptiveSampler`."""
+    """Hugging Face's Trainer with an `AdaptiveSampler`; for its arguments see `AdaptiveTrainerMixin`."""
 
 
 def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
-    """Raise `InvalidValue` where the Trainer's arguments make the training's loss another than the criterion's."""
+    """Raise `InvalidValue` if the Trainer's arguments make its loss another than that of the hook's criterion."""
     smoothing = trainer.args.label_smoothing_factor
     own = getattr(criterion, "label_smoothing", 0.0)
     if smoothing and own != smoothing:
@@ -175,7 +185,11 @@ def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
 
 
 def _same_place(saved: dict[str, Any], epoch: int, step: int) -> None:
-    """Raise `ResumeError` where the Trainer, which counts by the first epoch's length, would go on elsewhere."""
+    """Raise `ResumeError` if the Trainer would resume after another step than the checkpoint's.
+
+    The Trainer would resume after `step` steps of `epoch`. It computes both from an epoch length that it takes once,
+    which is wrong if epochs had different lengths.
+    """
     ours = saved["walk"]["epoch"], saved["done"]
     if ours != (epoch, step):
         raise ResumeError(
@@ -186,7 +200,7 @@ def _same_place(saved: dict[str, Any], epoch: int, step: int) -> None:
 
 
 def _whole_plan(own: int, steps: int, sampler: AdaptiveSampler, *, warn: bool) -> None:
-    """Raise `SelectionLost` where the Trainer would leave the end of a plan out; warn where it is shorter than it counts."""
+    """Raise `SelectionLost` if the epoch has more steps, `own`, than the Trainer counts, `steps`; warn if it has fewer."""
     if own > steps:
         raise SelectionLost(
             f"epoch {sampler.epoch} has {own} steps, but the Trainer took the number of them once, {steps}, and stops there. Make "
@@ -203,7 +217,7 @@ def _whole_plan(own: int, steps: int, sampler: AdaptiveSampler, *, warn: bool) -
 
 
 def _same_rows(train: Any, sampler: AdaptiveSampler) -> None:
-    """Raise `InvalidValue` where the train dataset has other rows than the sampler's store."""
+    """Raise `InvalidValue` if the train dataset and the sampler's store differ in length."""
     if hasattr(train, "__len__") and len(train) != len(sampler.store):
         raise InvalidValue(
             f"the train dataset has {len(train)} samples, the sampler's store {len(sampler.store)} rows: some would never be "
@@ -212,7 +226,7 @@ def _same_rows(train: Any, sampler: AdaptiveSampler) -> None:
 
 
 def _no_other_order(args: Any) -> None:
-    """Raise `InvalidValue` where the arguments ask for an order of the Trainer's own, which a sampler= takes the place of."""
+    """Raise `InvalidValue` if the arguments ask the Trainer for an order of its own, which the sampler would replace."""
     strategy = getattr(args, "train_sampling_strategy", "random")
     if strategy != "random":
         raise InvalidValue(
@@ -222,13 +236,16 @@ def _no_other_order(args: Any) -> None:
 
 
 def _shaped(logits: torch.Tensor, labels: Any) -> torch.Tensor:
-    """As the labels: models of one target give (batch, 1), which a regression's criterion would broadcast."""
+    """The logits in the labels' shape.
+
+    With one target, models give (batch, 1), which a regression's criterion would broadcast against (batch,) labels.
+    """
     single = logits.ndim == 2 and logits.shape[1] == 1 and isinstance(labels, torch.Tensor)
     return logits[:, 0] if single and labels.ndim == 1 and labels.is_floating_point() else logits
 
 
 def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor | None:
-    """(batch,) losses by the mean over a sample's targets, which models of many labels take; None: the hook's own."""
+    """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
     several = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
     if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.session.takes("loss"):
         return None
@@ -238,6 +255,7 @@ def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor |
 
 
 def _saved(state: Any) -> dict[str, Any]:
+    """Our entry in the Trainer's state. Raises `ResumeError` if there is none."""
     if KEY not in state.stateful_callbacks:
         raise ResumeError(
             f"the checkpoint holds no sampler state ({KEY!r} in trainer_state.json): it was saved without SamplerCallback. Its "

@@ -1,4 +1,4 @@
-"""A sampler's rows in batches."""
+"""Batches of a sampler's rows."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,10 +9,10 @@ from adaptive_sampler.walk.iterators import BatchIterator, Walker
 
 @runtime_checkable
 class Sampled(Walker, Protocol):
-    """What makes batches of itself: an `AdaptiveSampler`, and no sampler that is not ours."""
+    """A sampler that can give its rows in batches: an `AdaptiveSampler`, but no sampler of torch or a framework."""
 
     def __len__(self) -> int:
-        """Samples in this epoch."""
+        """How many samples this epoch has."""
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch."""
@@ -21,15 +21,16 @@ class Sampled(Walker, Protocol):
         """Where the walk is."""
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> "Batches":
-        """These."""
+        """Batches of this sampler's rows."""
 
 
 class Batches:
     """Batches of a sampler's rows, for `DataLoader(batch_sampler=...)` or any loop. One pass is one epoch.
 
-    A batch is a list of ints, or, with `arrays`, an array (batch_size,) int64: for a data set in memory whose
-    `__getitems__(rows)` is `self.data[rows]`, which torch and NumPy look up sooner than a list. What deals batches out
-    anew, as Accelerate does among processes, needs lists.
+    A batch is a list of ints, or, with `arrays`, an array, (batch_size,) int64. Arrays are for a data set in memory whose
+    `__getitems__(rows)` is `self.data[rows]`: torch and NumPy index by an array faster than by a list. Code that divides
+    batches among processes, as Accelerate does, needs lists. Raises `InvalidValue` for a sampler that is not of this
+    package, and for a batch size below 1.
     """
 
     def __init__(self, sampler: Sampled, batch_size: int, drop_last: bool = False, arrays: bool = False) -> None:
@@ -50,13 +51,13 @@ class Batches:
         return whole + (rest > 0 and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:
-        """As the sampler's."""
+        """Call `set_epoch` of the sampler."""
         self.sampler.set_epoch(epoch)
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """As the sampler's."""
+        """The state of the sampler; see `AdaptiveSampler.state_dict`."""
         return self.sampler.state_dict(delivered=delivered)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As the sampler's."""
+        """Load the state of the sampler; see `AdaptiveSampler.load_state_dict`."""
         self.sampler.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""An epoch's rows by position: one plan in one order, or a new plan for each block of batches."""
+"""The rows of an epoch by position: from one plan in one order, or with a new plan for each block of batches."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,11 +10,14 @@ from adaptive_sampler import seeds
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.walk.order import Order
 
-AHEAD = 256  # blocks that a loader may have begun beyond the one it delivers; bounds what a kept state can grow to
+AHEAD = 256  # blocks that a loader may be ahead of the one that it delivers; limits how long a state can grow
 
 
 class PlannedEpoch:
-    """One plan, shuffled by (seed, epoch), truncated or cycled to `length`."""
+    """An epoch of one plan, shuffled by (seed, `number`) if `shuffle`, and truncated or cycled to `length`.
+
+    `number`: the epoch. `start`: the position at which the epoch is begun or resumed.
+    """
 
     whole = True
 
@@ -27,7 +30,7 @@ class PlannedEpoch:
         return self._length
 
     def take(self, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """The rows at these positions."""
+        """The rows at positions start, start + step, … below stop, int32, or int64 if n >= 2**31. Do not write to them."""
         total, pieces = len(self.order), []
         while start < stop:
             lap = start - start % total
@@ -36,23 +39,24 @@ class PlannedEpoch:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.empty(0, np.int64)])
 
     def reach(self, position: int) -> int:
-        """How far rows can be taken from `position` on."""
+        """The position up to which rows can be taken from `position` on: the end of the epoch."""
         return self._length
 
     def state(self, position: int) -> dict[str, Any]:
-        """Nothing more: the plan, its order and the position say it all."""
+        """What a state needs besides the plan and the position: nothing."""
         return {}
 
 
 class BlockedEpoch:
-    """A new plan for each block of rows, made when the block's first row is drawn.
+    """An epoch with a new plan for each block of rows, made when the block's first row is drawn.
 
-    The blocks follow one shuffle of all rows and take from it what their plan keeps, so that no row comes twice before
-    every other that is kept came once. A second lap over the shuffle takes the rows that are repeated, and so on; where
-    the laps of a plan end, a new shuffle begins. A block begins at a mark, (round, lap, cursor), that its state keeps.
+    The blocks follow a shuffle of all rows, one block after another, and take from it the rows that their plan keeps. So
+    no row comes twice before every other kept row came once. At the end of the shuffle, a second lap, with a shuffle of
+    its own, takes the rows that are visited twice or more, and so on. After the last lap of a plan a new round begins,
+    again with a lap of all kept rows. A block begins at a mark, (round, lap, cursor), which a state keeps.
 
-    A state also names the plans of the blocks begun after its position, because a loader draws ahead of what it
-    delivers: by a list that grows as they begin (see `planner.Made`).
+    A state also lists the plans of the blocks that were begun after its position, because a loader draws rows before it
+    delivers them. The list grows when such a block begins (see `planner.Made`).
     """
 
     whole = False
@@ -71,18 +75,18 @@ class BlockedEpoch:
         mark: tuple[int, int, int] = (0, 0, 0),
         plans: list[str] | None = None,
     ) -> None:
-        """`make_plan` takes the id of a plan made before a resume, or None for a new one.
+        """`make_plan(id)` gives the plan of that id, which was made before a resume; `make_plan(None)` makes a new plan.
 
-        `mark`, `plans`: of the block that `start` lies in, and those begun after it, where a state is resumed; the list
-        is kept and grows.
+        `number`, `start`: as for `PlannedEpoch`. `block`: rows of a block. From a state that is resumed: `mark`, where the
+        block begins that `start` lies in; and `plans`, the ids for that block and later ones. The list is kept and grows.
         """
         self.number, self.start, self.block = number, start, block
         self._make_plan, self._n, self._seed, self._shuffle, self._length = make_plan, n, seed, shuffle, length
         self._mark = mark
-        self._marks = {start // block: mark}  # block -> where it begins in the shuffle
+        self._marks = {start // block: mark}  # number of a block -> its mark
         self._plans: defaultdict[int, list[str]] = defaultdict(
             list
-        )  # block -> its plan, and those of blocks begun since
+        )  # number of a block -> the ids of its plan and of later blocks' plans
         first, known = start // block, [] if plans is None else plans
         self._plans[first] = known
         for index in range(1, len(known)):
@@ -95,11 +99,11 @@ class BlockedEpoch:
         return self._length
 
     def reach(self, position: int) -> int:
-        """How far rows can be taken from `position` on without planning ahead."""
+        """The position up to which rows can be taken from `position` on without another plan: the end of the block."""
         return min((position // self.block + 1) * self.block, self._length)
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """The rows at these positions, which lie in one block: this one or the next."""
+        """The rows at positions `start` … `stop` − 1, which must lie in one block: the current one or the next."""
         index = start // self.block
         if index != self._current:
             made = self._plans[index]
@@ -112,18 +116,18 @@ class BlockedEpoch:
         return self._rows[start - first : stop - first]
 
     def state(self, position: int) -> dict[str, Any]:
-        """The mark of the block that `position` lies in, and the plans made for it and for blocks after it."""
+        """The mark of the block that `position` lies in, and the plans that were made for it and for later blocks."""
         index = position // self.block
         plans = self._plans[index]
         return {"plans": plans, "block": self.block, "mark": list(self._marks[index])}
 
     def _note(self, index: int, plan: str) -> None:
-        """This block's plan, in the states of the blocks before it too."""
+        """Add a block's plan to the list of this block and to the lists of up to `AHEAD` blocks before it."""
         for before in range(max(index - AHEAD, self.start // self.block), index + 1):
             self._plans[before].append(plan)
 
     def _collect(self, plan: Plan, need: int) -> np.ndarray:
-        """The next `need` rows that the plan keeps."""
+        """The next `need` rows that the plan keeps, from the mark on, which moves past them."""
         taken = []
         while need:
             number, lap, cursor = self._mark
@@ -139,7 +143,7 @@ class BlockedEpoch:
         return np.concatenate(taken)
 
     def _lap(self, number: int, lap: int) -> Order:
-        """The shuffle of all rows that a lap follows."""
+        """The shuffle of all rows that lap `lap` of round `number` follows."""
         if self._order is None or self._order[0] != (number, lap):
             key = seeds.key(self._seed, self.number, seeds.Purpose.ORDER, number, lap) if self._shuffle else None
             self._order = (number, lap), Order(self._n, None, key=key)

@@ -1,4 +1,4 @@
-"""The order in which an epoch visits a plan: a function of (plan, key) alone, readable from anywhere."""
+"""The order in which an epoch visits a plan: it depends only on the plan and a key, and can be read at any position."""
 
 from functools import cached_property
 from typing import Any
@@ -11,21 +11,22 @@ from adaptive_sampler.kernels import bits as bitmaps
 from adaptive_sampler.kernels.runs import Runs
 from adaptive_sampler.kernels.shuffle import Network, Shuffle
 
-# Up to here a shuffled array is made at the first take (4 bytes an occurrence, exactly uniform, the fastest
-# to read); beyond, positions go through a keyed permutation, which starts at once. Where rows repeat, a place
-# takes longer to look up, and the array pays for longer. The bounds are part of the format: they depend on
-# sizes only, so a seed means the same order everywhere.
+# Up to this many visits, a shuffled array is made at the first take: 4 bytes per visit, exactly uniform, and the
+# fastest to read. For more visits, positions go through a keyed permutation, which needs no preparation. If rows
+# repeat, looking up a position takes longer, so the array is worth its memory up to a higher bound. The bounds are
+# part of the format: they are compared only with sizes, so a seed gives the same order on every machine.
 MATERIALISE = 1 << 26
 MATERIALISE_REPEATED = 1 << 27
-_PIECE = 1 << 20  # rows handled at a time: what is held for a moment stays small beside the bitmap
+_PIECE = 1 << 20  # rows handled at a time, so that temporary arrays stay small beside the bitmap
 
 
 class Order:
-    """An epoch's visits: every kept row, `repeats` times, shuffled by `key` or ascending where `key` is None.
+    """An epoch's visits: every kept row, `repeats` times, shuffled by `key`, or ascending if `key` is None.
 
-    n: rows of the data set. bits: (ceil(n/8),) uint8, little bit order, or None for all rows. repeats: None
-    or (kept,) integers of at least 1, aligned with the ascending kept rows. Neither array is copied; neither
-    may change. Nothing is shuffled before the first `take`.
+    `n`: rows of the data set. `bits`: (ceil(n / 8),) uint8 in little bit order, 1 for a kept row; None if all are kept.
+    `repeats`: (kept rows,) integers of at least 1, for the kept rows in ascending order; None if all are 1. The arrays are
+    not copied and must not change. Nothing is shuffled before the first `take`. Raises `InvalidValue` for arrays of
+    another length.
     """
 
     def __init__(
@@ -48,8 +49,11 @@ class Order:
         return self._total
 
     def take(self, start: int, stop: int, step: int = 1) -> NDArray[Any]:
-        """The rows at positions start, start + step, … below stop and the length: int32, or int64 if n >=
-        2**31. Not to be written to."""
+        """The rows at positions start, start + step, … below both stop and the length.
+
+        Returns int32, or int64 if n >= 2**31, which must not be written to. Raises `InvalidValue` for a negative start
+        or a step below 1.
+        """
         if start < 0 or step < 1:
             raise InvalidValue(f"start={start}, step={step}: positions count up from 0. Pass start >= 0, step >= 1.")
         stop = min(stop, self._total)
@@ -63,7 +67,7 @@ class Order:
         return self._rows(np.arange(start, stop, step, dtype=np.int64))
 
     def _rows(self, occurrences: NDArray[np.int64]) -> NDArray[Any]:
-        """The rows of these places of the ascending multiset."""
+        """The rows at these places in the ascending list of all visits."""
         entries = occurrences if self._runs is None else self._runs.locate(occurrences)
         if self._index is not None:
             return self._index.select(entries)
@@ -90,7 +94,7 @@ class Order:
         else:
             self._add_pieces(shuffle)
         rows = shuffle.finish()
-        rows.flags.writeable = False  # `take` gives views of it
+        rows.flags.writeable = False  # `take` returns views of this array
         return rows
 
     def _add_pieces(self, shuffle: Shuffle) -> None:

@@ -1,4 +1,4 @@
-"""Which plan an epoch has: made from the scores until it is fixed, then kept, saved, and named in every state."""
+"""Which plan an epoch has: it follows the scores until it is fixed; then it is saved, and every state names it."""
 
 import os
 import warnings
@@ -16,22 +16,23 @@ Replan = Literal["epoch", "once"] | int
 
 
 class Made:
-    """The ids of the plans fixed since a state was taken, as lists that states share and that grow when a plan is fixed.
+    """The ids of an epoch's plans, in lists that the states of a sampler share, and that grow when a plan is fixed.
 
-    `StatefulDataLoader` takes a state when a batch is drawn, or before, and hands it out when the batch is delivered:
-    plans fixed in between are part of what it needs.
+    `StatefulDataLoader` takes a state when a batch is drawn, or earlier, and hands it out when the batch is delivered.
+    Because the lists are shared, such a state also names the plans that were fixed in between. `plans`: the plans of the
+    epoch, one for each block with `replan=k`. `once`: with `replan="once"`, the plan that all epochs keep.
     """
 
     def __init__(self, plans: list[str] | None = None, once: list[str] | None = None) -> None:
         self.plans, self.once = plans or [], once or []
 
     def state(self) -> dict[str, list[str]]:
-        """For a sampler's state: these very lists."""
+        """The lists themselves, not copies, for a sampler's state."""
         return {"plans": self.plans, "once": self.once}
 
 
 class Planner:
-    """The plans of a sampler, one epoch (or block) after the other."""
+    """Makes, fixes and restores the plans of a sampler, for one epoch (or block) after another."""
 
     def __init__(self, store: ScoreStore, policy: Policy, seed: int, warmup_epochs: int, replan: Replan) -> None:
         self.store, self.policy, self.seed = store, policy, seed
@@ -39,21 +40,21 @@ class Planner:
         self.epoch = 0
         self.made, self.upcoming = Made(), Made()  # of this epoch, of the next one
         self._plan: Plan | None = None
-        self._seen: MadeFrom | None = None  # the scores that `_plan` was made from, while it may still change
-        self._once: Plan | None = None
+        self._seen: MadeFrom | None = None  # the scores that `_plan` was made from; None once it is fixed
+        self._once: Plan | None = None  # the plan that all epochs keep, with replan="once"
         self._unpickled = self._warned = False
-        self.owner: weakref.ref[Any] | None = None  # the sampler that these are the plans of
+        self.owner: weakref.ref[Any] | None = None  # the sampler whose plans these are
         self._fixed_from: MadeFrom | None = (
-            None  # the scores that this epoch's plan was made from, if it was fixed here
+            None  # the scores that this epoch's plan was made from; None if it was made before this epoch or is not fixed
         )
-        self._loaded: list[str] = []  # the plans of this epoch that a state named
-        # This epoch's plans, the newest blocks' only: states are of blocks no more than so many behind.
+        self._loaded: list[str] = []  # the plans of this epoch that the loaded state named
+        # The plans of this epoch, but only of the newest blocks: no state is more than `AHEAD` blocks behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
         store.session.planners.add(self)
 
     @property
     def plan(self) -> Plan:
-        """This epoch's plan; until it is fixed, the one that the scores as they are would give."""
+        """This epoch's plan; until it is fixed, it is made again whenever the scores have changed."""
         if self._plan is None or (self._seen is not None and self._seen != self.store.made_from):
             self._seen = self.store.made_from
             self._plan = self._make()
@@ -61,17 +62,17 @@ class Planner:
 
     @property
     def fixed(self) -> Plan | None:
-        """This epoch's plan once it can no longer change."""
+        """This epoch's plan, or None while it may still change."""
         return None if self._seen is not None else self._plan
 
     @property
     def outdated(self) -> bool:
-        """Whether the scores have moved since this epoch's plan was made from them and fixed."""
+        """Whether the scores have changed since this epoch's plan was made from them and fixed."""
         if self._fixed_from is None:
             return False
         try:
             return self.store.made_from != self._fixed_from
-        except StoreError:  # on ranks: what they observed since is not shared, and can be in no plan
+        except StoreError:  # on ranks before a sync: no plan can use what was observed since
             return False
 
     @property
@@ -80,7 +81,7 @@ class Planner:
         return [*self.made.once, *self._recent]
 
     def fix(self) -> Plan:
-        """This epoch's plan, from now on unchanging and saved."""
+        """Fix this epoch's plan, so that it changes no more, save it in the store, and return it."""
         plan = self.plan
         if self._seen is not None:
             if not self._unpickled:
@@ -95,7 +96,7 @@ class Planner:
         return plan
 
     def unfix(self) -> None:
-        """Take back what `fix` did in this epoch, but for the plans that a state named."""
+        """Undo what `fix` did in this epoch, except for the plans that the loaded state named."""
         if self._once is not None and self._once.id in self._recent and self._once.id not in self._loaded:
             self._once = None
             for made in (self.made, self.upcoming):
@@ -107,7 +108,10 @@ class Planner:
         self._fixed_from = None
 
     def fix_block(self, made: str | None) -> Plan:
-        """The next block's plan: the one that was `made` before a resume, or one from the scores as they are now."""
+        """The next block's plan: the saved plan of id `made`, or, for None, a new one from the present scores.
+
+        Raises `InvalidValue` for a plan that weighs samples.
+        """
         if made is not None:
             self._plan, self._seen = self.saved(made), None
         elif self._seen is None:
@@ -121,7 +125,7 @@ class Planner:
         return plan
 
     def turn_to(self, epoch: int) -> None:
-        """Leave this epoch's plan."""
+        """Go to `epoch`, which has no plan yet."""
         once = [] if self._once is None else [self._once.id]
         self.made = self.upcoming if epoch == self.epoch + 1 else Made()
         self.made.once[:] = once
@@ -130,7 +134,7 @@ class Planner:
         self._recent.clear()
 
     def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:
-        """Take up the plans that a state names. Raises `ResumeError`."""
+        """Go to `epoch` with the plans that a state names. Raises `ResumeError` if one of them cannot be found."""
         loaded = self.saved(plans[0], epoch) if plans else None
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
@@ -139,7 +143,11 @@ class Planner:
         self._plan = loaded
 
     def saved(self, plan_id: str, epoch: int | None = None) -> Plan:
-        """A plan from the store; from a store that is open to read only, made once more as of `epoch` or one before."""
+        """The plan of this id, from the store. Raises `ResumeError` if it cannot be found.
+
+        A store that is open only to read saves no plans. There, the plan is made again: for `epoch` (None: the current one)
+        or an earlier one, until the ids agree.
+        """
         try:
             return self.store.plan(plan_id)
         except KeyError as error:
@@ -152,6 +160,7 @@ class Planner:
             raise ResumeError(f"the state needs plan {plan_id}: {error}") from error
 
     def _make(self) -> Plan:
+        """A plan for this epoch from the present scores. Raises `ResumeError` in a worker process, which has none."""
         if self._unpickled:
             raise ResumeError(
                 f"a worker process (pid {os.getpid()}) asks for a new plan: its scores are those of the last commit. Plan in the "
@@ -164,7 +173,7 @@ class Planner:
         return self.policy.plan(self.store, epoch=self.epoch, seed=self.seed)
 
     def _warn_if_unfed(self) -> None:
-        """Say once that the policy waits for a score: a first epoch has none, any other has after a warm-up that fed it."""
+        """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
         by = getattr(self.policy, "by", None)
         if self._warned or by is None or self.epoch < max(self.warmup_epochs, 1) or self.store.observed(by):
             return
@@ -177,15 +186,15 @@ class Planner:
         )
 
     def _ready(self) -> bool:
-        """Whether the policy had scores to plan by."""
+        """Whether the policy has scores to plan by."""
         by = getattr(self.policy, "by", None)
         return self.epoch >= self.warmup_epochs and (by is None or self.store.observed(by) > 0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For worker processes: the store by its path, the fixed plan by its id."""
+        """The state for worker processes: the store is sent by its path, and the plan, now fixed, by its id."""
         plan = self.fix()
         state = self.__dict__ | {"_unpickled": True, "_once": None, "owner": None}
-        return state | ({} if self.store.mode != "r+" else {"_plan": plan.id})  # of others it is saved nowhere
+        return state | ({} if self.store.mode != "r+" else {"_plan": plan.id})  # else it is sent whole: it is not saved
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -1,4 +1,4 @@
-"""Whether a saved state belongs to the sampler and the store that are to go on from it."""
+"""Check that a saved state belongs to the sampler and the store that are to go on from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,10 @@ _NEEDED = {"format", "epoch", "position", "plans", "once", "store", "commit", "c
 
 
 def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> None:
-    """Raise `ResumeError` for the state of another store, setting or commit, naming the remedy."""
+    """Raise `ResumeError`, which names the remedy, for a state of another store, of other settings or another commit.
+
+    `settings`: those of the sampler that is to go on, by name.
+    """
     missing = sorted(_NEEDED - set(state))
     if missing or state["format"] != FORMAT:
         what = (
@@ -31,10 +34,13 @@ def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: Sc
 
 
 def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
-    """A state needs the commit made with it. A loader's state may name an earlier one and lie before what was delivered: it
-    was taken when a batch was drawn. So only a store that is certainly older or newer than the state is refused. The very
-    commit that a state names is never newer: its clock may be that of the training that made the scores, which this one
-    only reads."""
+    """Raise `ResumeError` if the store is certainly open at another commit than the one that was made with the state.
+
+    A state does not always name that commit: a loader takes a state when a batch is drawn, so the state may name an
+    earlier commit, and a position before what was delivered. Therefore only a store that is certainly older or newer than
+    the state is refused. The commit that a state names never counts as newer, whatever its clock says: the clock may be
+    that of another training, which made the scores, while the present training only reads them.
+    """
     epoch, delivered = store.session.committed_at
     older = store.version < state["commit"]
     exact, ended = state["counts"] == "delivered", state["position"] and state["position"] == state.get("length")

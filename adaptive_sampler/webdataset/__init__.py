@@ -1,8 +1,8 @@
-"""Planned shards in WebDataset pipelines: only what a plan keeps is read, or at least decoded."""
+"""Shards in WebDataset pipelines: only samples that a plan keeps are read (`PlannedShards`) or decoded (`selected`)."""
 
 try:
-    import torch  # noqa: F401
-    import webdataset  # noqa: F401
+    import torch  # noqa: F401 - only to see whether it is installed
+    import webdataset  # noqa: F401 - as above
 except ImportError as error:
     raise ImportError(
         'adaptive_sampler.webdataset needs PyTorch and WebDataset: pip install "adaptive-sampler[webdataset]"',

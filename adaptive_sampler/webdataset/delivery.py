@@ -1,4 +1,4 @@
-"""What one rank's loader was given of an epoch, worker by worker: what a state of planned shards is made of."""
+"""Counts what one rank's loader has delivered of an epoch, worker by worker, for the states of planned shards."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,9 +14,10 @@ from adaptive_sampler.webdataset.plans import WORKERS, PublishedEpoch, shared
 
 
 class ShardDelivery:
-    """Lives in the trainer; a worker's copy is empty but for the table of counts, which all processes share.
+    """What one rank's loader has delivered of the present epoch. It is kept in the trainer, the process that trains.
 
-    `loaded`: a state whose epoch has not begun again yet. `turn`: the worker whose batch comes next.
+    A worker uses its copy only to write into the table of counts, which all processes share.
+    `loaded`: a loaded state whose epoch has not begun again yet. `turn`: the worker whose batch comes next.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class ShardDelivery:
         self.turn = 0
         self._resume = ShardProgress()
         self._workers = 1
-        self._taken: dict[int, int] = {}  # by worker, what was delivered in this epoch
+        self._taken: dict[int, int] = {}  # worker -> visits delivered in this epoch
         self._counts = shared(WORKERS, len(fields(Counts)))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -32,53 +33,53 @@ class ShardDelivery:
 
     @property
     def counts(self) -> Counts:
-        """What was read and lost in the present epoch, over all workers."""
+        """What was read and lost in the present epoch, summed over all workers."""
         return Counts(*self._counts.sum(dim=0).tolist())
 
     def counts_of(self, worker: int) -> NDArray[Any]:
-        """Where `worker` reports its counts, shared with the trainer."""
+        """The row of the shared table into which `worker` writes its counts: int64, in the order of `Counts`."""
         row: NDArray[Any] = self._counts[worker % WORKERS].numpy()
         return row
 
     @property
     def known(self) -> bool:
-        """Whether an epoch has begun here whose deliveries are counted."""
+        """Whether an epoch has begun in this process, so that its deliveries are counted."""
         return bool(self._taken)
 
     def forget(self) -> None:
-        """Another epoch was set: what was delivered belongs to none."""
+        """Forget what was delivered, because another epoch was set."""
         self._taken = {}
 
     def load(self, state: Mapping[str, Any], found: list[Mapping[str, Any]]) -> None:
-        """Take up `state`; `found`: the states of all readers in it, none where its epoch has not begun."""
+        """Load `state`. `found`: the readers' states in it, empty if its epoch has not begun."""
         self.loaded, self._resume, self.turn = None, ShardProgress(), 0
         if found:
             self._resume = merged(found)[1]
             self.loaded, self.turn = dict(state) | self._resume.data(), int(state.get("turn", 0))
 
     def told(self) -> dict[str, Any]:
-        """What the workers of the epoch that begins now are to know: where a loaded state left it."""
+        """What the workers of the next epoch must know: the position of a state that was loaded for it."""
         progress, turn = self._resume, self.turn if self.loaded is not None else 0
         self._resume = ShardProgress()
         return {"turn": turn, "resume": progress.data()}
 
     def begin(self, epoch: PublishedEpoch, workers: int) -> None:
-        """An epoch begins, for `workers` of a loader, or 0 where the trainer reads by itself."""
+        """Note that an epoch begins. `workers`: how many workers the loader has, 0 if the trainer itself reads."""
         self._workers, self._counts[:], self.turn, self.loaded = max(workers, 1), 0, epoch.more["turn"], None
         progress = ShardProgress.of(epoch.more["resume"])
         self._taken = {place.worker: progress.at(place)[1] for place in self._places(epoch)}
 
     def note(self, worker: int, taken: int) -> None:
-        """A worker's batch was handed out; `taken`: the visits that this worker has delivered by now."""
+        """Note that a batch of `worker` was delivered. `taken`: the visits that this worker has delivered so far."""
         self._taken[worker] = taken
         self.turn = (worker + 1) % self._workers
 
     def note_own(self, taken: int) -> None:
-        """The same where the trainer reads by itself."""
+        """Note the visits delivered so far, if the trainer itself reads."""
         self._taken = {0: taken}
 
     def progress(self, epoch: PublishedEpoch, order: ShardOrder) -> ShardProgress | None:
-        """What was delivered of `epoch`; None where that is all of this rank's share."""
+        """What was delivered of `epoch`; None if that is the whole share of this rank."""
         places = self._places(epoch)
         past = ShardProgress.of(epoch.more["resume"]).at(places[0])[0]
         if all(self._taken.get(p.worker, 0) == len(order.own(p, past)[0]) for p in places):
@@ -92,8 +93,9 @@ class ShardDelivery:
 
 
 def readers_in(state: Any) -> list[Mapping[str, Any]]:
-    """The readers' states in a loader's `state`, none where its epoch has not begun. Raises `ResumeError` for no state of
-    ours.
+    """The readers' states in a loader's `state`; empty if its epoch has not begun.
+
+    Raises ResumeError if `state` is not a state of this package.
     """
     found = states_in(state)
     if not found and not (isinstance(state, dict) and state.get("kind") == KIND):

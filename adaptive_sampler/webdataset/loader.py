@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, default_collate, default_convert
 
 
 class Loaded(Protocol):
-    """What a loader asks of the planned shards that it is over; a torch IterableDataset as well."""
+    """What a loader needs from its planned shards, which are a torch IterableDataset as well."""
 
     stages: tuple[Any, ...]
 
@@ -21,9 +21,9 @@ class Loaded(Protocol):
 
 
 class PlannedLoader:
-    """Iterate it once an epoch. Planning happens at a pass's first batch; each pass is an epoch.
+    """A DataLoader over planned shards: each pass over it is an epoch, which is planned at the pass's first batch.
 
-    `dataloader` is the torch DataLoader inside, `dataset` the stream.
+    `dataloader`: the torch DataLoader inside. `dataset`: the planned shards.
     """
 
     def __init__(self, shards: Loaded, options: dict[str, Any]) -> None:
@@ -33,14 +33,14 @@ class PlannedLoader:
         self.dataloader: DataLoader[Any] = DataLoader(cast(Any, shards), collate_fn=_Marked(shards, collate), **options)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.dataloader.num_workers:  # without, the stream begins the epoch itself
+        if self.dataloader.num_workers:  # without workers, the stream begins the epoch itself
             self.dataset.begin(self.dataloader.num_workers)
         for worker, taken, batch in self.dataloader:
             self.dataset.delivered(worker, taken)
             yield batch
 
     def __len__(self) -> int:
-        """Batches of the present epoch on this rank. Raises TypeError where stages decide how many there are."""
+        """Batches of the present epoch on this rank. Raises TypeError if there are stages, which decide the number."""
         loader = self.dataloader
         if self.dataset.stages:
             raise TypeError("the stages of this stream decide how many items there are: a length would be a guess.")
@@ -50,25 +50,25 @@ class PlannedLoader:
         return sum(n // loader.batch_size if loader.drop_last else -(-n // loader.batch_size) for n in shares)
 
     def set_epoch(self, epoch: int) -> None:
-        """As PlannedShards.set_epoch; without it, every pass goes on to the next epoch."""
+        """See PlannedShards.set_epoch. Without a call, every pass goes on to the next epoch."""
         self.dataset.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """As PlannedShards.state_dict; counts the batches that were handed out, not those prefetched."""
+        """See PlannedShards.state_dict. It counts the batches that were delivered, not those that were prefetched."""
         return self.dataset.state_dict()
 
     def load_state_dict(self, state: Any) -> None:
-        """As PlannedShards.load_state_dict."""
+        """See PlannedShards.load_state_dict."""
         self.dataset.load_state_dict(state)
 
 
 class _Marked:
-    """Collates in the worker, and marks the batch with how far its worker had come."""
+    """Collates a batch in the worker -> (worker, visits that the worker has delivered with it, the batch)."""
 
     def __init__(self, shards: Loaded, collate: Callable[[Any], Any]) -> None:
         self._shards, self._collate = shards, collate
 
     def __call__(self, items: Any) -> tuple[int, int, Any]:
-        # In a worker this is the very object that is its data set: both were pickled together, or forked.
+        # In a worker, `_shards` and the worker's data set are one object: they were pickled together, or forked.
         worker, taken = self._shards.position()
         return worker, taken, self._collate(items)

@@ -1,4 +1,4 @@
-"""A plan's samples as a stream for WebDataset pipelines and DataLoaders: shared out, resumable, counted."""
+"""Streams a plan's samples to WebDataset pipelines and DataLoaders: divided among readers, resumable, counted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,13 +25,16 @@ from adaptive_sampler.webdataset.stream import Stage, Stream
 class PlannedShards(IterableDataset[Any]):
     """The samples that `sampler` plans, read from the shards of `index`, as raw WebDataset samples.
 
-    Each has __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes; `stages` (of WebDataset, or
-    any callable on an iterator) follow in the same process. Goes into wds.DataPipeline, wds.WebLoader, a DataLoader;
-    `loader` makes a DataLoader that plans each epoch by itself. Under another one with workers, `set_epoch` is due
-    before every epoch, and a missing call raises. A pass in this process goes on to the next epoch, as the sampler's.
+    A sample has __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes. `stages` (WebDataset's
+    stages, or any callables on an iterator) are applied to the samples in the same process.
 
-    rank, num_replicas: None asks the environment and torch.distributed, as WebDataset does. The other arguments are those of
-    `adaptive_sampler.shards.ShardReader`.
+    Use it in wds.DataPipeline, wds.WebLoader or a DataLoader. `loader` makes a DataLoader that plans each epoch by
+    itself. With another DataLoader that has workers, call `set_epoch` before every epoch: a missing call raises
+    SelectionLost. In a process without workers, each pass goes on to the next epoch, as with the sampler.
+
+    rank, num_replicas: None takes them from the environment or torch.distributed, as WebDataset does. The other
+    arguments are those of `adaptive_sampler.shards.ShardReader`. Raises InvalidValue for a `sampler` that is no
+    AdaptiveSampler or plans several times in an epoch.
     """
 
     def __init__(
@@ -69,12 +72,12 @@ class PlannedShards(IterableDataset[Any]):
 
     @property
     def counts(self) -> Counts:
-        """What this rank's loader has read and lost in the present epoch, over all its workers."""
+        """What this rank's loader has read and lost in the present epoch, summed over all its workers."""
         return self.delivery.counts
 
     @property
     def sampler(self) -> AdaptiveSampler | None:
-        """The sampler that plans; in a worker there is none."""
+        """The sampler that plans; None in a worker."""
         return self.plans.sampler
 
     @property
@@ -84,20 +87,21 @@ class PlannedShards(IterableDataset[Any]):
 
     @property
     def num_samples(self) -> int:
-        """Samples of this rank in the present epoch."""
+        """How many samples this rank has in the present epoch."""
         return sum(self.shares(1))
 
     def shares(self, workers: int) -> list[int]:
-        """(workers,) samples of each worker of this rank in the present epoch."""
+        """(workers,) how many samples each worker of this rank has in the present epoch."""
         total, (rank, num_replicas) = len(self.plans.owner), self._layout()
         places = [Place(rank, num_replicas, worker, workers) for worker in range(workers)]
         bounds = [share(total, place, self._drop_last) for place in places]
         return [stop - start + padding for start, stop, padding in bounds]
 
     def set_epoch(self, epoch: int) -> None:
-        """Drain the hooks, plan `epoch` and tell the workers. The epoch of a loaded state keeps its position.
+        """Plan `epoch` from all scores, including those that the hooks still hold, and publish the plan to the workers.
 
-        Raises ResumeError for another epoch straight after a state was loaded.
+        The epoch of a loaded state keeps its position. Raises ResumeError if another epoch is set directly after a
+        state was loaded.
         """
         if self.delivery.loaded is not None and epoch != self.epoch:
             raise ResumeError(
@@ -108,19 +112,22 @@ class PlannedShards(IterableDataset[Any]):
         self.delivery.forget()
 
     def loader(self, **options: Any) -> PlannedLoader:
-        """A DataLoader over this stream; `options` are torch's. Each pass drains the hooks, plans, saves and tells
-        its workers, persistent ones too. Its state_dict and load_state_dict count what was delivered.
+        """A DataLoader over this stream, which plans each epoch by itself. `options`: those of torch's DataLoader.
+
+        Each pass makes a plan from all scores, including those that the hooks still hold, saves it, and publishes it
+        to the workers, persistent ones too. The loader's state_dict counts what was delivered.
         """
         return PlannedLoader(self, options)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position within the epoch, counting what was delivered, and the sampler's state; a few numbers.
+        """The position within the epoch, which counts what was delivered, and the sampler's state.
 
-        One rank's state resumes all, on any number of ranks, as long as the ranks run in step; otherwise load the list
-        of all ranks' states.
+        If the ranks run in step, the state of one rank is enough to resume all, on any number of ranks. Otherwise load
+        the list of all ranks' states. Raises ResumeError if another DataLoader than `loader`'s reads the epoch with
+        workers, because only that DataLoader knows what they have delivered.
         """
         if get_worker_info() is not None:
-            return {}  # StatefulDataLoader asks the stream as well, and that is what has moved
+            return {}  # StatefulDataLoader also asks the stream, and only the stream knows the position
         sampler, epoch = self.plans.owner, self.plans.epoch
         if self.delivery.loaded is not None:
             return dict(self.delivery.loaded)
@@ -142,7 +149,10 @@ class PlannedShards(IterableDataset[Any]):
         return progress.state(order) | {"turn": self.delivery.turn, "sampler": self._sampler_state()}
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from `state`: of this class, its loader or a StatefulDataLoader, or a list of those of all ranks."""
+        """Go on from `state`: a state of this class, of its loader or of a StatefulDataLoader, or a list from all ranks.
+
+        Raises ResumeError for anything else, and for the state of another store or sampler.
+        """
         if get_worker_info() is not None:
             return
         found = readers_in(state)
@@ -153,7 +163,7 @@ class PlannedShards(IterableDataset[Any]):
         self.delivery.load(first, found)
 
     def begin(self, workers: int) -> PublishedEpoch:
-        """Begin the epoch that was set, or the next one, for `workers` of a loader, or 0. For loaders and streams."""
+        """Begin the epoch that was set, or the next one. `workers`: of the loader, or 0. Called by loaders and streams."""
         epoch = self.plans.begin(self._told, publish=workers > 0)
         if workers:
             self._stream = None
@@ -164,16 +174,16 @@ class PlannedShards(IterableDataset[Any]):
         return epoch
 
     def delivered(self, worker: int, taken: int) -> None:
-        """A loader's worker has delivered so many visits. For loaders."""
+        """Note that `worker` has delivered `taken` visits so far. Called by loaders."""
         self.delivery.note(worker, taken)
 
     def _sampler_state(self) -> dict[str, Any]:
-        """The sampler's at the beginning of its epoch: what was walked of it is the stream's to count, not a hook's."""
+        """The sampler's state at the beginning of its epoch. The position is counted by the stream, not by a hook."""
         sampler = self.plans.owner
         return sampler.state_of(sampler.walking, 0)
 
     def _told(self) -> dict[str, Any]:
-        """What the workers are to know beside the plan."""
+        """What the workers must know besides the plan."""
         rank, num_replicas = self._layout()
         return {"rank": rank, "num_replicas": num_replicas, **self.delivery.told()}
 
@@ -184,7 +194,7 @@ class PlannedShards(IterableDataset[Any]):
             num_replicas if asked_replicas is None else asked_replicas
         )
 
-    # -- in whichever process -----------------------------------------------------------------------------------------
+    # -- in the trainer and in workers --------------------------------------------------------------------------------
 
     def order(self, epoch: PublishedEpoch) -> ShardOrder:
         """The order of an epoch's visits."""
@@ -192,5 +202,5 @@ class PlannedShards(IterableDataset[Any]):
         return ShardOrder(epoch.kept, epoch.seed, epoch.number, window, self._drop_last, epoch.length)
 
     def position(self) -> tuple[int, int]:
-        """(worker, visits handed out) of this process's stream."""
+        """Where this process's stream is: (worker, visits that it has delivered)."""
         return (0, 0) if self._stream is None else (self._stream.place.worker, self._stream.taken)

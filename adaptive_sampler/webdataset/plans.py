@@ -1,4 +1,4 @@
-"""How an epoch's plan reaches the loader's workers: as files named by one shared number, never as scores."""
+"""Publishes an epoch's plan to a loader's workers: as files in a folder whose number is in shared memory."""
 
 import json
 import os
@@ -19,43 +19,43 @@ from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.reading.kept import Kept
 
-WORKERS = 1024  # rows of the shared tables, one a worker
+WORKERS = 1024  # rows of the shared tables, one for each worker; worker 1024 uses row 0 again
 
 
 def shared(rows: int, columns: int = 1) -> torch.Tensor:
-    """(rows, columns) int64 zeros that a worker process sees change."""
-    return cast(torch.Tensor, torch.zeros(rows, columns, dtype=torch.int64).share_memory_())  # type: ignore[no-untyped-call]
+    """(rows, columns) int64 zeros in shared memory: worker processes see when they change."""
+    return cast(torch.Tensor, torch.zeros(rows, columns, dtype=torch.int64).share_memory_())  # type: ignore[no-untyped-call]  # torch has no types for it
 
 
 class Begun:
-    """What the sampler takes for the iterator that has begun its epoch; the stream counts for itself."""
+    """Takes the place of the iterator that has begun a sampler's epoch (its `Progress`). The stream itself counts."""
 
     position = 0
     stale = ""
     let_go = False
 
     def reached(self, delivered: int) -> int:
-        """The stream shares rows out itself. Raises `InvalidValue`: a number of samples is no place in it."""
+        """Raises InvalidValue: the stream has an order of its own, in which a number of samples is no position."""
         raise InvalidValue(
             f"delivered={delivered}: planned shards walk this epoch in an order of their own, of which a number of samples says "
             "nothing. Save loader.state_dict() of PlannedShards.loader, or of a StatefulDataLoader around them."
         )
 
     def rows_from(self, delivered: int, size: int) -> None:
-        """In an order of its own."""
+        """None: the sampler does not know the order in which the stream delivers rows."""
 
     def size_from(self, delivered: int, size: int) -> int:
-        """As its loader has them."""
+        """`size`: the loader decides the size of a batch."""
         return size
 
     def invalidate(self, why: str) -> None:
-        """The sampler has gone on to another epoch."""
+        """Note that the sampler has gone on to another epoch, and why this one is over."""
         self.stale = why
 
 
 @dataclass(frozen=True)
 class PublishedEpoch:
-    """One epoch as its readers see it; `more` is what the owner wants its workers to know (JSON)."""
+    """One epoch as its readers see it. length: its number of visits. more: what else workers must know, as JSON data."""
 
     number: int
     seed: int
@@ -67,10 +67,11 @@ class PublishedEpoch:
 
 
 class Plans:
-    """The epochs of a sampler, for this process and for the workers of any DataLoader.
+    """Plans the epochs of a sampler, for this process and for the workers of any DataLoader.
 
-    In the trainer, `begin` drains the hooks, plans and saves. In a worker `of_worker` opens what was published last.
-    Pickles without the sampler: a path, and tensors in shared memory.
+    In the trainer, `begin` makes and saves the plan. In a worker, `of_worker` opens the plan that was published last.
+    It is pickled without the sampler: workers get a path, and tensors in shared memory.
+    Raises InvalidValue for a `sampler` that is no AdaptiveSampler, or whose `replan` is a number of batches.
     """
 
     def __init__(self, sampler: AdaptiveSampler, starts: NDArray[np.int64]) -> None:
@@ -83,8 +84,8 @@ class Plans:
             )
         self.sampler: AdaptiveSampler | None = sampler
         self._starts = starts
-        self.epoch: PublishedEpoch | None = None  # the one begun last
-        self._waiting = False  # an epoch was begun by set_epoch and is not walked yet
+        self.epoch: PublishedEpoch | None = None  # the epoch that was begun last
+        self._waiting = False  # True if set_epoch has begun an epoch that no pass walks yet
         self._folder = Path(tempfile.mkdtemp(prefix="adaptive-sampler-"))
         weakref.finalize(self, _remove, self._folder, os.getpid())
         self._ticket = shared(1)[0]
@@ -95,13 +96,13 @@ class Plans:
 
     @property
     def owner(self) -> AdaptiveSampler:
-        """The sampler; in a worker there is none."""
+        """The sampler. Raises SelectionLost in a worker, which has none."""
         if self.sampler is None or get_worker_info() is not None:
             raise SelectionLost("a loader's worker cannot plan: call this in the trainer.")
         return self.sampler
 
     def set_epoch(self, epoch: int, more: Callable[[], dict[str, Any]]) -> None:
-        """Go to `epoch`, plan it, and publish it to the workers; `more` says what else they are to know."""
+        """Go to `epoch`, plan it, and publish it to the workers. `more()`: what else they must know."""
         owner = self.owner
         if self._waiting and owner.epoch == epoch and not self.walked_by_workers():
             return
@@ -114,7 +115,7 @@ class Plans:
         self._waiting = True
 
     def begin(self, more: Callable[[], dict[str, Any]], *, publish: bool) -> PublishedEpoch:
-        """The epoch that a fresh pass walks: the one set, else the next. In the trainer."""
+        """The epoch that a new pass walks: the one that was set, or else the next one. Called in the trainer."""
         if not self._waiting:
             self._begin(more())
             if publish:
@@ -124,16 +125,16 @@ class Plans:
         return self.epoch
 
     def check(self, epoch: PublishedEpoch) -> None:
-        """Raise ResumeError where the sampler has left `epoch`, which a pass in this process still walks."""
+        """Raise ResumeError if the sampler has gone on to another epoch while a pass in this process walks `epoch`."""
         if epoch.begun.stale:
             raise ResumeError(epoch.begun.stale)
 
     def restart(self) -> None:
-        """After a state was loaded into the sampler: whatever was begun is over."""
+        """Forget the epoch that was begun, because a state was loaded into the sampler."""
         self.epoch, self._waiting = None, False
 
     def walked_by_workers(self) -> bool:
-        """Whether a loader's worker has begun what was published last."""
+        """Whether a loader's worker has begun the epoch that was published last."""
         return bool((self._walked == self._ticket).any()) and self.ticket() > 0
 
     def _begin(self, more: dict[str, Any]) -> None:
@@ -143,10 +144,10 @@ class Plans:
                 f"the sampler was loaded with a state at sample {owner.start} of epoch {owner.epoch}, which is no place in planned "
                 "shards: they would walk the whole epoch again. Load what loader.state_dict() of PlannedShards.loader returned."
             )
-        owner.store.session.drain()  # what the hooks still hold belongs to the scores that the plan is made from
+        owner.store.session.drain()  # the plan must see the scores that the hooks still hold
         begun = Begun()
         owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun
-        begun.position = len(owner)  # handed out at once: what was delivered is counted by the loader
+        begun.position = len(owner)  # drawn at once, as the sampler sees it: the loader counts what is delivered
         kept = Kept.of(owner.plan, self._starts)
         self.epoch = PublishedEpoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
 
@@ -159,7 +160,7 @@ class Plans:
         about = {name: getattr(epoch, name) for name in ("number", "seed", "length", "shuffle", "more")}
         (folder / "epoch.json").write_text(json.dumps(about))
         self._ticket[0] = ticket
-        # The one before stays for workers that are still leaving it.
+        # The folder of the epoch before stays, because some workers may still read it.
         shutil.rmtree(self._folder / str(ticket - 2), ignore_errors=True)
 
     def ticket(self) -> int:
@@ -167,7 +168,7 @@ class Plans:
         return int(self._ticket[0])
 
     def of_worker(self, ticket: int) -> PublishedEpoch:
-        """The published epoch, in a worker. Raises SelectionLost where none was."""
+        """The epoch that was published as `ticket`. Called in a worker. Raises SelectionLost if none was published."""
         if ticket == 0:
             raise SelectionLost(
                 "a DataLoader's worker was started before any epoch was planned: call set_epoch(epoch) in the trainer "
@@ -178,7 +179,7 @@ class Plans:
         return PublishedEpoch(kept=Kept.load(folder), **about)
 
     def enter(self, ticket: int, worker: int) -> PublishedEpoch:
-        """As `of_worker`, for `worker` to walk. Raises SelectionLost for the second time: set_epoch was not called."""
+        """The same, and note that `worker` walks it. Raises SelectionLost if it walks it again without a set_epoch."""
         epoch = self.of_worker(ticket)
         if self._walked[worker % WORKERS] == ticket:
             raise SelectionLost(
@@ -190,6 +191,6 @@ class Plans:
 
 
 def _remove(folder: Path, pid: int) -> None:
-    # A forked worker inherits the finalizer, but not the files.
+    # A forked worker inherits this finalizer, but the files belong to the trainer.
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)

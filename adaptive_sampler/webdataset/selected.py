@@ -1,4 +1,4 @@
-"""A stage for pipelines that must read sequentially: what is not planned is dropped before it is decoded."""
+"""A stage for pipelines that must read sequentially: it drops samples that are not planned before they are decoded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,11 +13,13 @@ from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
 
 def selected(index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> "Selected":
-    """A stage for `wds.DataPipeline` or `.compose`, behind the tar stages: passes what `sampler` plans, as often as it
-    plans it, with __index__ and __loss_weight__.
+    """Make a pipeline stage that passes only the samples that `sampler` plans, each as often as it is planned.
 
-    Samples are told by their `__key__`, which must be unique; by shard and key where an index is given and knows the
-    `__url__`. keys: (n,) by row. Under a DataLoader with workers, call `set_epoch` on the stage before every epoch.
+    Put it behind the tar stages of `wds.DataPipeline` or `.compose`. It adds __index__ and __loss_weight__ to samples.
+
+    index_or_keys: the index of the shards, or (n,) the key of each row. A sample is found by its `__key__`, which must
+    be unique; with an index that knows its `__url__`, it is found by shard and key. Under a DataLoader with workers, call
+    `set_epoch` on the stage before every epoch.
     """
     return Selected(index_or_keys, sampler)
 
@@ -27,22 +29,26 @@ class Selected:
 
     def __init__(self, index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> None:
         self._index = index_or_keys if isinstance(index_or_keys, ShardIndex) else None
-        self._keys = None if self._index is not None else tuple(index_or_keys)  # type: ignore[arg-type]
+        self._keys = None if self._index is not None else tuple(index_or_keys)  # type: ignore[arg-type]  # no index, so they are keys
         starts = np.array([0, len(index_or_keys)]) if self._index is None else self._index.starts
         self._plans = Plans(sampler, starts)
 
     def set_epoch(self, epoch: int) -> None:
-        """Drain the hooks, plan `epoch` and tell the workers."""
+        """Plan `epoch` from all scores, including those that the hooks still hold, and publish it to the workers."""
         self._plans.set_epoch(epoch, dict)
 
     def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the planned ones among `samples`; raises UnknownName for a key that has no row."""
+        """Yield the planned samples of `samples`.
+
+        Raises UnknownName for a key that has no row, InvalidValue if keys are not unique, and SelectionLost if a worker
+        begins an epoch that `set_epoch` has not planned.
+        """
         epoch = self._begin()
         find = _ByShard(self._index, epoch) if self._index is not None else _ByKey(self._keys or (), epoch)
         for sample in samples:
             row, times, weight = find(sample)
             for nth in range(times):
-                # A dict of its own for a repeat: stages behind write into their samples.
+                # A separate dict for each repeat, because later stages write into their samples.
                 one = dict(sample) if nth else sample
                 one["__index__"], one["__loss_weight__"] = row, weight
                 yield one
@@ -59,7 +65,7 @@ Found = tuple[int, int, float]
 
 
 def _planned(epoch: PublishedEpoch, start: int, stop: int) -> tuple[list[int], list[float]]:
-    """((rows,) visits, (rows,) weights) of rows start … stop."""
+    """For rows start … stop − 1: (rows,) how often each is visited, and (rows,) its loss weight."""
     kept = epoch.kept
     low, high = np.searchsorted(kept.rows, [start, stop])
     here = kept.rows[low:high].astype(np.int64) - start
@@ -71,6 +77,8 @@ def _planned(epoch: PublishedEpoch, start: int, stop: int) -> tuple[list[int], l
 
 
 class _ByKey:
+    """Finds a sample by its key alone, among the keys of all rows."""
+
     def __init__(self, keys: Sequence[str], epoch: PublishedEpoch) -> None:
         self._rows = {key: row for row, key in enumerate(keys)}
         if len(self._rows) != len(keys):
@@ -87,7 +95,7 @@ class _ByKey:
 
 
 class _ByShard:
-    """Knows the keys of one shard at a time, as they pass."""
+    """Finds a sample by its shard and key. Holds the keys of one shard at a time, because shards come one by one."""
 
     def __init__(self, index: ShardIndex, epoch: PublishedEpoch) -> None:
         self._index, self._epoch = index, epoch
@@ -98,7 +106,7 @@ class _ByShard:
     def __call__(self, sample: dict[str, Any]) -> Found:
         url = sample.get("__url__")
         shard = self._shards.get(url) if url is not None else None
-        if shard is None:  # a pipe, or moved: its key has to do
+        if shard is None:  # read through a pipe, or a shard that was moved: the key alone decides
             if self._anywhere is None:
                 self._anywhere = _ByKey(self._index.keys, self._epoch)
             return self._anywhere(sample)

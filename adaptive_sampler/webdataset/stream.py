@@ -19,11 +19,11 @@ from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
 
-_OFTEN = 256  # samples between two reports of what was read
+_OFTEN = 256  # samples between two reports of the counts
 
 
 class Streamed(Protocol):
-    """What a stream asks of the planned shards that made it."""
+    """What a stream needs from the planned shards that made it."""
 
     index: ShardIndex
     stages: tuple[Stage, ...]
@@ -38,9 +38,9 @@ class Streamed(Protocol):
 
 
 class Stream(Iterator[Any]):
-    """Iterates over samples, or what the stages make of them. Nothing happens before the first draw.
+    """Iterates over samples, or over what the stages make of them. Nothing happens before the first draw.
 
-    Has state_dict and load_state_dict, by which StatefulDataLoader resumes it.
+    StatefulDataLoader calls its state_dict and load_state_dict to resume it.
     """
 
     def __init__(self, shards: Streamed) -> None:
@@ -61,12 +61,12 @@ class Stream(Iterator[Any]):
 
     @property
     def begun(self) -> bool:
-        """Whether anything was drawn from it, in the trainer."""
+        """Whether the first draw has been made."""
         return self._walk is not None
 
     @property
     def taken(self) -> int:
-        """Visits delivered, those before a resume included."""
+        """How many visits were delivered, including those before a resume."""
         return 0 if self._walk is None else self._walk.taken
 
     def _begin(self) -> Iterator[Any]:
@@ -90,7 +90,8 @@ class Stream(Iterator[Any]):
         if self._loaded is not None:
             state, progress = merged(states_in(self._loaded))
             check_same(state, self._order)
-        # A loader asks its workers in turn and begins with the first, so that one goes on where another had stopped.
+        # A loader asks its workers in turn, from worker 0 on. After a resume, worker 0 takes the place of the worker whose
+        # turn was next.
         workers = max(self._workers, 1)
         worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
         self.place = Place(epoch.more["rank"], epoch.more["num_replicas"], worker, workers)
@@ -113,7 +114,7 @@ class Stream(Iterator[Any]):
             row[:] = astuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
-        """This process's position: a few numbers."""
+        """This process's position in the epoch: a few numbers."""
         if not self._workers:
             return self._shards.state_dict()
         if self._walk is None and self._loaded is not None:

@@ -1,1 +1,1 @@
-"""Do these samplers make models better? One training file, and one file for each question."""
+"""Do these samplers make models better? `training.py` trains, and each question has a file of its own."""

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.evidence [QUESTION ...] [options]`: answer these questions, or all, going on where runs stopped."""
+"""`python -m benchmarks.evidence [QUESTION ...] [options]`: answer these questions, or all of them.
+
+Runs that are recorded already are not repeated.
+"""
 
 import warnings
 

@@ -1,10 +1,11 @@
 """Data Diet: how much of Fashion-MNIST can go, by which score, and what is it worth?
 
-Paul et al. 2021, section 3 and figure 1. The scores of a seed come from three trainings of their own: EL2N and GraNd in
-eval mode two epochs in, GraNd also at initialisation; forgetting events and margins (AUM) from the whole training.
+Paul et al. 2021, section 3 and figure 1. The scores of a seed come from three separate trainings: EL2N and GraNd in
+eval mode after two epochs, GraNd also at initialisation; forgetting events and margins (AUM) from the whole training.
 
-The network is the wide one, for which held-out images of one seed decided that is not among those here: with half of the
-data by EL2N the small one, trained three times as long, was a point behind everything, the wide one level with it.
+The network is the wide one. Held-out images decided this, on a seed that is not among those here: trained on half of
+the data by EL2N, the small network was one point behind training on everything, even after three times as many epochs;
+the wide network was level with it.
 """
 
 from collections.abc import Iterator
@@ -33,9 +34,9 @@ EARLY, WHOLE = ("el2n", "grand", "grand_init"), ("forgetting", "margin")
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Everything, then each score at each share."""
+    """Yield the runs of one seed: everything, then each score at each share."""
 
-    @cache  # made when the first run of the seed asks, and read again after an interruption
+    @cache  # made when the seed's first run needs it, and opened again after an interruption
     def store(name: str) -> ScoreStore:
         return trial.scored("whole" if name in WHOLE else "early", partial(scores, trial, name in WHOLE))
 
@@ -48,7 +49,7 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 
 def selecting(trial: Trial, store: ScoreStore, by: str, keep: float, equal: str) -> AdaptiveSampler:
-    """The sampler of a run. A low margin is a hard sample; of the other scores, a high one."""
+    """The sampler of a run. Hard samples have a low margin, and high values of the other scores."""
     fixed: dict[str, Any] = {"seed": trial.seed, "num_samples": len(store) if equal == "steps" else None}
     if by == "random":
         return AdaptiveSampler(store, RandomPrune(keep), replan="once", **fixed)
@@ -56,13 +57,16 @@ def selecting(trial: Trial, store: ScoreStore, by: str, keep: float, equal: str)
 
 
 def tested(trial: Trial, sampler: AdaptiveSampler) -> Row:
-    """The test accuracy of a training by that sampler."""
+    """Train with `sampler` -> the test accuracy in percent, and how many samples were trained on."""
     training = train(trial.data.train, sampler, seed=trial.seed, epochs=trial.epochs, width=trial.width)
     return {"accuracy": accuracy(training.model, trial.data.test), "samples": training.samples}
 
 
 def scores(trial: Trial, whole: bool, path: Path) -> ScoreStore:
-    """The mean scores of three trainings: early ones by looking at the model, the others by a hook in each batch."""
+    """Make a store of scores, each the mean of three trainings.
+
+    `whole`: scores of whole trainings, recorded by a hook in each batch; otherwise early scores, by evaluating the model.
+    """
     data = trial.data.train
     kinds = (
         [Forgetting(never_learned="presentations"), Margin()] if whole else [EL2N(), GraNd(), GraNd(name="grand_init")]
@@ -85,13 +89,13 @@ def scores(trial: Trial, whole: bool, path: Path) -> ScoreStore:
 
 
 def fold_grand(training: Training, store: ScoreStore, name: str) -> None:
-    """The norms of all samples' gradients at the model as it is."""
+    """Fold the norm of each sample's gradient into the score `name`, for the model as it is now."""
     for rows, (images, labels) in in_order(training.data):
         store.fold(name, rows, grand(training.model, images, labels).numpy())
 
 
 def logits_alone(model: nn.Module, sample: Any) -> Row:
-    """What EL2N takes."""
+    """The observation that EL2N needs: logits and labels."""
     return {"logits": model(sample[0]), "labels": sample[1]}
 
 
@@ -107,7 +111,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's expectations of EL2N at half, and where random is ahead."""
+    """What was expected of EL2N's half, and what was measured; then the best score at each share."""
     full = values(records, by="full")
 
     def at(by: str, equal: str, keep: float = 0.5) -> np.ndarray:
@@ -141,7 +145,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Error against the share kept, a line for each score; a log scale, as it spans from tenths of points to tens."""
+    """Draw the test error against the share kept, a line for each score; a log scale, because errors differ widely."""
 
     def lines(*panels: Any) -> None:
         mean, error = spread(100 - values(records, by="full"))

@@ -1,7 +1,8 @@
-"""Data Diet at half, trained twice as long: does it want more steps, or a score of longer trainings?
+"""Data Diet at half, trained twice as long: does it need more steps, or a score of longer trainings?
 
-EL2N is measured two epochs in, as the paper has it, or as a mean over every epoch of whole trainings, as a hook collects
-it; and the half is the hardest one, or the one below the hardest 2 %. 5,000 held-out images choose among the three.
+EL2N is either measured after two epochs, as in the paper, or is the mean over every epoch of whole trainings, as a hook
+records it. The half is either the hardest one, or the one below the hardest 2 %. 5,000 held-out images choose among the
+three combinations.
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ HALVES = {
     "EL2N, early": (EARLY, 0.0),
     "EL2N, whole trainings": (WHOLE, 0.0),
     f"EL2N, whole trainings, below the top {TOP:.0%}": (WHOLE, TOP),
-}  # the score, and the share that is left out above the half
+}  # (the score, the share of hardest samples that is left out above the half)
 RANDOM, CHOSEN, EQUAL = "random", "EL2N, chosen", ("epochs", "steps")
 ABOUT = (
     f"Test accuracy in % after {EPOCHS} epochs of the wide network on 55,000 images, or on half of them: with equal epochs in half "
@@ -59,7 +60,7 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Everything, then each half with half the steps and with all of them."""
+    """Yield the runs of one seed: everything, then each half with half the steps and with all steps."""
     half = Half(trial)
     yield {"by": "full"}, lambda: half.trained(trial.everything(len(half.data)))
     for equal in EQUAL:
@@ -80,11 +81,11 @@ class Half:
 
     @property
     def data(self) -> Images:
-        """Those to train on."""
+        """The images to train on."""
         return self.parts[0]
 
     def sampler(self, by: str, equal: str) -> AdaptiveSampler:
-        """Of a half, by name."""
+        """The sampler of a half. `by`: the name of the half; `equal`: "epochs" or "steps"."""
         kind, left_out = HALVES.get(by, (EARLY, 0.0))
         store = self.trial.scored(kind, partial(self._scored, kind))
         fixed: dict[str, Any] = {"seed": self.trial.seed, "num_samples": len(store) if equal == "steps" else None}
@@ -93,7 +94,7 @@ class Half:
         return SlidingWindowSampler(store, keep=KEEP, offset=1 - KEEP - left_out, by="el2n", **fixed)
 
     def trained(self, sampler: AdaptiveSampler) -> Row:
-        """Accuracies of a training by that sampler."""
+        """Train with `sampler` -> accuracy on the test set and on the held-out images, in percent."""
         trial = self.trial
         model = train(self.data, sampler, seed=trial.seed, epochs=trial.epochs, width=trial.width).model
         return {"accuracy": accuracy(model, trial.data.test), "validation": accuracy(model, self.parts[1])}
@@ -113,12 +114,12 @@ class Half:
 
 
 def chosen(records: Records, equal: str) -> list[Row]:
-    """Of each seed the half that is best on the held-out images."""
+    """For each seed, the run of the half that is best on the held-out images."""
     return best_of_each_seed([r for r in records if r["by"] in HALVES and r["equal"] == equal])
 
 
 def half(records: Records, by: str, equal: str) -> np.ndarray:
-    """(seeds,) its test accuracy."""
+    """(seeds,) the test accuracy of a half."""
     return values(chosen(records, equal)) if by == CHOSEN else values(records, by=by, equal=equal)
 
 
@@ -138,7 +139,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's expectations, with these settings."""
+    """What was expected of EL2N's half, and what was measured with these settings."""
     full, said = values(records, by="full"), []
     for equal, expected in zip(EQUAL, ("no worse than", "ahead of"), strict=True):
         best, random = (half(records, by, equal) for by in (CHOSEN, RANDOM))
@@ -150,7 +151,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """A point for each half, and a band for everything."""
+    """Draw a point for each half, and a band for training on everything."""
 
     def lines(*panels: Any) -> None:
         mean, error = spread(100 - values(records, by="full"))

@@ -1,8 +1,9 @@
-"""Just Train Twice: a cue misleads a few samples; are they served better where nobody knows which they are?
+"""Just Train Twice: a cue misleads on a few samples. Can training serve them better without knowing which they are?
 
-Liu et al. 2021. Shirts against tops (T-shirts, pullovers, coats: three times as many), and a white square in a corner
-that is there for shirts and absent for tops in 95 % of the training images. Four groups: class and square. 4,000 of the
-24,000 images are held out with the square drawn by chance; their worst group chooses each method's settings.
+Liu et al. 2021. The task is to tell shirts from tops (T-shirts, pullovers, coats: three times as many). In 95 % of the
+training images a white square in a corner agrees with the class: it is there for shirts and absent for tops. There are
+four groups: class and square. 4,000 of the 24,000 images are held out, with squares drawn by chance; the worst group
+among them chooses each method's settings.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from benchmarks.evidence.training import Images, Training, in_order, logits_of, 
 from benchmarks.harness import Row
 
 TOPS, SHIRT, SIDE, ALIGNED = (0, 2, 4), 6, 4, 0.95
-FIRST, UPSAMPLE, STEP = (1, 2, 4), (5, 20, 50), (0.01, 0.1)  # T in epochs, λ; group DRO's η
+FIRST, UPSAMPLE, STEP = (1, 2, 4), (5, 20, 50), (0.01, 0.1)  # JTT's T in epochs, and λ; group DRO's η
 METHODS = ("plain", "classes equal", "JTT", "groups equal", "group DRO")
 ABOUT = (
     "Shirts against tops, with a square that agrees with the class in 95 % of 20,000 training images and by chance in the "
@@ -48,7 +49,7 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Plain training, class balancing, JTT over (T, λ), and two methods that are told the groups."""
+    """Yield one seed's runs: plain training, class balancing, JTT over (T, λ), and two methods that know the groups."""
     task = Task(trial)
     yield {"method": "plain"}, lambda: task.tested(trial.everything(len(task.train)))
     yield {"method": "classes equal"}, lambda: task.tested(task.equally(task.train.labels))
@@ -62,34 +63,35 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's shirts and tops, each part with labels 0 (top) and 1 (shirt), and the trainings on them."""
+    """One seed's shirts and tops with labels 0 (top) and 1 (shirt), and the trainings on them."""
 
     trial: Trial
 
     @cached_property
     def parts(self) -> list[tuple[Images, Tensor]]:
-        """Training, held-out and test images with their square; group of each: 2·class + square."""
+        """Training, held-out and test images with their squares, each with its (n,) groups: 2 · class + square."""
         cut = self.trial.data.held_out(len(self.trial.data.train) // 6, self.trial.seed)
         chances = (ALIGNED, 0.5, 0.5)
         return [with_square(p, c, self.trial.seed) for p, c in zip((*cut, self.trial.data.test), chances, strict=True)]
 
     @property
     def train(self) -> Images:
+        """The training images."""
         return self.parts[0][0]
 
     @property
     def groups(self) -> Tensor:
-        """(n,) of the training images."""
+        """(n,) int64, the groups of the training images."""
         return self.parts[0][1]
 
     def equally(self, kinds: Tensor) -> AdaptiveSampler:
-        """Draws every kind equally often, with replacement, and as many samples as there are."""
+        """A sampler that draws every kind equally often, with replacement, n samples per epoch. kinds: (n,) int64."""
         store = ScoreStore.create(None, len(self.train), [Score("rarity", rarity, Last())])
         store.update(np.arange(len(self.train)), rarity=1 / torch.bincount(kinds)[kinds])
         return AdaptiveSampler(store, Draw("rarity", len(self.train)), seed=self.trial.seed)
 
     def jtt(self, first: int, factor: int) -> Row:
-        """Stage two: the mistakes of a model of `first` epochs `factor` times, in as many steps as plain training."""
+        """Stage two: repeat the mistakes of stage one `factor` times, in as many steps as plain training has."""
         store = self.trial.scored(f"mistakes-{first}", partial(self.mistakes, first))
         sampler = JTTSampler(store, upsample=factor, seed=self.trial.seed, num_samples=len(store))
         wrong = store["error"] > 0
@@ -98,7 +100,7 @@ class Task:
         return about | self.tested(sampler)
 
     def mistakes(self, first: int, path: Path) -> ScoreStore:
-        """Stage one."""
+        """Stage one: train for `first` epochs, and store which training samples the model gets wrong."""
         store = ScoreStore.create(path, len(self.train), [Error()], overwrite=True)
         everything, model = self.trial.everything(len(store)), network(self.trial.seed, classes=2)
         training = Training(self.train, everything, model, self.trial.epochs, nn.CrossEntropyLoss())
@@ -106,14 +108,18 @@ class Task:
         return store
 
     def group_dro(self, step: float) -> Row:
-        """Groups drawn equally often, and their losses weighed up where they are high."""
-        named = Images(self.train.images, self.groups)  # the criterion is given groups, and knows their classes
+        """Group DRO: groups are drawn equally often, and a group with a high loss gets a higher weight. step: η."""
+        named = Images(self.train.images, self.groups)  # the criterion gets groups, and computes their classes
         return self.tested(self.equally(self.groups), named, GroupDRO(step))
 
     def tested(self, sampler: AdaptiveSampler, data: Images | None = None, criterion: nn.Module | None = None) -> Row:
-        """Worst group and all, of the test set; the worst group of the held-out images."""
+        """Train and test -> accuracies in percent.
+
+        On the test set: of the worst group, the mean of the groups, and of each group. `validation`: of the worst group on
+        the held-out images.
+        """
         how = {"seed": self.trial.seed, "epochs": self.trial.epochs, "classes": 2}
-        model = train(data or self.train, sampler, criterion=criterion, **how).model  # type: ignore[arg-type]
+        model = train(data or self.train, sampler, criterion=criterion, **how).model
         (held, test), names = [by_group(model, *part) for part in self.parts[1:]], "0123"
         each = {f"group {name}": figure for name, figure in zip(names, test, strict=True)}
         return {"worst": min(test), "average": sum(test) / 4, "validation": min(held), **each}
@@ -127,7 +133,7 @@ class GroupDRO(nn.Module):
         self.step, self.q = step, torch.full((4,), 0.25)
 
     def forward(self, logits: Tensor, groups: Tensor) -> Tensor:
-        """(batch, 2), (batch,) -> the robust loss."""
+        """logits (batch, 2), groups (batch,) -> the robust loss, a scalar."""
         each = nn.functional.cross_entropy(logits, groups // 2, reduction="none")
         member = nn.functional.one_hot(groups, 4).float()
         losses = each @ member / member.sum(0).clamp(min=1)
@@ -137,12 +143,12 @@ class GroupDRO(nn.Module):
 
 
 def rarity(rarity: Any) -> Any:
-    """(batch,) -> (batch,): a weight as given."""
+    """The measure of the score `rarity`: returns the given weights, (batch,) -> (batch,)."""
     return rarity
 
 
 def with_square(images: Images, aligned: float, seed: int) -> tuple[Images, Tensor]:
-    """Shirts and tops alone, and their groups; the square agrees with the class with the probability `aligned`."""
+    """Shirts and tops only, and their (n,) groups. The square agrees with the class with the probability `aligned`."""
     ours = images.part(np.flatnonzero(np.isin(images.labels.numpy(), (*TOPS, SHIRT))))
     labels = (ours.labels == SHIRT).long()
     agrees = torch.from_numpy(np.random.default_rng([seed, 3]).random(len(ours)) < aligned)
@@ -153,18 +159,18 @@ def with_square(images: Images, aligned: float, seed: int) -> tuple[Images, Tens
 
 
 def by_group(model: nn.Module, data: Images, groups: Tensor) -> list[float]:
-    """The accuracy of each group in percent."""
+    """The accuracy of each of the four groups, in percent."""
     right = logits_of(model, data).argmax(1) == data.labels
     return [100 * float(right[groups == group].double().mean()) for group in range(4)]
 
 
 def chosen(records: Records, method: str) -> list[Row]:
-    """Of each seed the run of the method whose settings are best for the held-out images' worst group."""
+    """For each seed, the run of `method` with the settings that are best for the worst group of the held-out images."""
     return best_of_each_seed([r for r in records if r["method"] == method])
 
 
 def table(records: Records) -> list[Row]:
-    """A row for each method as chosen; then every (T, λ)."""
+    """A row for each method with its chosen settings; then a row for every (T, λ)."""
     rows: list[Row] = []
     for method in METHODS:
         best = chosen(records, method)
@@ -184,7 +190,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's expectations: 15 points over plain training, and half of the gap to group DRO."""
+    """What was expected (15 points above plain training, half of the gap to group DRO), and what was measured."""
     worst = {method: values(chosen(records, method), "worst") for method in METHODS}
     told = "group DRO" if worst["group DRO"].mean() >= worst["groups equal"].mean() else "groups equal"
     gained, gap = worst["JTT"] - worst["plain"], worst["group DRO"] - worst["plain"]
@@ -197,7 +203,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Worst group and average, a pair of bars for each method."""
+    """Draw the accuracy of the worst group and the average, a pair of bars for each method."""
 
     def lines(axes: Any) -> None:
         for shift, key, colour in ((-0.2, "worst", colours()[5]), (0.2, "average", colours()[2])):

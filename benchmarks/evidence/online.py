@@ -1,7 +1,7 @@
-"""Online pruning: fewer samples while training, chosen by the losses seen so far. What is saved, and what does it cost?
+"""Online pruning: fewer samples while training, chosen by the losses seen so far. What does it save, what does it cost?
 
-Qin et al. 2024 (InfoBatch), and `Prune` that plans each epoch anew, with and without a way back for rows left out. The
-fair rivals are a random share, and simply training for fewer epochs.
+InfoBatch (Qin et al. 2024) and `Prune`, which plans each epoch anew. With `max_age`, rows that were left out come back
+after some epochs; without it they may never come back. The fair rivals are a random share, and fewer epochs.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from benchmarks.evidence.training import Training, accuracy, network
 from benchmarks.harness import Row
 
 EPOCHS, SHORT, MAX_AGE, ROUNDS = 12, 2 / 3, 3, 5
-SAVED, OVERHEAD = 30, 3  # what the issue expects, in percent
+SAVED, OVERHEAD = 30, 3  # expected in percent: samples saved, at least; overhead, at most
 PLAIN, HOOKED = "everything, no sampler, no hook", "everything, sampler and hook"
 RIVALS = ("everything", "random")
 ABOUT = (
@@ -34,7 +34,7 @@ ABOUT = (
 
 
 def policies(epochs: int) -> dict[str, Any]:
-    """What is compared: its policy by name."""
+    """The policies that are compared, by name."""
     return {
         HOOKED: KeepAll(),
         "random 65 % each epoch": RandomPrune(0.65),
@@ -48,13 +48,13 @@ def policies(epochs: int) -> dict[str, Any]:
 
 
 def short(epochs: int) -> tuple[str, int]:
-    """The rival that needs no package: its name, and its epochs."""
+    """The rival that needs no package: (its name, its number of epochs)."""
     fewer = max(round(SHORT * epochs), 1)
     return f"everything, {fewer} epochs", fewer
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Each way to train; then the overhead by itself."""
+    """Yield the runs of one seed: each way to train, then the overhead by itself."""
     yield {"method": PLAIN}, partial(trained, trial, None, trial.epochs)
     name, fewer = short(trial.epochs)
     yield {"method": name}, partial(trained, trial, None, fewer)
@@ -64,18 +64,18 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 
 def begun(trial: Trial, policy: Any, epochs: int) -> Training:
-    """A training that is about to begin; without a policy the loop is torch's alone."""
+    """A training that has not begun yet. Without a policy it is a plain torch loop, without sampler and hook."""
     criterion: nn.Module = nn.CrossEntropyLoss()
     if policy is None:
         return Training(trial.data.train, None, network(trial.seed, width=trial.width), epochs, criterion)
     store = ScoreStore.create(None, len(trial.data.train), [Loss()])
     sampler = AdaptiveSampler(store, policy, seed=trial.seed, warmup_epochs=1)
-    hook = LossHook(criterion, store, sampler=sampler, max_skipped=1.0)  # what diverges is counted as it ended
+    hook = LossHook(criterion, store, sampler=sampler, max_skipped=1.0)  # a training that diverges goes on and counts
     return Training(trial.data.train, sampler, network(trial.seed, width=trial.width), epochs, hook)
 
 
 def trained(trial: Trial, policy: Any, epochs: int) -> Row:
-    """The training's end, and after each epoch [samples, seconds, test accuracy]; testing is not timed."""
+    """Train -> the figures at the end, and `curve`: [samples, seconds, test accuracy] per epoch. Testing is not timed."""
     training, seconds, curve = begun(trial, policy, epochs), 0.0, []
     for epoch in range(1, epochs + 1):
         start = time.process_time()
@@ -87,18 +87,18 @@ def trained(trial: Trial, policy: Any, epochs: int) -> Row:
 
 
 def overhead(trial: Trial) -> Row:
-    """Sampler and hook against neither, with nothing left out: the ratio of an epoch's times, the median of some."""
+    """What sampler and hook add to an epoch's time if nothing is left out, in percent: the median over ROUNDS epochs."""
     plain, ours = (begun(trial, policy, ROUNDS + 1) for policy in (None, KeepAll()))
     ours.model, ours.optimizer = (
         plain.model,
         plain.optimizer,
-    )  # where two networks lie in memory makes more of a difference
+    )  # one network for both: the place of a network in memory makes more of a difference
     epochs = [in_turns(plain, ours) for _ in range(ROUNDS + 1)]
     return {"overhead": 100 * (statistics.median(ours / plain for plain, ours in epochs[1:]) - 1)}  # the first warms up
 
 
 def in_turns(*trainings: Training) -> list[float]:
-    """The seconds of an epoch of each. They take turns step by step, so that what else the machine does slows all of them."""
+    """The seconds of one epoch of each training. They take turns step by step, so that other load slows all alike."""
     epochs, seconds = [training.steps() for training in trainings], [0.0] * len(trainings)
     going = True
     while going:
@@ -110,31 +110,31 @@ def in_turns(*trainings: Training) -> list[float]:
 
 
 def methods(records: Records) -> list[str]:
-    """All ways to train, as they ran."""
+    """The names of all ways to train, in the order in which they ran."""
     return list(dict.fromkeys(r["method"] for r in records if r["method"] != "overhead"))
 
 
 def against_plain(records: Records, method: str, key: str) -> np.ndarray:
-    """(seeds,) the difference for accuracies, in points; what is saved for samples and seconds, in percent."""
+    """(seeds,) `method` against plain training: the difference in points for accuracy, otherwise the saving in percent."""
     ours, plain = (values(records, key, method=m) for m in (method, PLAIN))
     return ours - plain if key == "accuracy" else 100 * (1 - ours / plain)
 
 
 def target(records: Records) -> float:
-    """The accuracy that everything reaches, less one standard error."""
+    """The mean accuracy of training on everything, minus one standard error."""
     mean, error = spread(values(records, method=PLAIN))
     return mean - error
 
 
 def seconds_to(records: Records, method: str, wanted: float) -> list[float]:
-    """The seconds until the test accuracy was there, of the seeds that got there."""
+    """The seconds until the test accuracy reached `wanted`, for each seed that reached it."""
     curves = [r["found"]["curve"] for r in records if r["method"] == method]
     firsts = [next((s for _, s, reached in curve if reached >= wanted), None) for curve in curves]
     return [s for s in firsts if s is not None]
 
 
 def table(records: Records) -> list[Row]:
-    """A row for each way to train; then the overhead."""
+    """A row for each way to train; then a row for the overhead."""
     rows: list[Row] = []
     for method in methods(records):
         row: Row = {"trained on": method, "accuracy": shown(values(records, method=method))}
@@ -149,14 +149,14 @@ def table(records: Records) -> list[Row]:
 
 
 def per_sample(records: Records) -> float:
-    """µs of a training step, where the overhead was measured, which may be another machine than the trainings'."""
+    """µs of training time per sample, on the machine that measured the overhead, which may differ from the trainings'."""
     epoch = np.mean([r["found"]["samples"] / len(r["found"]["curve"]) for r in records if r["method"] == PLAIN])
     seconds = np.mean([r["cpu seconds"] for r in records if r["method"] == "overhead"])
     return float(1e6 * seconds / (2 * (ROUNDS + 1) * epoch))
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's two expectations, method by method."""
+    """What was expected of samples saved and of the overhead, and what was measured, method by method."""
     said = []
     for method in methods(records)[1:]:
         saved, differs = (against_plain(records, method, key) for key in ("samples", "accuracy"))
@@ -175,7 +175,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Error at the end against samples and against time; a log scale, as a training that diverged is far from the others."""
+    """Draw the final error against samples and against time, on a log scale because diverged trainings are far away."""
 
     def lines(*panels: Any) -> None:
         marks = "os^vD<>Pp*"

@@ -1,4 +1,4 @@
-"""Write docs/evidence.md from the runs that were kept: `python -m benchmarks.evidence.page`."""
+"""Write docs/evidence.md from the recorded runs: `python -m benchmarks.evidence.page`."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ assert sum(len(labels) for _, labels in loader) == 300
 
 
 def page(results: Path = RESULTS) -> str:
-    """The page as the results make it."""
+    """The text of the page, made from the recorded runs."""
     answered = [(q, recorded(results / "evidence" / f"{q.name}.jsonl")) for q in QUESTIONS]
     answered = [(question, records) for question, records in answered if records]
     parts = [HEAD, _expectations([line for q, records in answered for line in q.findings(records)])]
@@ -59,7 +59,7 @@ def page(results: Path = RESULTS) -> str:
 
 
 def _expectations(lines: list[str]) -> str:
-    """What was expected before it was measured, and whether it came."""
+    """The section that counts which expectations were met, and lists those that were not."""
     met, missed = ([line for line in lines if line.endswith(f": {end}.")] for end in ("met", "not met"))
     told = f"\n## What was expected\n\n{len(met)} expectations were met, {len(missed)} were not"
     return told + (":\n\n" + "".join(f"- {line}\n" for line in missed) if missed else ".\n")

@@ -1,4 +1,4 @@
-"""What every question shares: runs that are kept as they end, taken up where they stopped, and told with their spread."""
+"""What every question shares: runs are recorded when they end, not repeated later, and reported with their spread."""
 
 import argparse
 import functools
@@ -22,7 +22,7 @@ from benchmarks.harness import Row, options, save
 from benchmarks.l2rw import DATA
 
 Records = Sequence[Row]
-Run = tuple[Row, Callable[[], Row]]  # what tells this run from the others of its seed, and how to get its figures
+Run = tuple[Row, Callable[[], Row]]  # (the run's setting, unique within its seed; a function that returns its figures)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trial:
         return AdaptiveSampler(store, KeepAll(), seed=self.seed if seed is None else seed)
 
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
-        """The store of that name, opened to read; made by `make(path)` where no run before has finished it."""
+        """The store `name` of this seed, opened read-only. `make(path)` makes it if no earlier run has finished it."""
         path = self.folder / f"{name}-{self.seed}.zarr"
         if not (path.exists() and any(v.note == "scored" for v in ScoreStore.open(path, mode="r").versions())):
             with make(path) as store:
@@ -52,9 +52,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Question:
-    """A question of the issue: its runs, and how to tell what they found.
+    """A question: its runs, and how to report what they found.
 
-    `runs(trial)`: the runs of one seed. `table`, `findings` and `figure` are of the records of all seeds that are whole.
+    `runs(trial)`: the runs of one seed. `table`, `findings` and `figure` get the records of all complete seeds.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Question:
     figure: Callable[[Records, Path], None]
     epochs: int = EPOCHS
     width: int = 1
-    why: str = ""  # the best explanation of what was not met
+    why: str = ""  # the best explanation of expectations that were not met
 
     def main(self) -> None:
         """The command line of a question's file."""
@@ -87,7 +87,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 def answer(question: Question, given: argparse.Namespace) -> None:
-    """Do the runs that are missing, then write table, figure and the runs themselves into OUT/evidence."""
+    """Do the missing runs, then write the table, the figure and the runs themselves into OUT/evidence."""
     torch.set_num_threads(1)
     file = given.runs / ("quick" if given.quick else "") / f"{question.name}.jsonl"
     if not given.collect:
@@ -117,7 +117,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
     with Progress(*columns, TimeRemainingColumn()) as progress:
         for seed in range(
             given.from_seed, seeds
-        ):  # outermost, so that what there is at any time is a fair table of fewer seeds
+        ):  # the outer loop, so that the runs at any time give a fair table of fewer seeds
             runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs, question.width)))
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
                 if setting | {"seed": seed} in done:
@@ -135,12 +135,12 @@ def _setting(record: Row) -> Row:
 
 
 def recorded(file: Path) -> list[Row]:
-    """The runs so far."""
+    """The runs that `file` holds so far."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def whole(records: Records) -> list[Row]:
-    """Those of the seeds that have all their runs."""
+    """The records of the seeds that have all their runs."""
     counts = {seed: sum(r["seed"] == seed for r in records) for seed in seeds_of(records)}
     return [r for r in records if counts[r["seed"]] == r["of"]]
 
@@ -151,49 +151,49 @@ def seeds_of(records: Records) -> list[int]:
 
 
 def commits(records: Records) -> list[str]:
-    """The commits that the runs were made at, and the processors, where they were noted."""
+    """The commits at which the runs were made, with the processor if it was recorded."""
     return sorted({r["commit"] + (f" on {r['cpu']}" if "cpu" in r else "") for r in records})
 
 
 def values(records: Records, key: str = "accuracy", **setting: object) -> np.ndarray:
-    """(seeds,) the figure `key` of the run with this setting, by seed."""
+    """(seeds,) the figure `key` of the run with this setting, in the order of the seeds."""
     found = {r["seed"]: r["found"][key] for r in records if all(r.get(k) == v for k, v in setting.items())}
     return np.array([found[seed] for seed in sorted(found)])
 
 
 def best_of_each_seed(records: Records) -> list[Row]:
-    """Of each seed the run that held-out images choose."""
+    """For each seed, the run with the highest accuracy on the held-out images (`validation`)."""
     by_seed = [[r for r in records if r["seed"] == seed] for seed in seeds_of(records)]
     return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
 
 
 def spread(figures: np.ndarray) -> tuple[float, float]:
-    """(seeds,) -> mean and standard error of the mean (0 for a single seed)."""
+    """(seeds,) figures -> their mean, and the standard error of the mean (0 for a single seed)."""
     error = figures.std(ddof=1) / np.sqrt(len(figures)) if len(figures) > 1 else 0.0
     return float(figures.mean()), float(error)
 
 
 def shown(figures: np.ndarray, signed: bool = False, digits: int = 2) -> str:
-    """Mean ± standard error; of a single seed the figure alone."""
+    """Mean ± standard error, as text; for a single seed the figure alone."""
     mean, error = spread(figures)
     told = f"{mean:{'+' if signed else ''}.{digits}f}"
     return f"{told} ± {error:.{digits}f}" if len(figures) > 1 else f"{told} (one seed)"
 
 
 def verdict(expected: str, differences: np.ndarray, least: float, unit: str = "points") -> str:
-    """What was expected, what was measured, and whether the mean over the seeds is at least what was expected."""
+    """A sentence: what was expected, what was measured, and whether the mean over the seeds is at least `least`."""
     met = "met" if spread(differences)[0] >= least else "not met"
     return f"{expected}: measured {shown(differences, signed=True)} {unit} over {len(differences)} seeds: {met}."
 
 
 @functools.cache
 def colours() -> list[str]:
-    """Colours that differ for everyone (Okabe and Ito)."""
+    """Colours that colour-blind readers can tell apart too (Okabe and Ito)."""
     return ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#888888"]
 
 
 def draw(file: Path, lines: Callable[..., None], width: float = 6, panels: int = 1) -> None:
-    """Write the figure that `lines(*axes)` draws on so many panels side by side."""
+    """Write a figure of `panels` panels side by side, which `lines(*axes)` draws."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * panels, 4.2), layout="constrained")

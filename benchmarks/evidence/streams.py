@@ -1,7 +1,7 @@
 """Streams: the same training from WebDataset shards. Do the bytes that are read fall with the share that is kept?
 
-60,000 raw images in six tar shards, 2.5 kB a sample with its headers. The rows with the highest loss are kept, planned anew
-each epoch after one on everything.
+60,000 raw images lie in six tar shards, 2.5 kB per sample with its headers. The rows with the highest loss are kept. The
+first epoch trains on everything, and each later epoch is planned anew.
 """
 
 import time
@@ -35,7 +35,7 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Each share, streamed and from memory."""
+    """Yield the runs of one seed: each share, streamed and from memory."""
     for keep in KEEP:
         for source in ("shards", "memory"):
             yield {"keep": keep, "from": source}, partial(trained, trial, keep, source == "shards")
@@ -43,7 +43,7 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 @dataclass
 class Epochs:
-    """What each epoch of a stream has read, noted as it ends."""
+    """A stream's loader that notes, at the end of each epoch, how many bytes the epoch has read."""
 
     shards: PlannedShards
     loader: Any
@@ -57,12 +57,12 @@ class Epochs:
         return len(self.loader)
 
     def set_epoch(self, epoch: int) -> None:
-        """As the loader's."""
+        """Set the loader's epoch."""
         self.loader.set_epoch(epoch)
 
 
 def trained(trial: Trial, keep: float, streamed: bool) -> Row:
-    """Accuracy, samples and seconds of a training; of a streamed one what it read."""
+    """Train -> accuracy, samples and seconds; of a streamed training also the bytes that each epoch read."""
     data = trial.data.train
     store = ScoreStore.create(None, len(data), [Loss()])
     sampler = AdaptiveSampler(store, Prune(keep, "loss", max_age=MAX_AGE), seed=trial.seed, warmup_epochs=1)
@@ -83,7 +83,7 @@ def trained(trial: Trial, keep: float, streamed: bool) -> Row:
 
 
 def shards_of(trial: Trial, data: Images) -> ShardIndex:
-    """The index of the images as tar shards, written when first asked for."""
+    """The index of the images as tar shards. The shards are written at the first call."""
     folder = trial.folder / "shards"
     if not (folder / "index").exists():
         folder.mkdir(exist_ok=True)
@@ -96,14 +96,14 @@ def shards_of(trial: Trial, data: Images) -> ShardIndex:
 
 
 def collated(samples: list[Row]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Raw samples -> (rows, (images, labels)), decoded a batch at once."""
+    """Raw samples -> (rows, (images, labels)), decoded as a whole batch."""
     pixels = torch.frombuffer(bytearray(b"".join(s["bin"] for s in samples)), dtype=torch.uint8).view(-1, 28, 28)
     labels = torch.tensor([int(s["cls"]) for s in samples])
     return torch.tensor([s["__index__"] for s in samples]), (normalised(pixels), labels)
 
 
 def megabytes(records: Records, keep: float) -> np.ndarray:
-    """(seeds,) read in the last epoch."""
+    """(seeds,) megabytes read in the last epoch."""
     read: np.ndarray = values(records, "bytes", keep=keep, **{"from": "shards"})[:, -1] / 1e6
     return read
 
@@ -122,7 +122,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """Do bytes fall with the share, and is a stream as good as memory?"""
+    """Whether the bytes fall with the share, and whether a stream is as good as memory."""
     said = []
     for keep in KEEP[1:]:
         read = 100 * megabytes(records, keep) / megabytes(records, 1.0)
@@ -139,7 +139,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Any) -> None:
-    """Bytes read in the last epoch, and accuracy, against the share kept."""
+    """Draw the bytes read in the last epoch, and the accuracy, against the share kept."""
 
     def lines(left: Any, right: Any) -> None:
         kept = [100 * keep for keep in KEEP]

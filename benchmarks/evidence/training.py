@@ -20,13 +20,13 @@ from adaptive_sampler.torch import IndexedDataset, LossHook, observe
 from benchmarks.l2rw import read
 
 BATCH = 256
-# The learning rate's peak, and the share of the training in which it rises. At a peak of 0.15 three of fifteen trainings on
-# the easiest part of noisy labels fell to a constant answer, at 0.1 none; held-out images decided. What still falls so is
-# counted by window.py.
+# The highest learning rate, and the share of the training in which it rises. Held-out images decided: with a peak of
+# 0.15, three of fifteen trainings on the easiest part of noisy labels collapsed to a constant answer, with 0.1 none did.
+# window.py counts the trainings that still collapse.
 PEAK, WARMUP = 0.1, 0.25
 MOMENTUM, DECAY = 0.9, 5e-4
 EPOCHS = 8  # of a training, unless a question says otherwise
-SCORE_RUNS, SCORE_EPOCHS = 3, 2  # early scores: the mean of three trainings, each seen two epochs into its eight
+SCORE_RUNS, SCORE_EPOCHS = 3, 2  # early scores: the mean of three trainings, each after two of its eight epochs
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
         return normalised(self.images[rows]), self.labels[rows]
 
     def part(self, rows: np.ndarray) -> "Images":
-        """These rows alone."""
+        """Only these rows."""
         index = torch.from_numpy(rows)
         return Images(self.images[index], self.labels[index])
 
@@ -54,13 +54,13 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Data:
-    """The 60,000 and the 10,000."""
+    """The training images and the test images: 60,000 and 10,000 in Fashion-MNIST."""
 
     train: Images
     test: Images
 
     def held_out(self, number: int, seed: int) -> tuple[Images, Images]:
-        """-> (the rest of the training images, `number` of them for validation), another cut for each seed."""
+        """Split the training images -> (the rest, `number` of them for validation). Each seed has another split."""
         order = np.random.default_rng([seed, 0]).permutation(len(self.train))
         return self.train.part(np.sort(order[number:])), self.train.part(np.sort(order[:number]))
 
@@ -71,13 +71,13 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def load(folder: Path) -> Data:
-    """Fashion-MNIST from its four files. Raises SystemExit, which says where to get them."""
+    """Load Fashion-MNIST from its four files. Raises SystemExit if one is missing, and says where to get them."""
     parts = (read(folder, name) for name in ("train", "t10k"))
     return Data(*(Images(torch.tensor(images), torch.tensor(labels, dtype=torch.int64)) for images, labels in parts))
 
 
 def made_up(train: int = 600, test: int = 200) -> Data:
-    """Noise around ten random images, for `--quick`: it needs no file, and is learnt in a few steps."""
+    """Make data for `--quick`: noise around ten random images. It needs no file, and is learnt in a few steps."""
     rng = np.random.default_rng(0)
     centres = rng.integers(0, 256, (10, 28, 28))
 
@@ -90,7 +90,7 @@ def made_up(train: int = 600, test: int = 200) -> Data:
 
 
 def with_wrong_labels(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """`share` of the labels (n,) replaced by another of the ten classes, uniformly."""
+    """A copy of the (n,) labels in which a share is replaced by another of the ten classes, chosen uniformly."""
     rng = np.random.default_rng([seed, 1])
     wrong = rng.choice(len(labels), round(share * len(labels)), replace=False)
     given = labels.copy()
@@ -99,10 +99,10 @@ def with_wrong_labels(labels: np.ndarray, share: float, seed: int) -> np.ndarray
 
 
 def network(seed: int, classes: int = 10, width: int = 1) -> nn.Module:
-    """A plain convolutional net: 28 × 28 pixels as 14 × 14 of four channels, then 7 × 7, then 5 × 5.
+    """A plain convolutional net: 28 × 28 pixels become 14 × 14 of four channels, then 7 × 7, then 5 × 5.
 
-    57,000 parameters, or 432,000 at a `width` of 2. Of ten nets of about the small one's size it was taken for its
-    speed, an epoch in 1.4 s on one core, at plain training's accuracy; no sampler had a say.
+    It has 57,000 parameters, or 432,000 with a `width` of 2. It was chosen among ten nets of about the small one's size
+    for its speed (an epoch takes 1.4 s on one core) and its accuracy in plain training. The choice used no sampler.
     """
     torch.manual_seed(seed)
     few, many, hidden = 16 * width, 32 * width, 64 * width**2
@@ -119,7 +119,7 @@ def network(seed: int, classes: int = 10, width: int = 1) -> nn.Module:
 
 
 def learning_rate(done: float) -> float:
-    """At the share `done` of a training: up in a line, down in half a cosine."""
+    """The learning rate after the share `done` of a training: it rises linearly, then falls along half a cosine."""
     if done < WARMUP:
         return PEAK * max(done / WARMUP, 0.05)
     return PEAK * 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP)))
@@ -127,10 +127,11 @@ def learning_rate(done: float) -> float:
 
 @dataclass
 class Training:
-    """A network on its way: `fit` goes on from where the last call stopped, so that it can be looked at in between.
+    """One training. `fit` goes on where its last call stopped, so that the network can be measured in between.
 
-    Without a sampler it is the loop as one has it before this package: all rows, shuffled by torch. `stream`: a loader
-    of its own, as `PlannedShards.loader` gives, instead of one over `data`.
+    Without a sampler, the loop is that of plain torch: all rows, shuffled by torch. `stream`: a ready loader, such as
+    that of `PlannedShards.loader`, instead of a loader over `data`. `epoch`, `samples`: epochs finished and samples
+    trained on so far.
     """
 
     data: Dataset[tuple[Tensor, Tensor]]
@@ -150,14 +151,14 @@ class Training:
         self.loader = whole_batches(self.data, batches) if self.stream is None else self.stream
 
     def fit(self, until: int | None = None) -> nn.Module:
-        """Train up to epoch `until` of `epochs`, or to the end -> the model."""
+        """Train until `until` epochs are finished, or to the end -> the model."""
         while self.epoch < (self.epochs if until is None else until):
             for _ in self.steps():
                 pass
         return self.model
 
     def steps(self) -> Iterator[None]:
-        """The next epoch, step by step, for those who take turns."""
+        """Train the next epoch, and yield after each step, so that several trainings can take turns."""
         clock = self.sampler if self.stream is None else self.stream
         if clock is not None:
             clock.set_epoch(self.epoch)
@@ -192,17 +193,17 @@ def train(
 
 
 def whole_batches(data: Dataset[tuple[Tensor, Tensor]], batches: Any) -> DataLoader[Any]:
-    """A batch sampler in the place of the sampler: the dataset is asked for a batch at once, and nothing is collated."""
+    """A loader that gets a whole batch from the dataset at once, without collating. `batches`: a batch sampler."""
     return DataLoader(IndexedDataset(data), sampler=batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
 def in_order(data: Dataset[tuple[Tensor, Tensor]]) -> DataLoader[tuple[list[int], tuple[Tensor, Tensor]]]:
-    """(rows, (images, labels)) from the first row to the last."""
+    """A loader of (rows, (images, labels)) in batches of 1000, from the first row to the last."""
     return whole_batches(data, BatchSampler(SequentialSampler(data), 1000, False))
 
 
 def logits_of(model: nn.Module, data: Images) -> Tensor:
-    """(n, classes)."""
+    """(n, classes) float32, the model's logits for all images, in eval mode."""
     model.eval()
     with torch.no_grad():
         found = torch.cat([model(images) for _, (images, _) in in_order(data)])
@@ -211,7 +212,7 @@ def logits_of(model: nn.Module, data: Images) -> Tensor:
 
 
 def accuracy(model: nn.Module, data: Images) -> float:
-    """In percent."""
+    """The share of images that the model gets right, in percent."""
     return 100 * float((logits_of(model, data).argmax(1) == data.labels).double().mean())
 
 
@@ -224,7 +225,7 @@ def score_early(
     width: int = 1,
     runs: int = SCORE_RUNS,
 ) -> None:
-    """Fold into `store` what Paul et al. 2021 score by: `runs` trainings, each observed once, early, in eval mode.
+    """Fold early scores into `store`, as Paul et al. 2021: `runs` trainings, each observed once, early, in eval mode.
 
     `everything(seed)`: a sampler of all rows.
     """

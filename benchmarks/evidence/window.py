@@ -33,7 +33,7 @@ from benchmarks.evidence.training import Images, accuracy, score_early, train, w
 from benchmarks.harness import Row
 
 KEEP = 0.5
-CONSTANT = 10.0  # the test accuracy of a constant answer
+CONSTANT = 10.0  # the test accuracy, in percent, of a model that always gives the same answer
 NOISE = (0.0, 0.1, 0.2, 0.4)
 OFFSETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # 0.5 keeps the highest half
 ABOUT = (
@@ -44,7 +44,7 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """For each share of wrong labels: everything, a random half, and each window."""
+    """Yield the runs of one seed. For each share of wrong labels: everything, a random half, and each window."""
     for noise in NOISE:
         labels = Labels(trial, noise)
         yield {"noise": noise, "kept": "full"}, partial(trained, labels, None)
@@ -55,19 +55,19 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 @dataclass(frozen=True)
 class Labels:
-    """A trial's images with a share of wrong labels; everything is made when a run asks for it."""
+    """A trial's images with a share of wrong labels. Each part is made when a run first needs it."""
 
     trial: Trial
     noise: float
 
     @cached_property
     def right(self) -> tuple[Images, Images]:
-        """Training and held-out images with their own labels."""
+        """Training and held-out images with their right labels."""
         return self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
 
     @cached_property
     def parts(self) -> tuple[Images, Images]:
-        """The same, both with the labels as given."""
+        """The same images with the labels as given, of which a share is wrong."""
         given = [with_wrong_labels(part.labels.numpy(), self.noise, self.trial.seed) for part in self.right]
         return self.right[0].relabelled(given[0]), self.right[1].relabelled(given[1])
 
@@ -78,7 +78,7 @@ class Labels:
 
     @cached_property
     def store(self) -> ScoreStore:
-        """EL2N on the labels as given."""
+        """The store of EL2N, scored on the labels as given."""
         return self.trial.scored(f"noise-{self.noise}", self._scored)
 
     def _scored(self, path: Path) -> ScoreStore:
@@ -88,7 +88,7 @@ class Labels:
         return store
 
     def sampler(self, kept: float | str | None, keep: float = KEEP) -> AdaptiveSampler:
-        """Of everything, of a random share, or of the window at an offset."""
+        """A sampler of everything (None), of a share at random ("random"), or of the window at the offset `kept`."""
         if kept is None:
             return self.trial.everything(len(self.parts[0]))
         if kept == "random":
@@ -97,7 +97,7 @@ class Labels:
 
 
 def trained(labels: Labels, kept: float | str | None, keep: float = KEEP, epochs: int | None = None) -> Row:
-    """Accuracy on the test set and, for choosing, on the held-out images; the share of wrong labels trained on."""
+    """Train -> accuracy on the test set and on the held-out images, and wrong labels trained on; all in percent."""
     (data, held), trial, sampler = labels.parts, labels.trial, labels.sampler(kept, keep)
     training = train(data, sampler, seed=trial.seed, epochs=epochs or trial.epochs, width=trial.width)
     return {
@@ -108,7 +108,7 @@ def trained(labels: Labels, kept: float | str | None, keep: float = KEEP, epochs
 
 
 def chosen(records: Records, noise: float) -> tuple[np.ndarray, list[float]]:
-    """(seeds,) the test accuracy of the window that validation chose, and its offset."""
+    """(seeds,) the test accuracy of the window chosen on the held-out images, and its offset for each seed."""
     found, offsets = [], []
     for seed in seeds_of(records):
         mine = [r for r in records if r["seed"] == seed]
@@ -138,7 +138,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's expectations at 20 % wrong labels, and the same differences at the other shares."""
+    """What was expected at 20 % wrong labels, and what was measured; and the same differences at the other shares."""
     said = []
     for noise in NOISE:
         best, _ = chosen(records, noise)
@@ -163,7 +163,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Accuracy, and wrong labels kept, against the offset; a line for each share of wrong labels."""
+    """Draw the accuracy, and the wrong labels kept, against the offset: a line for each share of wrong labels."""
 
     def lines(left: Any, right: Any) -> None:
         for noise, colour in zip(NOISE, colours(), strict=False):

@@ -1,7 +1,7 @@
 """The sliding window with a wide network, trained three times as long, and with a larger share: when does it pay?
 
-In eight epochs the small network learns few wrong labels by heart, so there is little for a window to save. Here they
-can be learnt. Window and share are chosen on held-out images, of which as many labels are wrong.
+In eight epochs the small network memorises few wrong labels, so a window has little to gain. Here the wide network can
+memorise them. Window and share are chosen on held-out images, of which the same share of labels is wrong.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from benchmarks.evidence.window import Labels, trained
 from benchmarks.harness import Row
 
 EPOCHS, NOISE = 24, 0.2
-WINDOWS = ((0.5, 0.3), (0.75, 0.05))  # share kept, share skipped
+WINDOWS = ((0.5, 0.3), (0.75, 0.05))  # (share kept, share of the lowest skipped)
 HIGHEST = (0.5, 0.5)
 ABOUT = (
     f"20 % wrong labels, {EPOCHS} epochs of the wide network on 55,000 images or on a window of the ranking by EL2N. Test "
@@ -37,7 +37,7 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Everything, long and short; keep-highest; the windows."""
+    """Yield the runs of one seed: everything, long and short; the highest half; the windows."""
     labels = Labels(trial, NOISE)
     for epochs in (trial.epochs, min(SHORT, trial.epochs - 1)):
         yield {"kept": "full", "epochs": epochs}, partial(trained, labels, None, epochs=epochs)
@@ -47,13 +47,13 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 
 def full(records: Records, long: bool) -> Any:
-    """(seeds,) test accuracy of everything, trained long or short."""
+    """(seeds,) the test accuracy of training on everything, long or short."""
     epochs = [r["epochs"] for r in records if r["kept"] == "full"]
     return values(records, kept="full", epochs=max(epochs) if long else min(epochs))
 
 
 def chosen(records: Records) -> list[Row]:
-    """Of each seed the window that is best on the held-out images."""
+    """For each seed, the run of the window that is best on the held-out images."""
     return best_of_each_seed([r for r in records if (r["kept"], r.get("skipped")) in WINDOWS])
 
 
@@ -82,7 +82,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The issue's expectations, with these settings."""
+    """What was expected of the window, and what was measured with these settings."""
     best, highest = values(chosen(records)), values(records, kept=HIGHEST[0], skipped=HIGHEST[1])
     return [
         verdict(f"20% wrong, {EPOCHS} epochs: the chosen window beats keep-highest by 5 points", best - highest, 5),
@@ -94,7 +94,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Error against wrong labels trained on; a log scale, as it spans from ten points to sixty."""
+    """Draw the test error against the wrong labels trained on, on a log scale because errors span 10 to 60 %."""
 
     def lines(axes: Any) -> None:
         for long, style in ((True, "-"), (False, ":")):

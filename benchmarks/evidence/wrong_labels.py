@@ -1,8 +1,9 @@
 """Finding wrong labels: does one training's store rank them as well as cleanlab does?
 
-20 % of 55,000 labels are replaced by another class, uniformly. One training, with a hook, gives EL2N, forgetting events,
-the margin (AUM) and the loss, each over all epochs; its final model gives influence on 1,000 clean images, and the
-probabilities that cleanlab ranks by. cleanlab's own recipe, probabilities from cross-validation, trains three more.
+20 % of 55,000 labels are replaced by another class, uniformly. One training with a hook gives EL2N, forgetting events,
+the margin (AUM) and the loss, each over all epochs. Its final model gives influence on 1,000 clean images, and the
+probabilities by which cleanlab ranks. cleanlab's own recipe takes probabilities from cross-validation, which trains
+three more models.
 """
 
 import warnings
@@ -26,9 +27,9 @@ from benchmarks.evidence.training import Images, in_order, logits_of, train, wit
 from benchmarks.harness import Row
 
 NOISE, FOLDS, CLEAN = 0.2, 3, 1000
-DAMPING, CG_STEPS = (0.1, 1.0), 10  # both dampings are told: which is better cannot be known without the answer
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the samples, inspected from the most suspect down
-INSTALLED = version("cleanlab") if find_spec("cleanlab") else None  # no dependency of ours
+DAMPING, CG_STEPS = (0.1, 1.0), 10  # both dampings are reported: choosing one would need the right labels
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the samples, which are inspected from the most suspect on
+INSTALLED = version("cleanlab") if find_spec("cleanlab") else None  # not a dependency of this package
 CLEANLAB = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 ABOUT = (
     "20 % of 55,000 labels are wrong, uniformly. Samples ranked by each score, the most suspect first: average precision, "
@@ -38,20 +39,20 @@ ABOUT = (
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """One training with all its rankings; the cross-validated ones."""
+    """Yield the runs of one seed: one training with all its rankings, and the cross-validated rankings."""
     yield {"from": "one training", "cleanlab": INSTALLED}, lambda: one_training(trial)
     yield {"from": f"{FOLDS} folds", "cleanlab": INSTALLED}, lambda: cross_validated(trial)
 
 
 def noisy(trial: Trial) -> tuple[Images, np.ndarray, Images]:
-    """-> (training images with labels as given, which are wrong, clean images)."""
+    """Make wrong labels -> (training images with the labels as given, (n,) bool which are wrong, clean images)."""
     data, held = trial.data.held_out(len(trial.data.train) // 12, trial.seed)
     given = with_wrong_labels(data.labels.numpy(), NOISE, trial.seed)
     return data.relabelled(given), given != data.labels.numpy(), held.part(np.arange(min(CLEAN, len(held))))
 
 
 def one_training(trial: Trial) -> Row:
-    """Every ranking that one training on the labels as given affords."""
+    """All rankings that come from one training on the labels as given."""
     data, wrong, clean = noisy(trial)
     scores = [EL2N(), Forgetting(never_learned="presentations"), Margin(), Loss(fold=Mean())]
     with ScoreStore.create(None, len(data), scores) as store:
@@ -65,12 +66,15 @@ def one_training(trial: Trial) -> Row:
 
 
 def influences(model: nn.Module, data: Images, clean: Images, quick: bool) -> dict[str, np.ndarray]:
-    """By damping; conjugate gradients stop after a few steps, a pass over the data each, and say so by a warning."""
+    """The (n,) influences for each damping, by name.
+
+    Conjugate gradients stop after at most CG_STEPS steps, each a pass over the data. Their warning is suppressed.
+    """
     found = {}
     for damping in DAMPING:
         strong = (
             100 * damping if quick else damping
-        )  # after three epochs on little data the Hessian is far from definite
+        )  # after three epochs on little data the Hessian is far from positive definite
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             each = influence(
@@ -97,7 +101,7 @@ def cross_validated(trial: Trial) -> Row:
 
 
 def by_probabilities(data: Images, probabilities: np.ndarray, whose: str) -> dict[str, np.ndarray]:
-    """cleanlab's rankings where it is installed, else 1 − p of the given label, which is not cleanlab's."""
+    """cleanlab's rankings if it is installed, otherwise 1 − p of the given label, which is not cleanlab's."""
     given = data.labels.numpy()
     if not INSTALLED:
         return {f"1 − p(label), {whose}": 1 - probabilities[np.arange(len(given)), given]}
@@ -110,10 +114,10 @@ def by_probabilities(data: Images, probabilities: np.ndarray, whose: str) -> dic
 
 
 def told(suspicion: dict[str, np.ndarray], wrong: np.ndarray) -> Row:
-    """For each ranking average precision, and how many wrong labels lie in each first share of it, in percent."""
+    """For each ranking, in percent: average precision, and precision and recall in the first share, for each of SHARES."""
     found: Row = {}
     for name, scores in suspicion.items():
-        tied = np.random.default_rng(0).permutation(len(scores))  # equal scores in no order that means anything
+        tied = np.random.default_rng(0).permutation(len(scores))  # so that equal scores are in random order
         ranked = wrong[tied[np.argsort(-scores[tied], kind="stable")]]
         caught = [int(ranked[: round(share * len(ranked))].sum()) for share in SHARES]
         found[name] = {
@@ -125,13 +129,13 @@ def told(suspicion: dict[str, np.ndarray], wrong: np.ndarray) -> Row:
 
 
 def figures(records: Records, name: str, key: str, share: float | None = None) -> np.ndarray:
-    """(seeds,) of one ranking."""
+    """(seeds,) the figure `key` of one ranking; `share`: in the first samples of this share."""
     mine = [next(r["found"][name] for r in records if r["seed"] == s and name in r["found"]) for s in seeds_of(records)]
     return np.array([m[key] if share is None else m[key][SHARES.index(share)] for m in mine])
 
 
 def rankings(records: Records) -> list[str]:
-    """All there are."""
+    """The names of all rankings."""
     return list(dict.fromkeys(name for r in records for name in r["found"]))
 
 
@@ -146,7 +150,7 @@ def table(records: Records) -> list[Row]:
 
 
 def findings(records: Records) -> list[str]:
-    """The best of ours against the best of cleanlab's, on the same model and with its own recipe."""
+    """Our best ranking against cleanlab's best one, on the same model and with cleanlab's own recipe."""
     names = rankings(records)
     ours = [n for n in names if not n.startswith(("cleanlab", "1 − p"))]
     best = max(ours, key=lambda n: figures(records, n, "average precision").mean())
@@ -168,7 +172,7 @@ def findings(records: Records) -> list[str]:
 
 
 def figure(records: Records, file: Path) -> None:
-    """Recall against the share inspected."""
+    """Draw the recall against the share inspected."""
     mine = [n for n in rankings(records) if not n.startswith("1 − p") and "entropy" not in n and "margin, " not in n]
 
     def lines(axes: Any) -> None:

@@ -1,6 +1,5 @@
 """The benchmark runs every contestant that it can, says why it leaves one out, and looks at a user's own sampler first."""
 
-import json
 import os
 import re
 import subprocess
@@ -17,12 +16,11 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from adaptive_sampler.commands.bench import arena, command, floors
+from adaptive_sampler.commands.bench import arena, command, files, floors
 from adaptive_sampler.commands.bench.arena import Out, Turns, compete, compete_in_one
 from adaptive_sampler.commands.bench.base import Case, Contestant, Package
 from adaptive_sampler.commands.bench.contest import Contests
 from adaptive_sampler.commands.bench.contestants import own
-from adaptive_sampler.commands.bench.result import body, digest, tables, write
 from adaptive_sampler.errors import InvalidValue
 
 HERE = "tests.commands.test_bench"
@@ -360,32 +358,6 @@ def test_a_kernel_far_from_its_limit_says_why_and_another_says_nothing(
     assert floor.measure(5000, 1)["why"] == ""
 
 
-# -- results ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_result_names_no_folder_and_says_where_it_comes_from() -> None:
-    found = body("name", [{"a": 1}], {"out": Path("/somewhere"), "n": 3}, "about")
-    assert found["arguments"] == {"n": 3}
-    assert {"cpu", "cores", "python", "versions", "commit"} <= set(found["machine"])
-
-
-def test_an_edited_result_is_noticed(tmp_path: Path) -> None:
-    path = write(body("name", [{"ratio": 0.5}], {}, "about"), tmp_path)
-    found = json.loads(path.read_text())
-    assert found["digest"] == digest(found)
-    found["rows"][0]["ratio"] = 0.1
-    assert found["digest"] != digest(found)
-
-
-def test_rows_of_other_columns_or_another_case_are_another_table() -> None:
-    rows = [{"case": "a", "s": 1}, {"case": "a", "s": 2}, {"case": "b", "s": 3}, {"case": "b", "share": 4}]
-    assert [(title, names, len(some)) for title, names, some in tables(rows, "case")] == [
-        ("a", ["s"], 2),
-        ("b", ["s"], 1),
-        ("b", ["share"], 1),
-    ]
-
-
 # -- as a user types it -----------------------------------------------------------------------------------------------
 
 
@@ -407,19 +379,17 @@ def test_the_command_lists_cases_and_who_competes() -> None:
     assert any("torch RandomSampler" in line for line in shown)
 
 
-def test_the_command_writes_json_tables_and_figures_where_it_is_told(tmp_path: Path) -> None:
+def test_the_command_writes_rows_tables_and_a_figure_where_it_is_told(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     arguments = "--case", "plan: keep", "--n", "1e3,2e3", "--rounds", "1", "--output", str(tmp_path)
     done = typed(*arguments)
     assert done.returncode == 0, done.stderr
-    names = {"throughput.json", "throughput.md", "throughput-plan-keep-the-top-half.png"}
+    names = {"rows.jsonl", "about.json", "table.md", "figure.png"}
     assert {file.name for file in tmp_path.iterdir()} == names
     assert all(name in done.stdout for name in (*names, "np.argsort"))
-    found = json.loads((tmp_path / "throughput.json").read_text())
-    assert [(row["contestant"], row["n"]) for row in found["rows"]] == [
+    assert [(row["contestant"], row["n"]) for row in files.read(tmp_path)["rows"]] == [
         (name, n) for n in (1000, 2000) for name in ("ours", "np.argpartition", "np.argsort")
     ]
-    assert found["figures"] == ["throughput-plan-keep-the-top-half.png"]
 
 
 def test_the_command_writes_nothing_where_it_is_not_told(

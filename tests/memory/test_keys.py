@@ -30,6 +30,10 @@ def test_a_row_tells_its_key(keys: list[str]) -> None:
     assert [made.key(row) for row in range(len(keys))] == keys
 
 
+def test_looking_keys_up_holds_fourteen_bytes_a_key() -> None:
+    assert 12 < KeyMap.of([str(i) for i in range(10_000)]).nbytes / 10_000 <= 14
+
+
 @given(st.lists(texts, unique=True, min_size=2))
 def test_an_unknown_key_is_named(keys: list[str]) -> None:
     with pytest.raises(UnknownName) as error:

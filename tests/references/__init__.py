@@ -1,4 +1,4 @@
-"""Slow, obvious twins of every kernel and score: the tests' oracles, written to be read."""
+"""Slow and simple versions (twins) of the kernels and scores, with which tests compare the real ones."""
 
 from tests.references.gradients import (
     fit_logistic,

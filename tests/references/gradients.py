@@ -1,9 +1,12 @@
-"""Twins of the gradient scores, a sample or a retraining at a time; core tests run without torch, so it is imported late."""
+"""Twins of the gradient scores, which take one sample or one retraining at a time.
+
+torch is imported inside the functions, because the core's tests run without it.
+"""
 
 import numpy as np
 
 
-def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]  # torch is imported late
     """(batch, parameters): each sample's gradient by its own backward pass over the whole batch, in the model's mode."""
     import torch
 
@@ -20,7 +23,7 @@ def gradients_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-unt
     return torch.stack(rows)
 
 
-def gradients_alone(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
+def gradients_alone(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]  # torch is imported late
     """(batch, parameters): each sample's gradient in a batch of its own, in the model's mode."""
     import torch
 
@@ -28,8 +31,8 @@ def gradients_alone(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-
     return torch.cat(alone)
 
 
-def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]
-    """(batch,) gradient norms in eval mode, every sample in a batch of its own."""
+def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped-def]  # torch is imported late
+    """(batch,) GraNd: gradient norms in eval mode, every sample in a batch of its own (Paul et al. 2021)."""
     training = model.training
     model.eval()
     norms = gradients_alone(model, loss_fn, inputs, labels).norm(dim=1)
@@ -37,14 +40,14 @@ def grand_one_by_one(model, loss_fn, inputs, labels):  # type: ignore[no-untyped
     return norms
 
 
-def l2rw_from_gradients(gradients, clean):  # type: ignore[no-untyped-def]
-    """(batch,) L2RW's weights from (batch, parameters) gradients of the batch and of the clean samples, one a row."""
+def l2rw_from_gradients(gradients, clean):  # type: ignore[no-untyped-def]  # torch is imported late
+    """(batch,) L2RW's weights from the gradients of the batch and of the clean samples, one row per sample."""
     kept = (gradients @ clean.mean(0)).clamp(min=0)
     return kept / kept.sum() if kept.sum() > 0 else kept
 
 
-def influence_from_gradients(model, loss_fn, inputs, labels, gradients, clean, damping):  # type: ignore[no-untyped-def]
-    """(n,) influences of samples whose gradients are given, the Hessian written out by backward passes of a backward pass."""
+def influence_from_gradients(model, loss_fn, inputs, labels, gradients, clean, damping):  # type: ignore[no-untyped-def]  # torch is imported late
+    """(n,) influences of samples with given gradients. Second backward passes give the whole Hessian."""
     import torch
 
     theta = [p for p in model.parameters() if p.requires_grad]
@@ -65,10 +68,11 @@ def influence_from_gradients(model, loss_fn, inputs, labels, gradients, clean, d
     return -(gradients @ solved) / len(inputs)
 
 
-def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, step=0.1):  # type: ignore[no-untyped-def]
-    """L2RW's weights as the paper defines them: look ahead by ε, differentiate the clean loss by ε, rectify, normalise.
+def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, step=0.1):  # type: ignore[no-untyped-def]  # torch is imported late
+    """(batch,) L2RW's weights by definition (Ren et al. 2018): look ahead by ε, differentiate by ε, rectify, normalise.
 
-    The training pass draws its dropout masks from the generator as found; the clean pass from one seeded by its next draw.
+    The training pass draws its dropout masks from torch's generator as it is. The clean pass draws them from a
+    generator that is seeded with the next number of that generator.
     Run it under `sdpa_kernel(SDPBackend.MATH)`: flash attention has no second derivative.
     """
     import torch
@@ -91,15 +95,15 @@ def l2rw_two_steps(model, inputs, labels, clean_inputs, clean_labels, loss_fn, s
     return kept / kept.sum() if kept.sum() > 0 else kept
 
 
-def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_labels, damping):  # type: ignore[no-untyped-def]
-    """(n,) −(1/n) ⟨(H + damping·I)⁻¹ ∇L_clean, ∇ℓ_i⟩ with the Hessian written out."""
+def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_labels, damping):  # type: ignore[no-untyped-def]  # torch is imported late
+    """(n,) influences −(1/n) ⟨(H + damping·I)⁻¹ ∇L_clean, ∇ℓ_i⟩, with the whole Hessian as a matrix."""
     import torch
     from torch.func import functional_call, hessian, jacrev
 
     named = dict(model.named_parameters())
     theta = torch.cat([p.detach().flatten() for p in named.values()])
 
-    def losses(vector, x, y):  # type: ignore[no-untyped-def]
+    def losses(vector, x, y):  # type: ignore[no-untyped-def]  # torch is imported late
         parts = vector.split([p.numel() for p in named.values()])
         shaped = {name: part.view_as(p) for (name, p), part in zip(named.items(), parts, strict=True)}
         return loss_fn(functional_call(model, shaped, (x,)), y)
@@ -110,11 +114,12 @@ def influence_explicit(model, loss_fn, inputs, labels, clean_inputs, clean_label
     return -(jacrev(lambda v: losses(v, inputs, labels))(theta) @ solved) / len(inputs)
 
 
-def fit_logistic(inputs, labels, classes, decay, weights=None, start=None, inverse=None):  # type: ignore[no-untyped-def]
-    """Minimum of (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
+def fit_logistic(inputs, labels, classes, decay, weights=None, start=None, inverse=None):  # type: ignore[no-untyped-def]  # untyped as the rest
+    """Minimise (1/n) Σ w_i ℓ_i + decay/2·‖θ‖² over a linear layer with bias, by Newton steps in NumPy.
 
     `inputs` (n, features) float64, `labels` (n,) int; θ is (classes, features + 1), the bias last. Returns θ and the
-    inverse of the last Hessian; given `inverse`, that of a near problem, no Hessian is made (slower steps, same minimum).
+    inverse of the last Hessian. If `inverse` is given, that of a similar problem, no Hessian is made: this takes more
+    steps to the same minimum.
     """
     n = len(inputs)
     with_one = np.hstack([inputs, np.ones((n, 1))])

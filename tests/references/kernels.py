@@ -9,7 +9,7 @@ WORD = 1 << 64
 
 
 def mix(x: int) -> int:
-    """SplitMix64's finaliser."""
+    """SplitMix64's finaliser of a 64-bit number."""
     x %= WORD
     x = (x ^ (x >> 30)) * MIX1 % WORD
     x = (x ^ (x >> 27)) * MIX2 % WORD
@@ -22,7 +22,7 @@ def numbered(start: int, i: int) -> int:
 
 
 def upper(start: int, row: int) -> int:
-    """32 bits of a row: 64 neighbours share a number of the sequence, by which lowbias32 mixes each one's place."""
+    """32 random bits of a row. 64 neighbours share a number of the sequence, with which lowbias32 mixes their places."""
     word = numbered(start, row >> 6)
     x = ((row & 63) * 0x9E3779B9 + word) % 2**32
     x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
@@ -32,19 +32,22 @@ def upper(start: int, row: int) -> int:
 
 
 def lower(start: int, row: int) -> int:
-    """64 more bits of a row, of which the first ones are used."""
+    """64 more random bits of a row, of which callers use the highest ones."""
     return numbered(~start % WORD, row)
 
 
 def stream(key: int, use: int) -> int:
+    """The start of the sequence for one use of `key`."""
     return mix(key + (use + 1) * GOLDEN)
 
 
 def uniform(start: int, i: int) -> float:
+    """The i-th random number in [0, 1) of the sequence from `start`."""
     return (numbered(start, i) >> 11) * 2.0**-53
 
 
 def pack(kept: np.ndarray) -> np.ndarray:
+    """A bitmap (uint8) of the (n,) bool `kept`, the lowest bit first."""
     return np.packbits(kept, bitorder="little")
 
 
@@ -60,6 +63,7 @@ def rank_window(keys: np.ndarray, lo: int, hi: int, *, salt: int, ties: str) -> 
 
 
 def poisson_quantile(mean: float, u: float) -> int:
+    """The Poisson quantile at `u` in [0, 1), at most 64."""
     p = end = math.exp(-mean)
     k = 0
     while u >= end and k < 64:
@@ -70,7 +74,7 @@ def poisson_quantile(mean: float, u: float) -> int:
 
 
 def poisson_counts(key: int, more_key: int, weights: np.ndarray, rate: float) -> list[int]:
-    """A Poisson count for each row by inversion; a mean above 6 is a sum of parts of at most 6."""
+    """A Poisson count for each row, by inversion. A mean above 6 is split into parts, whose counts are added."""
     counts = []
     for row, weight in enumerate(weights):
         mean = float(weight) * rate
@@ -85,7 +89,7 @@ def poisson_counts(key: int, more_key: int, weights: np.ndarray, rate: float) ->
 
 
 def drawn_one_by_one(weights: np.ndarray, num_samples: int, *, key: int, block: int = 4096) -> np.ndarray:
-    """Draw a block by its sum for each sample, then for each block, in turn, as many of its rows."""
+    """Draw a block for each sample, by the blocks' sums; then draw rows in each block, as often as it was drawn."""
     weights = weights.astype(np.float64)
     sums = np.add.reduceat(weights, np.arange(0, len(weights), block))
     ends = np.cumsum(sums)
@@ -103,7 +107,7 @@ def drawn_one_by_one(weights: np.ndarray, num_samples: int, *, key: int, block: 
 
 
 def sample_without_replacement(weights: np.ndarray, k: int, *, key: int) -> np.ndarray:
-    """Sort all rows that have a weight by their arrival time and keep the first k."""
+    """Sort all rows with a positive weight by their random arrival time, and keep the first k, as a bitmap."""
     start = stream(key, 0)
     times = {
         row: -math.log(((upper(start, row) << 20 | lower(start, row) >> 44) + 0.5) * 2.0**-52) / float(weight)
@@ -127,7 +131,7 @@ def shuffle(entries: list[int], *, key: int, mean_bucket: int = 1 << 15) -> list
         first = len(out)
         for i in range(len(some)):
             x = numbered(stream(key, 1), first + i)
-            while (x >> 32) * (i + 1) % 2**32 < 2**32 % (i + 1):  # would favour some places: again
+            while (x >> 32) * (i + 1) % 2**32 < 2**32 % (i + 1):  # this number would favour some places: take another
                 x = numbered(x, 1)
             j = (x >> 32) * (i + 1) >> 32
             some[i], some[j] = some[j], some[i]
@@ -136,8 +140,10 @@ def shuffle(entries: list[int], *, key: int, mean_bucket: int = 1 << 15) -> list
 
 
 def image(at: int, total: int, *, key: int, rounds: int = 8) -> int:
-    """Where the keyed permutation of [0, total) takes `at`: a Feistel network on [0, a·b), walked until
-    inside."""
+    """Where the keyed permutation of [0, total) takes `at`.
+
+    A Feistel network permutes [0, a·b), and is applied again until the result is below `total`.
+    """
     a = max(1, math.isqrt(total))
     b = -(-total // a)
 

@@ -1,4 +1,4 @@
-"""Twins of measures and folds, on plain lists."""
+"""Twins of the measures and folds, on plain lists."""
 
 import itertools
 import math
@@ -55,7 +55,7 @@ MEASURES = {
     "incorrect": incorrect,
 }
 
-# -- folds: what one row's values, in order, become --------------------------------------------------------------------
+# -- folds: one row's values, in order, -> its score -------------------------------------------------------------------
 
 
 def last(values: Sequence[float]) -> float:
@@ -78,10 +78,7 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def forgetting(wrong: Sequence[float], never_learned: str) -> float:
-    """One run: `wrong` is 1 where the sample was wrong at a presentation."""
+    """Forgetting events of one run (Toneva et al. 2019). `wrong`: for each presentation, 1 if the sample was wrong."""
     if all(wrong):
         return {"inf": math.inf, "presentations": float(len(wrong)), "zero": 0.0}[never_learned]
     return float(sum(before == 0 and after == 1 for before, after in itertools.pairwise(wrong)))
-
-
-# -- selection: sets of rows -------------------------------------------------------------------------------------------

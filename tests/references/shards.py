@@ -1,8 +1,8 @@
-"""Twins of the shards' kernels: the window shuffle, the hash of keys."""
+"""Twins of the kernels for shards: the window shuffle, and the hash of keys."""
 
 
 def window_order(n: int, window: int, key: int) -> list[int]:
-    """The order in which 0 … n − 1 leave a shuffling buffer of `window`, drawn with splitmix64."""
+    """The order in which 0 … n − 1 leave a shuffling buffer of size `window`, drawn with SplitMix64 from `key`."""
     order, held = [], list(range(min(window, n)))
     state = key
     for out in range(n):
@@ -22,7 +22,7 @@ def window_order(n: int, window: int, key: int) -> list[int]:
 
 
 def hash_keys(keys: list[bytes]) -> list[int]:
-    """FNV-1a of each key."""
+    """The 64-bit FNV-1a hash of each key."""
     hashes = []
     for key in keys:
         value = 0xCBF29CE484222325

@@ -12,7 +12,8 @@ from adaptive_sampler.errors import StoreError
 from adaptive_sampler.memory.book import CHUNK
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import Draw
-from tests.storage.helpers import ROWS, filled, kill_while_committing
+from benchmarks.helpers.writer import ROWS, kill_while_committing
+from tests.storage.helpers import filled
 
 
 def test_what_was_committed_is_what_a_later_open_finds(tmp_path: Path) -> None:

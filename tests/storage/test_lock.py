@@ -11,7 +11,8 @@ import pytest
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import StoreError, StoreLocked
 from adaptive_sampler.scoring import EL2N, Loss
-from tests.storage.helpers import WRITER, filled, kill, running, start
+from benchmarks.helpers.writer import WRITER, kill, start
+from tests.storage.helpers import filled, running
 
 HOLDER = """
 import sys, time

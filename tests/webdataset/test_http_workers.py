@@ -7,7 +7,7 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
-from tests.shards.sources.server import serving
+from benchmarks.helpers.server import serving
 from tests.shards.tars import shards
 from tests.webdataset.test_planned import indices
 

@@ -1,1 +1,1 @@
-"""What a sampler costs: contestants side by side, case by case. `adaptive-sampler bench` runs it."""
+"""Measures what samplers cost: in each case several contestants do the same work. `adaptive-sampler bench` runs it."""

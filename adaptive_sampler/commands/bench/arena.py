@@ -1,4 +1,7 @@
-"""Each contestant in a process of its own, told in turn to run: times that noise hits alike, and memory that is its own."""
+"""Runs each contestant in a process of its own, and lets the contestants take turns.
+
+Noise on the machine then affects all of them alike, and the memory of a process is that of one contestant.
+"""
 
 import contextlib
 import importlib
@@ -18,27 +21,28 @@ from typing import Any
 from adaptive_sampler.commands.bench.turns import every_turn
 
 Setup = tuple[str, tuple[Any, ...]]  # "module:function" and its arguments
-PATIENCE = 150.0  # seconds for one set-up or turn, then a contestant is out
-REHEARSED = 100_000  # rows from which on a contestant runs a hundredth first, and what it needs tells of larger sizes
-BUDGET = 15.0  # seconds for all its timed turns; one turn it gets in any case
+PATIENCE = 150.0  # seconds that one set-up or turn may take before its contestant is out
+REHEARSED = 100_000  # rows; from here on a contestant first runs a hundredth, and its figures predict larger sizes
+BUDGET = 15.0  # seconds for all timed turns of a contestant, which gets one turn in any case
 
 
 @dataclass(frozen=True)
 class Turns:
-    """What a contestant needed. Bytes are None where the system does not tell."""
+    """What a contestant needed. `memory` and `held` are None if the system does not report them."""
 
-    each: tuple[float, ...]  # seconds, a turn in each round from the first on
-    memory: int | None  # at the peak of a turn, above what was held once it was set up, bytes
-    held: int | None  # by what was set up, bytes
+    each: tuple[float, ...]  # seconds of its turn in each round, from the first round on
+    memory: int | None  # bytes at the peak of a turn, above what the process held after the set-up
+    held: int | None  # bytes that the set-up added to the process
 
     @property
     def seconds(self) -> float:
-        """The median turn."""
+        """The seconds of the median turn."""
         return statistics.median(self.each)
 
     def times(self, ours: "Turns") -> float:
-        """How many times as long as ours: the median over the rounds that both took, because a machine that changes its
-        speed for seconds changes it for the neighbours in a round.
+        """How many times as long as ours the turns took: the median ratio over the rounds in which both ran.
+
+        Ratios are taken within a round, because a machine that is slow for some seconds slows that round's turns alike.
         """
         return statistics.median(a / b for a, b in zip(self.each, ours.each, strict=False))
 
@@ -53,7 +57,10 @@ class Out:
 def compete(
     contestants: Mapping[str, Setup], rounds: int, told: Callable[[str], None] = lambda _: None
 ) -> dict[str, Turns | Out]:
-    """Up to `rounds` turns for each, one after the other, after a turn that warms up. `told` hears who is at work."""
+    """Let the contestants take up to `rounds` timed turns in rotation, after one turn each that warms up.
+
+    `told`: a function that is called with what runs now, as a text.
+    """
     with tempfile.TemporaryDirectory(prefix="adaptive-sampler-bench-") as folder:
         players = {name: _Player(setup, folder) for name, setup in contestants.items()}
         try:
@@ -74,7 +81,7 @@ def compete(
 
 
 def compete_in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, Turns | Out]:
-    """The same in one process, whose memory is nobody's own; an error is everybody's."""
+    """The same in one process: no memory is measured, and an error of one contestant is raised for all."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         seconds = pool.submit(_in_one, dict(contestants), turns).result()
     return {name: Turns(tuple(each), None, None) for name, each in seconds.items()}
@@ -85,7 +92,7 @@ def _in_one(contestants: Mapping[str, Setup], turns: int) -> dict[str, list[floa
 
 
 class _Player:
-    """The parent's end of a contestant."""
+    """A contestant's process, seen from the parent process."""
 
     def __init__(self, setup: Setup, folder: str) -> None:
         context = _context()
@@ -108,7 +115,7 @@ class _Player:
                 self._turns.append(answer)
 
     def may_go_on(self) -> bool:
-        """Whether the next turn fits in the budget, as the last one went."""
+        """Whether the next turn fits into the budget if it takes as long as the last one."""
         if self._out is not None:
             return False
         return len(self._turns) == 1 or len(self._turns) * self._turns[-1][0] < BUDGET
@@ -140,22 +147,25 @@ class _Player:
 
 
 def _context() -> Any:
-    """Fresh processes; on Linux forks of a server that has imported torch but run nothing: a second less for each."""
+    """The multiprocessing context that makes fresh processes.
+
+    On Linux they are forks of a server that has imported torch and run nothing else, which saves a second for each.
+    """
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["adaptive_sampler.sampler", "torch.utils.data"])  # where torch is not: no harm
+    context.set_forkserver_preload(["adaptive_sampler.sampler", "torch.utils.data"])  # a missing torch is ignored
     return context
 
 
 def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str) -> None:
-    """A contestant's process: set up, then a turn whenever told to. A str as answer says why it is out."""
+    """Runs in a contestant's process: set up, then a turn per message. An answer of type str says why it is out."""
     _be_silent()
     tempfile.tempdir = folder
     try:
         set_up = _set_up(where)
         if arguments[0] >= REHEARSED:
-            set_up(REHEARSED // 100, *arguments[1:])()  # so that code that loads late counts as nobody's memory
+            set_up(REHEARSED // 100, *arguments[1:])()  # so that code that is imported late does not count as memory
         before = status("VmRSS")
         run = set_up(*arguments)
         held = status("VmRSS")
@@ -169,7 +179,7 @@ def _play(pipe: Connection, where: str, arguments: tuple[Any, ...], folder: str)
             pipe.send((seconds, _more(status("VmHWM"), held)))
     except EOFError:
         return
-    except BaseException as error:  # a contestant that calls sys.exit must not take the table with it
+    except BaseException as error:  # SystemExit too: the contestant is out, and the parent is told why
         pipe.send(": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]]))
 
 
@@ -180,7 +190,7 @@ def _set_up(where: str) -> Callable[..., Any]:
 
 
 def _be_silent() -> None:
-    """What contestants print and warn of would tear the progress apart; what ends one comes through the pipe."""
+    """Silence the output of contestants, which would break the progress display. Errors go through the pipe."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)
@@ -191,13 +201,13 @@ def _more(now: int | None, before: int | None) -> int | None:
 
 
 def reset_peak() -> None:
-    """Let the kernel count the peak of the memory anew, where it can."""
+    """Let the system record the peak of this process's memory anew, if it can (on Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def status(name: str) -> int | None:
-    """A line of this process's memory account, in bytes; None where there is none."""
+    """An entry of /proc/self/status, such as VmRSS, in bytes; None if there is none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

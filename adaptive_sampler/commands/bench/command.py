@@ -1,4 +1,4 @@
-"""From what was asked to a result: which cases, at which sizes, and the rows they give."""
+"""Runs the benchmark: chooses the cases and sizes that were asked for, and makes a result from their rows."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,7 +29,7 @@ QUICK = 10_000
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What to run. `cases`: parts of names, none for all; `samplers`: a user's own, as module:factory."""
+    """What to run. `n`: rows. `cases`: parts of names, none for all. `samplers`: a user's own, as module:factory."""
 
     n: tuple[int, ...]
     cases: tuple[str, ...] = ()
@@ -39,19 +38,19 @@ class BenchSettings:
     quick: bool = False
 
     def quickly(self) -> "BenchSettings":
-        """The same at the smallest size, one turn each: whether it runs."""
+        """The same settings at the smallest size, one turn each, to test that everything runs."""
         return replace(self, n=(QUICK,), rounds=1, quick=True)
 
 
 def run(settings: BenchSettings, console: Console) -> dict[str, Any]:
     """Run what `settings` names, smaller sizes first, and print its tables -> the result, as `result.body` makes it.
 
-    Raises InvalidValue for a case that does not exist and for a sampler that yields no rows, before anything runs.
+    Raises InvalidValue, before any case runs, for a case that does not exist or a sampler that does not yield rows.
     """
     cases, kernels = chosen(settings.cases)
     sizes = sorted(set(settings.n))
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a console script does not look for modules where it is called
+        sys.path.insert(0, os.getcwd())  # a console script does not look for modules in the current folder
     samplers = {spec: own.kind(spec) for spec in settings.samplers}
     contests = [(case, n) for case in cases for n in case.sizes(sizes)]
     rows: list[Row] = []
@@ -70,7 +69,7 @@ def run(settings: BenchSettings, console: Console) -> dict[str, Any]:
 
 
 def chosen(parts: Sequence[str]) -> tuple[list[Case], list[str]]:
-    """The cases and the kernels whose name holds one of `parts`, or all. Raises InvalidValue for a part that none holds."""
+    """The cases and the kernels whose names contain one of `parts`, or all. Raises InvalidValue if a part is in none."""
     names = {case.name: case for case in CASES}
     kernels = {f"kernel: {floor.name}": floor.name for floor in floors.FLOORS}
     for part in parts:
@@ -98,29 +97,23 @@ def list_cases(parts: Sequence[str], console: Console) -> None:
 
 
 def sizes(texts: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of rows as people write them: 10_000, 1e7, several with commas between. Raises InvalidValue."""
+    """Parse numbers of rows: 10_000, 1e7, or several with commas between them.
+
+    Raises InvalidValue for anything but whole numbers from 1000 on.
+    """
     found = []
     for text in ",".join(texts).split(","):
         try:
             n = float(text)
         except ValueError:
             n = -1
-        if not n >= 1000 or n % 1:  # so that NaN and inf are none either
+        if not n >= 1000 or n % 1:  # written so that NaN and inf are refused too
             raise InvalidValue(f"--n {text}: a whole number of rows, 1000 or more, as in 10_000 or 1e7.")
         found.append(int(n))
     return tuple(found)
 
 
-def save(found: dict[str, Any], folder: Path) -> list[Path]:
-    """JSON, tables and figures of a result -> the files. Raises ImportError, naming the extra, without matplotlib."""
-    from adaptive_sampler.commands.bench import figures
-
-    drawn = figures.draw(found, folder)
-    path = result.write(found | {"figures": drawn}, folder)
-    return [path, path.with_suffix(".md"), *(folder / name for name in drawn)]
-
-
 def _alone(kernels: list[str], n: int, rounds: int) -> list[Row]:
-    """The kernels in a process of their own, so that what they held is gone before the next size."""
+    """Measure the kernels in a process of their own, so that their memory is free before the next size."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(floors.measure, kernels, n, rounds).result()

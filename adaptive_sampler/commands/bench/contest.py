@@ -1,4 +1,4 @@
-"""One case at one size: who runs, who is left out and why, and the rows of the table."""
+"""Runs one case at one size: who takes part, who is left out and why, and the rows of the table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,22 +7,25 @@ from adaptive_sampler.commands.bench.arena import REHEARSED, Out, Setup, Turns, 
 from adaptive_sampler.commands.bench.base import Case, Contestant, Row
 from adaptive_sampler.errors import AdaptiveSamplerError
 
-TOO_LONG = 30.0  # seconds for one turn, by those at a smaller size
-MOST_BYTES = 8 << 30  # what a contestant may hold in all; more would swap, and then nobody's figures hold
-CLAIMED = 3  # times as many rounds where a ratio is claimed
+TOO_LONG = 30.0  # seconds: a contestant whose turn would take longer, predicted from a smaller size, is skipped
+MOST_BYTES = 8 << 30  # bytes that a contestant may hold; with more the machine would swap, and no figure would be valid
+CLAIMED = 3  # times as many rounds if a contestant has a goal at this size
 _HERE = "adaptive_sampler.commands.bench.contestants."
 
 
 @dataclass
 class Contests:
-    """Contests in ascending sizes: what a contestant needed at the last size tells whether the next is worth a try."""
+    """Runs cases at ascending sizes. What a contestant needed at a smaller size decides whether it runs at the next."""
 
     rounds: int
     told: Callable[[str], None]
     _last: dict[tuple[str, str], tuple[int, Turns]] = field(default_factory=dict)
 
     def hold(self, case: Case, n: int, samplers: dict[str, str]) -> list[Row]:
-        """A row a contestant; `samplers`: the user's own, by what they yield."""
+        """Run one case at one size -> one row per contestant. `samplers`: the user's own, spec -> what it yields.
+
+        Raises AdaptiveSamplerError if our own contestant fails.
+        """
         own = [Contestant(spec, "own:batches", (spec,)) for spec, kind in samplers.items() if kind == case.own]
         everybody = [*case.contestants, *own]
         out = {c.name: why for c in everybody if (why := self._left_out(case, c, n))}
@@ -45,7 +48,7 @@ class Contests:
         return [self._row(case, c, n, found, out) for c in everybody]
 
     def _left_out(self, case: Case, contestant: Contestant, n: int) -> str:
-        """Why a contestant is not even started, or ""."""
+        """Why a contestant is not started, or "" if it is."""
         if contestant.missing or contestant is case.ours or (case.name, contestant.name) not in self._last:
             return contestant.missing
         smaller, turns = self._last[case.name, contestant.name]

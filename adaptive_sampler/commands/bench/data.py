@@ -11,7 +11,7 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.store import ScoreStore
 
 CLASSES = 10
-_PART = 1 << 22  # rows made at a time: what is held for a moment must not count as a contestant's memory
+_PART = 1 << 22  # rows made at a time, so that temporary arrays do not count as a contestant's memory
 
 
 def drain(iterable: Iterable[Any]) -> None:
@@ -21,7 +21,7 @@ def drain(iterable: Iterable[Any]) -> None:
 
 
 def losses(n: int, distinct: int = 0) -> NDArray[np.float32]:
-    """(n,) float32: log-normal, or whole numbers of which there are `distinct`."""
+    """(n,) float32: log-normal, or with `distinct` whole numbers from 0 to distinct − 1."""
     values = np.empty(n, np.float32)
     for rows, some in _parts(n, distinct):
         values[rows] = some
@@ -29,7 +29,7 @@ def losses(n: int, distinct: int = 0) -> NDArray[np.float32]:
 
 
 def labels(n: int) -> NDArray[np.int64]:
-    """(n,) int64 classes in [0, CLASSES), each a tenth of the one before and two more."""
+    """(n,) int64 classes in [0, CLASSES): each has 0.7 times the rows of the one before, the last has the rest."""
     rng = np.random.default_rng(1)
     return np.minimum(rng.geometric(0.3, n) - 1, CLASSES - 1)
 

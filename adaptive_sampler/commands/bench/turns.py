@@ -1,4 +1,4 @@
-"""Contestants that take turns within one process."""
+"""Lets contestants take turns within one process, and times them."""
 
 import statistics
 import time
@@ -9,10 +9,10 @@ from typing import Any
 def take_turns(
     contestants: Mapping[str, Callable[[], Any]], rounds: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, float]:
-    """The median seconds of each, run in turns, so that a noisy machine is noisy for all of them alike.
+    """The median seconds of each contestant. They take turns, so that noise on the machine affects all of them alike.
 
-    `before` is called ahead of each turn and not timed: `os.sync`, where one contestant's unwritten pages would be
-    another's wait.
+    `before`: called before each turn, and not timed. Pass `os.sync` if a contestant would otherwise wait for pages that
+    another one has not written to disk yet.
     """
     return {name: statistics.median(each) for name, each in every_turn(contestants, rounds, before=before).items()}
 
@@ -20,7 +20,7 @@ def take_turns(
 def every_turn(
     contestants: Mapping[str, Callable[[], Any]], rounds: int, *, before: Callable[[], Any] | None = None
 ) -> dict[str, list[float]]:
-    """The seconds of each round. One more turn, the first, warms up."""
+    """The seconds of each contestant in each round. One more turn before the rounds warms up."""
     for run in contestants.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in contestants}

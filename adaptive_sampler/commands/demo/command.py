@@ -1,4 +1,4 @@
-"""The demo as a whole: every seed with a progress bar, then the table, the verdicts, the figure and where things are."""
+"""Runs the whole demo: every seed with a progress bar, then the table, the verdicts, the figure and where files are."""
 
 import dataclasses
 import json
@@ -13,12 +13,12 @@ from adaptive_sampler.commands.demo import figure, outcome, show
 from adaptive_sampler.commands.demo.data import Name, load
 from adaptive_sampler.commands.demo.experiments import Result, Trial
 
-_RESULTS = 11  # that one seed gives: what the progress bar counts
+_RESULTS = 11  # results per seed, for the progress bar
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the command's options say; None: what suits the data."""
+    """The command's options. None stands for the default of the data set."""
 
     data: Name = "digits"
     data_dir: Path | None = None
@@ -32,7 +32,7 @@ class DemoSettings:
         return dataclasses.replace(self, seeds=2, epochs=3, samples=200)
 
     def trial(self, seed: int) -> Trial:
-        """The seed's data and settings."""
+        """The data and settings of one seed."""
         digits = self.data == "digits"
         split = load(self.data, self.data_dir, self.samples or (None if digits else 6000), seed)
         return Trial(split, seed, self.epochs or (30 if digits else 15), self.output / f"seed-{seed}")
@@ -40,7 +40,7 @@ class DemoSettings:
 
 def run(settings: DemoSettings, console: Console) -> list[Result]:
     """Run the demo, print what it shows, and write stores, results and figure into `settings.output`."""
-    settings.trial(0)  # missing data is said before anything is written
+    settings.trial(0)  # raises if the data is missing, before anything is written
     settings.output.mkdir(parents=True, exist_ok=True)
     results = _train(settings, console)
     trials = [settings.trial(seed) for seed in range(settings.seeds)]

@@ -1,4 +1,4 @@
-"""The demo's data: digits or Fashion-MNIST, with wrong labels or a spurious cue where an experiment needs them."""
+"""The demo's data: digits or Fashion-MNIST, with wrong labels or a spurious cue if an experiment needs them."""
 
 import gzip
 import os
@@ -22,7 +22,7 @@ GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
 
 @dataclass(frozen=True)
 class Part:
-    """Images (n, side, side) float32 in [0, 1], labels (n,) int64; `groups` (n,) int64 where groups are known."""
+    """Images (n, side, side) float32 in [0, 1], labels (n,) int64, and groups (n,) int64 if there are groups."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -32,13 +32,16 @@ class Part:
         return len(self.labels)
 
     def tensors(self) -> TensorDataset:
-        """As a dataset of (image, label)."""
+        """The same as a dataset of (image, label)."""
         return TensorDataset(torch.from_numpy(self.images), torch.from_numpy(self.labels))
 
 
 @dataclass(frozen=True)
 class Data:
-    """One split: `train` to train on, `validation` for every choice, `test` for the table alone. `names` of the classes."""
+    """One split of a data set. `names`: the names of the classes.
+
+    `train` is for training, `validation` for every choice, and `test` only for the table.
+    """
 
     train: Part
     validation: Part
@@ -47,7 +50,10 @@ class Data:
 
 
 def load(name: Name, folder: Path | None, samples: int | None, seed: int) -> Data:
-    """The data set, split by `seed`; `samples` training samples where it has as many."""
+    """Load a data set, and split it by `seed`. `samples`: the most training samples to take; None takes all.
+
+    Raises InvalidValue if the files of Fashion-MNIST are not there.
+    """
     images, labels, names = _digits() if name == "digits" else _fashion(folder)
     order = np.random.default_rng([seed, 0]).permutation(len(labels))
     cuts = min(len(order) // 6, 5000), min(5 * len(order) // 12, 15000)
@@ -57,7 +63,7 @@ def load(name: Name, folder: Path | None, samples: int | None, seed: int) -> Dat
 
 
 def with_wrong_labels(part: Part, share: float, seed: int) -> Part:
-    """`share` of the labels replaced by another class, uniformly."""
+    """A copy of `part` in which a share of the labels is replaced by another class, chosen uniformly."""
     rng = np.random.default_rng([seed, 1])
     wrong = rng.choice(len(part), round(share * len(part)), replace=False)
     labels = part.labels.copy()
@@ -66,9 +72,10 @@ def with_wrong_labels(part: Part, share: float, seed: int) -> Part:
 
 
 def with_cue(part: Part, aligned: float, seed: int) -> Part:
-    """Two classes (0–4 and 5–9), and a bright corner that tells them apart in the share `aligned` of the samples.
+    """A copy of `part` with two classes (0–4 and 5–9) and a cue: a corner of the image that is bright or dark.
 
-    Four groups: 2·class + (corner bright).
+    In a share `aligned` of the samples the corner is bright for class 1 and dark for class 0; in the others it is the
+    reverse. Four groups: 2 · class + (1 if the corner is bright).
     """
     rng = np.random.default_rng([seed, 2])
     labels = (part.labels >= 5).astype(np.int64)
@@ -97,7 +104,7 @@ def _fashion(
 
 
 def _idx(path: Path) -> np.ndarray:
-    """An array in idx format, with .gz or without: 2 zero bytes, type, axes, the length of each axis, the data."""
+    """Read an array in idx format, with .gz or without: 2 zero bytes, type, number of axes, length of each axis, data."""
     plain = path.with_suffix("")
     if not (path.exists() or plain.exists()):
         raise InvalidValue(

@@ -14,7 +14,7 @@ from adaptive_sampler.scoring import EL2N, Confidence, Error, Margin, Variabilit
 from adaptive_sampler.selection import KeepAll, Prune, RandomPrune
 from adaptive_sampler.torch import IndexedDataset, JTTSampler, LossHook, PrunedSampler, SlidingWindowSampler, observe
 
-# Fixed before the demo first saw a test set. What data decides, validation data decides, for each seed anew.
+# Fixed before the demo first used a test set. All other choices are made on validation data, separately per seed.
 KEEP = 0.5
 EARLY_RUNS, EARLY_EPOCHS = 5, 4
 WRONG_SHARE = 0.2
@@ -28,7 +28,7 @@ UPSAMPLE = (3, 6, 20)
 class Result:
     """One training of one seed: its steps, and its accuracy on the test set in percent.
 
-    `worst_group`: that of the worst group, where there are groups. `choice`: the setting that validation data chose.
+    `worst_group`: the accuracy of the worst group, if there are groups. `choice`: the setting chosen on validation data.
     """
 
     question: str
@@ -58,13 +58,13 @@ class Trial:
         return train(part, sampler, epochs=self.epochs, seed=self.seed, hook=hook)
 
     def run(self) -> Iterator[Result]:
-        """All questions, one result at a time."""
+        """Ask all questions, and yield one result at a time."""
         yield from self.clean()
         yield from self.wrong_labels()
         yield from self.spurious_cue()
 
     def clean(self) -> Iterator[Result]:
-        """Is the half that EL2N keeps worth more than a random half? With as many epochs, and with as many steps."""
+        """Is the half that EL2N keeps worth more than a random half, with equal epochs and with equal steps?"""
         part, n = self.data.train, len(self.data.train)
         question = "clean labels"
         with self.store("clean", part, EL2N()) as store:
@@ -82,7 +82,7 @@ class Trial:
         yield self._result(question, "half by EL2N, in one run", training)
 
     def wrong_labels(self) -> Iterator[Result]:
-        """With wrong labels, is a window below the top worth more than the top? Records a data map on the way."""
+        """With wrong labels, is a window below the top worth more than the top? Also records a data map."""
         part = self.noisy
         question = f"{WRONG_SHARE:.0%} wrong labels"
         with self.store("wrong-labels-data-map", part, Confidence(), Variability(), Margin()) as store:
@@ -108,14 +108,17 @@ class Trial:
             first = train(train_part, self._all(store), epochs=FIRST_STAGE_EPOCHS, seed=self.seed)
             observe(first.model, _scoring(train_part, store), store, progress=False)
             mistakes = store.commit("mistakes of the first stage", pin=True)
-        # Open to read, so that nothing the second stage does can change the mistakes that it is about.
+        # Opened read-only, so that the second stage cannot change the mistakes of the first.
         with ScoreStore.open(self.folder / "cue", version=mistakes, mode="r") as store:
             tried = {factor: self.train(train_part, self.jtt(store, factor)) for factor in UPSAMPLE}
         best = max(UPSAMPLE, key=lambda factor: tried[factor].worst_group(validation))
         yield self._result(question, "JTT", tried[best], test, choice=best)
 
     def wrong_at_top(self) -> tuple[float, float]:
-        """Of as many samples as have wrong labels, the share of wrong ones in percent: by highest EL2N, by lowest margin."""
+        """How well scores find wrong labels: the percentage of wrong ones among (the highest EL2N, the lowest margins).
+
+        Both look at as many samples as have wrong labels.
+        """
         wrong = self.noisy.labels != self.data.train.labels
         shares = []
         number = int(wrong.sum())
@@ -134,15 +137,15 @@ class Trial:
         return with_wrong_labels(self.data.train, WRONG_SHARE, self.seed)
 
     def window(self, store: ScoreStore, offset: float) -> SlidingWindowSampler:
-        """The window of the ranking that begins at `offset`."""
+        """A sampler of the window that begins at the share `offset` of the ascending EL2N ranking."""
         return SlidingWindowSampler(store, keep=KEEP, offset=offset, seed=self.seed)
 
     def jtt(self, store: ScoreStore, factor: int) -> JTTSampler:
-        """Mistakes `factor` times, in as many steps as plain training: a gain is not that of training longer."""
+        """A sampler that repeats mistakes `factor` times, in epochs of as many steps as those of plain training."""
         return JTTSampler(store, upsample=factor, seed=self.seed, num_samples=len(store))
 
     def early_scores(self, part: Part, store: ScoreStore) -> None:
-        """The Data Diet protocol: the mean score of several short runs, each observed once in evaluation mode."""
+        """Score as Paul et al. 2021 do (Data Diet): the mean of several short runs, each observed once in eval mode."""
         epochs = min(EARLY_EPOCHS, self.epochs)
         for run in range(EARLY_RUNS):
             store.begin_run(f"early run {run}")

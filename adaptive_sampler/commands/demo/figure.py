@@ -14,11 +14,11 @@ from adaptive_sampler.commands.demo.experiments import KEEP, WRONG_SHARE, Trial
 from adaptive_sampler.commands.demo.outcome import Line
 from adaptive_sampler.report import BLUE, GREEN, GREY, VERMILION, histogram
 
-_COLUMNS = 6  # images in a line
+_COLUMNS = 6  # images in a row
 
 
 def draw(path: Path, trial: Trial, offset: float, table: Sequence[Line]) -> None:
-    """Write the figure as a PNG. `trial`: the seed whose scores are shown; `offset`: of its window."""
+    """Write the figure as a PNG. `trial`: the seed whose scores are shown; `offset`: where its window begins."""
     figure = Figure(figsize=(14, 9), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.1, 1), wspace=0.04)[0]
     upper, lower = left.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))[:, 0]

@@ -1,4 +1,4 @@
-"""What the demo's results say: means over seeds, differences paired by seed, and in words whether a method helped."""
+"""Summarises the demo's results: means over seeds, differences paired by seed, and sentences on what helped."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from adaptive_sampler.commands.demo.experiments import Result
 
 BASELINE = "full set"
 
-# What is compared with what, in each question: the method, its baseline.
+# (method, baseline): what is compared with what, in each question that has both.
 COMPARISONS = (
     ("half by EL2N", "random half"),
     ("half by EL2N", BASELINE),
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of one value a seed."""
+    """The mean and standard deviation of `values`, one per seed."""
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
 
 
@@ -50,7 +50,7 @@ class Line(NamedTuple):
     worst_group: Spread | None
     against_full: Spread | None
     choices: str
-    seeds: tuple[float, ...]  # what is compared, seed by seed: the worst group's accuracy where there are groups
+    seeds: tuple[float, ...]  # the accuracy that is compared, of each seed: the worst group's if there are groups
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
@@ -59,7 +59,10 @@ def lines(results: Sequence[Result]) -> list[Line]:
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """A sentence for each comparison. Clear is a difference whose 95 % interval (Student's t over seeds) leaves out 0."""
+    """A sentence for each comparison.
+
+    A difference is clear if its 95 % interval (Student's t over the seeds) does not contain 0.
+    """
     table = lines(results)
     sentences = []
     for question in dict.fromkeys(line.question for line in table):

@@ -1,4 +1,4 @@
-"""The demo's words: the table, what it shows, how it was made, where everything is, and the lines for one's own loop."""
+"""Prints the demo's outcome: the table, what it shows, how it was made, where files are, and code for one's own loop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ criterion = LossHook(nn.CrossEntropyLoss(), store)          # for ... in criteri
 def outcome(
     console: Console, output: Path, trial: Trial, results: Sequence[Result], found: Sequence[tuple[float, float]]
 ) -> None:
-    """Print everything."""
+    """Print the whole outcome. `found`: per seed, what `Trial.wrong_at_top` returns."""
     table = results_of.lines(results)
     console.print(_table(table))
     console.print("[bold]What this shows[/] (differences paired by seed, ± 95 % interval)")

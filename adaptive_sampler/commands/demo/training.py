@@ -21,7 +21,7 @@ class Training:
     steps: int
 
     def correct(self, part: Part) -> np.ndarray:
-        """(n,) bool: where the model is right."""
+        """(n,) bool: for which samples the model is right."""
         self.model.eval()
         with torch.no_grad():
             predicted = self.model(torch.from_numpy(part.images)).argmax(1).numpy()
@@ -29,18 +29,18 @@ class Training:
         return right
 
     def accuracy(self, part: Part) -> float:
-        """In percent."""
+        """The share of samples for which the model is right, in percent."""
         return 100 * float(self.correct(part).mean())
 
     def worst_group(self, part: Part) -> float:
-        """The accuracy of the group that fares worst, in percent."""
+        """The accuracy of the group with the lowest accuracy, in percent."""
         assert part.groups is not None
         right = self.correct(part)
         return 100 * min(float(right[part.groups == group].mean()) for group in np.unique(part.groups))
 
 
 def make_model(part: Part, classes: int = 10, width: int = 128) -> nn.Module:
-    """A small perceptron: trains in a second, and is large enough to learn wrong labels by heart."""
+    """A small perceptron. It trains in a second, and is large enough to memorise wrong labels."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(part.images[0].size, width),
@@ -58,7 +58,7 @@ def train(
     batch_size: int = 32,
     hook: LossHook | None = None,
 ) -> Training:
-    """Train a new model on what `sampler` selects; with `hook` the store behind it learns of every sample."""
+    """Train a new model on what `sampler` selects. A `hook`, if given, is the criterion and scores every sample."""
     torch.manual_seed(seed)
     model = make_model(part)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

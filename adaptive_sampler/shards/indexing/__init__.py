@@ -1,1 +1,1 @@
-"""Which row is which sample, and where its bytes are: the pass over the headers, and the index that it writes."""
+"""The index of shards, and how tar headers are read to make it: which row is which sample, and where its bytes are."""

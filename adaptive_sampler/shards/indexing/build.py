@@ -1,4 +1,4 @@
-"""Builds an index: reads what is new, keeps what is not, and swings one pointer to the result."""
+"""Builds an index: scans new and changed shards, keeps the tables of the others, and replaces the index atomically."""
 
 import os
 import shutil
@@ -62,7 +62,10 @@ def build(
 
 
 def expand(urls: str | Iterable[str]) -> list[str]:
-    """WebDataset's shard notation as a list: braces expanded, `::` between several. Raises for none, or twice the same."""
+    """Expand WebDataset's shard notation (braces, and `::` between URLs) into a list; a list of URLs is taken as it is.
+
+    Raises InvalidValue for an empty list, and for a URL that occurs twice.
+    """
     text = urls.split("::") if isinstance(urls, str) else [str(url) for url in urls]
     expanded = [url for part in text for url in (braceexpand.braceexpand(part) if isinstance(urls, str) else [part])]
     if not expanded:
@@ -76,7 +79,7 @@ def expand(urls: str | Iterable[str]) -> list[str]:
 
 
 def _known(path: Path) -> dict[str, ShardTable]:
-    """The tables of the index at `path`, by URL, as scanned then; none where there is no index."""
+    """The tables of the present index at `path`, by URL; empty if there is no index."""
     if not (path / POINTER).is_file():
         return {}
     columns = MappedColumns(path / (path / POINTER).read_text().strip())
@@ -131,7 +134,7 @@ def _scanned(
         except (ShardError, OSError) as error:
             return error
 
-    # Threads: a header pass waits for the disk or the network, not for Python.
+    # Threads are enough, because a header pass waits for the disk or the network, not for Python.
     with (
         ThreadPoolExecutor(workers or min(32, 4 * (os.cpu_count() or 1))) as pool,
         shown(progress, "indexing shards") as tell,
@@ -142,7 +145,10 @@ def _scanned(
 
 
 def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
-    """The table to take in, or None; every error has gone to `handler` and into `damage`."""
+    """The table that goes into the index, or None for a shard that could not be scanned.
+
+    Every error goes to `handler`, and is listed in `damage` if it returns True. Raises `_Stop` if it returns False.
+    """
     errors = [result] if isinstance(result, Exception) else result.errors
     for error in errors:
         if not handler(error):
@@ -190,7 +196,7 @@ def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
 
 
 def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
-    """Four bytes a member instead of eight where all fit: members above 4 GiB are rare."""
+    """Use four bytes per member instead of eight if all values fit: members above 4 GiB are rare."""
     return values.astype(np.uint32) if not len(values) or values.max() < 1 << 32 else values
 
 
@@ -220,7 +226,7 @@ def _check_keys(
 
 
 def _publish(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
-    """Write a new generation beside the present one, then name it in the pointer: readers see the one or the other."""
+    """Write a new generation beside the present one, then name it in the pointer file: readers see one or the other."""
     path.mkdir(parents=True, exist_ok=True)
     numbers = sorted(int(p.name[1:]) for p in path.glob("g*") if p.name[1:].isdecimal())
     fresh = path / f".{uuid.uuid4().hex}.partial"
@@ -235,6 +241,6 @@ def _publish(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str,
         shutil.rmtree(fresh, ignore_errors=True)
     write_whole(path / POINTER, [target.name.encode()])
     sync(path)
-    # The last generation stays: a reader may have opened it and not yet mapped all of it.
+    # The previous generation stays: a reader may have opened it and not yet mapped all of it.
     for number in numbers[:-1]:
         shutil.rmtree(path / f"g{number}", ignore_errors=True)

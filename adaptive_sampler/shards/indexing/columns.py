@@ -1,4 +1,4 @@
-"""Columns as plain Zarr arrays without a codec, so that a process maps the slice it needs instead of reading them."""
+"""Stores columns as uncompressed Zarr arrays, so that a process can map the part that it needs."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1  # of an index
+FORMAT = 1  # the version of the index format
 POINTER = "CURRENT"  # the file that names the generation to read
-CHUNK = 1 << 20  # elements; below 256 Ki Zarr's cost per chunk shows
+CHUNK = 1 << 20  # elements per chunk; with fewer than 256 Ki, Zarr's cost per chunk becomes noticeable
 
 
 def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
     """Write a new Zarr group at `path`: `columns` (1-d) by name, and JSON `attributes`."""
-    import zarr  # late, as below: it takes longer to import than the rest of the package
+    import zarr  # imported late, here and below: it takes longer than the import of the rest of the package
 
     group = zarr.create_group(str(path), attributes=attributes)
     with zarr.config.set({"array.write_empty_chunks": True}):
@@ -27,7 +27,7 @@ def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, An
 
 
 class MappedColumns:
-    """The columns of one Zarr group written by `write`, each chunk mapped when first touched."""
+    """The columns of one Zarr group written by `write`, each chunk mapped at its first use."""
 
     def __init__(self, path: Path) -> None:
         import zarr
@@ -48,7 +48,10 @@ class MappedColumns:
         return int(dtype.itemsize) * length
 
     def __call__(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """The (stop − start,) elements from `start`; a view of the file where they lie in one chunk."""
+        """Elements start … stop − 1 of a column; stop=None: to its end.
+
+        A view of the mapped file if they lie in one chunk, otherwise a copy.
+        """
         dtype, length, chunk = self._arrays[name]
         stop = length if stop is None else min(stop, length)
         if stop <= start:
@@ -63,7 +66,7 @@ class MappedColumns:
         found = self._chunks.get((name, number))
         if found is None:
             file = self._path / name / "c" / str(number)
-            # A plain array on the mapped memory: np.memmap itself is four times slower to index.
+            # A plain array over the mapped memory, because np.memmap itself is four times slower to index.
             found = np.asarray(np.memmap(file, self._arrays[name][0], mode="r"))
             self._chunks[name, number] = found
         return found

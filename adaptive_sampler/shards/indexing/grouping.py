@@ -1,4 +1,4 @@
-"""Groups a shard's members into samples by the same rules as WebDataset: one key, adjacent members."""
+"""Groups a shard's members into samples by WebDataset's rules: adjacent members with the same key are one sample."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,32 +7,37 @@ from typing import NamedTuple
 from adaptive_sampler.shards.errors import DuplicateKey, Handler
 from adaptive_sampler.shards.indexing.tar import Member
 
-# WebDataset's own expressions (tariterators.py), to the letter: what they match decides what a sample is.
+# These are exact copies of WebDataset's expressions (tariterators.py): they decide which members form a sample.
 _KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _META = re.compile(r"__[^/]*__($|/)")
 
 RESERVED = frozenset({"__key__", "__url__", "__index__", "__loss_weight__"})
-"""Fields of a sample that no member may claim as its part name."""
+"""Fields that every sample has, so that no member may use them as its part name."""
 
 
 class Sample(NamedTuple):
-    """One sample: its key, and its parts in the order of the archive: name -> (first byte, bytes)."""
+    """One sample of a shard: its key and where its parts lie.
+
+    parts: part name -> (offset of its first byte, size in bytes), in the order of the archive.
+    """
 
     key: str
     parts: dict[str, tuple[int, int]]
 
 
 def group(members: Iterable[Member], url: str, handler: Handler) -> Iterator[Sample]:
-    """Yield the samples of one shard. A part named twice in one sample goes to `handler`; True keeps the first.
+    """Yield the samples of one shard.
 
-    A sample that is still open when `members` raises is not yielded: nobody knows whether it is complete.
+    If a member's part name is reserved, or occurs in the sample already, `handler` gets a DuplicateKey: True leaves the
+    member out, False ends the shard. A sample that is still open when `members` raises is not yielded, because it may
+    be incomplete.
     """
-    key, stem = "", ""  # stem: key and dot of the sample that is open, "" where none is
+    key, stem = "", ""  # stem: the key of the open sample and a dot, or "" if no sample is open
     parts: dict[str, tuple[int, int]] = {}
     for member in members:
         name, offset, size = member
         rest = name[len(stem) :]
-        if not (stem and name.startswith(stem) and rest.isalnum()):  # else the expressions would say the same
+        if not (stem and name.startswith(stem) and rest.isalnum()):  # otherwise the expressions would find the same
             match = _KEY.match(name)
             if match is None or (name.startswith("__") and _META.match(name)):
                 continue

@@ -17,10 +17,12 @@ from adaptive_sampler.shards.sources.access import Access
 
 
 class Extents(NamedTuple):
-    """Where some samples of one shard lie. `first` … `first + len(names)` are a sample's members.
+    """Where the bytes of some samples of one shard lie.
 
-    offset, stop: (rows,) the first byte of the first member and the one behind the last; first: (rows,);
-    names: a tuple for each row; start, size: bytes of the members, `start` in the shard.
+    offset, stop: (rows,) bytes offset … stop − 1 of the shard hold the bodies of a sample's members.
+    first: (rows,) a sample's members are first … first + len(names) − 1 in `start` and `size`.
+    names: (rows,) the part names of each sample. keys: (rows,) the samples' keys.
+    start, size: (members,) the first byte in the shard, and the size in bytes, of each member's body.
     """
 
     offset: NDArray[np.int64]
@@ -35,7 +37,11 @@ class Extents(NamedTuple):
 class ShardIndex:
     """An opened index. Row r is the r-th sample over all shards, so a shard's samples have contiguous rows.
 
-    Pickles as its path. What it holds in memory is one number a shard; the rest is mapped.
+    It is pickled as its path. Only what there is once per shard is held in memory; the rest is mapped.
+
+    urls, stamps: (shards,) the URLs of the shards, and their stamps when they were indexed.
+    starts: (shards + 1,) int64, the first row of each shard, and the number of all rows.
+    damage: the errors for which the handler returned True, as {"error": type, "message": text}.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -57,7 +63,7 @@ class ShardIndex:
 
     @classmethod
     def open(cls, path: str | Path) -> "ShardIndex":
-        """Open the index at `path`. Raises StoreDamaged where there is none."""
+        """Open the index at `path`. Raises StoreDamaged if there is none, or if it has another format."""
         return cls(path)
 
     @classmethod
@@ -72,13 +78,20 @@ class ShardIndex:
         renumber: bool = False,
         access: Access | None = None,
     ) -> "ShardIndex":
-        """Index the shards at `urls` (WebDataset's notation: braces, `::`) into `path`, atomically, and open it.
+        """Index the shards at `urls` into `path`, and open the index.
 
-        One pass over the tar headers; bodies are skipped where the source can. At a `path` that holds an index,
-        only new and changed shards are read. Rows never move: new shards come after the known ones, and a change
-        that would move rows is refused unless `renumber`. `handler` judges missing and damaged shards and
-        duplicate keys; what it lets pass is in `.damage`. `progress`: True for a bar on stderr, or
-        a function of (done, of).
+        `urls`: a list of URLs, or a text in WebDataset's notation (braces, and `::` between URLs). One pass reads the
+        tar headers; it skips the bodies if the source allows that. The index is replaced atomically.
+
+        If `path` holds an index already, only new and changed shards are read. Rows never move: new shards come after
+        the known ones, and a change that would move rows is refused unless `renumber` is True.
+
+        `workers`: threads that read shards. `handler`: decides about missing and damaged shards and duplicate keys;
+        errors for which it returns True are listed in `.damage`. `progress`: True for a bar on stderr, or a function of
+        (done, of). `access`: how remote shards are opened.
+
+        Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; with the default handler
+        ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
         """
         build(urls, Path(path), workers, handler, progress, renumber, access or Access())
         return cls(path)
@@ -91,32 +104,32 @@ class ShardIndex:
 
     @property
     def keys(self) -> list[str]:
-        """(n,) the samples' `__key__`s, by row."""
+        """(n,) the samples' keys (`__key__`), by row."""
         return self.keys_of(0, len(self))
 
     @cached_property
     def bytes_per_sample(self) -> float:
-        """Mean bytes of a sample's parts."""
+        """The mean size of a sample's parts, in bytes."""
         return float(self._columns("sizes").sum(dtype=np.int64)) / max(len(self), 1)
 
     @property
     def overhead(self) -> int:
-        """Bytes of the index beside the keys."""
+        """The size of the index in bytes, without the keys."""
         names = ("offsets", "member_ends", "layout", "key_ends", "starts", "sizes", "shard_starts")
         return sum(self._columns.bytes(name) for name in names)
 
     def keys_of(self, start: int, stop: int) -> list[str]:
-        """The keys of rows start … stop."""
+        """The keys of rows start … stop − 1."""
         return self._keys_at(start, stop, np.arange(stop - start)) if stop > start else []
 
     def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(rows,) the shard that holds each row."""
+        """(rows,) the number of each row's shard. Raises InvalidValue for a row that is not in the index."""
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise InvalidValue(f"rows {rows.min()} … {rows.max()}: this index has rows 0 … {len(self) - 1}.")
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def extents(self, shard: int, rows: NDArray[np.int64]) -> Extents:
-        """Where the given rows (ascending, all of `shard`) lie in it."""
+        """Where `rows` lie in `shard`. rows: (rows,) int64, at least one, ascending, all of this shard."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         here = rows - low
         ends = self._columns("member_ends", max(low - 1, 0), high)
@@ -126,7 +139,7 @@ class ShardIndex:
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
         first, last = ends[here] - base, ends[here + 1] - base
         counts = last - first
-        # The members of the wanted rows, side by side.
+        # The numbers of the wanted rows' members, one row after another.
         begin = np.cumsum(counts) - counts
         chosen = np.repeat(first - begin, counts) + np.arange(int(counts.sum()))
         start = starts[chosen].astype(np.int64) + np.repeat(offset, counts)

@@ -1,4 +1,4 @@
-"""One shard's header pass: the table of its samples."""
+"""Reads the headers of one shard, and makes the table of its samples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,11 +18,14 @@ Ints = NDArray[np.int64]
 
 @dataclass
 class ShardTable:
-    """The `n` samples of one shard, in its order, with their `m` members.
+    """The `n` samples of one shard, in the shard's order, with their `m` members.
 
-    offsets: (n,) int64, the first byte of a sample's first member; starts, sizes: (m,) bytes, `starts` from the
-    sample's offset; layout: (n,) which of `layouts`, the tuples of part names, a sample has; keys: the samples'
-    UTF-8 keys one behind the other, (n,) `key_lengths` bytes each; errors: what a handler is to judge.
+    stamp: the shard's stamp when it was scanned.
+    layouts: the different tuples of part names. layout: (n,) uint32, the number in `layouts` of each sample's tuple.
+    offsets: (n,) the first byte of the body of each sample's first member.
+    starts, sizes: (m,) the first byte of each member's body, counted from its sample's offset, and its size in bytes.
+    keys: the samples' keys in UTF-8, one after another. key_lengths: (n,) the bytes of each key.
+    errors: damage that a handler has to decide about.
     """
 
     url: str
@@ -38,7 +41,10 @@ class ShardTable:
 
 
 def scan(url: str, access: Access) -> ShardTable:
-    """Read the headers of the shard at `url`. Damage is noted in the table's `errors`; a missing shard raises."""
+    """Read the headers of the shard at `url`. Damage is noted in the table's `errors`.
+
+    Raises ShardMissing if the shard cannot be opened, and ShardUnsupported for a compressed or sparse one.
+    """
     source = access.open(url)
     errors: list[Exception] = []
     layouts: dict[tuple[str, ...], int] = {}
@@ -50,7 +56,7 @@ def scan(url: str, access: Access) -> ShardTable:
         for key, parts in _samples(url, source, errors, access.header_bytes):
             keys.append(key.encode("utf-8", "surrogateescape"))
             layout.append(layouts.setdefault(tuple(parts), len(layouts)))
-            # A handler may leave a sample without parts: it lies where the one before it does.
+            # A sample whose members were all left out has no parts: it gets the offset of the sample before it.
             offsets.append(next(iter(parts.values()), (offsets[-1] if offsets else 0, 0))[0])
             places += parts.values()
     finally:

@@ -15,20 +15,20 @@ from adaptive_sampler.shards.sources.access import BLOCK, HEADER_BYTES
 _ZEROS = bytes(BLOCK)
 _SPACES = b" " * 8
 _ADLER = 65521
-_RUN = 4096  # members a kernel call
-_TAIL = 64 * 1024  # how far behind the end marker we look for members that a stray zero block would hide
+_RUN = 4096  # members that one call of the kernel finds at most
+_TAIL = 64 * 1024  # bytes after the end marker in which no data may follow: a stray zero block would hide it
 _REGULAR = b"0\x007"
 _EXTENDED = b"LKxXg"
-_BODILESS = b"\x00123456"  # links, devices, directories, FIFOs: whatever their size field says
+_BODILESS = b"\x00123456"  # links, devices, directories, FIFOs: they have no body, whatever their size field says
 _PAX_RECORD = re.compile(rb"(\d+) ([^=]+)=")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 
 Read = Callable[[int, int], bytes]
-"""(start, length) -> bytes, shorter only at the end. Asked for ascending offsets only, so a stream can serve it."""
+"""(start, length) -> bytes, fewer only at the end. Offsets only ascend, so that a stream can be read this way."""
 
 
 class Member(NamedTuple):
-    """A regular file of an archive; its body is bytes `offset` … `offset + size`."""
+    """A regular file of an archive; its body is bytes offset … offset + size − 1 of the archive."""
 
     name: str
     offset: int
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 class _Window:
-    """A forward-only view: reads `least` bytes at a time, never the same one twice."""
+    """A view that only moves forward: it reads at least `least` bytes at a time, and no byte twice."""
 
     def __init__(self, read: Read, least: int) -> None:
         self._read, self._least, self._start, self._data = read, least, 0, b""
@@ -53,18 +53,18 @@ class _Window:
 def walk(
     read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None, header_bytes: int = HEADER_BYTES
 ) -> Iterator[Member]:
-    """Yield the regular members of the archive at `url`, `size` bytes long (None: unknown), as tarfile names them.
+    """Yield the regular members of the archive at `url`, with the names that tarfile gives them.
 
-    Where the archive is `mapped`, a kernel runs ahead over what is plain, which is most of most archives. Elsewhere
-    `header_bytes` are read at a time.
+    size: bytes of the archive, None if unknown. mapped: the archive as memory, in which a kernel runs ahead over plain
+    members, which are most members of most archives. Otherwise at least `header_bytes` are read at a time.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
-    Raises ShardDamaged where the archive is cut off or a header's checksum is wrong (tarfile, and with it
-    WebDataset, takes a bad header for the end of the archive), ShardUnsupported for compressed or sparse ones.
+    Raises ShardDamaged if the archive is cut off or a header's checksum is wrong (tarfile, and with it WebDataset,
+    takes a bad header for the end of the archive), and ShardUnsupported for compressed archives and sparse members.
     """
     window = _Window(read, header_bytes)
     common: dict[str, str] = {}
-    patches: list[str | dict[str, str]] = []  # what precedes a header: GNU long names (str), PAX records (dict)
+    patches: list[str | dict[str, str]] = []  # for the next member: GNU long names (str), PAX records (dict)
     position = 0
     while True:
         if mapped is not None and not patches and not common:
@@ -112,12 +112,12 @@ def _blocks(size: int) -> int:
 
 
 def header_is(header: bytes, size: int) -> bool:
-    """Whether these (512,) bytes are a sound header of a regular member of `size` bytes."""
+    """Whether `header` (512 bytes) has a correct checksum, and a size field that fits a member of `size` bytes."""
     if len(header) != BLOCK:
         return False
     try:
-        # First as nearly every header has it. A PAX record may overrule the field, and does so where 11 octal digits
-        # do not suffice.
+        # The first test is true for nearly every header. A PAX record may replace the size field, which is then 0, or
+        # has any value if the size needs more than 11 octal digits.
         said = header[124:135] == b"%011o" % size or number(header[124:136]) in (size, 0) or size >= 8**11
         return said and _sound(header)
     except ValueError:
@@ -125,7 +125,7 @@ def header_is(header: bytes, size: int) -> bool:
 
 
 def number(field: bytes) -> int:
-    """A header's number: octal digits, or base 256 where the first bit is set. ValueError for neither."""
+    """The number in a header's field: octal, or base 256 if its first bit is set. Raises ValueError for neither."""
     if field[0] in (0o200, 0o377):
         value = int.from_bytes(field[1:], "big")
         return value if field[0] == 0o200 else value - (1 << 8 * (len(field) - 1))
@@ -133,13 +133,13 @@ def number(field: bytes) -> int:
 
 
 def _sound(header: bytes) -> bool:
-    # Adler-32's low half is 1 + the sum of the bytes (mod 65521): the checksum at a fifteenth of sum()'s price.
+    # The low half of Adler-32 is 1 + the sum of the bytes (mod 65521), and takes a fifteenth of the time of sum().
     field = header[148:156]
     total = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
     stored = number(field)
     if (stored - total) % _ADLER == 0:
         return True
-    # Some historic tars summed signed bytes.
+    # Some old tar programs summed signed bytes.
     return stored == sum(b - 256 * (b > 127) for b in header[:148] + header[156:]) + 8 * 0x20
 
 
@@ -176,7 +176,7 @@ def _extend(
     url: str,
     position: int,
 ) -> None:
-    """Take in a header that describes the next one (L, K, x, X) or all that follow (g)."""
+    """Note an extended header, which describes the next member (L, K, x, X) or all that follow (g)."""
     if kind == b"L":
         patches.append(_text(body))
     elif kind in b"xX":
@@ -202,7 +202,10 @@ def _records(body: bytes, url: str, position: int) -> dict[str, str]:
 def _patched(
     name: str, stored: int, common: dict[str, str], patches: list[str | dict[str, str]]
 ) -> tuple[str, int, int]:
-    """(name, body bytes, bytes to step over): the header as the extended headers before it say, the first one last."""
+    """Apply the extended headers before a member to its header -> (name, bytes of the body, bytes to step over).
+
+    They are applied in reverse order, so that the first one wins.
+    """
     step = stored
     name = common["path"].rstrip("/") if "path" in common else name
     size = _integer(common["size"]) if "size" in common else stored
@@ -221,7 +224,7 @@ def _integer(value: str) -> int:
 
 
 def _check_end(window: _Window, url: str, position: int) -> None:
-    """A zero block ends the archive for every reader: make sure that it does end there."""
+    """Every reader stops at a block of zeros. Raises ShardDamaged if data follows within `_TAIL` bytes."""
     if window.get(position + BLOCK, _TAIL).strip(b"\0"):
         raise _corrupt(url, position, "a block of zeros with more data behind it")
 

@@ -1,1 +1,1 @@
-"""One epoch over shards: who reads what, in which order, from where it was left."""
+"""Reads one epoch from shards: which reader reads which samples, in which order, and where it resumes."""

@@ -1,4 +1,4 @@
-"""What one epoch's plan keeps, in the shape a reader needs; as files, from which a worker maps its share only."""
+"""What one epoch's plan keeps, in the form that a reader needs. Workers get it as files that they map into memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from adaptive_sampler.plan import Plan
 
 @dataclass(frozen=True)
 class Kept:
-    """The visits of one epoch, by ascending row.
+    """The visits of one epoch, in ascending order of their rows. A row has several visits if the plan repeats it.
 
-    rows: (kept,); ends: (kept,) visits up to and with each row, None where each is visited once;
-    weights: (kept,) float32, None where all are 1; bounds: (shards + 1,) visits before each shard.
+    rows: (kept,) uint32 or int64, the kept rows, ascending, each once.
+    ends: (kept,) the number of visits up to and including each row; None if every row is visited once.
+    weights: (kept,) the loss weight of each row; None if all weights are 1.
+    bounds: (shards + 1,) the number of visits before each shard; the last entry counts all visits.
     """
 
     plan_id: str
@@ -27,9 +29,9 @@ class Kept:
 
     @classmethod
     def of(cls, plan: Plan, starts: NDArray[np.int64]) -> "Kept":
-        """Take `plan` apart along the shards, which begin at rows `starts` (shards + 1,).
+        """Split `plan` by shard. `starts`: (shards + 1,) the first row of each shard, and the number of all rows.
 
-        Raises InvalidValue unless the plan has as many rows as the shards.
+        Raises InvalidValue if the plan and the shards have different numbers of rows.
         """
         if plan.n != starts[-1]:
             raise InvalidValue(
@@ -49,11 +51,11 @@ class Kept:
         return int(self.bounds[-1])
 
     def places(self, visits: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(visits,) where in `rows` each visit's row stands."""
+        """The position in `rows` of each visit's row: (visits,) -> (visits,)."""
         return visits if self.ends is None else np.searchsorted(self.ends, visits, side="right")
 
     def save(self, folder: Path) -> None:
-        """Write to the new `folder`."""
+        """Write everything into the new `folder`."""
         folder.mkdir(parents=True)
         (folder / "plan").write_text(self.plan_id)
         for name in ("rows", "ends", "weights", "bounds"):
@@ -63,11 +65,11 @@ class Kept:
 
     @classmethod
     def load(cls, folder: Path) -> "Kept":
-        """Map what `save` wrote; pages are read when touched."""
+        """Map the files that `save` wrote. Their pages are read from disk at first use."""
 
         def column(name: str) -> Any:
             file = folder / f"{name}.npy"
-            # A plain array on the mapped memory: np.memmap itself is four times slower to index.
+            # A plain array over the mapped memory, because np.memmap itself is four times slower to index.
             return np.asarray(np.load(file, mmap_mode="r")) if file.exists() else None
 
         plan_id = (folder / "plan").read_text()

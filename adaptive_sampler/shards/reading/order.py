@@ -1,4 +1,4 @@
-"""The order of an epoch: shards shuffled, then a window shuffle for every reader; a function of (seed, epoch)."""
+"""The order of an epoch: shards are shuffled, then each reader shuffles within a window, by seed, epoch and place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ShardOrder:
-    """The visits of one epoch, numbered as they are met when the shards are read in their shuffled order.
+    """The visits of one epoch, numbered from 0 in the order in which the shuffled shards contain them.
 
-    window: how many visits the shuffling buffer of each reader holds; 0 leaves shards and visits in their order.
-    length: visits of the epoch, the plan's cut short or begun again; None: the plan's.
+    window: how many visits the shuffling buffer of each reader holds; 0 shuffles neither shards nor visits.
+    drop_last: ranks get equal counts: True leaves out a few visits, False repeats a few.
+    length: the number of visits of the epoch: the plan is cut off there, or repeated until there. None: the plan's own.
+    Raises InvalidValue for a negative window.
     """
 
     kept: Kept
@@ -36,12 +38,12 @@ class ShardOrder:
             raise InvalidValue(f"window={self.window}: a buffer of samples, or 0 for no shuffling.")
 
     def __len__(self) -> int:
-        """Visits of the epoch, over all readers."""
+        """How many visits the epoch has, over all readers."""
         return len(self.kept) if self.length is None or not len(self.kept) else self.length
 
     @cached_property
     def shards(self) -> Ints:
-        """(shards,) in the order they are read."""
+        """(shards,) the shards' numbers, in the order in which they are read."""
         count = len(self.kept.bounds) - 1
         if not self.window:
             return np.arange(count)
@@ -49,11 +51,11 @@ class ShardOrder:
 
     @cached_property
     def _ends(self) -> Ints:
-        """(shards,) visits up to and with each shard of `shards`."""
+        """(shards,) the number of visits up to and including each shard of `shards`."""
         return np.cumsum(np.diff(self.kept.bounds)[self.shards])
 
     def places(self, visits: Ints) -> Ints:
-        """(visits,) where in `kept.rows` each visit's row stands."""
+        """The position in `kept.rows` of each visit's row: (visits,) -> (visits,)."""
         visits = visits % max(len(self.kept), 1)
         nth = np.searchsorted(self._ends, visits, side="right")
         shard = self.shards[nth]
@@ -61,9 +63,10 @@ class ShardOrder:
         return self.kept.places(visits - (self._ends[nth] - counts) + self.kept.bounds[shard])
 
     def own(self, place: Place, past: Sequence[Stint] = ()) -> tuple[Ints, Ints]:
-        """(share,) a reader's visits, ascending, and (share,) the order in which they leave its buffer.
+        """One reader's visits: (share,) their numbers, ascending, and (share,) their order out of its buffer.
 
-        `past`: the stints of this epoch that are over. What they took is not dealt again.
+        `past`: the stints of this epoch that are over. The visits that they delivered are not assigned again.
+        Raises ResumeError if a stint says that a reader delivered more visits than it had.
         """
         visits = dealt(self._left(past), place, self.drop_last)
         if not self.window:

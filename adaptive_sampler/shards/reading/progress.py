@@ -1,4 +1,4 @@
-"""Where readers stand in an epoch, as a checkpoint: from many readers, to as many or to others."""
+"""Checkpoints of readers within an epoch: saved by many readers, and loaded by as many, by more or by fewer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ _ORDER = ("plan", "seed", "epoch", "window", "drop_last", "length")
 
 @dataclass(frozen=True)
 class ShardProgress:
-    """Visits delivered: in the stints that are over, and by the readers of the present layout.
+    """How many visits were delivered: in the stints that are over, and by the readers of the present layout.
 
-    taken: (rank, worker) -> visits, of those readers that are known; ranks in step have equal counts.
+    taken: (rank, worker) -> visits delivered in the present layout; None if there are none. One rank's entries are
+    enough, because ranks that run in step have equal counts. past: the stints that are over.
     """
 
     num_replicas: int = 1
@@ -26,7 +27,7 @@ class ShardProgress:
     past: tuple[Stint, ...] = ()
 
     def data(self) -> dict[str, Any]:
-        """As plain lists: numbers per reader and per change of layout."""
+        """The progress as plain lists: a few numbers per reader, and per change of the layout."""
         taken = sorted((self.taken or {}).items())
         return {
             "num_replicas": self.num_replicas,
@@ -37,17 +38,20 @@ class ShardProgress:
 
     @classmethod
     def of(cls, *data: Mapping[str, Any]) -> "ShardProgress":
-        """From the `data()` of one or several readers of one moment."""
+        """The progress from the `data()` of one or several readers, all of the same moment."""
         taken = {(int(r), int(w)): int(count) for one in data for r, w, count in one["taken"]}
         past = tuple(Stint.of(stint) for stint in data[0]["past"])
         return cls(int(data[0]["num_replicas"]), int(data[0]["num_workers"]), taken, past)
 
     def state(self, order: ShardOrder) -> dict[str, Any]:
-        """A checkpoint: the progress, and what it is the progress of."""
+        """A checkpoint: the progress, with the plan, seed, epoch and settings that it belongs to."""
         return {"kind": KIND, **_identity(order), **self.data()}
 
     def at(self, place: Place) -> tuple[tuple[Stint, ...], int]:
-        """(stints over, visits delivered since) for a reader at `place`; another layout begins a new stint."""
+        """Where a reader at `place` goes on: (the stints that are over, the visits that it has delivered since then).
+
+        If the layout has changed, a new stint begins. Raises ResumeError if nothing is known of the reader's worker.
+        """
         if not self.taken:
             return self.past, 0
         if (place.num_replicas, place.num_workers) != (self.num_replicas, self.num_workers):
@@ -60,7 +64,7 @@ class ShardProgress:
 
     def _count(self, rank: int, worker: int) -> int:
         taken = self.taken or {}
-        # Ranks run in step: one rank's state stands for those whose state was not given.
+        # Ranks run in step: one rank's counts are used for ranks whose state was not given.
         for known in (rank, *sorted({r for r, _ in taken})):
             if (known, worker) in taken:
                 return taken[known, worker]
@@ -71,7 +75,11 @@ class ShardProgress:
 
 
 def states_in(state: Any) -> list[Mapping[str, Any]]:
-    """Every reader's state in `state`: one of ours, a list of them, or a loader's state that has them inside."""
+    """Find the readers' states in `state`: a reader's state, a list of them, or a loader's state that contains some.
+
+    A state whose epoch has not begun contains none. Raises ResumeError for a state of another format, and for a
+    loader's state that is older than the loader's position.
+    """
     if isinstance(state, Mapping):
         kind = state.get("kind")
         if isinstance(kind, str) and kind.startswith(_FAMILY) and kind != KIND:
@@ -93,7 +101,10 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
 
 
 def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ShardProgress]:
-    """What the states of several readers of one moment say together: (the first, the progress)."""
+    """Merge the states that several readers saved at the same moment -> (the first state, the progress of all).
+
+    Raises ResumeError if there is no state, or if the states differ in the plan, the settings or the layout.
+    """
     found = list(states)
     if not found:
         raise ResumeError("there is no state of ours in it. Load what state_dict() returned.")
@@ -107,7 +118,7 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Shar
 
 
 def check_same(state: Mapping[str, Any], order: ShardOrder) -> None:
-    """Raise ResumeError unless `state` was saved under this plan, seed, epoch and order."""
+    """Raise ResumeError unless `state` was saved with the plan, seed, epoch and settings of `order`."""
     for name, now in _identity(order).items():
         if state[name] != now:
             raise ResumeError(

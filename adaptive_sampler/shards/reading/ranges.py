@@ -1,4 +1,4 @@
-"""Reads the wanted samples and nothing else; where a request costs more than some bytes, nearby ones with one."""
+"""Reads only the wanted samples. If requests are expensive, one request reads samples that lie close together."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +15,17 @@ from adaptive_sampler.shards.reading.wanted import Ints, Raw, Wanted
 from adaptive_sampler.shards.sources.base import Source
 from adaptive_sampler.shards.sources.local import LocalSource
 
-_RUN = 4 << 20  # bytes of a run: a longer one is read in pieces, so that memory stays bounded
+_RUN = 4 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
 
 Ticket = tuple[Callable[[Any], Raw | None], Any]
-"""A function and its argument: calling it hands a sample out, read by then; None for one that is lost."""
+"""A function and its argument. The call reads the sample if necessary, and returns it, or None if it is lost."""
 
 
 def read(index: ShardIndex, rows: Ints, reading: ShardReading, files: OpenFiles) -> Iterator[Ticket]:
-    """A ticket for each of `rows` (visits,), in that order; None is handed out for what the handler let pass.
+    """Yield a ticket for each of `rows` (visits,), in that order. The ticket of a lost sample returns None.
 
-    Shards without rows are not opened. Cheap where rows of one shard stand together, ascending. Raises `Stop`.
+    Shards without rows are not opened. A shard is opened once for each run of ascending rows, so this is fast if all
+    rows of a shard form one run. Raises `Stop` if the handler returns False.
     """
     shards = index.shard_of(rows)
     breaks = np.flatnonzero((np.diff(shards) != 0) | (np.diff(rows) < 0)) + 1
@@ -57,7 +58,7 @@ def _shard(index: ShardIndex, shard: int, rows: Ints, reading: ShardReading, fil
 
 
 def _as_it_is(sample: Raw | None) -> Raw | None:
-    # A dict of its own: stages behind write into their samples.
+    # A separate dict for each visit, because later stages write into their samples.
     return None if sample is None else dict(sample)
 
 
@@ -68,7 +69,7 @@ def _eager(wanted: Wanted, source: Source, gap: int, visits: Ints, reading: Shar
 
 
 def _merged(wanted: Wanted, source: Source, gap: int, reading: ShardReading) -> Iterator[Raw | None]:
-    """All wanted samples of a shard, gaps up to `gap` bytes read with them; None for a lost one."""
+    """Yield all wanted samples of a shard, None for a lost one. Gaps of up to `gap` bytes are read with them."""
     runs = _runs(wanted.begin, wanted.stop, gap)
     spans = [(int(wanted.begin[low]), int(wanted.stop[high - 1] - wanted.begin[low])) for low, high in runs]
     for (low, high), (base, _), data in zip(runs, spans, _fetched(source, spans), strict=True):
@@ -87,7 +88,7 @@ def _merged(wanted: Wanted, source: Source, gap: int, reading: ShardReading) -> 
 
 
 def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
-    """(low, high) of samples read with one range each: gaps up to `gap` merged, of bounded length."""
+    """Split samples into runs low … high − 1 that one request reads: gaps up to `gap` bytes, of bounded length."""
     cuts = (np.flatnonzero(begin[1:] - stop[:-1] > gap) + 1).tolist()
     runs = []
     for low, high in zip([0, *cuts], [*cuts, len(begin)], strict=True):
@@ -102,12 +103,12 @@ def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
 
 
 def _fetched(source: Source, spans: Sequence[tuple[int, int]]) -> Iterator[bytes | Exception]:
-    """The bytes of each (start, length), or what went wrong; where latency counts, several are under way."""
+    """Yield the bytes of each span (start, length), or its error. Up to `source.parallel` reads run at a time."""
 
     def one(start: int, length: int) -> bytes | Exception:
         try:
             return source.read(start, length)
-        except Exception as error:  # judged by the handler, in order
+        except Exception as error:  # returned, so that the handler gets errors in the order of the spans
             return error
 
     if not source.parallel:

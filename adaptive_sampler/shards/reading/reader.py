@@ -1,4 +1,4 @@
-"""The kept samples of a plan, for any framework: an epoch as an iterable of dicts that can be stopped and resumed."""
+"""Reads the kept samples of a plan, for any framework: one epoch as an iterable of dicts that can be resumed."""
 
 from typing import Any
 
@@ -15,18 +15,22 @@ from adaptive_sampler.shards.sources.access import Access
 
 
 class ShardReader:
-    """One epoch of `plan` over the shards of `index`; each sample a dict, pruned ones never read.
+    """Iterates over one epoch of `plan` over the shards of `index`. Pruned samples are never read.
 
-    A sample has __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes. A row comes as often
-    as the plan says. Several readers, each with its `place`, get equal, disjoint shares.
+    A sample is a dict with __key__, __url__, __index__ (its row), __loss_weight__ and its parts as bytes. A row comes
+    as often as the plan says. Several readers, each with its own `place`, get disjoint shares, apart from repeats.
 
-    window: samples in the shuffling buffer, at most 64 MiB of them; 0: the shards' own order. Those of local shards are
-    read when they are delivered, others when they enter. merge_gap: bytes that are read rather than skipped between
-    samples that are read as they enter; None: as measured; a number has local shards read so too, which pays where a
-    file system has no page cache. drop_last: ranks get equal counts; True leaves a few visits out,
-    False repeats a few. verify: look at the header
-    before each sample. handler: judges what is damaged or missing; True goes on, and `.counts` says what was lost.
+    seed, epoch: decide the order, together with `place` and `window`.
+    window: samples in the shuffling buffer, at most as many as fit into 64 MiB on average; 0 keeps the shards' order.
+    Samples of local shards are read when they are delivered, other samples when they enter the buffer.
+    merge_gap: if samples are read when they enter the buffer, gaps between them of up to this many bytes are read and
+    discarded. None: the value measured for the kind of source. With a number, samples of local shards are also read
+    when they enter the buffer, which is faster on a file system without a page cache.
+    drop_last: ranks get equal counts: True leaves out a few visits, False repeats a few.
+    verify: check the header before each sample, so that moved bytes are noticed.
+    handler: decides about damaged or missing data. If it returns True, reading goes on; `counts` says what was lost.
     access: how remote shards are opened.
+    Raises InvalidValue for a plan with another number of rows than the index, or a negative window or merge_gap.
     """
 
     def __init__(
@@ -52,16 +56,16 @@ class ShardReader:
 
     @property
     def counts(self) -> Counts:
-        """What was read and lost so far."""
+        """What this reader has read and lost so far."""
         return self._reading.counts
 
     def __len__(self) -> int:
-        """Samples in a whole epoch of this reader."""
+        """How many samples a whole epoch of this reader has."""
         start, stop, padding = share(len(self._order), self.place, self._order.drop_last)
         return stop - start + padding
 
     def __iter__(self) -> Walk:
-        """From the loaded position the first time, from the epoch's start after that."""
+        """Iterate from the loaded position the first time, and from the epoch's start after that."""
         walk = self._walk = self._started()
         self._progress = ShardProgress(self.place.num_replicas, self.place.num_workers)
         return walk
@@ -72,14 +76,18 @@ class ShardReader:
         return Walk(self.index, self._order, self.place, self._reading, past, taken)
 
     def state_dict(self) -> dict[str, Any]:
-        """This reader's position, counting what it has delivered."""
+        """This reader's position in the epoch, which counts what it has delivered."""
         at = (self.place.rank, self.place.worker)
         return ShardProgress(self.place.num_replicas, self.place.num_workers, {at: self._walk.taken}, self._past).state(
             self._order
         )
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from `state`: this reader's, or a list of those of all readers, who may have been more or fewer."""
+        """Go on from `state`: this reader's state, or a list of the states of all readers.
+
+        There may be more or fewer readers now than when the states were saved. Raises ResumeError for a state of
+        another plan, seed, epoch, window or drop_last.
+        """
         found, self._progress = merged(states_in(state))
         check_same(found, self._order)
         self._walk = self._started()

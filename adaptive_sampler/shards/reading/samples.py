@@ -1,4 +1,4 @@
-"""Samples of local shards, each read when it is delivered: the system's page cache is the buffer, not our memory."""
+"""Reads samples of local shards only when they are delivered: until then the system's page cache holds their bytes."""
 
 from collections import OrderedDict
 
@@ -10,20 +10,20 @@ from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Raw, Wanted
 from adaptive_sampler.shards.sources.local import LocalSource
 
-_OPEN = 32  # files held open; a buffer over more shards than that opens some of them again
-_LARGE = 48 << 10  # bytes of a sample whose parts are read one by one, which saves copying them
-_AHEAD_GAP = 128 << 10  # bytes between samples that the disk may as well fetch; it comes while others are delivered
+_OPEN = 32  # files held open; if the shuffling buffer spans more shards, some are opened again
+_LARGE = 48 << 10  # bytes; the parts of a sample at least this large are read one by one, which saves a copy
+_AHEAD_GAP = 128 << 10  # bytes; gaps of up to this size between samples are prefetched with them
 
 
 class OpenFiles:
-    """The local shards of an index that are being read; the latest ones are held open."""
+    """The local shards of an index that are being read; the files opened last stay open."""
 
     def __init__(self, index: ShardIndex, reading: ShardReading) -> None:
         self._index, self._reading = index, reading
         self._sources: OrderedDict[int, LocalSource] = OrderedDict()
 
     def get(self, shard: int) -> LocalSource:
-        """The open file of `shard`. Raises ShardError if it had to be opened again and is another now."""
+        """The open file of `shard`. Raises ShardMissing or ShardChanged if it must be opened again and that fails."""
         if shard not in self._sources:
             source = opened(self._index, shard, self._reading)
             assert isinstance(source, LocalSource)
@@ -31,19 +31,19 @@ class OpenFiles:
         return self._sources[shard]
 
     def add(self, shard: int, source: LocalSource) -> None:
-        """Hold another file open, and let the oldest go."""
+        """Hold another file open, and close the file opened first if there are too many."""
         self._sources[shard] = source
         if len(self._sources) > _OPEN:
             self._sources.popitem(last=False)[1].close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all files."""
         while self._sources:
             self._sources.popitem()[1].close()
 
 
 class LocalSamples:
-    """Calling it with n reads the n-th of the wanted samples of a local shard: None if it is lost."""
+    """Reads the wanted samples of a local shard: a call with n returns the n-th one, or None if it is lost."""
 
     def __init__(self, shard: int, wanted: Wanted, files: OpenFiles, reading: ShardReading) -> None:
         self._shard, self._wanted, self._files, self._reading = shard, wanted, files, reading
@@ -51,7 +51,7 @@ class LocalSamples:
         self._length: list[int] = (wanted.stop - wanted.begin).tolist()
 
     def expect(self) -> None:
-        """Tell the system what will be read, so that a disk is busy before the first sample is asked for."""
+        """Tell the system which bytes will be read, so that it fetches them before they are needed."""
         begin, stop = self._wanted.begin, self._wanted.stop
         cuts = np.flatnonzero(begin[1:] - stop[:-1] > _AHEAD_GAP)
         source = self._files.get(self._shard)
@@ -71,7 +71,7 @@ class LocalSamples:
 
 
 class _Counted:
-    """A file as if it were bytes: each slice is a read of its own, and counted."""
+    """Makes a file look like bytes: each slice reads from the file and is counted."""
 
     def __init__(self, source: LocalSource, reading: ShardReading) -> None:
         self._source, self._counts = source, reading.counts

@@ -1,4 +1,4 @@
-"""How samples are read, what it cost, and who judges what is lost on the way."""
+"""The settings with which samples are read, and the counts of what was read and lost."""
 
 from dataclasses import dataclass, field
 
@@ -11,9 +11,11 @@ from adaptive_sampler.shards.sources.base import Source
 
 @dataclass
 class Counts:
-    """What reading cost and lost so far.
+    """What was read and lost so far.
 
-    samples: delivered; bytes_kept: of parts that were read; bytes_read: those and what had to be read with them.
+    samples: samples delivered. bytes_kept: bytes of the parts that were read. bytes_read: all bytes that were read,
+    with headers and gaps. ranges: reads or requests. shards: shards opened for reading. samples_lost, shards_lost: what
+    was left out because the handler returned True.
     """
 
     samples: int = 0
@@ -26,15 +28,19 @@ class Counts:
 
 
 class Stop(Exception):
-    """A handler returned False: reading ends here, in good order."""
+    """A handler returned False: reading ends here without an error."""
 
 
 @dataclass(frozen=True)
 class ShardReading:
     """How samples are read.
 
-    merge_gap: bytes between two kept samples that are read rather than skipped; None: what was measured for the
-    kind of source. verify: check the header before each sample, so that moved bytes are noticed.
+    access: how shards are opened.
+    merge_gap: gaps of up to this many bytes between two kept samples are read and discarded instead of skipped. None:
+    the value measured for the kind of source.
+    verify: check the header before each sample, so that moved bytes are noticed.
+    handler: decides whether reading goes on after an error.
+    Raises InvalidValue for a negative merge_gap.
     """
 
     access: Access = Access()
@@ -48,7 +54,7 @@ class ShardReading:
             raise InvalidValue(f"merge_gap={self.merge_gap}: bytes, 0 or more; None for the measured default.")
 
     def lost(self, error: Exception, samples: int, shards: int = 0) -> None:
-        """Let the handler judge, and count what is lost with its leave. Raises `Stop` where it wants no more."""
+        """Let the handler decide about `error`, and count what is lost. Raises `Stop` if the handler returns False."""
         if not self.handler(error):
             raise Stop
         self.counts.samples_lost += samples
@@ -56,7 +62,7 @@ class ShardReading:
 
 
 def opened(index: ShardIndex, shard: int, reading: ShardReading) -> Source:
-    """Open a shard. Raises ShardMissing, or ShardChanged where it is not the one that was indexed."""
+    """Open a shard. Raises ShardMissing, or ShardChanged if it has changed since it was indexed."""
     url, stamp = index.urls[shard], index.stamps[shard]
     source = reading.access.open(url)
     if source.stamp != stamp:

@@ -1,4 +1,4 @@
-"""Who reads what: equal, disjoint shares of an epoch's visits, to the row, also after a resume on other ranks."""
+"""Divides an epoch's visits among readers: equal counts for all ranks, also after a resume with other ranks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Place:
-    """One reader among many: worker `worker` of `num_workers` on rank `rank` of `num_replicas`."""
+    """One reader among many: worker `worker` of `num_workers` on rank `rank` of `num_replicas`.
+
+    Raises InvalidValue for a rank or worker that is not below its number.
+    """
 
     rank: int = 0
     num_replicas: int = 1
@@ -29,30 +32,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Stint:
-    """A stretch of an epoch that is over: what every reader of a layout had delivered when it was left.
+    """A finished part of an epoch, read by one layout of ranks and workers: what each reader delivered in it.
 
-    taken: for each rank, for each of its workers, the visits delivered.
+    taken: for each rank, for each of its workers, the number of visits delivered.
     """
 
     taken: tuple[tuple[int, ...], ...]
 
     @property
     def num_replicas(self) -> int:
-        """Ranks that took part."""
+        """How many ranks took part."""
         return len(self.taken)
 
     @property
     def num_workers(self) -> int:
-        """Workers of each rank."""
+        """How many workers each rank had."""
         return len(self.taken[0])
 
     def state(self) -> list[list[int]]:
-        """As plain lists, for a checkpoint."""
+        """The stint as plain lists, for a checkpoint."""
         return [list(rank) for rank in self.taken]
 
     @classmethod
     def of(cls, state: Any) -> "Stint":
-        """From `state()`. Raises ResumeError for anything else."""
+        """The stint from its `state()`. Raises ResumeError for anything else."""
         try:
             taken = tuple(tuple(int(count) for count in rank) for rank in state)
         except (TypeError, ValueError):
@@ -63,10 +66,10 @@ class Stint:
 
 
 def share(total: int, place: Place, drop_last: bool) -> tuple[int, int, int]:
-    """(start, stop, padding) of a reader's share of `total` visits; `padding` more repeat the last ones.
+    """A reader's share of `total` visits -> (start, stop, padding): visits start … stop − 1, and `padding` repeats.
 
-    Ranks get equal counts: the last ones padded up, or, with `drop_last`, all cut down. A rank's workers split its share
-    to the row, so the same worker has the same count on every rank.
+    Ranks get equal counts: the last ranks repeat visits, or with `drop_last` the remainder is left out. The workers of
+    a rank divide its share as evenly as possible, and a worker has the same count on every rank.
     """
     each = total // place.num_replicas if drop_last else -(-total // place.num_replicas)
     start = place.rank * each + each * place.worker // place.num_workers
@@ -75,11 +78,11 @@ def share(total: int, place: Place, drop_last: bool) -> tuple[int, int, int]:
 
 
 def dealt(visits: int | Ints, place: Place, drop_last: bool) -> Ints:
-    """(share,) the visits a reader gets, ascending; `visits`: their number, or the (visits,) that are left."""
+    """(share,) a reader's visits, ascending. `visits`: how many there are, or (visits,) those that are left."""
     total = visits if isinstance(visits, int) else len(visits)
     start, stop, padding = share(total, place, drop_last)
     own = np.arange(start, stop, dtype=np.int64)
     if padding and total:
-        # The visits before the end, which lie in shards that the last readers read anyway.
+        # The last visits are repeated, because they lie in shards that the last readers read anyway.
         own = np.sort(np.concatenate([own, total - 1 - np.arange(padding, dtype=np.int64) % total]))
     return own if isinstance(visits, int) else visits[own]

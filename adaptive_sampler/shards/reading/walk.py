@@ -1,4 +1,4 @@
-"""One reader's way through its share of an epoch: reads ahead in shard order, delivers in the window's order."""
+"""Walks through one reader's share of an epoch: reads ahead in shard order, and delivers in the window's order."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -13,18 +13,18 @@ from adaptive_sampler.shards.reading.settings import Counts, ShardReading, Stop
 from adaptive_sampler.shards.reading.share import Place, Stint
 from adaptive_sampler.shards.reading.wanted import Raw
 
-WINDOW_BYTES = 64 << 20  # a worker; memory that is used again and again is also faster than fresh memory
+WINDOW_BYTES = 64 << 20  # for each worker; a small buffer also reuses its memory, which is faster than fresh memory
 
 
 def bounded(window: int, index: ShardIndex) -> int:
-    """`window` samples, or as many as fit into 64 MiB on average, which is a function of the index alone."""
+    """Limit `window` to the samples that fit into 64 MiB on average. Only the index decides the limit."""
     return min(window, max(int(WINDOW_BYTES / max(index.bytes_per_sample, 1)), 1)) if window else 0
 
 
 class Walk(Iterator[Raw]):
-    """Iterates over the samples of one reader from where `taken` visits are delivered. Nothing is read before a draw.
+    """Iterates over one reader's samples, after the first `taken` visits. Nothing is read before the first draw.
 
-    Resuming reads again only what was in the buffer and not yet delivered.
+    A resumed walk reads again only the samples that were in the buffer and not yet delivered.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Walk(Iterator[Raw]):
         taken: int = 0,
     ) -> None:
         self._index, self._order, self._place, self._reading, self._past = index, order, place, reading, past
-        self.taken = taken  # visits delivered or, with the handler's leave, lost
+        self.taken = taken  # visits that were delivered, or lost because the handler returned True
         self._samples: Iterator[Raw] | None = None
 
     @property
     def counts(self) -> Counts:
-        """What was read and lost."""
+        """What was read and lost so far."""
         return self._reading.counts
 
     def __next__(self) -> Raw:

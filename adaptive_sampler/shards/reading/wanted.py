@@ -23,23 +23,26 @@ class Bytes(Protocol):
 
 
 class Wanted:
-    """Samples `rows` (ascending, each once) of one shard.
+    """The samples `rows` (ascending, each once) of one shard, and how they are cut out of its bytes.
 
-    begin, stop: (rows,) the bytes that hold a sample, its first header with them where that is verified.
+    begin, stop: (rows,) a sample is bytes begin … stop − 1 of the shard, with its first header if that is verified.
     """
 
     def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading) -> None:
         self.url, self.rows, self._reading = index.urls[shard], rows.tolist(), reading
         self._extents = extents = index.extents(shard, rows)
         self.begin: Ints = np.maximum(extents.offset - (BLOCK if reading.verify else 0), 0)
-        # A sample without parts lies where the one before it does, and must not cut that one short.
+        # A sample without parts has the offset of the sample before it: `stop` must not fall back to that offset.
         self.stop: Ints = np.maximum.accumulate(extents.stop)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def cut(self, nth: int, data: Bytes, base: int) -> Raw:
-        """The nth sample out of `data`, whose first byte is byte `base` of the shard. Raises ShardDamaged."""
+        """Cut the nth sample out of `data`, whose first byte is byte `base` of the shard.
+
+        Raises ShardDamaged if the sample's header is not where the index says, or if its bytes end too early.
+        """
         extents = self._extents
         sizes, starts, member = extents.size, extents.start, extents.first[nth]
         sample: Raw = {"__key__": extents.keys[nth], "__url__": self.url, "__index__": self.rows[nth]}

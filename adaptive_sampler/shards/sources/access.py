@@ -1,4 +1,4 @@
-"""How shards are opened: by the scheme of their URL, with what a user says of requests."""
+"""Opens shards by the scheme of their URL, with the user's settings for requests."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -8,16 +8,17 @@ from adaptive_sampler.shards.sources.base import Retry, Source
 from adaptive_sampler.shards.sources.local import LocalSource
 
 BLOCK = 512  # bytes of a tar header
-HEADER_BYTES = 2048  # a PAX member's three headers come with one read; hardly any body does
+HEADER_BYTES = 2048  # read at a time: holds the three header blocks of a PAX member, and little of its body
 
 
 @dataclass(frozen=True)
 class Access:
     """How shards are opened and requests are made.
 
-    strict_ranges: refuse a server without byte ranges, instead of receiving the whole shard and discarding.
-    retry: what happens when a request fails. header_bytes: bytes of a request while a shard is indexed; more than the
-    default, which reads hardly any body, spares requests where samples are small and answers slow.
+    strict_ranges: refuse a server without byte ranges, instead of receiving whole shards and discarding most of them.
+    retry: what happens when a request fails.
+    header_bytes: how many bytes a request asks for while a shard is indexed, at least 512. The default reads little
+    more than the headers. A larger value saves requests if samples are small and the server answers slowly.
     """
 
     strict_ranges: bool = False
@@ -29,7 +30,11 @@ class Access:
             raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
 
     def open(self, url: str) -> Source:
-        """Open the shard at `url`. Raises ShardMissing where there is none."""
+        """Open the shard at `url`.
+
+        Raises ShardMissing if it cannot be opened, RangesUnsupported if `strict_ranges` forbids its server, and
+        InvalidValue for a pipe.
+        """
         scheme = urlsplit(url).scheme
         if scheme == "pipe" or url == "-":
             raise InvalidValue(
@@ -37,7 +42,7 @@ class Access:
             )
         if scheme in ("", "file"):
             return LocalSource(url)
-        # Here, because the library behind it is an extra.
+        # Imported here, because it needs fsspec, which only the extra `cloud` installs.
         from adaptive_sampler.shards.sources.remote import open_remote
 
         return open_remote(url, self.retry, strict_ranges=self.strict_ranges)

@@ -1,4 +1,4 @@
-"""What reading needs of a shard, wherever it lies: bytes by offset, a size, and a stamp that changes when it does."""
+"""What every source of a shard offers: bytes by offset, a size, and a stamp that changes when the shard changes."""
 
 import mmap
 import time
@@ -13,32 +13,36 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """An open shard. `read` may be called from several threads where `parallel` says so."""
+    """An open shard. If `parallel` is above 0, `read` may be called from several threads."""
 
-    parallel: int  # how many reads at a time are worth having under way; 0: call it directly, in order
-    merge_gap: int | None  # bytes that are cheaper to read than to skip; None: each sample is best read when delivered
+    parallel: int  # how many reads should run at a time; 0: call `read` directly, one after another
+    merge_gap: int | None  # bytes that are cheaper to read than to skip; None: read a sample when it is delivered
 
     @property
     def size(self) -> int | None:
-        """The shard's bytes, or None where nobody says."""
+        """The shard's size in bytes, or None if it is unknown."""
 
     @property
     def stamp(self) -> str:
-        """Changes when the shard does: its size with its modification time or etag."""
+        """A text that changes when the shard changes: its size, and its modification time or ETag."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length, fewer only where the shard ends before."""
+        """Bytes start … start + length − 1, fewer only if the shard ends before."""
 
     def mapped(self) -> mmap.mmap | None:
-        """The shard as memory, where it can be that; None elsewhere."""
+        """The shard as mapped memory, or None if it cannot be mapped."""
 
     def close(self) -> None:
-        """Give the file or connection back."""
+        """Release the file or connection."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a remote read is tried, and after how many seconds again: delay, 2 · delay, 4 · delay, …"""
+    """How a failed remote read is tried again: `attempts` tries in all, with growing pauses between them.
+
+    delay: the first pause in seconds; the pauses are delay, 2 · delay, 4 · delay, …. Raises InvalidValue for less than
+    one attempt or a negative delay.
+    """
 
     attempts: int = 5
     delay: float = 0.25
@@ -50,7 +54,7 @@ class Retry:
             )
 
     def call(self, action: Callable[[], T], transient: Callable[[Exception], bool]) -> T:
-        """`action()`, again while it raises what is `transient`; the last error is raised."""
+        """Call `action`, again after a `transient` error, and return its result. Raises the last error."""
         for attempt in range(self.attempts - 1):
             try:
                 return action()

@@ -1,4 +1,4 @@
-"""Shards on a local disk."""
+"""Reads shards from a local disk."""
 
 import mmap
 import os
@@ -8,11 +8,11 @@ from adaptive_sampler.shards.sources.base import missing
 
 
 class LocalSource:
-    """A local file, read with `pread`: no seeking, no shared position, no SIGBUS should the file shrink."""
+    """A local file, read with `pread`: it shares no position, and raises no SIGBUS if the file shrinks."""
 
     parallel = 0
     merge_gap: int | None = (
-        None  # measured in benchmarks/streams.py: a read from the page cache costs less than holding its bytes
+        None  # benchmarks/streams.py: reading a sample from the page cache costs less than holding its bytes
     )
 
     def __init__(self, url: str) -> None:
@@ -26,9 +26,9 @@ class LocalSource:
         self.stamp = f"{status.st_size} bytes, mtime {status.st_mtime_ns}"
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length, fewer only at the end of the file."""
+        """Bytes start … start + length − 1, fewer only at the end of the file."""
         data = os.pread(self._descriptor, length, start)
-        while len(data) < length:  # Linux stops a read at 2 GiB, a signal may stop it anywhere
+        while len(data) < length:  # Linux reads at most 2 GiB at once, and a signal may stop a read early
             more = os.pread(self._descriptor, length - len(data), start + len(data))
             if not more:
                 break
@@ -36,12 +36,12 @@ class LocalSource:
         return data
 
     def expect(self, start: int, stop: int) -> None:
-        """Let the system fetch bytes start … stop − 1 into its page cache, without waiting for them."""
+        """Ask the system to fetch bytes start … stop − 1 into its page cache, without waiting for them."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def mapped(self) -> mmap.mmap | None:
-        """The file as memory, for the header pass: few pages are touched, and none read ahead."""
+        """The file as mapped memory, for the header pass, which needs few pages. None for an empty file."""
         if not self.size:
             return None
         found = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,4 @@
-"""Shards behind HTTP and in object stores, through fsspec: byte ranges, retries, one session per process."""
+"""Reads shards over HTTP and from object stores through fsspec: byte ranges, retries, one session per process."""
 
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -15,13 +15,16 @@ except ImportError as error:
         'Reading shards from a URL needs fsspec: pip install "adaptive-sampler[cloud]"', name="fsspec"
     ) from error
 
-_MERGE_GAP = 128 * 1024  # a request answered in 10 ms by a 100 MB/s line, eight under way: 1 MB / 8
+_MERGE_GAP = 128 * 1024  # bytes: 100 MB/s · 10 ms for an answer = 1 MB, divided by the 8 requests that run at a time
 _PARALLEL = 8
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 def open_remote(url: str, retry: Retry, *, strict_ranges: bool) -> Source:
-    """Open the shard at `url` with fsspec. Raises ShardMissing, or RangesUnsupported where `strict_ranges` forbids a stream."""
+    """Open the shard at `url` with fsspec. Without byte ranges it is read as a stream.
+
+    Raises ShardMissing, or RangesUnsupported if the server has no byte ranges and `strict_ranges` forbids a stream.
+    """
     if urlsplit(url).scheme not in ("http", "https"):
         return ObjectSource(url, retry)
     source = HttpSource(url, retry)
@@ -32,7 +35,7 @@ def open_remote(url: str, retry: Retry, *, strict_ranges: bool) -> Source:
             f"{url}: the server answers a byte range with the whole file. Serve the shards from one that knows "
             "ranges, or leave strict_ranges off to receive everything and discard."
         )
-    # Given a size, fsspec asks for none; block size 0 is its forward-only file.
+    # fsspec does not ask the server for a size that is given. Block size 0 makes a forward-only file.
     return StreamSource(
         lambda: cast(BinaryIO, source.filesystem.open(url, block_size=0, size=source.size or 1)),
         source.size,
@@ -43,18 +46,18 @@ def open_remote(url: str, retry: Retry, *, strict_ranges: bool) -> Source:
 
 
 def transient(error: Exception) -> bool:
-    """Whether trying again may help: dropped connections, time-outs, overload; not 'forbidden' or 'not there'."""
+    """Whether trying again may help: after a dropped connection, a time-out or overload, but not after 403 or 404."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and status >= 400:
         return status in _TRANSIENT_STATUS
     if isinstance(error, FileNotFoundError | PermissionError | ShardChanged):
         return False
-    # aiohttp's and botocore's connection errors have no common base but Exception; their modules tell.
+    # The connection errors of aiohttp and botocore share no base but Exception: they are recognised by their modules.
     return isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith(("aiohttp", "botocore"))
 
 
 class HttpSource:
-    """A file on a web server, over fsspec's session: connections are kept and shared by all shards."""
+    """A file on a web server, read through fsspec's session, whose connections all shards share."""
 
     parallel = _PARALLEL
     merge_gap: int | None = _MERGE_GAP
@@ -77,7 +80,10 @@ class HttpSource:
             raise
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length, fewer only at the end. Raises ShardChanged if the file is another now."""
+        """Bytes start … start + length − 1, fewer only at the end of the file.
+
+        Raises ShardChanged if the file has changed since it was opened, RangesUnsupported if a range is not served.
+        """
 
         def request() -> bytes:
             return cast(bytes, fsspec.asyn.sync(self.filesystem.loop, self._get, start, length))
@@ -98,7 +104,7 @@ class HttpSource:
                 total = response.headers.get("Content-Length", "")
             self._stamp(int(total) if total.isdecimal() else None, response.headers)
             if response.status != 206:
-                raise RangesUnsupported(self.url)  # leaving here drops the connection before the body comes
+                raise RangesUnsupported(self.url)  # leaving the block drops the connection before the body arrives
             return cast(bytes, await response.read())
 
     def _stamp(self, size: int | None, headers: Any) -> None:
@@ -112,14 +118,14 @@ class HttpSource:
         self.size, self.stamp = size, stamp
 
     def mapped(self) -> None:
-        """A remote file is nowhere in memory."""
+        """None: a remote file cannot be mapped."""
 
     def close(self) -> None:
-        """Nothing: the connections belong to fsspec's session and serve the next shard."""
+        """Do nothing: the connections belong to fsspec's session, which uses them for the next shard."""
 
 
 class ObjectSource:
-    """A file in any store that fsspec knows (s3, gs, az, hf, memory, …); all of them have ranges."""
+    """A file in any store that fsspec knows (s3, gs, az, hf, memory, …); all of these serve byte ranges."""
 
     parallel = _PARALLEL
     merge_gap: int | None = _MERGE_GAP
@@ -138,7 +144,7 @@ class ObjectSource:
         self.stamp = f"{self.size} bytes, {mark}"
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length, fewer only at the end."""
+        """Bytes start … start + length − 1, fewer only at the end of the file."""
         stop = start + length if self.size is None else min(start + length, self.size)
         if stop <= start:
             return b""
@@ -148,7 +154,7 @@ class ObjectSource:
         )
 
     def mapped(self) -> None:
-        """A remote file is nowhere in memory."""
+        """None: a remote file cannot be mapped."""
 
     def close(self) -> None:
-        """Nothing: fsspec keeps the connections for the next shard."""
+        """Do nothing: fsspec keeps the connections for the next shard."""

@@ -1,4 +1,4 @@
-"""Shards behind something that only goes forward."""
+"""Reads shards from streams that can only be read forward."""
 
 from collections.abc import Callable
 from typing import BinaryIO
@@ -7,7 +7,7 @@ from adaptive_sampler.shards.sources.base import Retry
 
 
 class StreamSource:
-    """A file that can only be read forward: what lies between two reads is received and thrown away."""
+    """A file that can only be read forward: bytes between two reads are received and discarded."""
 
     parallel = 0
     merge_gap: int | None = 1 << 62  # skipping costs as much as reading
@@ -26,7 +26,7 @@ class StreamSource:
         self._position = 0
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length; going back opens the stream anew."""
+        """Bytes start … start + length − 1, fewer only at the end; a smaller `start` than before reopens the stream."""
         return self._retry.call(lambda: self._read(start, length), self._transient)
 
     def _read(self, start: int, length: int) -> bytes:
@@ -43,7 +43,7 @@ class StreamSource:
                 length -= len(chunk)
             return b"".join(chunks)
         except Exception:
-            self.close()  # a stream that failed once is at no known position
+            self.close()  # after an error the position of the stream is unknown
             raise
 
     def _take(self, length: int) -> bytes:
@@ -53,7 +53,7 @@ class StreamSource:
         return chunk
 
     def mapped(self) -> None:
-        """A stream is nowhere in memory."""
+        """None: a stream cannot be mapped."""
 
     def close(self) -> None:
         """Close the stream; a later read opens it again."""

@@ -1,1 +1,1 @@
-"""What a loader is made of: datasets whose samples carry rows, samplers, batches, and the count of what was delivered."""
+"""What a loader is built from: datasets whose samples carry rows, samplers, batches, and the count of what was delivered."""

@@ -1,4 +1,4 @@
-"""A batch of any nesting: its tensors, its length, and parts of it."""
+"""Helpers for a batch with any nesting: list its tensors, change them, find its length, take a part of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from adaptive_sampler.errors import InvalidValue
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Every tensor of a nested batch, depth first."""
+    """Every tensor of a nested batch (mappings, lists, tuples), depth first."""
     if isinstance(batch, Tensor):
         yield batch
     elif isinstance(batch, Mapping):
@@ -23,7 +23,10 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
-    """The same nesting with `change` applied to every tensor; anything else is passed on."""
+    """The same nesting with `change` applied to every tensor; any other value is kept as it is.
+
+    A mapping becomes a dict, a list becomes a tuple.
+    """
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
@@ -34,12 +37,12 @@ def map_tensors(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
 
 
 def part(batch: Any, start: int, stop: int) -> Any:
-    """The samples from `start` to before `stop`; a tensor without axes is everybody's."""
+    """The samples `start` … `stop` − 1 of every tensor; a tensor without axes is kept, because all samples share it."""
     return map_tensors(lambda tensor: tensor[start:stop] if tensor.ndim else tensor, batch)
 
 
 def batch_size(inputs: Any) -> int:
-    """Length of the leading axis of the first tensor in `inputs`."""
+    """The length of the leading axis of the first tensor in `inputs` that has axes. Raises `InvalidValue` if none has."""
     for tensor in tensors_of(inputs):
         if tensor.ndim:
             return len(tensor)
@@ -47,8 +50,8 @@ def batch_size(inputs: Any) -> int:
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
-    """A NumPy array as a tensor, of its own memory where torch takes that.
+    """A NumPy array as a tensor that shares its memory, or a copy if torch cannot share it.
 
-    torch refuses strides that go backwards and another byte order, and warns of memory that it may not write.
+    torch refuses negative strides and a byte order other than the machine's, and warns about read-only memory.
     """
     return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

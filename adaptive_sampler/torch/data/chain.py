@@ -1,4 +1,4 @@
-"""What stands between a loader and our sampler: the objects that frameworks wrap around one another."""
+"""Finds our sampler behind a loader, through the objects that frameworks wrap around one another."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,8 @@ from torch.utils.data import DistributedSampler, IterableDataset
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
 
-# Where torch, torchdata and its nodes, Lightning, Fabric, Accelerate, tqdm and prefetchers keep what they wrap.
+# The attributes in which torch, torchdata (and its nodes), Lightning, Fabric, Accelerate, tqdm and prefetchers keep the
+# object that they wrap.
 _INNER = (
     *("base_dataloader", "_dataloader", "flattened", "batch_sampler", "sampler", "_sampler", "dataset"),
     *("root", "source", "source_nodes", "iterable", "loader", "_loader", "dataloader", "data_loader"),
@@ -16,13 +17,15 @@ _INNER = (
 
 
 def chain(loader: Any) -> Iterator[Any]:
-    """Everything that a loader draws its indices through, from the outside in; datasets only where they wrap a sampler.
+    """All objects through which a loader draws its indices, beginning with the outermost.
 
-    `loader` may be several: a dict or list of them, at any depth, as Lightning takes them.
+    A dataset is among them only if it holds a sampler. `loader` may also be a dict or list of loaders, nested to any
+    depth, as Lightning accepts it.
     """
     waiting: list[Any]
     seen: dict[int, Any]
-    waiting, seen = [loader], {}  # kept, so that no id is given to another object meanwhile
+    # `seen` keeps the objects alive, so that Python gives none of their ids to a new object meanwhile.
+    waiting, seen = [loader], {}
     while waiting:
         link = waiting.pop(0)
         if link is None or id(link) in seen:
@@ -40,9 +43,10 @@ def chain(loader: Any) -> Iterator[Any]:
 
 
 def several(link: Any) -> list[Any] | None:
-    """The loaders in a collection of them; None for what is no collection, or one of indices, as a sampler may be.
+    """The loaders in a dict, list or tuple of loaders; None for anything else.
 
-    A CombinedLoader of Lightning's is no collection here: it is a link, and the loaders inside are the next ones.
+    A list of indices, which may serve as a sampler, is no collection of loaders. Neither is Lightning's CombinedLoader:
+    it is one link of the chain, and the loaders inside it are the next links.
     """
     if isinstance(link, Mapping):
         return list(link.values())
@@ -53,43 +57,44 @@ def several(link: Any) -> list[Any] | None:
 
 
 def _samples(dataset: Any) -> bool:
-    """Whether a dataset holds the sampler: Lightning hides one there, and a stream of planned shards has its own."""
+    """Whether a dataset holds a sampler: Lightning hides one in a dataset, and a stream of planned shards has its own."""
     return hasattr(dataset, "_sampler") or isinstance(getattr(dataset, "sampler", None), AdaptiveSampler)
 
 
 def find_sampler(loader: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | None:
-    """Our sampler behind a loader, the outermost of them; None where there is none."""
+    """The outermost of our samplers behind a loader; None if there is none."""
     return sampler_in(chain(loader))
 
 
 def sampler_in(links: Any) -> DistributedAdaptiveSampler | AdaptiveSampler | None:
-    """The outermost of our samplers among these."""
+    """The first of our samplers among `links`, which `chain` gave; None if there is none."""
     return next((k for k in links if isinstance(k, (DistributedAdaptiveSampler, AdaptiveSampler))), None)
 
 
 def deals_out(link: Any) -> bool:
-    """Whether a link that is not ours gives each rank a part of what comes from the inside, or makes an order of its own."""
+    """Whether a foreign link gives each rank only a part of the rows that the link inside it yields, or reorders them."""
     foreign = isinstance(link, DistributedSampler) and not isinstance(link, DistributedAdaptiveSampler)
     return foreign or shares(link)
 
 
 def shares(link: Any) -> bool:
-    """Whether a link that is no sampler gives each rank a part: a stream of planned shards, or Accelerate's shards."""
-    if isinstance(link, IterableDataset):  # no other than planned shards is in the chain
+    """Whether a link that is no sampler gives each rank only a part: a stream of planned shards, or Accelerate's shard."""
+    if isinstance(link, IterableDataset):  # the only iterable datasets in a chain are streams of planned shards
         return True
     return int(getattr(link, "num_processes", 1)) > 1 and hasattr(link, "process_index")
 
 
 def of_accelerate(link: Any) -> bool:
-    """Whether a link is a loader of Accelerate's, which counts epochs by the passes that were not left early."""
-    own = getattr(link, "__dict__", {})  # a wrapper may show its loader's attributes as its own
+    """Whether a link is one of Accelerate's loaders, which count an epoch for each pass that was not left early."""
+    own = getattr(link, "__dict__", {})  # its own attributes only: a wrapper may forward its loader's
     return "iteration" in own and "base_dataloader" in own
 
 
 def primed(link: Any, *, forget: bool = False) -> bool:
-    """Whether a StatefulDataLoader, asked for its state before any pass, has its first batches under way.
+    """Whether a StatefulDataLoader already loads its first batches because it was asked for its state before any pass.
 
-    Accelerate asks when it prepares. `forget`: drop them, so that the pass which begins now draws its own.
+    Accelerate asks for the state when it prepares a loader. `forget`: drop those batches and restart the sampler behind
+    the loader, so that the pass that begins now draws its own batches.
     """
     if not getattr(link, "__dict__", {}).get("_initial_iter_for_state_dict") or not link.num_workers:
         return False

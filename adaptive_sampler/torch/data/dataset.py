@@ -1,4 +1,4 @@
-"""A dataset whose samples carry their row, because no loader tells which rows it delivered."""
+"""A dataset wrapper that adds its row to each sample, because a loader does not tell which rows it delivered."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,14 @@ from adaptive_sampler.store import ScoreStore
 
 
 class IndexedDataset(Dataset[Any]):
-    """`dataset[i]` -> `(i, sample)`; with `key`, the dict sample with `sample[key] = i`.
+    """Wraps a dataset so that each sample carries its row: `indexed[i]` is `(i, sample)`.
 
-    It must be the outermost wrapper, because the sampler's rows are its indices. Given the `store`, it checks that both
-    have as many rows. Raises `InvalidValue`.
+    With `key`, samples must be dicts, and `indexed[i]` is a copy of the dict with the entry `sample[key] = i`. It must
+    be the outermost wrapper, because the rows that a sampler yields are its indices.
+
+    If `store` is given, dataset and store must have the same length and, if both have one, the same fingerprint. Raises
+    `InvalidValue` if they do not, for a stream, and for a dataset inside which an IndexedDataset lies; `indexed[i]`
+    raises it for a sample that `key` cannot be added to.
     """
 
     def __init__(self, dataset: Any, store: ScoreStore | None = None, *, key: str | None = None) -> None:
@@ -37,11 +41,11 @@ class IndexedDataset(Dataset[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int) and index < 0:
-            index += len(self)  # a row counts from the front
+            index += len(self)  # a row is counted from the front
         return self._with_row(index, self.dataset[index])
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Any]:
-        """A batch at once, where the dataset can do that."""
+        """The samples of a whole batch, by the dataset's own `__getitems__` if it has one."""
         rows = indices.tolist() if isinstance(indices, np.ndarray) else indices
         fetch = getattr(self.dataset, "__getitems__", None)
         samples = fetch(indices) if fetch else [self.dataset[i] for i in rows]
@@ -73,7 +77,7 @@ def _check(dataset: Any, store: ScoreStore) -> None:
 
 
 def nested_in(dataset: Any) -> bool:
-    """Whether an `IndexedDataset` lies inside another dataset, as torch's wrappers hold theirs."""
+    """Whether `dataset` is a wrapper, such as Subset or ConcatDataset, with an `IndexedDataset` somewhere inside."""
     seen: list[Any] = []
     inside = [] if isinstance(dataset, IndexedDataset) else _held(dataset)
     while inside:
@@ -87,7 +91,7 @@ def nested_in(dataset: Any) -> bool:
 
 
 def _held(dataset: Any) -> list[Any]:
-    """What Subset, ConcatDataset and StackDataset hold."""
+    """The datasets directly inside a Subset, ConcatDataset or StackDataset, or inside a wrapper with their attributes."""
     several = getattr(dataset, "datasets", None)
     several = list(several.values()) if isinstance(several, Mapping) else several
     one = getattr(dataset, "dataset", None)

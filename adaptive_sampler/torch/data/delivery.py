@@ -1,4 +1,4 @@
-"""What a watched loader has delivered of an epoch: counted, held against what the sampler drew, and told to who counts epochs."""
+"""Counts what a watched loader delivers of an epoch, compares it with what the sampler drew, and keeps epoch counts right."""
 
 import warnings
 from typing import Any
@@ -16,42 +16,52 @@ from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inn
 from adaptive_sampler.walk.iterators import Progress
 
 Ours = AdaptiveSampler | DistributedAdaptiveSampler
-_AHEAD = 1 << 14  # rows that the sampler is asked for at a time
+_AHEAD = 1 << 14  # rows of the sampler's order that are fetched at a time, for comparison with batches
 
 
 class Delivery:
-    """The watched passes of one hook. Passes may lie within one another; the last that walked a sampler of ours counts."""
+    """The watched passes of one hook, of which the latest counts for `LossHook.delivered`.
+
+    Passes may be nested. If some pass had one of our samplers, the latest of those counts, else the latest of all.
+    """
 
     def __init__(self) -> None:
         self.run: str | None = None  # the store's run in which a loader was last watched
-        self.unweighted = False  # whether plan weights are there that the hook does not apply
-        self._warned = False  # of that
+        self.unweighted = False  # whether the plan has loss weights that the hook does not apply
+        self._warned = False  # whether a warning of that was given
         self._last: Pass | None = None
 
     def enter(self, loader: Any, store: ScoreStore, weighing: AdaptiveSampler | None) -> "Pass":
-        """A pass begins. Raises `InvalidValue` for a dataset of another length."""
+        """Begin a pass over `loader`. Raises `InvalidValue` if its dataset and the sampler's store differ in length.
+
+        `weighing`: the hook's own sampler, which gives the loss weights; None if it has none.
+        """
         return Pass(self, loader, store, weighing)
 
     def ticks(self, run: str) -> bool:
-        """Whether a pass that walks no sampler of ours moves the store's clock: each but a run's first, and one within another."""
+        """Whether a pass that has none of our samplers moves the store's clock on by an epoch.
+
+        It does, unless it is the first of the store's `run`, or lies inside a pass that has one of our samplers and has
+        not ended.
+        """
         return self.run == run and (self._last is None or self._last.sampler is None or self._last.left)
 
     def counts(self, one: "Pass", run: str) -> None:
-        """From now on this pass is the one that is asked for."""
+        """From now on `one` is the pass that counts, unless an earlier pass has one of our samplers and `one` has not."""
         if one.sampler is not None or self._last is None or self._last.sampler is None:
             self._last = one
         self.run = run
 
     def is_last(self, one: "Pass") -> bool:
-        """Whether this pass is the one that is asked for."""
+        """Whether `one` is the pass that counts."""
         return one is self._last
 
     def weighs(self, plan: Any, weighing: AdaptiveSampler | None) -> None:
-        """Note whether an epoch's plan weighs samples and nobody applies it."""
+        """Note whether an epoch's `plan` has loss weights that the hook does not apply; `weighing`: the hook's own sampler."""
         self.unweighted = weighing is None and not self._warned and plan is not None and plan.weighted
 
     def warn_unweighted(self) -> None:
-        """Once."""
+        """Warn, once, that the hook does not apply the plan's loss weights."""
         self.unweighted, self._warned = False, True
         warnings.warn(
             "the plan of the watched loader's sampler weighs samples, and this hook was given no sampler: the loss is not "
@@ -61,16 +71,16 @@ class Delivery:
         )
 
     def count(self) -> int:
-        """The samples delivered of the epoch. Raises `InvalidValue` where their number is no position."""
+        """How many samples of the epoch were delivered. Raises `InvalidValue` if that is no position in the epoch."""
         return 0 if self._last is None else self._last.count()
 
 
 class Pass:
     """One pass over a watched loader.
 
-    `delivered` is a position in the epoch only as long as the batches are those that the sampler drew, in its order: that
-    is looked at batch by batch, because what stands between (a collate_fn that leaves samples out, `in_order=False`) may
-    change either.
+    The number of samples delivered is a position in the epoch only as long as the batches are those that the sampler
+    drew, in the sampler's order. This is checked for each batch, because what lies in between may change it: a
+    collate_fn that leaves samples out, or `in_order=False`.
     """
 
     def __init__(self, delivery: Delivery, loader: Any, store: ScoreStore, weighing: AdaptiveSampler | None) -> None:
@@ -79,20 +89,21 @@ class Pass:
         self.sampler = sampler_in(self._links)
         self.left = False  # whether the pass has ended
         self._opaque = not any(isinstance(link, (DataLoader, Sampler)) for link in self._links)
-        self._begun = False  # whether it has had a batch
+        self._begun = False  # whether a batch has come
         self._delivered = 0
-        self._lost = ""  # why the samples delivered cannot be counted
-        self._walking: Any = None  # the epoch that it walks
-        self._epoch = 0  # its number
-        self._compared = self._unordered = False  # whether batches can be held against the sampler's rows; may overtake
-        self._ahead = np.empty(0, np.int64)  # the rows that the sampler drew next
+        self._lost = ""  # why the samples delivered cannot be counted; "" if they can
+        self._walking: Any = None  # the sampler's epoch that this pass walks
+        self._epoch = 0  # the number of that epoch
+        # Whether batches can be compared with the sampler's rows; whether they may overtake one another.
+        self._compared = self._unordered = False
+        self._ahead = np.empty(0, np.int64)  # the sampler's next rows, fetched for comparison
         if self.sampler is not None:
             _check_length(loader, self.sampler)
             for link in self._links:
                 primed(link, forget=True)
 
     def take(self, rows: torch.Tensor) -> None:
-        """A batch is here. Raises `InvalidValue` for one that overtook another."""
+        """Count a batch with these `rows`, (batch,) int64. Raises `InvalidValue` if it overtook another one, or may have."""
         if not self._begun:
             self._begin(rows)
         sampler, store = self.sampler, self._store
@@ -105,30 +116,30 @@ class Pass:
             store.session.clock.deliver(self._delivered)
 
     def leave(self, *, over: bool) -> None:
-        """The pass ends: because the loader did (`over`), or because the loop broke off."""
+        """End the pass: the loader has ended (`over`), or the loop broke off."""
         self.left, sampler = True, self.sampler
         if sampler is None:
             return
         if over:
-            if not self._begun:  # what was left of a resumed epoch made no batch
+            if not self._begun:  # the rest of a resumed epoch gave no batch
                 self._walking, self._delivered = sampler.walking, sampler.start
                 self._delivery.counts(self, self._store.about["runs"][-1])
             if sampler.walking is self._walking:
                 sampler.watch(over=True)
         if over or self._begun:
-            for link in self._links:  # Accelerate counts neither a pass that was left early nor one of no batch
+            for link in self._links:  # Accelerate counts neither a pass left early nor one without a batch
                 if of_accelerate(link) and link.iteration <= sampler.epoch:
                     link.iteration = sampler.epoch + 1
         self._links = []
 
     def count(self) -> int:
-        """The samples delivered. Raises `InvalidValue` where their number is no position."""
+        """How many samples of the epoch were delivered. Raises `InvalidValue` if that is no position in the epoch."""
         if self._lost:
             raise InvalidValue(self._lost)
         sampler = self.sampler
         if sampler is None or sampler.walking is self._walking:
             return self._delivered
-        if sampler.walking is None:  # set_epoch, or a state: nothing of that epoch was delivered here
+        if sampler.walking is None:  # after set_epoch or load_state_dict: nothing of that epoch was delivered yet
             return sampler.start
         raise InvalidValue(
             f"hook.delivered counts what hook.watch(loader) delivers, and meanwhile epoch {sampler.epoch} of the sampler was begun "
@@ -137,7 +148,7 @@ class Pass:
         )
 
     def _begin(self, rows: torch.Tensor) -> None:
-        """The first batch is here: the epoch's plan is fixed."""
+        """Begin the epoch at the first batch, when its plan is fixed."""
         self._begun, run = True, self._store.about["runs"][-1]
         if self.sampler is None and self._opaque:
             self._find(rows)
@@ -155,7 +166,11 @@ class Pass:
         self._unordered = any(_may_overtake(link) for link in self._links)
 
     def _find(self, rows: torch.Tensor) -> None:
-        """The sampler behind what shows nothing of it, a generator around a loader: the one that drew these very rows."""
+        """Find our sampler behind an object that does not show what it wraps, such as a generator around a loader.
+
+        It is the sampler that drew exactly these rows, or, if that cannot be compared, the hook's own. If neither is
+        found, although a sampler has begun, the samples cannot be counted.
+        """
         owners = [planner.owner() for planner in tuple(self._store.session.planners) if planner.owner is not None]
         begun = [sampler for sampler in owners if sampler is not None and sampler.progress is not None]
         for sampler in begun:
@@ -172,7 +187,7 @@ class Pass:
             )
 
     def _next(self, size: int, progress: Progress) -> np.ndarray | None:
-        """The next rows that the sampler drew, asked for many batches at a time; None where they are not known."""
+        """The sampler's next rows, (size,) or fewer at the end, None if not known; fetched for many batches at a time."""
         if len(self._ahead) < size:
             known = progress.rows_from(self._delivered, max(size, _AHEAD))
             if known is None:
@@ -182,12 +197,12 @@ class Pass:
         return drawn
 
     def _compare(self, rows: torch.Tensor, sampler: Ours) -> None:
-        """Hold the batch against what the sampler drew next: its rows, or, where they are not at hand, its length."""
+        """Compare the batch with what the sampler drew next: by its rows, or, if those are not on the host, by its length."""
         progress = sampler.progress
         if progress is None or sampler.walking is not self._walking:
-            return  # the sampler has gone on; `count` says so
+            return  # the sampler is at another epoch; `count` reports that
         drawn = None
-        if rows.device.type == "cpu" or self._unordered:  # else looking would wait for the device at each step
+        if rows.device.type == "cpu" or self._unordered:  # else reading them would wait for the device at each step
             drawn = self._next(len(rows), progress)
         if drawn is None and not self._unordered:
             if len(rows) == progress.size_from(self._delivered, len(rows)):
@@ -209,11 +224,12 @@ class Pass:
 
 
 def _may_overtake(link: Any) -> bool:
-    """Whether a loader hands out batches as its workers finish them."""
+    """Whether a loader delivers batches in the order in which its workers finish them."""
     return getattr(link, "in_order", True) is False and getattr(link, "num_workers", 0) > 1
 
 
 def _check_length(loader: Any, sampler: Ours) -> None:
+    """Raise `InvalidValue` if an `IndexedDataset` and the sampler's store differ in length."""
     dataset, n = getattr(loader, "dataset", None), len(inner(sampler).store)
     if isinstance(dataset, IndexedDataset) and len(dataset) != n:
         raise InvalidValue(

@@ -1,4 +1,4 @@
-"""Rows as a loader brings them and as a caller gives them: taken off the batches, checked."""
+"""Takes the rows off a loader's batches, and checks the rows that a caller passes."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,10 @@ from adaptive_sampler.torch.data.dataset import IndexedDataset, nested_in
 
 
 def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
-    """(rows, sample) for each batch of a loader over an `IndexedDataset`."""
+    """(rows, sample) for each batch of a loader over an `IndexedDataset`; rows are (batch,) int64.
+
+    `key`: where dict samples carry their rows. Raises `InvalidValue` for a batch without rows.
+    """
     for batch in batches:
         if key is not None and isinstance(batch, Mapping) and key in batch:
             sample: Any = copy.copy(batch)
@@ -30,7 +33,10 @@ def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
 
 
 def checked_rows(given: Any, length: int | None) -> torch.Tensor:
-    """`given` as rows (batch,) int64 on their device; `length`: of the batch, where it is known. Raises `InvalidValue`."""
+    """`given` as a (batch,) int64 tensor on its own device; `length`: of the batch, None if not known.
+
+    Raises `InvalidValue` for anything but one axis of integers, and for another length.
+    """
     if type(given) is torch.Tensor and given.dtype is torch.int64 and given.shape == (length,):
         return given
     rows = integers(given)
@@ -45,11 +51,11 @@ def checked_rows(given: Any, length: int | None) -> torch.Tensor:
 
 
 def integers(given: Any) -> torch.Tensor | None:
-    """`given` as a tensor (batch,) int64; None where it is not one axis of integers."""
+    """`given` as a (batch,) int64 tensor; None if it is anything but one axis of integers."""
     if not isinstance(given, torch.Tensor):
-        array = to_host(given)  # a list too: by way of NumPy in a fifth of torch's 100 ns an element
+        array = to_host(given)  # lists too: torch takes 100 ns per element of a list, NumPy a fifth of that
         if array.shape == (0,):
-            array = array.astype(np.int64)  # an empty list has no type of its own
+            array = array.astype(np.int64)  # NumPy makes an empty list float64
         if array.dtype.kind not in "iu":
             return None
         given = tensor_of(array)
@@ -60,7 +66,10 @@ def integers(given: Any) -> torch.Tensor | None:
 
 
 def row_key(loader: Any) -> str | None:
-    """The key under which a loader's dict samples carry their row. Raises if the `IndexedDataset` is not the outermost."""
+    """The key under which a loader's dict samples carry their row; None if samples come as (row, sample).
+
+    Raises `InvalidValue` if an `IndexedDataset` lies inside the loader's dataset instead of being it.
+    """
     dataset = getattr(loader, "dataset", None)
     if nested_in(dataset):
         raise InvalidValue(

@@ -1,4 +1,4 @@
-"""Drop-in samplers for `DataLoader(sampler=...)`, each a policy with its paper's defaults."""
+"""Drop-in samplers for `DataLoader(sampler=...)`; each has one selection policy with the defaults of its paper."""
 
 from typing import Any, Literal
 
@@ -12,24 +12,28 @@ from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.planner import Replan
 
 
-class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # its sampler is one of ours
-    """Batches of one of our samplers, also for frameworks that ask for torch's type. Refuses a foreign sampler."""
+class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # both bases type `sampler`, ours narrower
+    """Batches of one of our samplers, as a `torch.utils.data.BatchSampler`, which some frameworks require.
+
+    Raises `InvalidValue` for a sampler that is not ours.
+    """
 
 
 class TorchSampler(AdaptiveSampler, Sampler[int]):
-    """An `AdaptiveSampler` that is a `torch.utils.data.Sampler` too."""
+    """An `AdaptiveSampler` that is also a `torch.utils.data.Sampler`."""
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> AdaptiveBatchSampler:
-        """For `DataLoader(batch_sampler=...)`; see `Batches`."""
+        """A batch sampler over this sampler, for `DataLoader(batch_sampler=...)`; see `walk.batches.Batches`."""
         return AdaptiveBatchSampler(self, batch_size, drop_last, arrays)
 
 
 class PrunedSampler(TorchSampler):
-    """Trains on the share `keep` with the `order` score `by` (Paul et al. 2021, Deep Learning on a Data Diet).
+    """Trains on the rows with the highest scores (Paul et al. 2021, Deep Learning on a Data Diet).
 
-    Everything is kept until the warm-up is over and there are scores; then one plan holds for good, as in the paper
-    (`replan="epoch"` adapts). `keep`, `order`, `ties`, `per_class`, `max_age`: see `selection.Prune`; the other keywords:
-    see `AdaptiveSampler`.
+    `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`: "highest", or "lowest" to
+    keep the lowest scores. All rows are kept until the warm-up is over and there are scores. Then one plan is made that
+    holds for good, as in the paper; `replan="epoch"` makes a new one each epoch instead. `keep`, `order`, `ties`,
+    `per_class`, `max_age`: see `selection.Prune`; the other keywords: see `AdaptiveSampler`.
     """
 
     def __init__(
@@ -61,9 +65,10 @@ class PrunedSampler(TorchSampler):
 
 
 class SlidingWindowSampler(TorchSampler):
-    """Trains on a window of the ascending ranking: skips `offset`, takes `keep` (Paul et al. 2021, section 4).
+    """Trains on a window of the rows, ranked by ascending score: skips `offset`, keeps `keep` (Paul et al. 2021, section 4).
 
-    With wrong labels in the data the best window leaves out the very top. See `selection.Window`, `AdaptiveSampler`.
+    Both are shares (float) or numbers (int) of rows. If some labels are wrong, the best window leaves out the highest
+    scores. See `selection.Window` and, for the other keywords, `AdaptiveSampler`.
     """
 
     def __init__(
@@ -94,9 +99,11 @@ class SlidingWindowSampler(TorchSampler):
 
 
 class JTTSampler(TorchSampler):
-    """Trains on everything, and on the first model's mistakes `upsample` times (Liu et al. 2021, Just Train Twice).
+    """Trains on all rows, and `upsample` times on those that a first model got wrong (Liu et al. 2021, Just Train Twice).
 
-    See `selection.Upsample` for `convention`, `AdaptiveSampler` for the other keywords.
+    `by`: the score that is above 0 for those rows. See `selection.Upsample` for `convention`, which says whether
+    `upsample` counts the row's ordinary visit, and `AdaptiveSampler` for the other keywords. The paper's `upsample` is
+    100 for Waterbirds, 50 for CelebA, 4 for MultiNLI, 6 for CivilComments.
     """
 
     def __init__(
@@ -126,8 +133,8 @@ class JTTSampler(TorchSampler):
 class L2RWSampler(TorchSampler):
     """Draws rows in proportion to the weights that L2RW gave them (Ren et al. 2018, Learning to Reweight Examples).
 
-    `num_samples` draws an epoch (None: as many as there are rows), a share `floor` of them uniformly, so that a row whose
-    weight is 0 is seen again. See `selection.Draw`, `AdaptiveSampler`.
+    An epoch has `num_samples` draws (None: as many as there are rows). The share `floor` of them is drawn uniformly, so
+    that a row whose weight is 0 is visited again. See `selection.Draw`, and `AdaptiveSampler` for the other keywords.
     """
 
     def __init__(

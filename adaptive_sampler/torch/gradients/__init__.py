@@ -1,1 +1,1 @@
-"""Scores that need gradients: norms, influence and L2RW weights of single samples."""
+"""Scores that need gradients: the gradient norms, influence and L2RW weights of single samples."""

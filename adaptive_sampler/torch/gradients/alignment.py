@@ -1,4 +1,4 @@
-"""The one primitive: how strongly each sample's gradient points along a given direction."""
+"""Alignment: how strongly each sample's gradient points along a given direction. L2RW and influence are built on it."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,32 +35,38 @@ def alignment(
     *,
     loss_fn: LossFn = cross_entropy,
 ) -> Tensor:
-    """Per-sample ⟨∇ℓ_i, direction⟩, by one forward-mode pass (a JVP of the vector of losses).
+    """Per-sample ⟨∇ℓ_i, direction⟩, by one forward-mode pass: a JVP (Jacobian-vector product) of the vector of losses.
 
-    The model runs in the mode it is in. In training mode batch norm uses the batch's statistics, and a sample's loss
-    then depends on the others through them, as in the training step itself; running statistics are not touched.
-    Dropout draws the masks that the caller's next forward pass will draw, as does what draws from Python's `random` or
-    from `np.random`. Where an operator has no forward mode, two backward passes give the same values, or, if it has no
-    second derivative either, one backward pass per sample; a warning names the operator once. Some operators lose the
-    tangent without a word: one backward pass and one forward-mode pass more ask whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, and where
-    it is not so, the slower way is taken, with a warning. That is asked on the first, second, fourth, eighth … batch of
-    a model and a loss function in the same circumstances: modes, switches, dtypes, lengths up to a power of two.
+    The model runs in the mode it is in. In training mode, batch norm uses the batch's statistics, so that a sample's
+    loss depends on the other samples, as in the training step itself; running statistics are not changed. Dropout draws
+    the masks that the caller's next forward pass will draw, and the same holds for code that draws from Python's
+    `random` or from `np.random`.
+
+    If an operator has no forward mode, two backward passes give the same values; if it has no second derivative either,
+    one backward pass per sample gives them. A warning names the operator once.
+
+    Some operators lose the tangent without an error. So one more backward pass and one more forward-mode pass check
+    whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩; if not, the slower way is taken, with a warning. This check is made on the 1st, 2nd,
+    4th, 8th … batch of a model and a loss function in the same circumstances: modules, modes, switches, dtypes, and
+    lengths up to a power of two.
 
     Args:
         model: any module; compiled and DistributedDataParallel models are run unwrapped and uncompiled.
-        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keywords.
+        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keyword arguments.
         labels: whatever `loss_fn` takes; (batch,) int64 classes for the default.
-        direction: one tensor per trainable parameter: by name, or in the order of `model.parameters()` among those
-            that require grad, or all in one flat vector. A missing name or None counts as zero.
-        loss_fn: (model output, labels) -> (batch,).
+        direction: one tensor per trainable parameter, in its shape: a mapping by name, or a sequence in the order of
+            `model.parameters()` without those that do not require grad; or all of them in one flat (parameters,)
+            tensor. A missing name or None counts as zero.
+        loss_fn: (model output, labels) -> (batch,) losses.
 
     Returns:
         (batch,) on the model's device, in the losses' dtype: loss per unit of `direction`.
 
     Raises:
-        InvalidValue: no trainable parameters, a module of TorchScript, a dynamically quantised or sharded one, a
-            direction that does not fit the parameters, a loss that is not per-sample or has kept a parameter by itself,
-            a label beyond the classes, a model that writes in a parameter, or a value that is not finite.
+        InvalidValue: the model has no trainable parameters, is or holds a module of TorchScript or a dynamically
+            quantised one, or is sharded; `direction` does not fit the parameters; the loss is not per-sample, or uses a
+            parameter by a reference of its own; a label is beyond the classes; the model writes to a parameter; or a
+            value is not finite.
     """
     model = unwrapped(model)
     params = trainable(model)
@@ -70,7 +76,7 @@ def alignment(
 
 
 def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
-    """`alignment` without its checks and its keeping of state: for callers that are inside `as_found`."""
+    """`alignment` without its checks, and without restoring state: for callers that are inside `as_found`."""
     before = generator_states(model)
     trust = Trust(model, params, inputs, labels, loss_fn)
     right = trust.known
@@ -92,20 +98,21 @@ def along(model: nn.Module, params: Params, tangents: Params, inputs: Any, label
 def _backward_mode(
     model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
+    """(batch,) ⟨∇ℓ_i, tangents⟩ by backward passes. Where a loss is not finite, the value is that loss."""
     theta = leaves(params)
     loss = losses(model, theta, inputs, labels, loss_fn)
     wrong = ~torch.isfinite(loss.detach())
     if bool(wrong.any()):
-        return torch.where(wrong, loss.detach(), 0)  # one such sample makes nan of every other's backward
+        return torch.where(wrong, loss.detach(), 0)  # one such sample would make the others NaN in backward
     twice = _two_backwards(loss, theta, tangents)
     return _backward_each(loss, theta, tangents) if twice is None else twice
 
 
 def _two_backwards(loss: Tensor, params: Params, tangents: Params) -> Tensor | None:
-    """J·v as the derivative of ⟨Jᵀu, v⟩ with respect to u; None where a backward is not differentiable.
+    """(batch,) J·v as the derivative of ⟨Jᵀu, v⟩ with respect to u; None if a backward cannot be differentiated.
 
-    A custom backward may also drop the dependence on u silently. The inner product is linear in u, so ⟨u, result⟩ must
-    give it back: that is checked.
+    A custom backward may also lose its dependence on u without an error. ⟨Jᵀu, v⟩ is linear in u, so it must be equal
+    to ⟨u, result⟩; None if it is not.
     """
     weights = torch.linspace(1.0, 2.0, len(loss), device=loss.device, dtype=loss.dtype).requires_grad_()
     try:
@@ -125,7 +132,7 @@ def _two_backwards(loss: Tensor, params: Params, tangents: Params) -> Tensor | N
 
 
 def _backward_each(loss: Tensor, params: Params, tangents: Params) -> Tensor:
-    """One backward pass per sample: slow, and right wherever training itself works."""
+    """(batch,) by one backward pass per sample: slow, but right whenever training itself works."""
     result = torch.zeros_like(loss)
     if not loss.requires_grad:
         return result
@@ -136,7 +143,7 @@ def _backward_each(loss: Tensor, params: Params, tangents: Params) -> Tensor:
 
 
 def _as_params(direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tensor, params: Params) -> Params:
-    """The direction by name, checked against the parameters and cast to their device and dtype."""
+    """The direction by name, in the parameters' shapes, dtypes and devices. Raises `InvalidValue` if it does not fit."""
     given: dict[str, Tensor | None]
     if isinstance(direction, Mapping):
         unknown = [name for name in direction if name not in params]
@@ -157,6 +164,7 @@ def _as_params(direction: Mapping[str, Tensor] | Sequence[Tensor | None] | Tenso
 
 
 def _split(flat: Tensor, params: Params) -> list[Tensor]:
+    """A flat direction, (parameters,), as one tensor per parameter."""
     sizes = [p.numel() for p in params.values()]
     if flat.shape != (sum(sizes),):
         raise InvalidValue(
@@ -167,6 +175,7 @@ def _split(flat: Tensor, params: Params) -> list[Tensor]:
 
 
 def _fitted(name: str, tangent: Tensor | None, parameter: Tensor) -> Tensor:
+    """The direction of one parameter, zeros for None, on its device and in its dtype."""
     if tangent is None:
         return torch.zeros_like(parameter)
     if tangent.shape != parameter.shape:
@@ -178,7 +187,11 @@ def _fitted(name: str, tangent: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def _operator(error: NotImplementedError) -> str:
-    """The operator that lacks forward mode: torch names its own; a custom function is found in the traceback."""
+    """The name of the operator that has no forward mode.
+
+    For torch's own operators the message has it; the name of a custom autograd.Function is found in the traceback. Any
+    other error is raised again.
+    """
     words = str(error).split()
     if "with" in words and str(error).startswith("Trying to use forward AD with"):
         return words[words.index("with") + 1]
@@ -190,7 +203,7 @@ def _operator(error: NotImplementedError) -> str:
             found = owner.__name__
         trace = trace.tb_next
     if not found:
-        raise error  # not about forward mode: the user's own
+        raise error  # not about forward mode: it comes from the user's code
     return found
 
 

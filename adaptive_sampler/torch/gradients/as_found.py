@@ -1,4 +1,4 @@
-"""Everything about a model is left as found: modes, random state, and how torch runs its operators."""
+"""Runs a model and leaves everything about it as it was: modes, weights, random state, and torch's switches."""
 
 import contextlib
 import functools
@@ -18,14 +18,14 @@ from adaptive_sampler.torch.gradients.randomness import same_random_state
 
 @contextlib.contextmanager
 def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
-    """Run what is inside eagerly, with gradients on; afterwards modes, weights and random state are what they were.
+    """A context in which the model runs eagerly and with gradients; afterwards modes, weights and random state are restored.
 
     Args:
         model: the module whose training flags are kept.
-        evaluate: put every module into eval mode inside.
+        evaluate: put every module into eval mode inside the context.
 
     Raises:
-        InvalidValue: the model has written in a parameter.
+        InvalidValue: the model wrote to a parameter.
     """
     _load_derivatives()
     modes = [(module, module.training) for module in model.modules()]
@@ -45,7 +45,10 @@ def as_found(model: nn.Module, *, evaluate: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_weights(model: nn.Module) -> Iterator[None]:
-    """Undo what embeddings with a max_norm do to the rows that they look up; raise where a model writes in a parameter."""
+    """Undo what embeddings with a max_norm do to the rows that they look up, and allow no other write to a parameter.
+
+    Raises `InvalidValue` if the model wrote to another parameter.
+    """
     norm_bound = [
         m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.max_norm is not None
     ]
@@ -56,7 +59,7 @@ def _same_weights(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for weight, kept in weights.values():
-            weight.data.copy_(kept)  # by .data, which no graph of the caller's notices
+            weight.data.copy_(kept)  # by .data, so that graphs of the caller do not notice
     for (name, p), version in zip(others, before, strict=True):
         if p._version != version:
             raise InvalidValue(
@@ -67,16 +70,16 @@ def _same_weights(model: nn.Module) -> Iterator[None]:
 
 @functools.cache
 def _load_derivatives() -> None:
-    """Have torch load its forward-mode and vmap rules, whose scripting it now deprecates itself: not the user's doing."""
+    """Make torch load its forward-mode and vmap rules, without the DeprecationWarning that torch itself gives when it does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
-            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]  # untyped in torch
         torch.func.vmap(torch.sin)(torch.zeros(1))
 
 
 def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any]]:
-    """Contexts in which each operator has all the derivatives that it can have."""
+    """Contexts in which each operator has as many derivatives as torch offers for it."""
     contexts: list[contextlib.AbstractContextManager[Any]] = [
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -85,9 +88,10 @@ def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any
         _no_autocast_cache(),
     ]
     if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-        # cuDNN's recurrent layers have no backward in eval mode and no second derivative in any
+        # cuDNN's recurrent layers have no backward in eval mode, and no second derivative in any mode
         contexts.append(torch.backends.cudnn.flags(enabled=False))
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+    # if it is not imported, nothing is compiled; importing it takes seconds
+    if "torch._dynamo" in sys.modules:
         # a compiled graph has neither forward mode nor hooks
         contexts.append(torch.compiler.set_stance("force_eager"))
     return contexts
@@ -95,7 +99,7 @@ def _transparent(model: nn.Module) -> list[contextlib.AbstractContextManager[Any
 
 @contextlib.contextmanager
 def _no_fast_path() -> Iterator[None]:
-    """Keep MultiheadAttention off its fused inference kernel, which has no derivatives."""
+    """Keep MultiheadAttention from its fused inference kernel, which has no derivatives."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -106,7 +110,7 @@ def _no_fast_path() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_autocast_cache() -> Iterator[None]:
-    """Autocast would keep a cast copy of each of our temporary parameters until the caller's region ends."""
+    """Turn off autocast's cache, which would keep cast copies of our temporary parameters until the caller's region ends."""
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:

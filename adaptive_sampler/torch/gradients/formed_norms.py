@@ -1,4 +1,4 @@
-"""Per-sample gradient norms by forming each sample's gradient: for what no rule covers."""
+"""Per-sample gradient norms by forming each sample's gradient: for parameters that no layer's rule covers."""
 
 import warnings
 from typing import Any
@@ -21,18 +21,20 @@ from adaptive_sampler.torch.gradients.functional import (
 def formed_squares(
     model: nn.Module, params: Params, names: list[str], inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
-    """(batch,) squared norms over the parameters `names`: by vmap(grad), or in a loop where vmap cannot follow."""
+    """(batch,) squared gradient norms over the parameters `names`, by vmap(grad), or sample by sample if vmap fails."""
     sought = {name: params[name] for name in names}
     rest = {name: p for name, p in params.items() if name not in sought}
     try:
         return _by_vmap(model, sought, rest, inputs, labels, loss_fn)
     except (RuntimeError, ValueError, NotImplementedError, TypeError):
-        # control flow on values, an operator without a batching rule, a custom function of the old style: the loop
-        # needs none of them, and meets again whatever was the caller's own error
+        # vmap cannot run control flow on values, an operator without a batching rule, or a custom function of the old
+        # style; the loop can. If the error was the caller's own, the loop raises it again.
         return _one_by_one(model, sought, rest, inputs, labels, loss_fn)
 
 
 def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """(batch,) squared norms over `sought`, by vmap(grad); `rest`: the other parameters, as constants."""
+
     def loss_of(theta: Params, one_input: Any, one_label: Any) -> Tensor:
         single = map_tensors(lambda tensor: tensor[None], (one_input, one_label))
 
@@ -50,11 +52,12 @@ def _by_vmap(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels
 
 
 def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """(batch,) squared norms over `sought`, by one backward pass per sample; `rest`: the other parameters, as constants."""
     found = []
     for position in range(batch_size(inputs)):
         theta = leaves(sought)
         one_input, one_label = (
-            map_tensors(lambda tensor: tensor[position : position + 1], part)  # noqa: B023
+            map_tensors(lambda tensor: tensor[position : position + 1], part)  # noqa: B023 - used up within this iteration
             for part in (inputs, labels)
         )
         loss = losses(model, {**rest, **theta}, one_input, one_label, loss_fn)
@@ -63,6 +66,6 @@ def _one_by_one(model: nn.Module, sought: Params, rest: Params, inputs: Any, lab
 
 
 def sum_of_squares(gradients: list[Tensor]) -> Tensor:
-    """(batch,) squared norms over tensors of shape (batch, …), in float32 or better."""
+    """(batch,) sums of squares over all `gradients`, each (batch, …), in float32 or a wider dtype."""
     wide = (g.flatten(1).to(torch.promote_types(g.dtype, torch.float32)) for g in gradients)
     return torch.stack([g.square().sum(1) for g in wide]).sum(0)

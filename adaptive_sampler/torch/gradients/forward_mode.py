@@ -1,4 +1,4 @@
-"""Forward mode: the derivative of every sample's loss along one direction, and whether it can be trusted."""
+"""Forward mode: the derivative of every sample's loss along one direction, and a check of whether it can be trusted."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,38 +21,44 @@ from adaptive_sampler.torch.gradients.functional import (
 from adaptive_sampler.torch.gradients.randomness import generator_states, restore
 from adaptive_sampler.torch.gradients.remembered import Remembered, circumstances, is_time
 
-# Batches in which a parameter may be without a gradient before it is taken for one that the loss does not use.
+# A parameter that had no gradient in this many batches is taken for one that the loss does not use.
 _LOOKS = 4
-# What rounding may change of ⟨u, Jv⟩, at most: its terms are all of one sign in the mean, so that half precision's errors
-# cancel (below 5e-4 in nets of 150 parameters), and one block of such a net that loses its tangent changes it by 1e-2.
+# The relative difference of ⟨u, Jv⟩ that is still taken for rounding. The terms of ⟨u, Jv⟩ are positive on average, so
+# the errors of half precision cancel: they stay below 5e-4 in nets with 150 parameter tensors, and one block of such a
+# net that loses its tangent makes a difference of 1e-2.
 _SLACK = 5e-3
 
 
 @dataclass(slots=True)
 class _Standing:
-    looks: int = 0  # batches in which forward mode was right; from _LOOKS on it is asked now and then. −1: it was wrong
-    uses: int = 0
+    """What earlier batches have shown of forward mode, for one model, loss function and circumstances."""
+
+    # Batches in which forward mode was right; from _LOOKS on it is checked only now and then. −1: it was wrong.
+    looks: int = 0
+    uses: int = 0  # batches so far
 
 
 _standings: Remembered[_Standing] = Remembered()
 
 
 def derivative(model: nn.Module, params: Params, tangents: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
-    """(batch,) J·v as one forward pass gives it; NotImplementedError where an operator says that it cannot."""
+    """(batch,) J·v by one forward-mode pass, with v = `tangents`.
+
+    Raises `NotImplementedError` if an operator has no forward mode, and says so.
+    """
     with torch.no_grad(), _as_backward_has_it(model), forward_ad.dual_level():
-        # forward_ad itself ships no types
         dual = forward_ad.make_dual
-        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]
+        duals = {name: dual(p, tangents[name]) for name, p in params.items()}  # type: ignore[no-untyped-call]  # untyped in torch
         out = losses(model, duals, inputs, labels, loss_fn)
-        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]
+        loss, tangent = forward_ad.unpack_dual(out)  # type: ignore[no-untyped-call]  # untyped in torch
         return torch.zeros_like(loss) if tangent is None else tangent.clone()
 
 
 class Trust:
-    """Whether forward mode is the derivative that backward has, for one model and loss as they are now.
+    """Tells whether forward mode gives the derivative that backward gives, for one model and loss as they are now.
 
-    An operator may lose a tangent without raising (a custom operator with a backward of its own), or block a gradient
-    that forward mode lets through (`torch.no_grad` inside the model).
+    It may not, because an operator loses a tangent without raising (a custom operator with its own backward), or
+    because `torch.no_grad` inside the model stops a gradient that forward mode lets through.
     """
 
     def __init__(self, model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> None:
@@ -64,31 +70,32 @@ class Trust:
 
     @property
     def known(self) -> bool | None:
-        """What earlier batches have shown; None: not enough, or it is time to ask anew."""
+        """What earlier batches have shown; None if that is not enough, or if it is time to check again."""
         looks = self._standing.looks
         return None if 0 <= looks < _LOOKS or (looks > 0 and is_time(self._standing.uses)) else looks > 0
 
     def lose(self) -> None:
-        """Forward mode is not to be tried again."""
+        """Remember that forward mode must not be used again."""
         self._standing.looks = -1
 
     def ask(self) -> bool | None:
-        """⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None: nothing can be told.
+        """Check ⟨u, J v⟩ = ⟨Jᵀ u, v⟩ on this batch, by one backward and one forward-mode pass; None if it cannot be shown.
 
-        v is not the caller's direction, which may be zero where a tangent is lost: it follows Jᵀ u, at parameters of which
-        none is zero throughout, as an adapter's are before its first step. Random state: both passes draw the same
-        masks, which are those of the caller's next pass.
+        v is not the caller's direction, which may be zero exactly where a tangent is lost; v follows Jᵀ u. A parameter
+        that is all zero, as an adapter's is before its first step, would hide what comes before it, so small random
+        values take its place. Both passes draw the same dropout masks, which are those of the caller's next pass.
         """
         before = generator_states(self._model)
         near = _nowhere_zero(self._params)
         theta = leaves(near)
         loss = losses(self._model, theta, self._inputs, self._labels, self._loss_fn)
         check_reached(self._model, loss)
-        # all above zero, so that no sample's part takes another's away; unequal, so that samples cannot be exchanged
+        # all above zero, so that samples do not cancel one another; unequal, so that samples cannot be exchanged
+        # unnoticed
         u = torch.rand(loss.shape, generator=_generator(loss.device), device=loss.device, dtype=loss.dtype) + 1
         pulled = gradients((u * loss).sum(), theta)
         coarse = rounding(self._params, loss)
-        del loss  # and its graph
+        del loss  # frees its graph
         along = _balanced(pulled, coarse)
         if along is None:
             return None
@@ -109,7 +116,8 @@ class Trust:
     def _passes(self, near: Params, without: set[str], wanted: Tensor) -> bool:
         """Whether forward mode lets something through from parameters that have no gradient in backward.
 
-        Along a vector of length 1 for each of them; what is no more than rounding of that, or of the rest, is nothing.
+        The direction has a length of about 1 in each of these parameters. A result that is no more than rounding counts
+        as nothing.
         """
         if not without:
             return False
@@ -123,7 +131,7 @@ class Trust:
 
 
 def _nowhere_zero(params: Params) -> Params:
-    """The parameters, those that are zero throughout replaced by small random ones: they would hide what lies before them."""
+    """The parameters, but small random ones in place of those that are all zero: they would hide what comes before them."""
     return {name: p if bool(p.any()) else _random(p) / 100 for name, p in params.items()}
 
 
@@ -132,9 +140,10 @@ def _random(like: Tensor) -> Tensor:
 
 
 def _balanced(pulled: Params, coarse: float) -> Params | None:
-    """A direction in which each parameter's part of ⟨Jᵀ u, v⟩ is about as large, so that none is lost in rounding.
+    """A direction v in which each parameter's part of ⟨Jᵀ u, v⟩ is about equally large, so that none is lost in rounding.
 
-    A gradient below √coarse of the largest may be rounding itself, and is not lifted. None: there is no gradient.
+    `pulled`: Jᵀ u. `coarse`: the relative size of rounding. A gradient shorter than √coarse of the longest may be
+    rounding itself, and its part stays smaller. None if there is no gradient, or if one is not finite.
     """
     lengths = {name: _wide(torch.linalg.vector_norm(g)) for name, g in pulled.items()}
     longest = torch.stack(list(lengths.values())).max()
@@ -145,17 +154,22 @@ def _balanced(pulled: Params, coarse: float) -> Params | None:
 
 
 def _wide(values: Tensor) -> Tensor:
+    """The values in float32 or a wider dtype."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _generator(device: torch.device) -> torch.Generator:
-    """Our own, so that the caller's draws nothing."""
+    """A generator of our own, so that nothing is drawn from the caller's."""
     return torch.Generator(device).manual_seed(0)
 
 
 @contextlib.contextmanager
 def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
-    """Embeddings whose backward is not their derivative: no gradient for padding, or one scaled by frequency."""
+    """Make forward mode agree with embeddings whose backward is not the true derivative.
+
+    Backward gives no gradient to the row `padding_idx`; so that row gets no tangent. With `scale_grad_by_freq` backward
+    scales the gradients by frequency; forward mode cannot, so this raises `NotImplementedError`.
+    """
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     if any(m.scale_grad_by_freq for m in embeddings):
         raise NotImplementedError("Trying to use forward AD with Embedding(scale_grad_by_freq=True)")
@@ -168,5 +182,6 @@ def _as_backward_has_it(model: nn.Module) -> Iterator[None]:
 
 
 def _no_padding_tangent(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]
+    """A forward hook that removes the tangent of an embedding's output for `padding_idx`."""
+    primal = forward_ad.unpack_dual(out).primal  # type: ignore[no-untyped-call]  # untyped in torch
     return torch.where((args[0] == module.padding_idx)[..., None], primal, out)

@@ -1,4 +1,4 @@
-"""A model as a pure function of its trainable parameters, and one loss a sample."""
+"""Runs a model as a pure function of its trainable parameters, with one loss per sample."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ LossFn = Callable[[Any, Any], Tensor]
 """(model output, labels) -> (batch,): one loss per sample, in the loss's own unit."""
 
 Params = dict[str, Tensor]
-"""Trainable parameters, or one tensor shaped like each, by the name `model.named_parameters()` gives them."""
+"""Trainable parameters, or one tensor shaped like each, by the names that `model.named_parameters()` gives them."""
 
 
-# by name, because torch.ao takes long to import
+# The modules of dynamically quantised layers: as names, because torch.ao takes long to import.
 _DYNAMICALLY_QUANTISED = (
     "torch.ao.nn.quantized.dynamic",
     "torch.ao.nn.intrinsic.quantized.dynamic",
@@ -26,7 +26,7 @@ _DYNAMICALLY_QUANTISED = (
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Per-sample cross entropy in nats, computed in float32 or better.
+    """Per-sample cross entropy in nats, computed in float32 or a wider dtype.
 
     Args:
         logits: (batch, classes) floating.
@@ -40,9 +40,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel or DataParallel; one whose samples' gradients cannot be had is refused.
+    """The module inside DistributedDataParallel or DataParallel, or `model` itself.
 
-    The wrappers' own forward arms gradient hooks for a backward that never comes.
+    The wrappers are left out because their own forward prepares gradient hooks for a backward that never comes. Raises
+    `InvalidValue` for a model whose per-sample gradients cannot be computed: TorchScript, dynamic quantisation,
+    sharding.
     """
     while isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         model = model.module
@@ -58,7 +60,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _check_module(name: str, module: nn.Module) -> None:
-    """Raise on TorchScript, whose parameters cannot be replaced, and on scales that a whole batch shares."""
+    """Raise `InvalidValue` for TorchScript, whose parameters cannot be replaced, and for a scale that a whole batch shares."""
     kind = type(module)
     what = f"{name!r} is a {kind.__name__}" if name else f"the model is a {kind.__name__}"
     if isinstance(module, torch.jit.ScriptModule):
@@ -74,7 +76,10 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def trainable(model: nn.Module) -> Params:
-    """The parameters that require grad, detached (they share memory); tied ones occur once."""
+    """The parameters that require grad, detached (they share memory); tied ones occur once.
+
+    Raises `InvalidValue` if there are none.
+    """
     found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not found:
         raise InvalidValue(
@@ -90,7 +95,7 @@ def leaves(params: Params) -> Params:
 
 
 def flat(params: Params) -> Tensor:
-    """All of them in one vector, (parameters,), in float32 or better."""
+    """All parameters in one vector, (parameters,), in float32 or a wider dtype."""
     return torch.cat([p.flatten().to(torch.promote_types(p.dtype, torch.float32)) for p in params.values()])
 
 
@@ -101,7 +106,7 @@ def shaped(vector: Tensor, params: Params) -> Params:
 
 
 def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False, retain_graph: bool = False) -> Params:
-    """∂loss/∂theta by name, dense; zero where the loss does not depend on a parameter."""
+    """∂loss/∂theta by name, dense; zero if the loss does not depend on a parameter."""
     if not loss.requires_grad:
         return {name: torch.zeros_like(p) for name, p in theta.items()}
     found = torch.autograd.grad(
@@ -115,35 +120,36 @@ def gradients(loss: Tensor, theta: Params, *, create_graph: bool = False, retain
 
 
 def dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    """The gradient of `parameter` in full: an embedding may give a sparse one, and a parameter without use none."""
+    """The gradient of `parameter` as a dense tensor: an embedding may give a sparse one, and an unused parameter gives None."""
     if gradient is None:
         return torch.zeros_like(parameter)
     return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 class _Whole(nn.Module):
-    """A model and what follows it, as one module: parameters that are replaced during its call are replaced in both."""
+    """A model and the function that follows it, as one module, so that parameters are replaced in both during its call."""
 
     def __init__(self, model: nn.Module, then: Callable[[Any], Tensor]) -> None:
         super().__init__()
         self.model = model
-        self._then = [then]  # in a list, so that a loss that is a module becomes no part of this one
+        self._then = [then]  # in a list, so that a loss that is a module does not become a part of this one
 
     def forward(self, *positional: Any, **keywords: Any) -> Tensor:
         return self._then[0](self.model(*positional, **keywords))
 
 
 def followed(model: nn.Module, params: Params, inputs: Any, then: Callable[[Any], Tensor]) -> Tensor:
-    """`then` of the output of one forward pass with `params` in the parameters' place, all others constant.
+    """`then(output)` of one forward pass in which `params` take the place of the model's parameters of these names.
 
-    The parameters are replaced in `then` too, for a loss that uses the model's own. Buffers are copies. A tuple or list
-    of inputs is passed as positional arguments, a mapping as keywords, a tensor alone.
+    All other parameters are constants. The replacement holds in `then` too, for a loss that uses the model's own
+    parameters. Buffers are copies, so the model's do not change. `inputs`: a tuple or list is passed as positional
+    arguments, a mapping as keyword arguments, a tensor as the only argument.
     """
     state = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     state |= {name: buffer.clone() for name, buffer in model.named_buffers()}
     positional, keywords = (inputs,), {}
     if isinstance(inputs, Mapping):
-        positional, keywords = (), dict(inputs)  # type: ignore[assignment]
+        positional, keywords = (), dict(inputs)  # type: ignore[assignment]  # above, mypy infers a tuple of one
     elif isinstance(inputs, tuple | list):
         positional = tuple(inputs)
     replaced = {f"model.{name}": tensor for name, tensor in {**state, **params}.items()}
@@ -152,15 +158,19 @@ def followed(model: nn.Module, params: Params, inputs: Any, then: Callable[[Any]
 
 
 def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
-    """(batch,) losses as a function of `params`; raises if they are not one per sample."""
+    """(batch,) losses as a function of `params`.
+
+    Raises `InvalidValue` if `loss_fn` does not give one loss per sample, or if the default loss gets a label beyond the
+    classes.
+    """
     if any(tensor.is_inference() for tensor in tensors_of((inputs, labels))):
-        # no backward may keep a tensor made in inference mode; a copy is none
+        # autograd cannot keep a tensor that was made in inference mode, but it can keep a copy
         inputs, labels = map_tensors(torch.clone, inputs), map_tensors(torch.clone, labels)
     size = batch_size(inputs)
 
     def loss_of(out: Any) -> Tensor:
         if loss_fn is cross_entropy:
-            out = getattr(out, "logits", out)  # Hugging Face's models wrap theirs
+            out = getattr(out, "logits", out)  # Hugging Face's models return an object that holds the logits
             check_labels(out, labels)
         return loss_fn(out, labels)
 
@@ -175,7 +185,7 @@ def losses(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
 
 
 def check_reached(model: nn.Module, loss: Tensor) -> None:
-    """Raise where the loss uses a trainable parameter that was not replaced: its gradient would be missing."""
+    """Raise `InvalidValue` if the loss uses a trainable parameter that was not replaced: its gradient would be missing."""
     own = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     seen, ahead = set(), [loss.grad_fn]
     while ahead:
@@ -193,7 +203,7 @@ def check_reached(model: nn.Module, loss: Tensor) -> None:
 
 
 def check_labels(logits: Any, labels: Any) -> None:
-    """Raise on a class the logits do not have: on a GPU the loss itself would end the process."""
+    """Raise `InvalidValue` for a label beyond the logits' classes: on a GPU, the loss itself would end the process."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not isinstance(labels, Tensor):
         raise InvalidValue(
             f"the default loss needs (batch, classes) logits and (batch,) labels, got "
@@ -211,7 +221,7 @@ def check_labels(logits: Any, labels: Any) -> None:
 
 
 def check_finite(values: Tensor, what: str) -> Tensor:
-    """`values` themselves, or an error that names the first non-finite one."""
+    """`values` themselves. Raises `InvalidValue`, naming the first value that is not finite, if there is one."""
     wrong = ~torch.isfinite(values)
     if bool(wrong.any()):
         position = int(wrong.flatten().nonzero()[0, 0])
@@ -224,10 +234,14 @@ def check_finite(values: Tensor, what: str) -> Tensor:
 
 
 def rounding(params: Params, loss: Tensor) -> float:
-    """What rounding may change between two equal ways to one loss or derivative, relative: √ε of the coarsest dtype."""
-    dtypes = {torch.float32, loss.dtype, *(p.dtype for p in params.values())}  # a norm inside often computes in float32
+    """The relative difference that rounding may make between two equivalent ways to compute a loss or a derivative.
+
+    It is √ε of the coarsest dtype that is involved.
+    """
+    # float32 always, because a norm layer inside the model often computes in it
+    dtypes = {torch.float32, loss.dtype, *(p.dtype for p in params.values())}
     if torch.is_autocast_enabled(loss.device.type):
         dtypes.add(torch.get_autocast_dtype(loss.device.type))
     if loss.device.type == "cuda":
-        dtypes.add(torch.float16)  # cuDNN's convolutions keep no more of a float32: TensorFloat-32
+        dtypes.add(torch.float16)  # cuDNN's convolutions may use TensorFloat-32, which is as coarse
     return float(max(torch.finfo(dtype).eps for dtype in dtypes) ** 0.5)

@@ -29,32 +29,35 @@ def grand(
     loss_fn: LossFn = cross_entropy,
     chunk_size: int = 128,
 ) -> Tensor:
-    """Per-sample ‖∇_θ ℓ_i‖₂ over all trainable parameters, in eval mode.
+    """Per-sample gradient norm ‖∇_θ ℓ_i‖₂ over all trainable parameters, in eval mode: the GraNd score.
 
-    Norms come from each layer's input and output gradient where the layer has a rule (Linear, Conv, Embedding, batch,
-    group, layer and RMS norm), also for weights that are tied or used several times; the rest, attention's packed
-    projections or a parameter of one's own, by vmap(grad) over those parameters alone, or one sample at a time where
-    vmap cannot follow the model. Which is which is found by watching a few samples, and then every pass. In each chunk
-    two samples are also run alone, by plain autograd: where a loss or a norm is another there, the model mixes or
-    rearranges samples, and each is scored alone from then on. So the values do not depend on how the data set is cut
-    into batches. To the same end the first, second, fourth, eighth … chunk of a model and a loss is run twice, the
-    samples moved on by one place, and so is every chunk of a model that sorts them by torch.
+    Norms of a layer that has a rule (Linear, Conv, Embedding, batch, group, layer and RMS norm) come from the layer's
+    input and its output's gradient, also for weights that are tied or used several times. For all other parameters,
+    such as attention's packed projections and a custom module's own, the gradients are formed by vmap(grad), or one
+    sample at a time if vmap cannot run the model. Which parameters a rule covers is found by watching a pass of a few
+    samples first, and then every pass.
+
+    The values do not depend on how the data set is cut into batches; this is checked. In each chunk, two samples are
+    also run alone, by plain autograd: if a loss or a norm differs, the model mixes or rearranges samples, and from then
+    on each sample is scored alone. For the same purpose the 1st, 2nd, 4th, 8th … chunk of a model and a loss is run a
+    second time with the samples moved by one place, and so is every chunk of a model that calls one of torch's sorts on
+    them.
 
     Args:
         model: any module; it is run in eval mode and given back in the mode it was in.
-        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keywords.
+        inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keyword arguments.
         labels: whatever `loss_fn` takes; (batch,) int64 classes for the default.
-        loss_fn: (model output, labels) -> (batch,).
-        chunk_size: samples worked on at once; memory grows with it, values do not change.
+        loss_fn: (model output, labels) -> (batch,) losses.
+        chunk_size: how many samples are run at once; memory grows with it, values do not change.
 
     Returns:
         (batch,) ≥ 0 float32 (float64 for float64 models) on the model's device: loss per unit of parameter.
 
     Raises:
-        InvalidValue: no trainable parameters, an empty batch, batch norm without running statistics, a module of
-            TorchScript, a dynamically quantised or sharded one, a loss that is not per-sample or has kept a
-            parameter by itself, a label beyond the classes, a model that writes in a parameter, or a gradient that is
-            not finite.
+        InvalidValue: the model has no trainable parameters, has batch norm without running statistics, is or holds a
+            module of TorchScript or a dynamically quantised one, or is sharded; the batch is empty; the loss is not
+            per-sample, or uses a parameter by a reference of its own; a label is beyond the classes; the model writes
+            to a parameter; or a gradient is not finite.
 
     Source:
         Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet, definition 2.1.
@@ -72,23 +75,23 @@ def grand_last_layer(
     loss_fn: LossFn = cross_entropy,
     chunk_size: int = 128,
 ) -> Tensor:
-    """Per-sample gradient norm over ONE linear layer only: not GraNd, but a forward pass is all it costs.
+    """Per-sample gradient norm over one linear layer only: not GraNd, but it costs little more than a forward pass.
 
-    For logits W h + b under cross entropy it is the closed form EL2N · √(‖h‖² + 1).
+    For logits W h + b under cross entropy it is equal to EL2N · √(‖h‖² + 1), where h is the layer's input.
 
     Args:
         model: as for `grand`.
         inputs: as for `grand`.
         labels: as for `grand`.
         layer: the linear layer; the last `nn.Linear` of `model.modules()` if not given.
-        loss_fn: (model output, labels) -> (batch,).
-        chunk_size: samples worked on at once.
+        loss_fn: (model output, labels) -> (batch,) losses.
+        chunk_size: how many samples are run at once.
 
     Returns:
-        (batch,) ≥ 0, as `grand`, over the layer's weight and bias.
+        (batch,) ≥ 0, as for `grand`, over the layer's weight and bias.
 
     Raises:
-        InvalidValue: as `grand`; or there is no linear layer.
+        InvalidValue: as for `grand`; or there is no linear layer.
     """
     model = unwrapped(model)
     linear = layer or next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
@@ -100,6 +103,7 @@ def grand_last_layer(
 
 
 def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
+    """(batch,) gradient norms over `params`, chunk by chunk."""
     _check(model, inputs, chunk_size)
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
     with as_found(model, evaluate=True):
@@ -113,6 +117,7 @@ def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
 
 
 def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
+    """Raise `InvalidValue` for an empty batch, a bad chunk size, or batch norm that mixes the samples of a batch."""
     if batch_size(inputs) == 0:
         raise InvalidValue("the batch is empty: a gradient needs at least one sample; skip empty batches")
     whole_number("chunk_size", chunk_size, 1, otherwise=" (samples; 128 is usual)")

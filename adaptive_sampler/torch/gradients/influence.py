@@ -1,4 +1,4 @@
-"""Influence: how the mean clean loss of a trained model moves with each training sample's weight."""
+"""Influence: how the mean clean loss of a trained model changes with each training sample's weight."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,42 +53,46 @@ def influence(
     checkpoint: str | Path | None = None,
     progress: Show = None,
 ) -> Tensor:
-    """d(mean clean loss) / d(weight of the sample), for every training sample, in eval mode.
+    """Influence of every training sample: d(mean clean loss) / d(weight of the sample), in eval mode.
 
-    The training loss is (1/n) Σ w_i ℓ_i with all weights 1, and the model is taken to be at its minimum. Then
-    dL_clean/dw_i = −(1/n) ⟨s, ∇ℓ_i⟩ with s = (H + damping·I)⁻¹ ∇L_clean. A positive value: more of this sample raises
-    the clean loss, so it is unfavourable; leaving the sample out changes the clean loss by minus the value, to first
-    order. s is solved for once; then each batch costs one forward-mode pass.
+    The training loss is (1/n) Σ w_i ℓ_i with all weights 1, and the model is assumed to be at its minimum. Then
+    dL_clean/dw_i = −(1/n) ⟨s, ∇ℓ_i⟩ with s = (H + damping·I)⁻¹ ∇L_clean. A positive value means that more weight on the
+    sample raises the clean loss, so the sample is unfavourable; leaving it out changes the clean loss by minus the
+    value, to first order. s is solved for once; after that, each batch costs one forward-mode pass.
 
     Args:
         model: trained. It is run in eval mode and given back in the mode it was in.
-        train_loader: batches (rows, (inputs, labels)) of an IndexedDataset, each row once; without rows the loader
-            must keep the data set's order. Iterated once per CG iteration, and once for the values.
+        train_loader: batches (rows, (inputs, labels)) of an IndexedDataset, each row once; without rows the loader must
+            keep the data set's order. Iterated once per CG iteration, and once for the values.
         clean_loader: batches of (inputs, labels), with or without rows, of trusted data; iterated once.
-        solver: "cg", exact, a pass over the training data per iteration; "lissa", stochastic, a batch per iteration.
+        solver: "cg" is exact and takes a pass over the training data per iteration; "lissa" is stochastic and takes a
+            batch per iteration.
         damping: added to the Hessian's diagonal. Put the weight decay λ of a loss with λ/2·‖θ‖² here; a model that is
             not at a minimum needs more.
-        loss_fn: (model output, labels) -> (batch,).
-        store: folds the values into its column `score` when all are known.
-        score: the store's column.
-        tolerance: CG's relative residual; 1e-10 for float64 models and 1e-5 for others if not given.
-        max_iterations: CG's limit; LiSSA's number of steps.
+        loss_fn: (model output, labels) -> (batch,) losses.
+        store: the values are folded into its score `score` once all of them are known.
+        score: the name of the store's score.
+        tolerance: CG's relative residual; if not given, 1e-10 for float64 models and 1e-5 for others.
+        max_iterations: the most iterations of CG; the number of steps of LiSSA.
         scale: LiSSA's scale; estimated if not given.
-        repeats: LiSSA's estimates that are averaged.
-        checkpoint: a file that what is done is kept in. The same call with the same file goes on from the last
-            iteration or batch; it is deleted by nobody but you.
-        progress: a bar on stderr; if not given, where that is a terminal; or a function of (done, of or None).
+        repeats: how many estimates of LiSSA are averaged.
+        checkpoint: a file in which progress is kept, written every 30 seconds and when the call ends or fails. The same
+            call with the same file goes on from the last iteration of CG, or the last batch. It is never deleted for
+            you.
+        progress: True for a bar on stderr, None for a bar only if stderr is a terminal, False for none, or a function
+            of (done, total or None).
 
     Returns:
-        (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows the loader does not bring: loss per
-        unit of weight.
+        (n,) by row on the CPU, float32 (float64 for float64 models), NaN for rows that the loader does not yield: loss
+        per unit of weight.
 
     Raises:
-        InvalidValue: an empty loader, rows unknown, no trainable parameters, a module of TorchScript, a dynamically
-            quantised or sharded one, a loss that is not per-sample, has kept a parameter by itself or has no second
-            derivative, a label beyond the classes, a model that writes in a parameter, gradients that are not finite, a
-            damped Hessian that is not positive definite, a diverging LiSSA.
-        ResumeError: `checkpoint` is of another model or other settings.
+        InvalidValue: a loader yields no batch; rows are unknown; the model has no trainable parameters, is or holds a
+            module of TorchScript or a dynamically quantised one, or is sharded; the loss is not per-sample, uses a
+            parameter by a reference of its own, or has no second derivative; a label is beyond the classes; the model
+            writes to a parameter; gradients are not finite; the damped Hessian is not positive definite; or LiSSA
+            diverges.
+        ResumeError: `checkpoint` is of another model or of other settings.
 
     Source:
         Koh, Liang 2017, Understanding Black-box Predictions via Influence Functions, equation 2 and section 3.
@@ -123,6 +127,8 @@ def influence(
 
 
 def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done: InfluenceFile, tell: Tell) -> Tensor:
+    """s by conjugate gradients, (parameters,), from the step that `done` holds; each step is kept there and told to `tell`."""
+
     def on_step(state: Any, error: float) -> None:
         done.keep_step(state)
         tell(state.iteration, None, f"conjugate gradients, relative residual {error:.1e}, iterations")
@@ -138,7 +144,7 @@ def _by_cg(hessian: Hessian, target: Tensor, tolerance: float, limit: int, done:
 
 
 def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], loss_fn: LossFn) -> Tensor:
-    """∇ of the mean loss over all of the clean set, (parameters,)."""
+    """The gradient of the mean loss over the whole clean set, (parameters,)."""
     total, count = torch.zeros_like(flat(params)), 0
     for _, inputs, labels in samples(loader, device_of(model)):
         theta = leaves(params)
@@ -153,7 +159,7 @@ def _clean_gradient(model: nn.Module, params: Params, loader: Iterable[Any], los
 def _by_row(
     model: nn.Module, params: Params, done: InfluenceFile, loader: Iterable[Any], loss_fn: LossFn, tell: Tell
 ) -> Tensor:
-    """−(1/n) ⟨s, ∇ℓ_i⟩ for every sample of the loader, at its row."""
+    """−(1/n) ⟨s, ∇ℓ_i⟩, (n,): the value of every sample of the loader, at its row."""
     assert done.solution is not None
     direction = shaped(done.solution, params)
     count, known = 0, _length(loader)
@@ -171,7 +177,10 @@ def _by_row(
 
 
 def _rows(rows: Tensor | None, loader: Iterable[Any], start: int, size: int) -> np.ndarray[Any, Any]:
-    """(size,) int64: the rows the batch brought, or its places in an order that is known to be the data set's."""
+    """(size,) int64: the rows that the batch carries, or its places in the loader's order, if that is the data set's.
+
+    Raises `InvalidValue` if a DataLoader without rows draws in another order.
+    """
     if rows is not None:
         return rows.cpu().numpy().astype(np.int64)
     if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
@@ -183,9 +192,9 @@ def _rows(rows: Tensor | None, loader: Iterable[Any], start: int, size: int) -> 
 
 
 def _length(loader: Iterable[Any]) -> int:
-    """Samples of the loader's data set, 0 where it does not say."""
+    """The number of samples in the loader's data set; 0 if it is not known."""
     try:
-        return len(loader.dataset)  # type: ignore[attr-defined]
+        return len(loader.dataset)  # type: ignore[attr-defined]  # some iterables have none
     except (AttributeError, TypeError):
         return 0
 

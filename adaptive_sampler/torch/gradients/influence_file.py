@@ -1,4 +1,4 @@
-"""What is done of an influence computation, in memory and, if wanted, in one file that it can be resumed from."""
+"""Keeps the progress of an influence computation, in memory and, if wanted, in a file that it can be resumed from."""
 
 import contextlib
 import hashlib
@@ -21,10 +21,14 @@ _CG = ("cg_solution", "cg_residual", "cg_direction")
 
 
 class InfluenceFile:
-    """The solver's last step, its solution, and the products of the batches that are done."""
+    """The progress of an influence computation: the solver's last step, its solution, and the products of finished batches."""
 
     def __init__(self, path: Path | None, like: Tensor, identity: str) -> None:
-        """Empty. `like` is a (parameters,) tensor whose dtype and device the solution has."""
+        """Nothing is done yet.
+
+        `path`: the file, None to keep everything in memory. `like`: a (parameters,) tensor with the solution's dtype
+        and device. `identity`: a digest of model and settings, by which the file of another computation is recognised.
+        """
         self._path, self._like, self._identity = path, like, identity
         self._step: CGState | None = None
         self._products = np.empty(0, str(like.dtype).removeprefix("torch."))
@@ -33,7 +37,10 @@ class InfluenceFile:
 
     @classmethod
     def begin(cls, path: Path | None, params: Params, settings: list[Any]) -> "InfluenceFile":
-        """What `path` holds, or nothing yet; a file of another model or other settings raises ResumeError."""
+        """The progress that `path` holds; none if there is no such file, or no `path`.
+
+        Raises `ResumeError` for the file of another model (its `params`) or of other `settings`.
+        """
         like = flat(params)
         identity = hashlib.sha256(repr(settings).encode())
         if path is not None:
@@ -61,26 +68,26 @@ class InfluenceFile:
         return torch.from_numpy(values).to(self._like)
 
     def cg_state(self, target: Tensor) -> CGState:
-        """Where conjugate gradients go on, or their start."""
+        """The state from which conjugate gradients go on; their start if no step was kept."""
         return CGState.start(target) if self._step is None else self._step
 
     def keep_step(self, state: CGState) -> None:
-        """Remember a solver's step; written now and then."""
+        """Remember the solver's last step; the file is written now and then."""
         self._step = state
         self._save_sometimes()
 
     def has(self, rows: np.ndarray[Any, Any]) -> bool:
-        """Whether every one of these rows is done."""
+        """Whether the products of all these rows are known."""
         return bool(rows.max() < len(self._products) and not np.isnan(self._products[rows]).any())
 
     def keep(self, rows: np.ndarray[Any, Any], products: Tensor) -> None:
-        """Remember a batch's ⟨s, ∇ℓ_i⟩; written now and then."""
+        """Remember a batch's products ⟨s, ∇ℓ_i⟩, (batch,), at its `rows`; the file is written now and then."""
         self._grow(int(rows.max()) + 1)
         self._products[rows] = products.cpu().numpy()
         self._save_sometimes()
 
     def products(self, length: int) -> Tensor:
-        """(max(length, largest row + 1),) by row, NaN where not done."""
+        """The products by row, (max(length, largest row + 1),); NaN for rows that are not done."""
         self._grow(length)
         return torch.from_numpy(self._products.copy())
 
@@ -91,7 +98,7 @@ class InfluenceFile:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Write what is done when leaving, above all by an error or an interrupt."""
+        """A context that writes the file when it is left, above all by an error or an interrupt."""
         try:
             yield
         finally:
@@ -102,7 +109,7 @@ class InfluenceFile:
             self.save()
 
     def save(self) -> None:
-        """Write the file, which keeps its old content until the new one is whole."""
+        """Write the file; it keeps its old content until the new content is complete."""
         if self._path is None:
             return
         arrays: dict[str, Any] = {"identity": self._identity, "products": self._products}

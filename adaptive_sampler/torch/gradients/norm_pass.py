@@ -1,4 +1,4 @@
-"""One forward and one backward pass, through activations only, that leave each covered parameter's squared norm."""
+"""One forward and one backward pass, through activations only, that give the squared norms of all covered parameters."""
 
 from collections import defaultdict
 from functools import partial
@@ -16,11 +16,11 @@ from adaptive_sampler.torch.gradients.norm_plan import Layers, LayerWatch
 def ghost_squares(
     model: nn.Module, params: Params, layers: Layers, inputs: Any, labels: Any, loss_fn: LossFn
 ) -> tuple[Tensor, Tensor, list[str], bool]:
-    """Squared norms over the parameters that `layers` cover in this pass, the losses, and the names of the others.
+    """Squared gradient norms over the parameters that `layers` cover in this pass, the losses, and the other parameters.
 
     Returns:
-        (batch,) squared norms, (batch,) losses, the parameters that are not in the norms, whether the pass has sorted what
-        is as long as the batch.
+        (batch,) squared norms in float32 or a wider dtype; (batch,) losses; the names of the parameters that are not in
+        the norms; whether the pass has sorted something as long as the batch.
     """
     first = next(iter(params.values()))
     wide = torch.promote_types(first.dtype, torch.float32)
@@ -36,33 +36,35 @@ def ghost_squares(
 
 
 class _Pass:
-    """The hooks of one pass and what they have gathered.
+    """The hooks of one pass, and what they have gathered.
 
-    Parameters are constants here: no gradient of theirs is ever formed. The graph begins at the first covered layers'
-    outputs, and each layer's input is dropped as soon as its output's gradient has arrived.
+    Parameters are constants here: no gradient of theirs is ever formed. The graph begins at the outputs of the first
+    covered layers, and each layer's input is dropped as soon as its output's gradient has arrived.
     """
 
     def __init__(self, layers: Layers, squares: Tensor) -> None:
         self._layers, self._squares = layers, squares
-        self._rules = {module: rule_of(module) for module in layers}  # before our hooks: a hooked layer has none
+        # Asked before our own hooks are registered, because a layer with hooks has no rule.
+        self._rules = {module: rule_of(module) for module in layers}
         self._shared: dict[str, list[Part]] = defaultdict(list)
         self.roots: list[Tensor] = []
-        self.uses: dict[str, int] = {}  # of the covered parameters; known when the forward pass is over
+        self.uses: dict[str, int] = {}  # covered parameter -> how often it is used; known after the forward pass
 
     def forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
-        """Remember the layer's input until its output's gradient arrives."""
+        """A forward hook: keep the layer's input until its output's gradient arrives."""
         if not torch.is_grad_enabled():
             return out  # nothing flows back from here: this use adds nothing to the gradient
         if not out.requires_grad:
             root = out.detach().requires_grad_()
             self.roots.append(root)
-            out = root.clone()  # an in-place activation may follow, which a leaf does not allow
+            out = root.clone()  # a copy, because an in-place activation may follow, which a leaf does not allow
         activation = args[0] if args else kwargs["input"]
-        # on the tensor, so that a later in-place operation cannot come between
-        out.register_hook(partial(self._arrived, module, activation.detach()))  # type: ignore[no-untyped-call]
+        # The hook is on the tensor, so that a later in-place operation does not come between it and this output.
+        out.register_hook(partial(self._arrived, module, activation.detach()))  # type: ignore[no-untyped-call]  # untyped in torch
         return out
 
     def _arrived(self, module: nn.Module, activation: Tensor, gradient: Tensor) -> None:
+        """A tensor hook: the gradient of a layer's output has arrived, so add the norms of the layer's own parameters."""
         own = {local: name for local, name in self._layers[module].items() if name in self.uses}
         if not own:
             return
@@ -79,7 +81,7 @@ class _Pass:
                     self._shared[own[local]].append(part)
 
     def finished(self) -> Tensor:
-        """(batch,) squared norms, those of parameters with several uses included."""
+        """(batch,) squared norms, including those of parameters that were used several times."""
         with torch.autocast(self._squares.device.type, enabled=False):
             for parts in self._shared.values():
                 self._squares += squared_norms(parts)

@@ -1,4 +1,4 @@
-"""Which parameters' norms can be had without their gradients: found by watching how a forward pass uses them."""
+"""Finds the parameters whose norms need no gradients to be formed, by watching how a forward pass uses them."""
 
 import contextlib
 from collections import Counter
@@ -12,19 +12,19 @@ from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors
 from adaptive_sampler.torch.gradients.functional import LossFn, Params, check_reached, losses
 from adaptive_sampler.torch.gradients.layer_norms import rule_of
 
-# what a model calls to find an order for its samples; packing sequences does so inside
+# the functions by which a model may find an order for its samples; packing sequences calls one of them
 _SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort, torch.topk, torch.Tensor.topk}
 
 Layers = dict[nn.Module, dict[str, str]]
-"""Layer -> its own name of a parameter -> the model's."""
+"""layer -> {the layer's own name of a parameter: the model's name of it}"""
 
 
 class LayerWatch(contextlib.ExitStack):
-    """Watch one forward pass: how often it uses each parameter, and which uses are calls of a layer with a rule.
+    """Watches one forward pass: how often it uses each parameter, and which uses are calls of a layer with a rule.
 
-    A parameter is covered where every use of it is a call of a layer that has a rule, and that layer's input and output
-    have the batch as leading axis: a functional use elsewhere, a fused operator, a sequence-first layout or an input
-    without a batch would otherwise go unseen.
+    A parameter is covered if every use of it is a call of a layer that has a rule, and if that layer's input and output
+    have the batch as leading axis. Anything else would go unnoticed: a functional use elsewhere, a fused operator, a
+    sequence-first layout, or an input without a batch axis.
     """
 
     def __init__(self, params: Params, layers: Layers, size: int) -> None:
@@ -32,7 +32,7 @@ class LayerWatch(contextlib.ExitStack):
         self._layers, self._size = layers, size
         self._calls: Counter[nn.Module] = Counter()
         self._uses = _CountUses(params, size)
-        self.odd: set[nn.Module] = set()
+        self.odd: set[nn.Module] = set()  # layers with an input or output whose leading axis is not the batch
 
     def __enter__(self) -> "LayerWatch":
         super().__enter__()
@@ -42,17 +42,18 @@ class LayerWatch(contextlib.ExitStack):
         return self
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A forward hook: count the call, and note the layer if some tensor's leading axis does not have the batch's length."""
         self._calls[module] += 1
         if any(tensor.ndim == 0 or len(tensor) != self._size for tensor in tensors_of((args, kwargs, out))):
             self.odd.add(module)
 
     @property
     def sorts(self) -> bool:
-        """Whether something as long as the batch was sorted: the samples may have been rearranged by it."""
+        """Whether something as long as the batch was sorted, so that the samples may have been rearranged."""
         return self._uses.sorts
 
     def covered(self) -> dict[str, int]:
-        """Covered parameters and how often each was used."""
+        """Covered parameter -> how often it was used."""
         explained: Counter[str] = Counter()
         for module, own in self._layers.items():
             if module not in self.odd:
@@ -62,9 +63,10 @@ class LayerWatch(contextlib.ExitStack):
 
 
 def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Layers:
-    """Layers that have a rule and are called with a leading axis that follows the batch, where they are called at all.
+    """The layers that have a rule and whose leading axis is the batch; a layer that is not called is among them.
 
-    Two to four samples are run, a number that no chunk has: an axis that is as long in both is not the batch.
+    Two to four samples are run, a number that no chunk has. So an axis that is not the batch cannot have the right
+    length both here and in a chunk.
     """
     size = batch_size(inputs)
     few = next(n for n in (2, 3, 4) if n not in (min(chunk_size, size), size % chunk_size))
@@ -73,13 +75,13 @@ def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss
     layers = _owned(model, params)
     with LayerWatch(params, layers, few) as seen:
         loss = losses(model, params, inputs, labels, loss_fn)
-    if loss.requires_grad:  # though all that was given is constant
+    if loss.requires_grad:  # although all parameters given are constants
         check_reached(model, loss)
     return {module: own for module, own in layers.items() if module not in seen.odd}
 
 
 def _owned(model: nn.Module, params: Params) -> Layers:
-    """Layers with a rule and what they own of the trainable parameters."""
+    """The layers with a rule, and which of the trainable parameters each of them owns."""
     names = {id(parameter): name for name, parameter in model.named_parameters() if name in params}
     found: Layers = {}
     for module in model.modules():
@@ -93,7 +95,7 @@ def _owned(model: nn.Module, params: Params) -> Layers:
 
 
 class _CountUses(TorchFunctionMode):
-    """Count the operations that take a parameter and give a tensor (its shape or dtype is no use of it), and see sorts."""
+    """Counts the operations that take a parameter and give a tensor, and notes sorts. Reading a shape or dtype is no use."""
 
     def __init__(self, params: Params, size: int) -> None:
         super().__init__()

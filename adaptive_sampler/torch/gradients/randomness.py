@@ -1,4 +1,4 @@
-"""The generators a model draws its dropout masks from: kept, restored, moved elsewhere."""
+"""The random generators that a model draws its dropout masks from: their states are kept, restored, or changed."""
 
 import contextlib
 import random
@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 States = list[Callable[[], object]]
-"""Each puts one generator back to the state that it was seen in."""
+"""For each generator, a function that puts it back into the state that was kept."""
 
 
 def generator_states(model: nn.Module) -> States:
-    """State of the CPU's generator, of those of the accelerators that the model is on, of `random` and of `np.random`.
+    """The states of torch's generators (CPU, and the accelerators that the model is on), of `random` and of `np.random`.
 
-    Models draw from the last two as well: stochastic depth, layer drop, spans that are masked.
+    Models draw from the last two as well, for stochastic depth, layer drop, or spans that are masked.
     """
     numpys = np.random.get_state(legacy=False)  # noqa: NPY002 - the global one is what models draw from
     return [
@@ -27,14 +27,14 @@ def generator_states(model: nn.Module) -> States:
 
 
 def restore(states: States) -> None:
-    """Put every generator back to the state it was seen in."""
+    """Put every generator back into the state that was kept."""
     for put_back in states:
         put_back()
 
 
 @contextlib.contextmanager
 def same_random_state(model: nn.Module) -> Iterator[None]:
-    """Whatever is drawn inside, the generators are afterwards as they were."""
+    """A context after which the generators are as they were before, whatever was drawn inside."""
     states = generator_states(model)
     try:
         yield
@@ -43,7 +43,7 @@ def same_random_state(model: nn.Module) -> Iterator[None]:
 
 
 def draw_elsewhere(model: nn.Module) -> None:
-    """Move the generators to a state that follows from the present one but shares no mask with it."""
+    """Give the generators new states that follow from the present ones, so that the masks drawn next are others."""
     seed = int(torch.randint(2**62, ()))
     for generator in _of_torch(model):
         generator.manual_seed(seed)
@@ -52,6 +52,7 @@ def draw_elsewhere(model: nn.Module) -> None:
 
 
 def _of_torch(model: nn.Module) -> list[torch.Generator]:
+    """torch's default generators of the CPU and of the accelerators that the model is on."""
     found = [torch.default_generator]
     for device in {p.device for p in model.parameters() if p.device.type in ("cuda", "xpu")}:
         found.append(getattr(torch, device.type).default_generators[device.index])

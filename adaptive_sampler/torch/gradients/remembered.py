@@ -1,4 +1,4 @@
-"""What has once been found of a model and a loss, kept for as long as both live."""
+"""Remembers what was found out about a model and a loss, for as long as both live."""
 
 import inspect
 import weakref
@@ -13,17 +13,21 @@ from adaptive_sampler.torch.data.batches import tensors_of
 from adaptive_sampler.torch.gradients.functional import LossFn, Params
 
 T = TypeVar("T")
-# Findings of one model that are kept, the latest: a word that a module changes at each step would else fill the memory.
+# How many findings per model are kept, the latest ones. Without a limit, a module that changes a string attribute at
+# each step would fill the memory.
 _KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Finding(Generic[T]):
-    parts: list[Callable[[], Any]]  # of the loss function; each gives None once it is gone
+    """What was found out about one loss function in certain circumstances."""
+
+    parts: list[Callable[[], Any]]  # of the loss function: each call gives one part, or None if it is gone
     circumstances: Hashable
     value: T
 
     def is_of(self, parts: list[Any], circumstances: Hashable) -> bool:
+        """Whether this was found for a loss function of these `parts`, in these `circumstances`."""
         kept = [part() for part in self.parts]
         return (
             len(kept) == len(parts)
@@ -33,19 +37,19 @@ class _Finding(Generic[T]):
 
 
 class Remembered(Generic[T]):
-    """One value for each model, loss function and circumstances; neither of the two is kept alive."""
+    """Keeps one value for each model, loss function and circumstances, without keeping model or loss function alive."""
 
     def __init__(self) -> None:
         self._findings: weakref.WeakKeyDictionary[nn.Module, list[_Finding[T]]] = weakref.WeakKeyDictionary()
 
     def get(self, model: nn.Module, loss_fn: LossFn, circumstances: Hashable) -> T | None:
-        """What was found, or None."""
+        """The value that was kept, or None."""
         parts = _parts(loss_fn)
         found = (finding for finding in self._findings.get(model, []) if finding.is_of(parts, circumstances))
         return next((finding.value for finding in found), None)
 
     def put(self, model: nn.Module, loss_fn: LossFn, circumstances: Hashable, value: T) -> T:
-        """Keep it and give it back; a loss function with a part that cannot be referred to weakly is asked about each time."""
+        """Keep `value` and return it; nothing is kept for a loss function with a part that allows no weak reference."""
         parts = _parts(loss_fn)
         try:
             held = [_held(part) for part in parts]
@@ -61,10 +65,11 @@ class Remembered(Generic[T]):
 
 
 def circumstances(model: nn.Module, params: Params, inputs: Any, labels: Any) -> Hashable:
-    """What is cheap to see of all that decides which operators a model runs.
+    """What decides which operators a model runs, as far as it is cheap to see.
 
-    Its modules, their modes, switches and words; dtypes; and the tensors' axes, those after the batch by the power of two
-    that they do not exceed, so that ragged lengths stay few.
+    These are its modules, with their modes and all attributes that are bools or strings; dtypes and devices; and the
+    number of axes and the lengths of the tensors, without the batch's. Lengths are rounded up to a power of two, so
+    that varying ones give few different circumstances.
     """
     device = next(iter(params.values())).device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -78,17 +83,21 @@ def circumstances(model: nn.Module, params: Params, inputs: Any, labels: Any) ->
 
 
 def _switches(module: nn.Module) -> Hashable:
-    """`training` and all else that is on or off or a word; no numbers, which may count the steps."""
+    """The attributes of a module that are bools or strings, `training` among them; no numbers, which may count the steps."""
     return tuple(item for item in vars(module).items() if type(item[1]) in (bool, str))
 
 
 def is_time(use: int) -> bool:
-    """Whether to look anew at this use: the first, second, fourth, eighth and so on, so that the cost vanishes."""
+    """Whether to check again at this use: at the 1st, 2nd, 4th, 8th and so on, so that the cost per use vanishes."""
     return use & (use - 1) == 0
 
 
 def _parts(loss_fn: LossFn) -> list[Any]:
-    """What tells it from another: a lambda in a loop, or a bound method, is a new object each time and the same function."""
+    """What distinguishes one loss function from another.
+
+    It is not the function object: a lambda in a loop, or a bound method, is a new object each time, but the same
+    function.
+    """
     if inspect.ismethod(loss_fn):
         return [loss_fn.__func__, loss_fn.__self__]
     if not inspect.isfunction(loss_fn):
@@ -99,6 +108,7 @@ def _parts(loss_fn: LossFn) -> list[Any]:
 
 
 def _content(cell: Any) -> Any:
+    """What a closure's cell holds."""
     try:
         return cell.cell_contents
     except ValueError:  # a name that has no value yet
@@ -106,11 +116,16 @@ def _content(cell: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, words and tensors by what they are: a weight for each batch is no other function."""
+    """A part of a loss function in a form that can be compared.
+
+    Numbers and strings are compared by value, tensors by dtype and number of axes, so that a new weight for each batch
+    does not make another function. Anything else is compared by identity.
+    """
     if isinstance(value, Tensor):
         return value.dtype, value.ndim
     return (value,) if value is None or isinstance(value, bool | int | float | str) else value
 
 
 def _held(part: Any) -> Callable[[], Any]:
+    """A function that gives the part, or None if it is gone. Raises `TypeError` if the part allows no weak reference."""
     return (lambda: part) if type(part) is tuple else weakref.ref(part)

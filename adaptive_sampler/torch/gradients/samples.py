@@ -1,4 +1,4 @@
-"""What a loader yields, taken apart: rows where it brings them, inputs, labels."""
+"""Takes the batches of a loader apart into rows, if they carry any, inputs and labels."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,10 +13,11 @@ from adaptive_sampler.torch.data.dataset import IndexedDataset
 
 
 def samples(loader: Any, device: torch.device) -> Iterator[tuple[Tensor | None, Any, Any]]:
-    """(rows, inputs, labels) of each batch, tensors on `device`.
+    """(rows, inputs, labels) of each batch; the tensors of inputs and labels are moved to `device`.
 
-    Rows are there for a loader over an IndexedDataset and for batches (rows, (inputs, labels)); else None. A dict sample
-    gives its "labels" and, as inputs, the rest.
+    Rows, (batch,) integers, come from a loader over an IndexedDataset and from batches (rows, (inputs, labels));
+    otherwise they are None. Of a dict sample, the entry "labels" gives the labels, and the other entries are the
+    inputs. Raises `InvalidValue` for any other sample.
     """
     if isinstance(getattr(loader, "dataset", None), IndexedDataset):
         for rows, sample in indexed.split(loader, indexed.row_key(loader)):
@@ -28,12 +29,12 @@ def samples(loader: Any, device: torch.device) -> Iterator[tuple[Tensor | None, 
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter is."""
+    """The device of the model's first parameter; the CPU if it has none."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _rows_sample(batch: Any) -> tuple[Tensor | None, Any]:
-    """A batch is (rows, sample) if it begins with a vector of integers and its second part is a sample of its own."""
+    """(rows, sample) if the batch is a vector of integers and a sample; otherwise None and the batch."""
     if isinstance(batch, tuple | list) and len(batch) == 2:
         rows, sample = batch
         if _is_sample(sample) and isinstance(rows, Tensor) and rows.ndim == 1 and not rows.is_floating_point():
@@ -42,10 +43,12 @@ def _rows_sample(batch: Any) -> tuple[Tensor | None, Any]:
 
 
 def _is_sample(value: Any) -> bool:
+    """Whether `value` is (inputs, labels), or a dict with "labels"."""
     return (isinstance(value, tuple | list) and len(value) == 2) or (isinstance(value, Mapping) and "labels" in value)
 
 
 def _inputs_labels(sample: Any) -> tuple[Any, Any]:
+    """Inputs and labels of a sample. Raises `InvalidValue` for anything else."""
     if not _is_sample(sample):
         shape = f"{len(sample)} items" if isinstance(sample, tuple | list) else type(sample).__name__
         raise InvalidValue(

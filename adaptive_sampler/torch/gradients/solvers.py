@@ -1,4 +1,4 @@
-"""Solve (H + damping·I) x = b knowing only products: conjugate gradients, and LiSSA from one batch a step."""
+"""Solvers of (H + damping·I) x = b that need only products: conjugate gradients, and LiSSA with one batch per step."""
 
 import warnings
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from adaptive_sampler.torch.gradients.hessian import Product
 
 
 class CGState(NamedTuple):
-    """All that conjugate gradients know between two steps, so that they can stop at any and go on."""
+    """All that conjugate gradients know between two steps, so that they can stop after any step and go on later."""
 
     solution: Tensor  # (parameters,)
     residual: Tensor  # (parameters,) b − A·solution
@@ -34,21 +34,23 @@ def conjugate_gradients(
     state: CGState | None = None,
     on_step: Callable[[CGState, float], None] = lambda state, error: None,
 ) -> Tensor:
-    """x with ‖A x − target‖ ≤ tolerance · ‖target‖; a warning names the residual where that is not reached.
+    """Solve A x = target, until ‖A x − target‖ ≤ tolerance · ‖target‖.
+
+    If that is not reached within `max_iterations`, a warning gives the residual.
 
     Args:
         product: v -> A·v for a symmetric positive definite A.
         target: (parameters,).
         tolerance: relative residual.
-        max_iterations: products at most.
-        state: go on from here.
-        on_step: told of each state and its relative residual.
+        max_iterations: how many products are computed, at most.
+        state: go on from here; None to begin at x = 0.
+        on_step: called with each new state, and the relative residual before that step.
 
     Returns:
-        (parameters,).
+        x, (parameters,).
 
     Raises:
-        InvalidValue: a direction of no or negative curvature: A is not positive definite.
+        InvalidValue: the curvature in some direction is negative or zero: A is not positive definite.
 
     Source:
         Hestenes, Stiefel 1952; Martens 2010 for its use with Hessians.
@@ -69,6 +71,7 @@ def conjugate_gradients(
 
 
 def _cg_step(product: Product, state: CGState) -> CGState:
+    """One step of conjugate gradients. Raises `InvalidValue` if A is not positive definite."""
     image = product(state.direction)
     bent = float(state.direction @ image)
     if not bent > 0:
@@ -101,26 +104,26 @@ def lissa(
     repeats: int = 1,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Tensor:
-    """A⁻¹·target by the series h ← target + h − A h / scale, whose limit is scale · A⁻¹ target: divided out here.
+    """A⁻¹·target by the series h ← target + h − A h / scale, whose limit scale · A⁻¹ target is divided by scale.
 
     Args:
-        product: v -> A·v, each call from another batch if it likes.
+        product: v -> A·v; each call may use another batch.
         target: (parameters,).
-        scale: above half of A's largest eigenvalue, or it diverges; larger is slower. If not given, 1.5 times the
-            largest eigenvalue that ten power iterations see.
-        iterations: steps of one estimate.
-        repeats: estimates that are averaged.
-        on_step: told of the number of steps made.
+        scale: above half of A's largest eigenvalue, or the series diverges; a larger scale is slower. If not given, 1.5
+            times the largest eigenvalue that ten power iterations find.
+        iterations: the number of steps of one estimate.
+        repeats: how many estimates are averaged.
+        on_step: called with the number of steps made so far.
 
     Returns:
         (parameters,).
 
     Raises:
-        InvalidValue: it diverges; the message says by which curvature.
+        InvalidValue: the series diverges, and the message gives the curvature; or `scale` is not above 0.
 
     Source:
-        Agarwal, Bullins, Hazan 2017, Second-Order Stochastic Optimization for Machine Learning in Linear Time;
-        Koh, Liang 2017, section 3.
+        Agarwal, Bullins, Hazan 2017, Second-Order Stochastic Optimization for Machine Learning in Linear Time; Koh,
+        Liang 2017, section 3.
     """
     scale = 1.5 * largest_curvature(product, target) if scale is None else scale
     if not scale > 0:
@@ -138,9 +141,9 @@ def lissa(
 
 
 def _check_convergence(estimate: Tensor, image: Tensor, target: Tensor, scale: float, step: int) -> None:
-    """Raise once the series grows faster than it can where it converges.
+    """Raise `InvalidValue` if the series grows faster than a convergent one can.
 
-    If no step expands, ‖h_j‖ ≤ j·‖target‖; ten times that leaves room for single batches that do.
+    If no step expands it, ‖h_j‖ ≤ j·‖target‖. Ten times as much is allowed, because single batches may expand it.
     """
     length, bound = float(torch.linalg.vector_norm(estimate)), float(torch.linalg.vector_norm(target)) * step
     if length <= 10 * bound:
@@ -156,7 +159,10 @@ def _check_convergence(estimate: Tensor, image: Tensor, target: Tensor, scale: f
 
 
 def largest_curvature(product: Product, like: Tensor, iterations: int = 10) -> float:
-    """A's largest eigenvalue as power iteration sees it; raises where the largest one is negative."""
+    """A's largest eigenvalue, as `iterations` power iterations find it.
+
+    Raises `InvalidValue` if what the last iteration finds is not above 0.
+    """
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
     found = []

@@ -1,4 +1,4 @@
-"""What a criterion is called with, in whatever nesting, and which of it is the batch."""
+"""One call of a criterion: finds the model's output, the target and the batch length among its arguments."""
 
 import inspect
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors
 
 @dataclass(slots=True)
 class Call:
-    """`criterion(*given, **named)` on `length` samples: the model's `input`, the `target`, and what else it takes."""
+    """One call `criterion(*given, **named)` on a batch of `length` samples.
+
+    `input`, the model's output, and `target` are two of these arguments; the names are those that torch's criteria use.
+    """
 
     given: tuple[Any, ...]
     named: dict[str, Any]
@@ -21,11 +24,11 @@ class Call:
     length: int
 
     def on(self, criterion: nn.Module) -> Any:
-        """What the criterion returns."""
+        """Make this call on `criterion`, and return what it returns."""
         return criterion(*self.given, **self.named)
 
     def mapped(self, change: Any) -> "Call":
-        """The same call with every tensor changed."""
+        """The same call with `change` applied to every tensor, once per tensor even if the tensor occurs several times."""
         changed: dict[int, Tensor] = {}
 
         def once(x: Tensor) -> Tensor:
@@ -39,7 +42,10 @@ class Call:
         return Call(given, named, first, second, _length(first))
 
     def part(self, at: Tensor, whole: frozenset[int] = frozenset()) -> "Call":
-        """The samples `at` (m,) of everything that has the batch's leading axis, but for the tensors with the ids `whole`."""
+        """The same call on the samples at positions `at`, (m,) int64.
+
+        Cuts every tensor whose leading axis has the length of the batch, except the tensors whose `id` is in `whole`.
+        """
 
         def cut(x: Tensor) -> Tensor:
             return x[at.to(x.device)] if x.ndim and len(x) == self.length and id(x) not in whole else x
@@ -47,20 +53,27 @@ class Call:
         return self.mapped(cut)
 
     def further(self) -> list[int]:
-        """The ids of tensors after input and target that are as long as the batch, and may be something else."""
+        """The ids of the tensors besides `input` and `target` whose leading axis has the length of the batch.
+
+        They may have one entry per sample, or have that length by chance, as class weights may.
+        """
         sure = {id(x) for x in tensors_of((self.input, self.target))}
         given = tensors_of((self.given, self.named))
         return [id(x) for x in given if x.ndim and len(x) == self.length and id(x) not in sure]
 
 
 def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Call:
-    """The call of `criterion` with these arguments. Raises `InvalidValue` where none of them is a batch."""
+    """The `Call` that consists of these arguments.
+
+    Raises `InvalidValue` if the first argument holds no tensor with a batch axis, or if keyword arguments do not fit
+    the criterion's `forward`.
+    """
     if named and len(given) < 2:
         first, second = _bound(criterion, given, named)
     else:
         first, second, *_ = *given, *named.values(), None, None
     if type(criterion) is nn.CTCLoss and isinstance(first, Tensor) and first.ndim == 3:
-        return Call(given, named, first, second, first.shape[1])  # (time, batch, classes)
+        return Call(given, named, first, second, first.shape[1])  # CTCLoss takes (time, batch, classes)
     return Call(given, named, first, second, _length(first))
 
 
@@ -69,7 +82,7 @@ def _length(first: Any) -> int:
 
 
 def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-    """Input and target by the order of the criterion's own parameters."""
+    """Input and target of a call that passes them by keyword: the first two in the order of `forward`'s parameters."""
     asked = inspect.signature(innermost(criterion).forward)
     try:
         bound = asked.bind(*given, **named).arguments
@@ -93,7 +106,10 @@ def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) 
 
 
 def innermost(criterion: nn.Module) -> nn.Module:
-    """The criterion, or the only module in it, where it passes on whatever it is called with."""
+    """The criterion that is really called: the only module inside `criterion`, if `criterion` passes all its arguments on.
+
+    A compiled module does so, and a module whose `forward` takes nothing but *args and **kwargs is taken to do so.
+    """
     within = list(criterion._modules.values())
     if len(within) != 1 or within[0] is None:
         return criterion
@@ -105,5 +121,5 @@ def innermost(criterion: nn.Module) -> nn.Module:
 
 
 def floats(change: Any) -> Any:
-    """`change` for tensors of floating point, anything else as it is."""
+    """A function that applies `change` to a floating-point tensor and returns any other tensor as it is."""
     return lambda x: change(x) if x.is_floating_point() else x

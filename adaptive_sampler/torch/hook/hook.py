@@ -1,4 +1,4 @@
-"""The loss hook: the criterion as before, and every sample's scores recorded on the way."""
+"""The loss hook: wraps a criterion, returns what the criterion returns, and records the scores of every sample."""
 
 import copy
 from collections.abc import Iterator
@@ -25,17 +25,23 @@ from adaptive_sampler.torch.hook.worn import CALLING, Worn, refuse_rows
 
 
 class LossHook(Worn):
-    """`hook(input, target)` returns what `criterion` returns, and records what the store's scores take of it.
+    """Wraps a criterion: `hook(input, target)` returns what `criterion` returns, and records the samples' scores.
 
-    Rows come from `watch`, or from `rows=`. Without plan weights the criterion itself runs. With `sampler`, whose plans
-    may weigh samples, the value is Σ weight·ℓ over the criterion's own denominator. What is recorded is the criterion's
-    unreduced loss, before plan weights, and measures of the logits.
+    The rows of the samples come from `watch`, or from `rows=` in the call. What is recorded are the criterion's
+    unreduced losses, before plan weights, and measures of the logits, as far as the store's scores need them.
 
-    The hook is the criterion but for the names in `LossHook.NAMES`: any other attribute is read, set and deleted on the
-    criterion, and parameters, buffers and state_dict are the criterion's.
+    Without plan weights the criterion itself runs. With `sampler`, whose plans may give samples a loss weight, the
+    value is Σ weight·ℓ divided by the denominator of the criterion's own mean.
 
-    `nonfinite`: "skip" leaves out rows with a NaN or inf, counts them in `skipped`, warns once, and raises when they are
-    more than the share `max_skipped` of (at least 1000) rows; "raise" raises at the first.
+    The hook behaves like the criterion, except for the names in `LossHook.NAMES`: every other attribute is read, set
+    and deleted on the criterion, and parameters, buffers and state_dict are the criterion's.
+
+    `nonfinite`: "skip" leaves out rows with a NaN or inf, counts them in `skipped`, warns once, and raises
+    `InvalidValue` if they are more than the share `max_skipped` of (at least 1000) rows; "raise" raises `NotFinite` at
+    the first of them.
+
+    Raises `InvalidValue` for a criterion that is no nn.Module, that has an attribute named in `NAMES`, or whose
+    `forward` has a parameter `rows`; and, with `sampler`, for a criterion without `reduction`.
     """
 
     NAMES = frozenset(("criterion", "store", "sampler", "watch", "claim", "forget", "again", "record")) | frozenset(
@@ -67,11 +73,12 @@ class LossHook(Worn):
         store.session.register(self)
 
     def forward(self, *given: Any, rows: Any = None, **named: Any) -> Any:
-        """`criterion(*given, **named)`; records the batch if gradients are on.
+        """Call `criterion(*given, **named)`, and record the batch if gradients are enabled.
 
-        The first argument is what the model put out, (batch, …), or any nesting whose first tensor has that axis, the
-        second the target; all go to the criterion as they came. `rows` (batch,): which rows these samples are; from
-        `watch` where None. Raises `InvalidValue` where the rows are in doubt, or what a score takes is not there.
+        The first argument is the model's output, (batch, …), or any nesting whose first tensor has that batch axis; the
+        second is the target. The criterion gets all arguments unchanged. `rows` (batch,) integers: the rows of these
+        samples; None for those of the watched batch. Raises `InvalidValue` if it is in doubt which rows these are, or
+        if a score needs an input that the call does not have.
         """
         if torch.compiler.is_compiling():
             return uncompiled()(self, given, rows, named)
@@ -96,14 +103,16 @@ class LossHook(Worn):
         if fresh is not False:
             own.recorder.observe(taken, fresh, call, value, losses, watch)
             if own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
-                own.watched.warn_unweighted()  # losses one by one may yet be weighed
+                own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
         return value
 
     def watch(self, loader: Any) -> Iterator[Any]:
-        """The samples of a loader over an `IndexedDataset`; their rows are kept for the calls that follow.
+        """Iterate over the samples of a loader over an `IndexedDataset`; their rows are kept for the calls that follow.
 
-        Each position of a batch is recorded by the first call that brings it. It must be the outermost iterator. One
-        pass is one epoch of the store's clock, unless a sampler sets it.
+        Each position of a batch is recorded once, by the first call that includes it. `watch` must be the outermost
+        iterator: around a prefetcher, not inside it. One pass is one epoch of the store's clock, unless one of our
+        samplers sets the clock. Raises `InvalidValue` for batches without rows, for a dataset whose length is not that
+        of the sampler's store, and for a batch that overtakes another (`in_order=False`).
         """
         owner = object()
         self._adaptive_sampler.pending.expect(owner)
@@ -123,16 +132,20 @@ class LossHook(Worn):
             own.pending.forget(owner)
 
     def claim(self, length: int) -> torch.Tensor:
-        """The rows (length,) of the watched batch, for a loss that is computed elsewhere; each batch gives them once."""
+        """The rows of the watched batch, (length,) int64, for a loss that is computed elsewhere.
+
+        Each batch gives its rows once. Raises `InvalidValue` if they were used already, if the batch has another
+        length, or if it is in doubt which batch the caller holds.
+        """
         return self._adaptive_sampler.pending.claim(length)
 
     def forget(self) -> None:
-        """Tell that the watched batch is left out: no loss will be computed for it."""
+        """Tell the hook that the loop skips the watched batch: no loss will be computed for it."""
         self._adaptive_sampler.pending.forget()
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within this, a call is no new presentation: it records nothing. Plan weights still hold."""
+        """A context in which a call is no new presentation of its samples: it records nothing. Plan weights still apply."""
         self._adaptive_sampler.again += 1
         try:
             yield
@@ -140,24 +153,33 @@ class LossHook(Worn):
             self._adaptive_sampler.again -= 1
 
     def record(self, rows: Any, **observation: Any) -> None:
-        """Record an observation (arrays with a leading batch axis) of a loop that computes its losses elsewhere."""
+        """Record an observation of a loop that computes its losses elsewhere.
+
+        `rows` (batch,) integers; `observation`: the arrays that the store's scores take, by name, each with a leading
+        batch axis. Raises `InvalidValue` if `rows` is anything but one axis of integers, if no score takes these
+        arrays, or if a score does not have one value per row.
+        """
         with torch.no_grad():
             self._adaptive_sampler.recorder.send(
                 checked_rows(rows, None), self.store.session.measure(**observation), None
             )
 
     def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
-        """Record what a call would, for a training that computes the criterion's loss elsewhere. `losses` (batch,), if known."""
+        """Record what a call would record, for a training that computes the criterion's loss elsewhere.
+
+        `rows` (batch,) integers; `logits` (batch, …) and `labels`: what the criterion takes; `losses` (batch,): the
+        samples' losses, None if they are not known.
+        """
         call = made(self.criterion, (logits, labels), {})
         self._adaptive_sampler.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
 
     def flush(self) -> None:
-        """Fold everything recorded so far into the store, waiting for the device if need be."""
+        """Fold everything recorded so far into the store, waiting for the device if necessary."""
         self._adaptive_sampler.recorder.flush()
 
     @property
     def sampler(self) -> AdaptiveSampler | None:
-        """Whose plans weigh the samples; None where nothing does."""
+        """The sampler whose plans weight the samples; None if nothing does."""
         return self._adaptive_sampler.sampler
 
     @sampler.setter
@@ -172,10 +194,11 @@ class LossHook(Worn):
 
     @property
     def delivered(self) -> int:
-        """Samples of this epoch that `watch` delivered, those before a resume included: for sampler.state_dict(delivered=).
+        """How many samples of this epoch `watch` has delivered, those before a resume included.
 
-        Raises `InvalidValue` where rows were recorded and none went through `watch`, as they may be of any batch, and where
-        the batches were not those that the sampler drew: a number of samples is no position then.
+        Pass it to `sampler.state_dict(delivered=...)`. Raises `InvalidValue` if rows were recorded but no loader was
+        watched, because it is then not known what was delivered; and if the batches were not those that the sampler
+        drew, because their number is then no position in the epoch.
         """
         watched, recorder = self._adaptive_sampler.watched, self._adaptive_sampler.recorder
         if watched.run is None and (recorder.tally.seen or len(recorder.transfer)):
@@ -187,7 +210,7 @@ class LossHook(Worn):
 
     @property
     def epoch(self) -> int:
-        """The store's epoch clock."""
+        """The epoch of the store's clock, under which observations are recorded; it may be set."""
         return self.store.epoch
 
     @epoch.setter
@@ -201,19 +224,19 @@ class LossHook(Worn):
         return self._adaptive_sampler.recorder.tally.skipped
 
     def __copy__(self) -> "LossHook":
-        """The criterion is copied as copy.copy does, store and sampler are shared."""
+        """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
         twin = _twin(self, copy.copy(self.criterion))
         vars(twin).update(_listening(self))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
-        """The criterion is copied, store and sampler are shared."""
+        """A hook around a deep copy of the criterion; store and sampler are shared."""
         memo[id(self)] = twin = _twin(self, copy.deepcopy(self.criterion, memo))
         vars(twin).update(copy.deepcopy(_listening(self), memo))
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """The criterion, and what listens to the calls. The store stays where it is."""
+        """Pickle the criterion, and the forward and backward hooks on this hook. Of the store only the path is kept."""
         nonfinite = self._adaptive_sampler.recorder.nonfinite
         return elsewhere, (type(self), self.criterion, str(self.store.path), nonfinite), _listening(self)
 
@@ -222,11 +245,12 @@ class LossHook(Worn):
 
 
 def _listening(hook: LossHook) -> dict[str, Any]:
-    """What listens to the calls."""
+    """The attributes in which nn.Module keeps the forward and backward hooks registered on a `LossHook`."""
     return {name: x for name, x in vars(hook).items() if name in CALLING and name != "_compiled_call_impl"}
 
 
 def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
+    """A new hook around `criterion`, with the other arguments of `hook`."""
     recorder = hook._adaptive_sampler.recorder
     return type(hook)(
         criterion,
@@ -239,7 +263,7 @@ def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
 
 @dataclass
 class _Private:
-    """Everything of a hook that is no public name of it."""
+    """All private state of a hook, in one object, so that the hook has only one private attribute."""
 
     criterion: nn.Module
     recorder: Recorder
@@ -247,5 +271,5 @@ class _Private:
     watched: Delivery = field(default_factory=Delivery)
     denominator: Denominator = field(default_factory=Denominator)
     sampler: AdaptiveSampler | None = None
-    deleted: Any = None  # the last parameter deleted through the hook
-    again: int = 0  # how many `again()` are open
+    deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
+    again: int = 0  # how many `again()` contexts are open

@@ -1,4 +1,4 @@
-"""What a batch of outputs says to a store: the criterion's losses, and no label that the criterion leaves out."""
+"""Turns a criterion call into an observation for the store: logits, labels and losses of the samples that it counts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,8 @@ from adaptive_sampler.torch.hook.call import Call, innermost
 from adaptive_sampler.torch.hook.reduction import is_cross_entropy, no_single_loss, per_sample
 from adaptive_sampler.torch.hook.side_effects import SideEffects
 
-# What these take is no score of each of several classes, or their targets are no class: a softmax of it means nothing.
+# Criteria whose input is not one logit per class, or whose target is not a class: a softmax of that input means
+# nothing.
 _OF_NO_CLASSES = (
     nn.L1Loss,
     nn.MSELoss,
@@ -43,7 +44,7 @@ _OF_NO_CLASSES = (
 
 
 def _no_classes(criterion: nn.Module) -> bool:
-    """Whether the criterion's input is no logits, or its target no class or distribution over classes."""
+    """Whether the criterion's input is not logits, or its target neither a class nor a distribution over classes."""
     inner = innermost(criterion) if criterion._modules else criterion
     return isinstance(inner, _OF_NO_CLASSES) or (isinstance(inner, nn.KLDivLoss) and inner.log_target)
 
@@ -56,30 +57,32 @@ def observed(
     losses: torch.Tensor | None,
     watch: SideEffects | None,
 ) -> tuple[dict[str, Any], torch.Tensor | None]:
-    """-> the observation for `store.measure`, and which samples are recorded, (batch,) bool, None for all.
+    """Build the observation of a criterion call -> (arrays for `store.session.measure`, which samples to record).
 
-    `value`: what the criterion returned, `losses`: those of the samples; None where they are not known. `watch`: what
-    watched the criterion's call. Raises `InvalidValue` where a score takes what this call does not have.
+    The second is (batch,) bool, or None for all samples. `value`: what the criterion returned. `losses`: the losses of
+    the samples, (batch, …), None if they are not known. `watch`: the `SideEffects` that watched the criterion's call,
+    or None. Raises `InvalidValue` if a score needs an input that this call does not have, or that means nothing here.
     """
     target, given = call.target, {"logits": call.input, "labels": call.target}
-    if type(call.input) is torch.Tensor and type(target) is torch.Tensor:  # at each step of most trainings
+    if type(call.input) is torch.Tensor and type(target) is torch.Tensor:  # the usual case, at every step
         observation: dict[str, Any] = {"logits": call.input.detach(), "labels": target}
     else:
         observation = {n: x.detach() if isinstance(x, torch.Tensor) else x for n, x in given.items() if _is_array(x)}
         target = observation.get("labels")
-    plain = type(criterion) is nn.CrossEntropyLoss  # asked first: the list below takes a while
+    plain = type(criterion) is nn.CrossEntropyLoss  # checked first: comparing with the list above is slow
     if (not plain and _no_classes(criterion)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
     valid = _valid(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
         observation["labels"] = torch.where(valid, call.target, 0)
-    # A score of the loss takes it of the softmax that the measures share, where the criterion has that loss.
+    # If the criterion is plain cross entropy, built-in scores compute the loss from the logits, with the softmax that
+    # all measures share. They then need no losses from here.
     if losses is not None or not is_cross_entropy(criterion, call.input, target):
         if store.session.takes("loss"):
             losses = per_sample(criterion, call, value, losses, watch)
             if losses.ndim > 1 and not store.session.takes(
                 "loss", instead_of_logits=True
-            ):  # one's own measure may take them
+            ):  # a custom measure may take several losses per sample
                 raise no_single_loss(criterion, losses)
     elif store.session.takes("loss", instead_of_logits=True):
         losses = torch.as_tensor(cross_entropy(at_hand(observation["logits"]), at_hand(observation["labels"])))
@@ -87,11 +90,12 @@ def observed(
 
 
 def _is_array(x: Any) -> bool:
+    """Whether `x` can be recorded: an array of some library or a list of numbers, but no nesting of tensors."""
     return x is not None and not isinstance(x, Mapping) and (bool(library(x)) or next(tensors_of(x), None) is None)
 
 
 def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raise `InvalidValue` for scores that would take of this call what means nothing, or what is not there."""
+    """Raise `InvalidValue` if a score needs an input that this call lacks, or a softmax that means nothing here."""
     kind, there = type(criterion).__name__, {*observation, "loss"}
     for score in store.scores:
         inputs = next((some for some in score.inputs if set(some) <= {*given, "loss"}), ())
@@ -112,13 +116,16 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
 
 
 def _valid(target: Any, ignored: Any) -> torch.Tensor | None:
-    """Which samples the criterion does not leave out; None where it is all, or `target` has no single class a sample."""
+    """(batch,) bool: which samples the criterion does not ignore; None for all, or if `target` is not one class per sample.
+
+    `ignored`: the criterion's `ignore_index`, None if it has none.
+    """
     if ignored is None or not isinstance(target, torch.Tensor):
         return None
     if target.ndim != 1 or target.is_floating_point():
         return None
     labels = at_hand(target)
-    if not isinstance(labels, np.ndarray):  # looking at a GPU would wait for it
+    if not isinstance(labels, np.ndarray):  # on an accelerator, where looking for the value would wait for it
         return torch.ne(target, ignored)
     if ignored in labels or target.dtype is torch.bool:
         return torch.from_numpy(labels != ignored)

@@ -1,4 +1,4 @@
-"""Where a hook cannot record: in a graph that is compiled, in a functional transform, in a process without its store."""
+"""The places where a hook cannot record: a compiled graph, a torch.func transform, a process without the hook's store."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -8,6 +8,7 @@ from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
 
+# Returns None outside of torch.func's transforms. It is private to torch; a version without it counts as outside.
 _transforms = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
 
 
@@ -19,10 +20,13 @@ _uncompiled: list[Callable[..., Any]] = []
 
 
 def uncompiled() -> Callable[..., Any]:
-    """Calls a hook outside of the graph. Made when asked for: it imports the compiler, and takes its time at each call."""
+    """A function that calls a hook outside of the compiled graph.
+
+    It is made only when it is needed, because making it imports the compiler, and because a call through it is slow.
+    """
     if not _uncompiled:
-        torch._dynamo.graph_break(msg=_REASON)  # where no break may be, this is the error
-        _uncompiled.append(torch.compiler.disable(_called, reason=_REASON))  # type: ignore[no-untyped-call]
+        torch._dynamo.graph_break(msg=_REASON)  # with fullgraph=True, which forbids breaks, this raises
+        _uncompiled.append(torch.compiler.disable(_called, reason=_REASON))  # type: ignore[no-untyped-call]  # untyped in torch
     return _uncompiled[0]
 
 
@@ -31,7 +35,7 @@ def _called(hook: nn.Module, given: tuple[Any, ...], rows: Any, named: dict[str,
 
 
 def refuse_transforms() -> None:
-    """Raise `InvalidValue` inside torch.func.grad, vmap and their like, whose tensors have no values."""
+    """Raise `InvalidValue` inside a transform such as torch.func.grad or vmap, where tensors have no values to record."""
     if _transforms() is not None:
         raise InvalidValue(
             "a LossHook was called inside a torch.func transform (grad, vmap, jvp, ...), whose tensors have no values to record. "
@@ -40,26 +44,26 @@ def refuse_transforms() -> None:
 
 
 def elsewhere(kind: type, criterion: nn.Module, path: str, nonfinite: Any) -> Any:
-    """A hook as it arrives in another process: its criterion, and word of where the store is."""
+    """Make the hook that a pickle holds: with its criterion, and with `Absent` in place of its store at `path`."""
     store = Absent(path)
     hook = kind(criterion, store, nonfinite=nonfinite)
-    hook._adaptive_sampler.pending = store  # a call that would record asks for its rows first
+    hook._adaptive_sampler.pending = store  # any call that would record raises, because it asks this for its rows
     return hook
 
 
 class Absent:
-    """In place of a store that stayed in the process that made it: whatever is asked of it raises."""
+    """Stands in for a store that stayed in the process that made it: any use of it raises `InvalidValue`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     @property
     def session(self) -> "Absent":
-        """What a hook asks of a store's session, it asks here."""
+        """This object, so that whatever a hook asks of a store's session raises too."""
         return self
 
     def register(self, hook: Any) -> None:
-        """Nothing is drained here."""
+        """Do nothing: there are no values that a reader would have to wait for."""
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

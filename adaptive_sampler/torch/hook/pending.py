@@ -1,4 +1,4 @@
-"""Which rows the next loss call belongs to, and which of them no call has brought yet; refused when in doubt."""
+"""Finds the rows that a loss call belongs to, and which of them no earlier call covered; refuses the call if in doubt."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,53 +11,56 @@ from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue, RowError
 from adaptive_sampler.torch.data.rows import checked_rows
 
-# Private to torch, so looked up with care: without them a recomputation counts as any call.
+# Private functions of torch. If a version lacks them, a recomputation during backward counts like any other call.
 _graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _node = getattr(torch._C, "_current_autograd_node", lambda: None)
 _next_node = getattr(getattr(torch._C, "_autograd", None), "_get_sequence_nr", lambda: 0)
 
-_REMEMBERED = 64  # batches whose backward may still be to come
+_REMEMBERED = 64  # how many earlier batches are remembered, because their backward pass may still come
 
-Fresh = torch.Tensor | bool  # which samples of a call no call has brought yet: (batch,) bool, or all, or none
+Fresh = torch.Tensor | bool  # the samples of a call that no earlier call covered: (batch,) bool; True: all, False: none
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
+    """A batch that a watched loader delivered, and which of its positions are covered."""
+
     rows: torch.Tensor  # (batch,) int64
     owner: object  # the iterator that delivered it
-    since: int  # autograd's nodes of its calls have this number or a higher one
-    left: np.ndarray | bool = True  # (batch,) bool: positions that no call has brought; or all, or none
+    since: int  # autograd numbers its nodes: those of this batch's calls have this number or a higher one
+    left: np.ndarray | bool = True  # (batch,) bool: positions that no call has covered; True: all, False: none
     weights: tuple[Any, np.ndarray] | None = (
-        None  # the sampler, and (batch,) of its plan when the batch was first called
+        None  # the sampler, and the (batch,) weights of its plan when the batch was first called
     )
-    given_out: bool = False  # by `claim`: a call without rows= might be a second loss of it
+    given_out: bool = False  # whether `claim` gave the rows: a call without rows= might be a second loss of the batch
 
 
 class PendingRows:
-    """The rows of the batch that a watched loader delivered last. Each of its positions counts once."""
+    """Keeps the rows of the batch that a watched loader delivered last; each position of the batch counts once."""
 
     def __init__(self) -> None:
         self._batch: _Batch | None = None
-        self._unclaimed = 0  # batches delivered since the last call
-        self._taken: _Batch | None = None  # of the last call
+        self._unclaimed = 0  # batches delivered since the last loss call
+        self._taken: _Batch | None = None  # the batch of the last loss call
         self._earlier: deque[_Batch] = deque(maxlen=_REMEMBERED)
-        self._iterators: list[object] = []  # that may deliver: asked for, and not ended
-        # Those asked for before a call was in doubt: the consumer may still hold a batch that another one delivered.
+        self._iterators: list[object] = []  # iterators that may still deliver: requested, and not ended
+        # The iterators that were open when a call was refused as in doubt. Their batches stay in doubt, because the
+        # caller may still hold a batch that another of them delivered.
         self._doubted: list[object] = []
 
     def expect(self, owner: object) -> None:
-        """An iterator was asked for."""
+        """Note that an iterator, `owner`, was requested."""
         self._iterators.append(owner)
 
     def put(self, rows: torch.Tensor, owner: object) -> None:
-        """A batch was delivered."""
+        """Note that `owner` delivered a batch with these `rows`, (batch,) int64."""
         if self._batch is not None:
             self._earlier.append(self._batch)
         self._batch = _Batch(rows, owner, _next_node())
         self._unclaimed += 1
 
     def forget(self, owner: object = None) -> None:
-        """Nothing is pending, because the batch is left out or (with `owner`) its iterator has ended."""
+        """Drop the pending batch, because the loop skips it or (with `owner`) because that iterator has ended."""
         if owner is None:
             self._doubted.clear()
         else:
@@ -65,14 +68,18 @@ class PendingRows:
             self._doubted = [other for other in self._doubted if other is not owner]
         if self._batch is not None and owner in (None, self._batch.owner):
             self._batch.left = self._batch.left if owner is not None else False
-            self._earlier.append(self._batch)  # its backward may be to come
+            self._earlier.append(self._batch)  # its backward pass may still come
             self._settle()
 
     def _settle(self) -> None:
+        """Note that no batch is pending."""
         self._batch, self._unclaimed = None, 0
 
     def claim(self, length: int) -> torch.Tensor:
-        """The rows for a loss that is computed elsewhere; once. Raises `InvalidValue` where they might be another batch's."""
+        """The rows of the pending batch, (length,) int64, for a loss that is computed elsewhere; each batch gives them once.
+
+        Raises `InvalidValue` if they were used already, or if the caller might hold another batch.
+        """
         batch = self._sure(self._batch, length)
         if batch.left is not True:
             raise InvalidValue(_NO_ROWS)
@@ -80,10 +87,11 @@ class PendingRows:
         return batch.rows
 
     def take(self, given: Any, length: int, *, count: bool = True) -> tuple[torch.Tensor, Fresh]:
-        """The rows of a loss call on `length` samples, and which of them are to be recorded: those that come first.
+        """The rows of a loss call on `length` samples, (length,) int64, and which of them to record.
 
-        `given`: rows that the caller names, None where they are those of the watched batch. `count=False`: the call is
-        no presentation. Raises `InvalidValue` where the rows are in doubt, or are not of the watched batch.
+        Recorded are the samples that no earlier call covered. `given`: the rows that the caller passes, None for those
+        of the watched batch. `count=False`: the call is no presentation and records nothing. Raises `InvalidValue` if
+        it is in doubt which rows these are, or if `given` are not in the watched batch.
         """
         self._taken = batch = self._of_backward() if _graph_task() != -1 else self._batch
         if given is None:
@@ -93,22 +101,27 @@ class PendingRows:
             return batch.rows, count and self._count(batch, None)
         rows = checked_rows(given, length)
         if batch is None or not count:
-            return rows, count  # where nothing is watched each call counts
-        # Says nothing of the next call without rows=, which may be a second one of whoever lags behind.
+            return rows, count  # without a watched batch, every call counts
+        # `_unclaimed` is kept: a later call without rows= may come from a caller that lags behind, and is still
+        # checked.
         return rows, self._count(batch, _positions(batch, rows))
 
     def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray:
-        """(batch,): what the sampler's plan weighs the `rows` with that the last call took.
+        """The plan's loss weights of `rows`, (batch,) float32; `rows` are those that the last call took.
 
-        Where they are `watched` it is the plan of when their batch was first called: a part of it that is computed again
-        in its backward may meet the next epoch's.
+        If the call belongs to a `watched` batch, the plan is the one that held when the batch was first called. A
+        checkpointed part is computed again during backward, and the sampler may have gone on to the next epoch's plan
+        by then.
         """
         kept = _kept(self._taken, rows, sampler) if watched and self._taken is not None else None
         weights: np.ndarray = sampler.loss_weights(rows.cpu()) if kept is None else kept
         return weights
 
     def _count(self, batch: _Batch, where: np.ndarray | None) -> Fresh:
-        """Which of the positions `where` (None: all) are brought for the first time; they are brought now."""
+        """Which of the positions `where` (None: all) no call has covered yet; marks them as covered.
+
+        A position of −1 is never among them.
+        """
         left = batch.left
         if batch is not self._batch and left is True:
             self._unclaimed = max(self._unclaimed - 1, 0)
@@ -124,7 +137,7 @@ class PendingRows:
         return bool(fresh.all()) if fresh.all() or not fresh.any() else torch.from_numpy(fresh)
 
     def _sure(self, batch: _Batch | None, length: int) -> _Batch:
-        """The batch of a call that names no rows."""
+        """The `batch` of a call that names no rows. Raises `InvalidValue` if in doubt, or if its length is not `length`."""
         if batch is None or batch.given_out:
             raise InvalidValue(_NO_ROWS)
         if batch is self._batch and (batch.owner in self._doubted or self._behind(batch)):
@@ -144,16 +157,18 @@ class PendingRows:
         return batch
 
     def _behind(self, batch: _Batch) -> bool:
-        """Whether the caller may hold an earlier batch than the last one."""
+        """Whether the caller may still hold an earlier batch than the one delivered last."""
         if _graph_task() == -1:
             return self._unclaimed > 1
-        # Parts of several batches may wait for one backward; but between two batches something was computed.
+        # One backward may compute parts of several batches again. It is in doubt only if two batches were delivered
+        # with no autograd node made in between: then nothing was computed from the first of them.
         return any(other.left is True and other.since == batch.since for other in self._earlier)
 
     def _of_backward(self) -> _Batch | None:
-        """The batch whose backward runs: a checkpointed part is computed again, perhaps when the next batch is here.
+        """The batch whose backward pass is running: during backward, a checkpointed part of the model is computed again.
 
-        A node of autograd is numbered when it is made, so the part belongs to the last batch delivered before that.
+        The next batch may have been delivered by then. Autograd numbers a node when it makes it, so the part belongs to
+        the last batch that was delivered before its node was made. None if that batch is not remembered.
         """
         node = _node()
         made = getattr(node, "_sequence_nr", lambda: 0)() if node is not None else 0
@@ -162,9 +177,10 @@ class PendingRows:
 
 
 def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
-    """The positions in the batch that `rows` stand for, those left before the others, −1 where a row comes too often.
+    """(m,) int64: the position in the batch that each of `rows` (m,) stands for; None for all of the batch, in order.
 
-    None: all of the batch, in order. Raises `InvalidValue` for a row that is not of the batch.
+    If the batch has a row several times, the positions that no call has covered come first. −1 stands for a row that
+    `rows` has more often than the batch. Raises `InvalidValue` for a row that is not in the batch.
     """
     if rows is batch.rows:
         return None
@@ -191,11 +207,14 @@ def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
 
 
 def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
-    """The weights that the batch keeps, for some of its rows; None where they are not all of it, or not all of the plan."""
+    """The weights of `rows` that are kept with the batch.
+
+    None if one of `rows` is not in the batch, or if a row of the batch is not in the plan.
+    """
     if batch.weights is None or batch.weights[0] is not sampler:
         try:
             batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
-        except RowError:  # those that are asked for may yet be of the plan
+        except RowError:  # some row of the batch is not in the plan, but perhaps none of `rows`
             return None
     weights = batch.weights[1]
     if rows is batch.rows:

@@ -1,4 +1,4 @@
-"""What a criterion holds, as values that can be compared: taken before a call and after it, they tell what it changed."""
+"""Fingerprints of what a criterion holds: taken before and after a call, they show what the call changed."""
 
 import random
 import zlib
@@ -12,24 +12,28 @@ import torch
 from torch import Tensor, nn
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))
-_MANY = 1 << 17  # values of one attribute that are looked at
-_WHOLE = 1 << 26  # bytes of an array that are read; of a larger one evenly spaced elements
-_DEEP = 6  # containers inside one another
-# What nn.Module keeps, which is no state of the criterion, or tensors that are looked at at each call.
+_MANY = 1 << 17  # how many values inside one attribute are compared, at most
+_WHOLE = 1 << 26  # bytes up to which an array is read in full; of a larger one, evenly spaced elements are read
+_DEEP = 6  # how many levels of nested containers are followed
+# Attributes of nn.Module itself. They are no state of the criterion, or hold tensors, which `SideEffects` compares
+# itself.
 _NOT_STATE = frozenset((*vars(nn.Module()), "_compiled_call_impl")) - {"_modules", "training"}
 
-Found = tuple[str, object, object]  # which attribute, a value to compare, and what must live until then
+Found = tuple[str, object, object]  # attribute, value to compare, object to keep alive
 
 
 def shared_by_copy(criterion: nn.Module) -> list[tuple[str, Any]]:
-    """The objects, by attribute, that a `copy.copy` of the criterion shares and that can change."""
+    """(attribute, object) for all that a `copy.copy` of the criterion shares with it and that can change, without tensors."""
     held = [*vars(criterion).items(), *criterion._modules.items()]
     left_out = _NOT_STATE | {"_modules"}
     return [(name, x) for name, x in held if not isinstance(x, (*_PLAIN, Tensor)) and name not in left_out]
 
 
 def prints(name: str, x: Any, deep: int = _DEEP, seen: set[int] | None = None) -> Iterator[Found]:
-    """Everything that is found in `x`, the value of attribute `name`."""
+    """The fingerprints of everything found in `x`, the value of the attribute `name`.
+
+    `deep`: how many levels of containers to follow; `seen`: the ids of the containers that were visited already.
+    """
     seen = set() if seen is None else seen
     if isinstance(x, _PLAIN):
         yield name, x, None
@@ -49,7 +53,7 @@ def prints(name: str, x: Any, deep: int = _DEEP, seen: set[int] | None = None) -
 
 
 def prints_of(held: list[tuple[str, Any]]) -> list[Found]:
-    """Those of all that `shared_by_copy` found."""
+    """The fingerprints of everything that `shared_by_copy` found."""
     return [found for name, x in held for found in islice(prints(name, x), _MANY)]
 
 
@@ -81,6 +85,7 @@ def _elements(x: Any) -> Iterator[Any]:
 
 
 def _of_array(x: np.ndarray) -> object:
+    """A checksum of an array's values; of an array of objects only which array it is, and its shape."""
     if x.dtype.hasobject:
         return id(x), x.shape
     if x.nbytes > _WHOLE:
@@ -89,7 +94,7 @@ def _of_array(x: np.ndarray) -> object:
 
 
 def _of_draws(source: Any) -> int:
-    """What a generator of NumPy's will draw next."""
+    """A hash of what a NumPy generator will draw next."""
     if isinstance(source, np.random.Generator):
         return hash(repr(source.bit_generator.state))
     _, key, *rest = source.get_state()
@@ -97,10 +102,10 @@ def _of_draws(source: Any) -> int:
 
 
 def of_globals() -> tuple[int, int]:
-    """What the generators of Python and NumPy will draw next."""
+    """Hashes of what the global generators of Python and of NumPy will draw next."""
     return hash(random.getstate()), _of_draws(np.random.mtrand._rand)
 
 
 def version(x: Tensor) -> int:
-    """How often it was changed in place."""
+    """How often a tensor was changed in place; 0 for a tensor of inference mode, which does not count."""
     return 0 if x.is_inference() else x._version

@@ -1,4 +1,4 @@
-"""What a hook does behind its criterion's call: measure the batch, and bring the values to the store."""
+"""Measures each batch after the criterion's call, and brings the values to the store."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from adaptive_sampler.torch.hook.transfer import Step, Transfer
 
 @dataclass
 class Recorder:
-    """Records what the calls of `criterion` say to the scores of `store`."""
+    """Records, in `store`, the scores of the samples that `criterion` is called with."""
 
     criterion: nn.Module
     store: ScoreStore
@@ -31,7 +31,11 @@ class Recorder:
     looks: Looks = field(default_factory=Looks)
 
     def run(self, call: Call) -> tuple[Any, SideEffects | None]:
-        """-> what the criterion returns, and what watched for changes that another call would make again, if that matters."""
+        """Call the criterion -> (what it returns, the `SideEffects` that watched the call).
+
+        The second is None if the criterion need not be called again for the losses of single samples, or is torch's
+        own.
+        """
         criterion = self.criterion
         again = getattr(criterion, "reduction", "none") != "none" and self.store.session.takes("loss")
         if not again or is_torchs(criterion):
@@ -48,14 +52,20 @@ class Recorder:
         losses: torch.Tensor | None,
         watch: SideEffects | None,
     ) -> None:
-        """Record the samples of a call that are `fresh`."""
+        """Measure a call, and record those of its samples that are `fresh`.
+
+        `rows` (batch,) int64. `value`, `losses`, `watch`: as for `observed`.
+        """
         with torch.no_grad(), shared():
             observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
             values = self.store.session.measure(**observation)
         self.send_fresh(rows, fresh, values, valid)
 
     def send_fresh(self, rows: torch.Tensor, fresh: Fresh, values: dict[str, Any], valid: torch.Tensor | None) -> None:
-        """Send the values of the samples that are fresh, and `valid` (None: all are)."""
+        """Record the values of the samples that are both `fresh` and `valid`.
+
+        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all.
+        """
         if isinstance(fresh, torch.Tensor):
             fresh = fresh if valid is None else fresh.to(valid.device) & valid
             self.send(rows, values, fresh)
@@ -63,7 +73,11 @@ class Recorder:
             self.send(rows, values, valid)
 
     def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
-        """Start moving the values to the store, and fold those that have arrived."""
+        """Begin to move the values to the host, and fold into the store those that have arrived there.
+
+        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all. Does nothing
+        during a rehearsal (`store.session.rehearsal`). Raises `InvalidValue` for values of another shape.
+        """
         if self.store.session.rehearsal:
             return
         batch = (rows.shape[0],)
@@ -77,13 +91,17 @@ class Recorder:
             self._fold(step)
 
     def flush(self) -> None:
-        """Fold everything, waiting for the device if need be."""
+        """Fold into the store everything that was sent, waiting for the device if necessary."""
         for step in self.transfer.receive(wait=True):
             self._fold(step)
 
     def _fold(self, step: Step) -> None:
+        """Fold one step into the store.
+
+        Values that are not finite are left out or raise `NotFinite`, as `nonfinite` says.
+        """
         rows, values = step.read()
-        if not len(rows):  # all are ignored by the criterion
+        if not len(rows):  # the criterion ignores all samples of this step
             return
         try:
             self.store.session.fold_matrix(rows, step.names, values, step.epoch)

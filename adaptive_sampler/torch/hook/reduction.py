@@ -1,4 +1,4 @@
-"""A criterion taken apart: the losses of single samples."""
+"""Gets the losses of single samples from a criterion that reduces them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from adaptive_sampler.torch.hook.call import Call, made
 from adaptive_sampler.torch.hook.side_effects import SideEffects
 from adaptive_sampler.torch.hook.twin import twin
 
-# What the error of a criterion that cannot be called twice tells to do.
+# The remedy in the error for a criterion that cannot be called twice.
 _ONCE = (
     "Take its losses one by one: criterion.reduction = 'none'; losses = hook(input, target); losses.mean().backward(). Or "
     "compute them as you do and call hook.record(rows, loss=losses)."
@@ -17,25 +17,28 @@ _ONCE = (
 
 
 def is_torchs(criterion: nn.Module) -> bool:
-    """Whether the criterion's forward is torch's own, which holds no state, draws nothing, and has a known mean."""
-    forward = getattr(type(criterion), "forward", None)  # TorchScript's class has none
+    """Whether the criterion runs torch's own forward, without hooks.
+
+    Such a criterion has no state and draws no random numbers, and it is known what its mean divides by.
+    """
+    forward = getattr(type(criterion), "forward", None)  # a TorchScript module's class has none
     torchs = getattr(forward, "__module__", None) == nn.MSELoss.__module__ and "forward" not in vars(criterion)
     return torchs and not criterion._forward_hooks and not criterion._forward_pre_hooks
 
 
 def unreduced(criterion: nn.Module, *given: Any, **named: Any) -> Tensor:
-    """The criterion's losses with `reduction="none"`, one or several a sample. The criterion itself is not touched."""
+    """The criterion's losses with `reduction="none"`, (batch, …): one or several per sample. The criterion stays as it is."""
     return losses_of(criterion, made(criterion, given, named))
 
 
 def losses_of(criterion: nn.Module, call: Call, copied: Any = None) -> Tensor:
-    """The same for a call; by `copied`, a copy that shares parameters and buffers, where one was made before."""
+    """As `unreduced`, for a `Call`; `copied`: a copy of the criterion to use for it, if one was made before."""
     with twin(criterion, "none", copied) as apart:
         return one_each(criterion, call, call.on(apart))
 
 
 def one_each(criterion: nn.Module, call: Call, losses: Any) -> Tensor:
-    """What a criterion gave with reduction="none". Raises `InvalidValue` where it is not the samples' losses."""
+    """`losses`, which a criterion gave with reduction="none". Raises `InvalidValue` unless they are those of the samples."""
     if not isinstance(losses, Tensor):
         raise InvalidValue(no_loss(criterion, losses))
     if not losses.ndim or len(losses) != call.length:
@@ -47,7 +50,7 @@ def one_each(criterion: nn.Module, call: Call, losses: Any) -> Tensor:
 
 
 def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
-    """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` has them."""
+    """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` computes them."""
     plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.label_smoothing == 0
     plain = plain and "forward" not in vars(criterion)
     plain = plain and not criterion._forward_hooks and not criterion._forward_pre_hooks
@@ -57,10 +60,11 @@ def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
 def per_sample(
     criterion: nn.Module, call: Call, value: Any, losses: Tensor | None, watch: SideEffects | None
 ) -> Tensor:
-    """(batch, …) losses, (batch,) of (batch, 1). `value`: what the criterion returned, `losses`: those of the samples, if known.
+    """The losses of the samples, (batch, …); losses of shape (batch, 1) are returned as (batch,).
 
-    `watch`: what watched its call, where that may have changed something. Raises `InvalidValue` where the criterion
-    cannot be taken apart.
+    `value`: what the criterion returned, None if it was not called. `losses`: the samples' losses, None if not known.
+    `watch`: the `SideEffects` that watched the criterion's call, None if nothing did. Raises `InvalidValue` if the
+    losses of single samples cannot be obtained.
     """
     if losses is None:
         if hasattr(criterion, "reduction"):
@@ -71,7 +75,7 @@ def per_sample(
 
 
 def _apart(criterion: nn.Module, call: Call, value: Any, watch: SideEffects | None) -> Tensor:
-    """The losses of a criterion that has a `reduction`, which says whether `value` is them."""
+    """The losses of a criterion that has a `reduction`: `value` if that is "none", else those of a second call."""
     if value is not None and criterion.reduction == "none":
         return one_each(criterion, call, value)
     if value is not None and not isinstance(value, Tensor):
@@ -85,7 +89,7 @@ def _apart(criterion: nn.Module, call: Call, value: Any, watch: SideEffects | No
 
 
 def _returned(criterion: nn.Module, call: Call, value: Any) -> Tensor:
-    """The losses of a criterion that has no `reduction`: what it returns, where that is one a sample."""
+    """The losses of a criterion that has no `reduction`: what it returned, if that has one entry per sample."""
     if not isinstance(value, Tensor):
         raise InvalidValue(no_loss(criterion, value))
     if value.ndim and len(value) == call.length:
@@ -98,7 +102,7 @@ def _returned(criterion: nn.Module, call: Call, value: Any) -> Tensor:
 
 
 def no_loss(criterion: nn.Module, value: Any) -> str:
-    """Why what a criterion returned is no loss that a score can take, with the line that records one."""
+    """The message for a criterion that returns nothing in which a score finds a loss; it shows how to record one."""
     return (
         f"{type(criterion).__name__} returns a {type(value).__name__}, in which no score finds the `loss` of each sample. Compute "
         "it as you do and record it: hook.record(rows, loss=..., logits=..., labels=...), with what the store's scores take; "
@@ -107,7 +111,7 @@ def no_loss(criterion: nn.Module, value: Any) -> str:
 
 
 def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
-    """The error of a criterion that has several losses a sample, with the lines that make them one."""
+    """The error for a criterion that has several losses per sample; it shows how to make them one."""
     total = getattr(criterion, "reduction", "mean") in ("sum", "batchmean")
     whole = "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
     return InvalidValue(

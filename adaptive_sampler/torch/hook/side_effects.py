@@ -1,4 +1,4 @@
-"""Whether a call of a criterion changed something that a second call would change again."""
+"""Finds out whether a call of a criterion changed something that a second call would change again."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,30 +11,32 @@ from adaptive_sampler.torch.hook.twin import copied_of
 
 
 class Looks:
-    """Says at which calls to look closely: the first, 2nd, 4th, 8th and so on, and every 64th."""
+    """Decides at which calls to look closely: at the 1st, 2nd, 4th, 8th and so on, and at every 64th."""
 
     def __init__(self) -> None:
         self._calls = 0
 
     def due(self) -> bool:
-        """Whether this call, which is counted, is one of them."""
+        """Count this call, and say whether to look closely at it."""
         self._calls += 1
         return self._calls & (self._calls - 1) == 0 or self._calls % 64 == 0
 
 
 class SideEffects:
-    """Notices what happens, from here on, to what a criterion and a twin of it share, and to random numbers.
+    """Notices whether a criterion draws random numbers or changes what it shares with a shallow copy of it, the twin.
 
-    Tensors and torch's random numbers always; `closely`: numbers, arrays and containers too, and the generators of Python
-    and NumPy. Costs a walk over the criterion's modules, so it is for criteria of one's own alone: torch's have no such
-    state. What the criterion assigns to an attribute of its own is no matter, since its twin does not have it.
+    `seen` compares the present state with the state at the time when this object was made. Tensors and torch's random
+    state are always compared; with `closely` also numbers, arrays and containers, and the generators of Python and
+    NumPy. This costs a walk over the criterion's modules. So it is used only for criteria that are not torch's own;
+    torch's have no such state. What the criterion assigns to its own attributes does not count, because the twin was
+    copied before and does not get it.
     """
 
     def __init__(self, criterion: nn.Module, input: Any, *, closely: bool = True) -> None:
-        # Made before the call: what the criterion then assigns to an attribute of its own, the twin will not have.
+        # Copied before the call: what the criterion then assigns to its own attributes, the twin does not get.
         self.twin: Any = copied_of(criterion)
         self._criterion = criterion
-        self._tensors = [*_tensors(criterion, own=True)]  # kept, so that no other tensor gets their place
+        self._tensors = [*_tensors(criterion, own=True)]  # kept alive, so that no new tensor gets one of their ids
         self._versions = [*map(version, self._tensors)]
         self._shared = [*map(id, _tensors(criterion, own=False))]
         device = getattr(input, "device", None)
@@ -45,7 +47,7 @@ class SideEffects:
         self._globals = of_globals() if closely else None
 
     def seen(self) -> str | None:
-        """What changed, in words; None for nothing."""
+        """What has changed since this object was made, in words for a message; None for nothing."""
         in_place = self._versions != [*map(version, self._tensors)]
         if in_place or self._shared != [*map(id, _tensors(self._criterion, own=False))]:
             return "changes tensors that it holds"
@@ -56,7 +58,10 @@ class SideEffects:
         return self._changed()
 
     def left_behind(self) -> str | None:
-        """What the twin, called in place of the criterion, changed of its own, so that the criterion has it not."""
+        """What the twin changed on itself when it was called, in words for a message; None for nothing.
+
+        If the twin was called in place of the criterion, the criterion lacks this change.
+        """
         for name, now in vars(self.twin).items():
             before = vars(self._criterion).get(name)
             number = isinstance(now, int | float) and isinstance(before, int | float) and now != before
@@ -65,6 +70,7 @@ class SideEffects:
         return None
 
     def _changed(self) -> str | None:
+        """As `seen`, for what only a close look covers."""
         now = prints_of(self._held)
         pairs = zip(self._prints, now, strict=False)
         first = next((new for old, new in pairs if old[:2] != new[:2]), None)
@@ -78,9 +84,9 @@ class SideEffects:
 
 
 def _tensors(criterion: nn.Module, *, own: bool) -> Iterator[Tensor]:
-    """Parameters, buffers and plain attributes, those too that lie in a list or dict.
+    """Every tensor in the criterion and its modules: parameters, buffers, attributes, and members of lists and dicts.
 
-    `own`: with the plain attributes of the criterion itself, which it does not share with a copy.
+    `own`: include the plain attributes of the criterion itself, which it does not share with a shallow copy.
     """
     for module in criterion.modules():
         for value in vars(module).values():

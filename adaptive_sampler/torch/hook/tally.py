@@ -1,23 +1,31 @@
-"""How many observations had a value that is not finite, and when those are too many."""
+"""Counts the observations whose values are not finite, and warns or raises if there are too many."""
 
 import warnings
 from dataclasses import dataclass
 
 from adaptive_sampler.errors import InvalidValue
 
-_ENOUGH = 1000  # rows before the share of skipped ones is judged
+_ENOUGH = 1000  # observations that must have come before the share of skipped ones is checked
 
 
 @dataclass
 class Tally:
-    """Apart from the hook, because torch's modules take a while to set an attribute."""
+    """Counts the observations that a hook recorded and those that it skipped.
 
-    max_skipped: float
-    seen: int = 0  # observations, those left out too
+    This is an object of its own, because setting an attribute on an nn.Module, such as the hook, is slow.
+    """
+
+    max_skipped: float  # the largest share of skipped observations that is tolerated
+    seen: int = 0  # observations so far, including the skipped ones
     skipped: int = 0
 
     def leave_out(self, bad: int, rows: int) -> None:
-        """Count `bad` of `rows` as skipped, and only then warn, once, or raise where they are too many."""
+        """Count `bad` of the last `rows` observations as skipped.
+
+        Warns (`RuntimeWarning`) the first time. Raises `InvalidValue` if there were at least 1000 observations so far
+        and more than the share `max_skipped` of them was skipped. Both come after the counting, so the counts are right
+        afterwards.
+        """
         first = not self.skipped
         self.seen += rows
         self.skipped += bad

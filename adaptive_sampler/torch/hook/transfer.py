@@ -1,4 +1,4 @@
-"""Measured values on their way from the device to the store, without a synchronisation per step."""
+"""Moves measured values from the device to the host, without waiting for the device at every step."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,26 +12,26 @@ from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.batches import tensor_of
 
-_MANY = 32  # steps in flight: more would hold memory, fewer might wait
+_MANY = 32  # steps in flight, at most: more would hold memory, fewer could make the training wait
 
 
 @dataclass
 class Step:
-    """What one step measured. `values` (scores, batch) and `valid` lie in host memory, complete once `event` is."""
+    """The values that one training step measured, in host memory; a copy from a GPU is complete once `event` has happened."""
 
-    rows: torch.Tensor
-    names: tuple[str, ...]
-    values: torch.Tensor | np.ndarray
-    valid: torch.Tensor | None
+    rows: torch.Tensor  # (batch,) int64
+    names: tuple[str, ...]  # of the scores
+    values: torch.Tensor | np.ndarray  # (scores, batch) float32
+    valid: torch.Tensor | None  # (batch,) bool: which samples to record; None for all
     epoch: int
-    event: Any  # torch.cuda.Event, or None where nothing is to be waited for
+    event: Any  # torch.cuda.Event, or None if there is nothing to wait for
 
     def arrived(self) -> bool:
         """Whether the values can be read without waiting."""
         return self.event is None or bool(self.event.query())
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """-> the valid rows (m,) int64, and their values (scores, m) float32."""
+        """-> the valid rows, (m,) int64, and their values, (scores, m) float32."""
         rows, values = np.ascontiguousarray(to_host(self.rows)), to_host(self.values)
         if self.valid is None:
             return rows, values
@@ -40,7 +40,10 @@ class Step:
 
 
 class Transfer:
-    """A queue of steps in order. A copy from a GPU is asynchronous only into pinned memory, and garbage until its event."""
+    """A queue of steps, in the order in which they were sent.
+
+    A copy from a GPU is asynchronous only if it goes into pinned memory, and its contents are garbage until its event.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()
@@ -49,7 +52,11 @@ class Transfer:
         return len(self._steps)
 
     def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None, epoch: int) -> None:
-        """Start moving a step's values, which have no gradient, to the host."""
+        """Begin to move a step's values, which must not require a gradient, to the host.
+
+        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all. Raises
+        `InvalidValue` for values that are not numbers.
+        """
         if rows.device.type == "cpu" and valid is None and all(map(_is_float32, values.values())):
             matrix = np.array([*values.values()])
             self._steps.append(Step(rows, tuple(values), matrix, None, epoch, None))
@@ -60,16 +67,18 @@ class Transfer:
         moved = [_to_host(t) for t in tensors]
         event = None
         if devices:
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
             event.record(torch.cuda.current_stream(devices.pop()))
         self._steps.append(
             Step(moved[0], tuple(values), moved[1], moved[2] if valid is not None else None, epoch, event)
         )
 
     def receive(self, *, wait: bool) -> Iterator[Step]:
-        """The steps that have arrived, in order; with `wait` all of them, else without waiting unless too many are on the way.
+        """Take the steps that have arrived from the queue, in order.
 
-        One at a time: whoever stops at a bad one leaves the others here.
+        With `wait`, take all steps, and wait for each. Without it, wait only as long as too many steps are in flight. A
+        step is taken from the queue when it is yielded; so if the caller stops at a bad step, those behind it stay in
+        the queue.
         """
         while self._steps and (wait or len(self._steps) > _MANY or self._steps[0].arrived()):
             step = self._steps.popleft()
@@ -92,6 +101,7 @@ def _is_float32(value: Any) -> bool:
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor on the host; a copy from a GPU is asynchronous, into pinned memory."""
     if tensor.device.type == "cpu":
         return tensor
     if tensor.device.type != "cuda":

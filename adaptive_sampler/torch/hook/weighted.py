@@ -1,4 +1,4 @@
-"""The weighted sum of a criterion's losses, over the denominator that the criterion's own mean has."""
+"""The weighted loss: Σ weight·ℓ, divided by the denominator of the criterion's own mean."""
 
 from typing import Any
 
@@ -17,10 +17,14 @@ _REDUCED = ("mean", "sum", "batchmean")
 def weighted(
     criterion: nn.Module, call: Call, weights: Tensor, denominator: Denominator
 ) -> tuple[Tensor, Tensor | None, SideEffects | None]:
-    """-> Σ weight·ℓ over the criterion's own denominator; the losses ℓ, or else what watched the criterion's call.
+    """Compute the weighted loss of a call -> (value, losses, watch).
 
-    `weights` (batch,), on the host; `denominator`: the hook's, for criteria of one's own. Raises `InvalidValue` where
-    the criterion cannot be taken apart, or its denominator not be found.
+    `value`: Σ weight·ℓ divided by the denominator of the criterion's own mean; with reduction="none", the weighted
+    losses. `losses`: the unweighted losses ℓ, (batch, …); None if they were not computed. `watch`: if `losses` is None,
+    the `SideEffects` that watched the criterion's call, else None.
+
+    `weights` (batch,), on the host. `denominator`: the hook's, for criteria that are not torch's own. Raises
+    `InvalidValue` if the losses of single samples, or the denominator, cannot be found.
     """
     _check_reduction(criterion)
     if is_torchs(criterion):
@@ -35,7 +39,7 @@ def weighted(
         losses = losses_of(criterion, call)
         return losses * _beside(losses, weights), losses, None
     watch = SideEffects(criterion, call.input, closely=denominator.looks.due())
-    if call.length == 1:  # whatever the mean divides by, the sample's weight multiplies it
+    if call.length == 1:  # of one sample: its weight multiplies the value, whatever the mean divides by
         value = call.on(criterion)
         if not isinstance(value, Tensor):
             raise InvalidValue(refused(criterion, f"it returns a {type(value).__name__}"))
@@ -54,18 +58,20 @@ def _check_reduction(criterion: nn.Module) -> None:
 
 
 def _beside(losses: Tensor, weights: Tensor) -> Tensor:
+    """`weights` (batch,) on the losses' device and in their dtype, with as many axes as they have, for broadcasting."""
     shape = (-1, *[1] * (losses.ndim - 1))
     return weights.to(losses.device, losses.dtype, non_blocking=True).view(shape)
 
 
 def _over(scaled: Tensor, denominator: Any) -> Tensor:
+    """The sum of the weighted losses, divided by `denominator`: one number, or (batch,) with one per sample."""
     each = isinstance(denominator, Tensor) and denominator.ndim > 0
     value: Tensor = (scaled / denominator).sum() if each else scaled.sum() / denominator
     return value
 
 
 def _known(criterion: nn.Module, call: Call, losses: Tensor) -> Any:
-    """What a criterion of torch's divides by: a number for all losses, or (batch,) one for each."""
+    """What the mean of one of torch's criteria divides by: one number, or (batch,) with one per sample."""
     if criterion.reduction == "sum":
         return 1
     if criterion.reduction == "batchmean":

@@ -1,4 +1,4 @@
-"""A module that is another module in all but a few names of its own: what a hook is to its criterion."""
+"""A module that behaves like another module, except for a few names of its own: the base of a hook around a criterion."""
 
 import functools
 import inspect
@@ -10,10 +10,11 @@ from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
 
-# The one attribute that holds everything private; a criterion's own private names are then its own.
+# The one attribute that holds all private state, so that every other private name is the criterion's.
 PRIVATE = "_adaptive_sampler"
 
-# What nn.Module needs of whatever is called: these hooks see the hook's call, those of the criterion the criterion's.
+# What nn.Module uses when a module is called. The wrapper has its own: forward and backward hooks registered on it see
+# its calls, and those registered on the criterion see the criterion's.
 CALLING = frozenset(
     {
         "forward",
@@ -28,7 +29,8 @@ CALLING = frozenset(
         "_is_full_backward_hook",
     }
 )
-# Of nn.Module's methods those that call, or walk: a walk over a model's modules finds the hook, then what is in it.
+# The methods of nn.Module that are not passed on to the criterion: those that call it or register hooks, and those that
+# walk over modules. A walk over a model must find the wrapper, and then the modules inside the criterion.
 _STAYING = {
     "forward",
     "apply",
@@ -42,7 +44,7 @@ _STAYING = {
 _STAYING |= {"_get_name", "_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"}
 _STAYING |= {name for name in vars(nn.Module) if name.startswith("register_") and "ward_" in name}
 
-# The beginning of a module that holds a criterion.
+# The first lines of a module that holds a criterion, for messages that show such a module.
 _HELD = (
     "class Held(nn.Module):\n"
     "    def __init__(self, inner):\n"
@@ -58,10 +60,11 @@ _HELD = (
 
 
 class Worn(nn.Module):
-    """Every attribute but `NAMES`, `PRIVATE` and `CALLING` is read, set and deleted on the criterion.
+    """Wraps a criterion: every attribute except `NAMES`, `PRIVATE` and `CALLING` is read, set and deleted on the criterion.
 
-    Nothing of the criterion is held twice: its parameters, state_dict, mode and what it overrides of nn.Module's
-    methods are its own. Raises `InvalidValue` for a criterion that has one of `NAMES`.
+    The wrapper holds nothing twice: parameters, state_dict and training mode are the criterion's, and so are the
+    methods of nn.Module that the criterion overrides. Raises `InvalidValue` for a criterion that has an attribute named
+    in `NAMES`.
     """
 
     NAMES: ClassVar[frozenset[str]] = frozenset({"criterion"})
@@ -73,12 +76,12 @@ class Worn(nn.Module):
             raise InvalidValue(_hidden(type(criterion).__name__, taken[0]))
         for name in set(vars(self)) - CALLING:
             object.__delattr__(self, name)
-        # past nn.Module's __setattr__, which takes microseconds
+        # not nn.Module's __setattr__, which takes microseconds
         object.__setattr__(self, PRIVATE, private)
 
     @property
     def criterion(self) -> nn.Module:
-        """The criterion."""
+        """The criterion that is wrapped."""
         criterion: nn.Module = vars(self)[PRIVATE].criterion
         return criterion
 
@@ -116,7 +119,10 @@ class Worn(nn.Module):
             delattr(criterion, name)
 
     def _keeping_class(self) -> str:
-        """Why the class stays. Puts back the parameter that torch's register_parametrization deletes before it asks."""
+        """The message for setting the class; first puts back the parameter that torch's register_parametrization deleted.
+
+        register_parametrization deletes a parameter through the wrapper before it sets the class.
+        """
         deleted: tuple[dict[str, Any], str, Callable[[], Any]] | None = vars(self)[PRIVATE].deleted
         if deleted is not None:
             kept, name, held = deleted
@@ -134,7 +140,7 @@ class Worn(nn.Module):
         return f"{type(self).__name__}({self.criterion!r})"
 
     def apply(self, fn: Callable[[nn.Module], None]) -> Self:
-        """As nn.Module's; the criterion itself is given to `fn`, since whoever initialises looks at types."""
+        """As nn.Module.apply, but `fn` gets the criterion instead of the wrapper, because initialisers check types."""
         self.criterion.apply(fn)
         return self
 
@@ -146,6 +152,8 @@ class Worn(nn.Module):
 
 
 def _passed_on(name: str) -> Callable[..., Any]:
+    """A method that calls the criterion's method of this name; it returns the wrapper if that returns the criterion."""
+
     @functools.wraps(getattr(nn.Module, name))
     def method(self: Worn, *args: Any, **named: Any) -> Any:
         criterion = self.criterion
@@ -155,13 +163,14 @@ def _passed_on(name: str) -> Callable[..., Any]:
     return method
 
 
-# One by one rather than in __getattr__, which is not asked for what a class has.
+# Each is set on the class, because Python asks __getattr__ only for what the class does not have.
 for _name, _method in tuple(vars(nn.Module).items()):
     if callable(_method) and _name not in _STAYING and _name not in vars(Worn) and not _name.startswith("__"):
         setattr(Worn, _name, _passed_on(_name))
 
 
 def _hidden(kind: str, name: str) -> str:
+    """The message for a criterion with an attribute that the hook's own attribute would hide."""
     return (
         f"{kind} has an attribute {name!r} of its own, which a hook's would hide: hook.{name} is the hook's, "
         f"hook.criterion.{name} would be the criterion's. Hold it inside a module of yours, whose `inner` it is then "
@@ -174,10 +183,10 @@ def _hidden(kind: str, name: str) -> str:
 
 
 def refuse_rows(criterion: nn.Module) -> None:
-    """Raise `InvalidValue` for a criterion whose forward has a parameter `rows`, which it would never be given."""
+    """Raise `InvalidValue` for a criterion whose `forward` has a parameter `rows`: the hook keeps `rows=` for itself."""
     try:
         asked = inspect.signature(criterion.forward).parameters
-    except (TypeError, ValueError):  # of compiled code
+    except (TypeError, ValueError):  # compiled code has no signature
         return
     if "rows" in asked:
         raise InvalidValue(

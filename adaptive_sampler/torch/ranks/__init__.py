@@ -1,1 +1,1 @@
-"""One sampler and one store on many ranks: the rows dealt out, and what was observed brought together."""
+"""One sampler and one store on many ranks: each rank gets a share of the rows, and all ranks share what they observed."""

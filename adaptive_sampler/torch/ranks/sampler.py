@@ -1,4 +1,4 @@
-"""Many ranks: each walks its share of one sampler's plan, over one store that every rank holds."""
+"""Gives each of many ranks its share of one sampler's plan; every rank holds the same store."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +15,19 @@ from adaptive_sampler.walk.iterators import Progress, SampleIterator
 
 
 class DistributedAdaptiveSampler(DistributedSampler[int]):
-    """This rank's share of what `sampler` visits: every `num_replicas`-th row, from the `rank`-th on.
+    """This rank's share of the rows that `sampler` visits: every `num_replicas`-th row, the first of them at position `rank`.
 
-    The ranks cover the plan once. Where it does not divide, rows from its beginning are repeated as torch's
-    `DistributedSampler` does, or with `drop_last` the tail is left out: every rank has equally many. A state counts
-    the samples of all ranks, so an epoch may go on with another number of them.
+    Together the ranks visit the plan once. If its length is no multiple of `num_replicas`, rows from its beginning are
+    repeated, as torch's `DistributedSampler` does, or, with `drop_last`, the last rows are left out. So every rank has
+    the same number of rows. A state counts the samples of all ranks, so an epoch can be resumed with another number of
+    ranks.
 
-    `num_samples`, `len`: of this rank, in a whole epoch. `delivered` in `state_dict` counts as `LossHook.delivered`:
-    where the epoch was begun plus this rank's samples since.
+    `num_samples` and `len` are the samples of this rank in a whole epoch. `delivered` in `state_dict` counts as
+    `LossHook.delivered` does: the position of all ranks at which the epoch was begun or resumed, plus the samples that
+    this rank was given since.
+
+    Raises `InvalidValue` for anything but an AdaptiveSampler, for one with `replan=k`, and for a rank that is out of
+    range; and `NotDistributed` if `num_replicas` or `rank` is left out and there is no process group.
     """
 
     def __init__(
@@ -33,7 +38,7 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         rank: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        # torch's own __init__ fixes lengths for good; here they follow the plan.
+        # torch's own __init__ is not called: it would fix the length for good, and here the length follows the plan.
         if not isinstance(sampler, AdaptiveSampler):
             raise InvalidValue(f"sampler={sampler!r}: pass an AdaptiveSampler, such as PrunedSampler(store, keep=0.5).")
         if isinstance(sampler.replan, int):
@@ -61,23 +66,23 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return self._share(len(self.sampler))
 
     @property
-    def num_samples(self) -> int:  # type: ignore[override]  # torch's is a number fixed at the beginning
+    def num_samples(self) -> int:  # type: ignore[override]  # a fixed number in torch's class
         """This rank's samples in a whole epoch."""
         return len(self)
 
     @property
-    def total_size(self) -> int:  # type: ignore[override]
+    def total_size(self) -> int:  # type: ignore[override]  # a fixed number in torch's class
         """All ranks' samples in a whole epoch."""
         return len(self) * self.num_replicas
 
     @property
-    def epoch(self) -> int:  # type: ignore[override]
+    def epoch(self) -> int:  # type: ignore[override]  # an attribute in torch's class
         """The current epoch."""
         return self.sampler.epoch
 
     @property
     def start(self) -> int:
-        """The position, of all ranks together, at which this epoch was begun."""
+        """The position, of all ranks together, at which this epoch was begun or resumed."""
         return self.sampler.start
 
     @property
@@ -86,41 +91,41 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return self.sampler.plan
 
     def set_epoch(self, epoch: int) -> None:
-        """As the sampler's."""
+        """As `AdaptiveSampler.set_epoch`."""
         self.sampler.set_epoch(epoch)
 
     def loss_weights(self, rows: Any) -> np.ndarray:
-        """As the sampler's."""
+        """As `AdaptiveSampler.loss_weights`."""
         return self.sampler.loss_weights(rows)
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
-        """Where all ranks are, if they are in step; `delivered` to this rank."""
+        """The state of all ranks, provided that they are in step; `delivered`: see the class."""
         return self.sampler.state_dict(delivered=delivered)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As the sampler's; the state may come from another number of ranks."""
+        """As `AdaptiveSampler.load_state_dict`; the state may come from another number of ranks."""
         self.sampler.load_state_dict(state)
 
     def resumed_by(self, iterator: SampleIterator) -> None:
-        """As the sampler's. For iterators."""
+        """As `AdaptiveSampler.resumed_by`; used by iterators."""
         self.sampler.resumed_by(iterator)
 
     @property
     def progress(self) -> Progress | None:
-        """As the sampler's, of this rank's rows. For loops."""
+        """As `AdaptiveSampler.progress`, for the rows of this rank; used by loops."""
         return self.sampler.progress
 
     @property
     def walking(self) -> PlannedEpoch | BlockedEpoch | None:
-        """As the sampler's: of all ranks. For what counts them."""
+        """As `AdaptiveSampler.walking`: the epoch of all ranks; used by code that counts epochs."""
         return self.sampler.walking
 
     def watch(self, *, over: bool = False) -> None:
-        """As the sampler's. For loops."""
+        """As `AdaptiveSampler.watch`; used by loops."""
         self.sampler.watch(over=over)
 
     def begin(self, iterator: SampleIterator) -> "_Share":
-        """This rank's share of the epoch that `iterator` begins. For iterators."""
+        """This rank's share of the epoch that `iterator` begins; used by iterators."""
         place = _Place(iterator)
         epoch = self.sampler.begin_by(place, iterator)
         assert isinstance(epoch, PlannedEpoch)
@@ -128,25 +133,26 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         return place.share
 
     def state_of(self, share: "_Share | None", position: int) -> dict[str, Any]:
-        """The state of a walk at this rank's position. For iterators."""
+        """The state when this rank is at `position` of its `share` (None: the epoch has not begun); used by iterators."""
         if share is None:
             return self.sampler.state_of(None, self.start)
         return self.sampler.state_of(share.epoch, share.globally(position))
 
     def _share(self, samples: int) -> int:
+        """How many of `samples` samples of all ranks are this rank's."""
         return samples // self.num_replicas if self.drop_last else -(-samples // self.num_replicas)
 
 
 def inner(sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> AdaptiveSampler:
-    """The sampler of all ranks: the one that is dealt out, or itself."""
+    """The `AdaptiveSampler` inside a `DistributedAdaptiveSampler`, or `sampler` itself."""
     return sampler.sampler if isinstance(sampler, DistributedAdaptiveSampler) else sampler
 
 
 class _Share:
-    """One rank's rows of what is left of an epoch."""
+    """This rank's rows of what is left of an epoch; positions count them from where the epoch was begun or resumed."""
 
     whole = True
-    start = 0  # positions are this rank's own since the epoch was begun or resumed
+    start = 0  # positions are this rank's own, since the epoch was begun or resumed
 
     def __init__(self, epoch: PlannedEpoch, rank: int, ranks: int, length: int) -> None:
         self.epoch, self.number = epoch, epoch.number
@@ -156,7 +162,10 @@ class _Share:
         return self._length
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """The rows at these positions; at most the last one is padding, from the epoch's beginning, after a resume too."""
+        """The rows at the positions `start` … `stop` − 1, (stop − start,) integers.
+
+        At most the last one is padding. It comes from the beginning of the whole epoch, after a resume too.
+        """
         first, last = (self.epoch.start + self._rank + at * self._ranks for at in (start, stop - 1))
         end = len(self.epoch)
         rows = self.epoch.take(first, min(last + 1, end), self._ranks)
@@ -166,7 +175,7 @@ class _Share:
         return np.concatenate([rows, self.epoch.take(repeat, repeat + 1)])
 
     def reach(self, position: int) -> int:
-        """How far rows can be taken."""
+        """The position up to which rows can be taken: the end."""
         return self._length
 
     def globally(self, position: int) -> int:
@@ -177,7 +186,7 @@ class _Share:
 
 
 class _Place:
-    """How far all ranks have come, by how far this one has."""
+    """How far all ranks have come, computed from how far this rank has come."""
 
     share: _Share
 
@@ -191,30 +200,33 @@ class _Place:
 
     @property
     def let_go(self) -> bool:
-        """As this rank's iterator's."""
+        """Whether this rank's iterator is gone, so that nobody can draw any more."""
         return self._own.let_go
 
     def reached(self, delivered: int) -> int:
-        """Where all ranks are once this one has been given `delivered`, those of all ranks before a resume included."""
+        """The position of all ranks together once this rank has been given `delivered` samples.
+
+        `delivered` counts the samples of all ranks before a resume, and this rank's samples since.
+        """
         return self.share.globally(delivered - self.share.epoch.start)
 
     def rows_from(self, delivered: int, size: int) -> np.ndarray | None:
-        """This rank's next rows."""
+        """This rank's next `size` rows, or fewer at the end, after `delivered` samples, counted as for `reached`."""
         first = delivered - self.share.epoch.start
         stop = min(first + size, len(self.share))
         return self.share.take(first, stop) if first < stop else np.empty(0, np.int64)
 
     def size_from(self, delivered: int, size: int) -> int:
-        """Single rows are dealt out, which others batch."""
+        """`size`: this sampler yields single rows, and does not know how they are put into batches."""
         return size
 
     def invalidate(self, why: str) -> None:
-        """As this rank's iterator's."""
+        """Make the next draw from this rank's iterator raise; `why`: the message."""
         self._own.invalidate(why)
 
 
 def require_group(what: str) -> None:
-    """Raise `NotDistributed` where there is no process group."""
+    """Raise `NotDistributed` if there is no process group; `what`: that which needs one, for the message."""
     if not dist.is_available() or not dist.is_initialized():
         raise NotDistributed(
             f"{what} needs a process group, and none is initialised. Call torch.distributed.init_process_group first, as "

@@ -1,4 +1,4 @@
-"""One store on many ranks: each journals what it observed, and `sync` folds all of it, in one order, on every rank."""
+"""One store on many ranks: each rank keeps what it observed in a journal, and `sync` folds all journals on every rank."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner, require_group
 from adaptive_sampler.walk.epochs import PlannedEpoch
 
-LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long the journal
+LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
 T = TypeVar("T")
 
 
@@ -31,10 +31,14 @@ def distributed_store(
     group: Any = None,
     version: int | None = None,
 ) -> ScoreStore:
-    """The store at `path` on every rank of `group`, made where there is none; the same call on each of them.
+    """Open the store at `path` on every rank of `group`, or create it if there is none. Call it alike on every rank.
 
-    Every rank journals its observations until `sync`; the first rank alone writes: `commit` on the others does nothing.
-    `version`: an older commit to go on from. Raises on every rank what one of them raises.
+    `n`: the number of rows; `scores`: those of the store; `version`: an older commit to go on from. Every rank keeps
+    its observations in a journal until `sync`. Only the first rank writes to disk: `commit` on the others writes
+    nothing.
+
+    Raises `NotDistributed` if there is no process group, and `InvalidValue` if the store has other rows or scores. If
+    one rank fails, all raise: that rank its own error, the others `OutOfStep`.
     """
     require_group("distributed_store")
     first = dist.get_rank(group) == 0
@@ -66,17 +70,22 @@ def sync(
     group: Any = None,
     limit: int = LIMIT,
 ) -> None:
-    """Fold what all ranks observed since the last sync, in (update, rank) order, on every rank: equal bits afterwards.
+    """Fold, on every rank, what all ranks observed since the last sync, in (update, rank) order.
 
-    With `sampler`, visits beyond its plan's (padding) are folded once, and its plan is compared. No rank sends more than
-    `limit` rows at a time. Call it on every rank before the next plan is made or the store committed. Raises on every rank
-    `OutOfStep` where stores or plans differ, and what one of them raises.
+    Afterwards the scores are the same on every rank, bit for bit. Call it on every rank, before the next plan is made
+    and before the store is committed. With `sampler`, a row is folded only as often as the sampler's plan visits it, so
+    that padding counts once, and the plans of the ranks are compared. `limit`: how many rows a rank sends at a time, at
+    most.
+
+    Raises `NotDistributed` if there is no process group, and, on every rank, `OutOfStep` if stores or plans differ. If
+    one rank fails, all raise: that rank its own error (`StoreError` for a store without a journal, or after a sync that
+    broke off), the others `OutOfStep`.
     """
     require_group("sync")
     sampler = None if sampler is None else inner(sampler)
     journal = _together(lambda: _ready(store, limit), group)
     plan = _agree(store, sampler, group)
-    journal.torn = True  # until the end is reached
+    journal.torn = True  # until everything is folded: if this breaks off, the ranks differ
     entries = journal.entries
     headers = _headers(entries, group)
     tally = None if sampler is None or plan is None else _tally(journal, sampler, store.plan(plan[0]), plan[1])
@@ -89,7 +98,7 @@ def sync(
         MadeFrom(version, updates),
         version,
         following,
-    )  # the first rank commits
+    )  # taken from the first rank, which alone commits
     _compare(
         _gather([store.session.digest()], group),
         ["scores"],
@@ -99,6 +108,7 @@ def sync(
 
 
 def _ready(store: ScoreStore, limit: int) -> Journal:
+    """The journal of the store. Raises `StoreError` if it keeps none, or if an earlier sync broke off."""
     store.session.drain()
     whole_number("limit", limit, 1, otherwise=": the rows sent at a time")
     if store.session.journal is None:
@@ -111,7 +121,10 @@ def _ready(store: ScoreStore, limit: int) -> Journal:
 
 
 def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tuple[str, int] | None:
-    """The plan that the ranks walk, and where its epoch was begun. Raises where they differ, or their stores do."""
+    """The id of the plan that the ranks walk, and the position at which its epoch was begun; None if no rank walks one.
+
+    Raises `OutOfStep` if plans, positions or stores differ among the ranks.
+    """
     remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
     columns = checksum([repr(store.names).encode()])
     stores = _gather([len(store), columns, int(store.session.uuid, 16) >> 65], group)
@@ -132,6 +145,7 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
 
 
 def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
+    """Raise `OutOfStep` if a column of `gathered`, (ranks, columns), differs among the ranks; `names`: the columns' names."""
     for column, name in enumerate(names):
         values = gathered[:, column].tolist()
         if len(set(values)) > 1:
@@ -143,7 +157,7 @@ def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
 
 
 def _headers(entries: list[JournalEntry], group: Any) -> np.ndarray:
-    """(ranks, updates, 3) int64: rows, epoch and mask of each update; 0 rows where a rank has fewer updates."""
+    """(ranks, updates, 3) int64: number of rows, epoch and mask of scores of each update; 0 rows if a rank has fewer."""
     most = int(_gather([len(entries)], group).max())
     ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
     return _gather(np.array(ours, np.int64).reshape(most, 3), group).numpy()
@@ -152,7 +166,10 @@ def _headers(entries: list[JournalEntry], group: Any) -> np.ndarray:
 def _exchange(
     planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[JournalEntry], group: Any
 ) -> list[JournalEntry]:
-    """One round: the pieces of all ranks. Rows travel in an int64 tensor of their own, never beside floats."""
+    """Exchange the pieces of one round -> the entries of all ranks, in order.
+
+    Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
+    """
     me, ranks = dist.get_rank(group), len(headers)
     ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
     rows = [entry.rows[part] for entry, part in ours]
@@ -174,8 +191,9 @@ def _exchange(
 
 
 def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: VisitTally | None) -> None:
+    """Fold one entry into the store. With `tally`, visits are left out that the plan does not have."""
     names, counted = journal.named(entry.mask), tally is not None and entry.epoch == tally.key[1]
-    # Scores that take the same rows are folded, and kept, together.
+    # Scores that fold the same rows are folded in one update, so that the store keeps them together.
     alike: dict[bytes, tuple[np.ndarray, list[int]]] = {}
     for line, name in enumerate(names):
         mine = tally.take(name, entry.rows) if tally is not None and counted else np.ones(len(entry.rows), np.bool_)
@@ -186,7 +204,10 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
 
 
 def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
-    """How often the plan visits each row in what was left of the epoch when it was begun; goes on within an epoch."""
+    """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
+
+    Within an epoch, every sync goes on with the same tally.
+    """
     key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
     if journal.tally is None or journal.tally.key != key:
         occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
@@ -198,7 +219,10 @@ def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -
 
 
 def _together(act: Callable[[], T], group: Any) -> T:
-    """What `act` returns here, if it succeeds on every rank; else raises on every rank."""
+    """Call `act` on every rank -> what it returned here.
+
+    If it fails on one rank, all raise: that rank its own error, the others `OutOfStep`.
+    """
     result: Any = None
     failure: BaseException | None = None
     try:
@@ -212,11 +236,11 @@ def _together(act: Callable[[], T], group: Any) -> T:
     failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
     if failed:
         raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
-    return result  # type: ignore[no-any-return]
+    return result  # type: ignore[no-any-return]  # it is what act returned
 
 
 def _gather(values: Any, group: Any) -> torch.Tensor:
-    """(ranks, …): the arrays of all ranks, which have one shape."""
+    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape."""
     device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else None
     ours = torch.as_tensor(np.asarray(values)).to(device) if device else torch.as_tensor(np.asarray(values))
     gathered = [torch.empty_like(ours) for _ in range(dist.get_world_size(group))]
@@ -225,6 +249,7 @@ def _gather(values: Any, group: Any) -> torch.Tensor:
 
 
 def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
+    """`parts` one after the other, filled up with zeros to `size`."""
     array: np.ndarray = np.zeros(size, dtype)
     joined = np.concatenate([*parts, np.empty(0, dtype)])
     array[: len(joined)] = joined
@@ -232,7 +257,7 @@ def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
 
 
 def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike]) -> ScoreStore:
-    """The store, if it is of these rows and scores."""
+    """The store, if it has `n` rows and these scores. Otherwise closes it and raises `InvalidValue`."""
     names = tuple(score.name for score in scores)
     if (len(store), store.names) == (n, names):
         return store

@@ -19,7 +19,7 @@ from adaptive_sampler.shards import (
     ShardMissing,
     ShardReader,
 )
-from tests.shards.sources.server import Server, serving
+from benchmarks.helpers.server import Server, serving
 from tests.shards.tars import body, plan_of, shards, write_tar
 
 QUICK = Access(retry=Retry(4, 0.01))

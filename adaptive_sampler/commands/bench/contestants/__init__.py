@@ -1,5 +1,5 @@
-"""A file a family: each function takes `n` rows, sets its contestant up and returns what one turn runs.
+"""The contestants, one file per family. Each function takes `n` rows, sets its contestant up, and returns a turn.
 
-What is not always installed is imported inside the functions: a contestant that is missing, or that breaks under what
-else is installed, is a line in the table and not an error.
+Packages that may be missing are imported inside the functions. So a contestant that is missing, or does not work with
+the other installed packages, becomes a line in the table and not an error.
 """

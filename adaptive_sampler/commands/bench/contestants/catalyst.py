@@ -1,4 +1,4 @@
-"""Catalyst's samplers. DynamicBalanceClassSampler's epochs shrink from one to the next, and so have no case here."""
+"""Catalyst's samplers. DynamicBalanceClassSampler has no case here, because its epochs become shorter and shorter."""
 
 from adaptive_sampler.commands.bench.base import Turn
 from adaptive_sampler.commands.bench.contestants.torch import batched
@@ -6,14 +6,14 @@ from adaptive_sampler.commands.bench.data import CLASSES, labels
 
 
 def mini_epochs(n: int) -> Turn:
-    """MiniEpochSampler whose mini epoch is the whole."""
+    """MiniEpochSampler with mini epochs of all n rows."""
     from catalyst.data.sampler import MiniEpochSampler
 
     return batched(MiniEpochSampler(n, n, shuffle="per_epoch"))
 
 
 def balanced_batches(n: int) -> Turn:
-    """BalanceClassSampler: n draws, a tenth from each of ten classes of very different sizes."""
+    """BalanceClassSampler: n draws, a tenth of them from each of ten classes of very different sizes."""
     from catalyst.data.sampler import BalanceClassSampler
 
     return batched(BalanceClassSampler(labels(n).tolist(), mode=n // CLASSES))

@@ -1,4 +1,4 @@
-"""Grain's IndexSampler, which answers for one position at a time."""
+"""Grain's IndexSampler, which is asked for one position at a time."""
 
 from itertools import count
 
@@ -6,7 +6,7 @@ from adaptive_sampler.commands.bench.base import BATCH, Turn
 
 
 def batches(n: int) -> Turn:
-    """The record keys of an epoch in lists of 256; positions go on counting from epoch to epoch."""
+    """The record keys of an epoch in lists of 256. Positions continue from one epoch to the next."""
     from grain.python import IndexSampler
 
     sampler = IndexSampler(n, shuffle=True, seed=0)

@@ -1,4 +1,4 @@
-"""InfoBatch as its authors publish it. Importing it patches torch's DataLoader, in this process only."""
+"""InfoBatch as its authors publish it. The import patches torch's DataLoader, in this process only."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from adaptive_sampler.commands.bench.data import losses
 
 
 def batches(n: int) -> Turn:
-    """Its epochs, each pruned anew by the same losses."""
+    """InfoBatch's epochs, each pruned anew by the same losses."""
     import torch
     from infobatch import InfoBatch
 
@@ -18,7 +18,7 @@ def batches(n: int) -> Turn:
 
 
 def _by_hand(sampler: Any) -> None:
-    """Lists of 256 by a plain loop: torch's BatchSampler calls iter() for each batch, at which this sampler starts anew."""
+    """Make lists of 256 in a plain loop: torch's BatchSampler calls iter() for each batch, which restarts this sampler."""
     batch = []
     for row in sampler:
         batch.append(row)

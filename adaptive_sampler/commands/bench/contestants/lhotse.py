@@ -5,7 +5,7 @@ from adaptive_sampler.commands.bench.data import drain, losses
 
 
 def weighted_batches(n: int) -> Turn:
-    """WeightedSimpleCutSampler: n/2 of n cuts of a second, without replacement, 256 a batch."""
+    """WeightedSimpleCutSampler: n/2 of n cuts of one second each, drawn without replacement, 256 per batch."""
     from lhotse import CutSet, MonoCut
     from lhotse.dataset.sampling.weighted_simple import WeightedSimpleCutSampler
 

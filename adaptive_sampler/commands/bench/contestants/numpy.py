@@ -7,13 +7,13 @@ from adaptive_sampler.commands.bench.data import losses
 
 
 def argpartition(n: int, distinct: int) -> Turn:
-    """The top half by partition."""
+    """The rows of the top half, by a partition."""
     values = losses(n, distinct)
     return lambda: np.argpartition(values, n // 2)[n // 2 :]
 
 
 def argsort(n: int, distinct: int) -> Turn:
-    """The top half by a sort."""
+    """The rows of the top half, by a sort."""
     values = losses(n, distinct)
     return lambda: np.argsort(values)[n // 2 :]
 

@@ -12,7 +12,7 @@ from adaptive_sampler.store import ScoreStore
 
 
 def batches(n: int, keep: float) -> Turn:
-    """An epoch in lists of 256; half kept, its plan is there already, as a Subset's rows are for the others."""
+    """An epoch in lists of 256. A plan that keeps half is made before, as the others' list of kept rows is."""
     policy = KeepAll() if keep == 1 else Prune(keep, "loss")
     walk = AdaptiveSampler(scored(n), policy, replan="once").batches(BATCH)
     return lambda: drain(walk)
@@ -33,7 +33,7 @@ def first_batch(n: int, keep: float) -> Turn:
 
 
 def some_batches(n: int, keep: float) -> Turn:
-    """A new epoch, its plan included, and a thousand batches of it: what an epoch holds shows in them."""
+    """A new epoch, its plan included, and a thousand batches of it, which show the memory that an epoch holds."""
     sampler = AdaptiveSampler(scored(n), KeepAll() if keep == 1 else Prune(keep, "loss"))
 
     def walk() -> None:
@@ -61,7 +61,7 @@ def draws(n: int, replacement: bool) -> Turn:
     sampler = AdaptiveSampler(scored(n), _draw(n, replacement))
 
     def walk() -> None:
-        epoch = sampler.begin_by(None)  # type: ignore[arg-type]
+        epoch = sampler.begin_by(None)  # type: ignore[arg-type]  # nobody asks for its progress
         epoch.take(0, len(epoch))
 
     return _new_epoch(sampler, walk)
@@ -74,7 +74,7 @@ def drawn_batches(n: int, replacement: bool) -> Turn:
 
 
 def update(n: int, size: int) -> Turn:
-    """Six scores' values of 200 batches."""
+    """Fold the values of six scores for each of 2000 batches."""
     store = ScoreStore.create(None, n, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Error()])
     batches = observations(n, size)
 

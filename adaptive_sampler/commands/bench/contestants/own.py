@@ -1,4 +1,4 @@
-"""A user's own sampler, "module:factory": looked at once, then a contestant where what it yields fits."""
+"""A user's own sampler, "module:factory": tried once, then a contestant in the case that fits what it yields."""
 
 import importlib
 import inspect
@@ -11,13 +11,13 @@ from adaptive_sampler.commands.bench.base import BATCH, Turn
 from adaptive_sampler.commands.bench.data import drain
 from adaptive_sampler.errors import InvalidValue
 
-LOOK = 1000  # rows with which a factory is tried
+LOOK = 1000  # rows for the trial of a factory
 EPOCH, HALF, DRAWS = "every row once", "n // 2 rows once", "n rows, some of them repeatedly"
 _WANTED = f"A sampler of n rows yields {EPOCH}, or {HALF}, or {DRAWS}; one by one or in lists"
 
 
 def batches(n: int, spec: str) -> Turn:
-    """An epoch; single rows are put into lists of 256, as a loader would."""
+    """An epoch of the user's sampler. Single rows are put into lists of 256, as a loader would do."""
     sampler = make(spec, n)
     if _is_list(next(iter(sampler), 0)):
         return lambda: drain(sampler)
@@ -25,7 +25,10 @@ def batches(n: int, spec: str) -> Turn:
 
 
 def kind(spec: str) -> str:
-    """EPOCH, HALF or DRAWS, by two epochs of LOOK rows. Raises InvalidValue, naming what was got, if it is none of them."""
+    """What a sampler yields: EPOCH, HALF or DRAWS, found out by two epochs of LOOK rows.
+
+    Raises InvalidValue, with what the sampler yielded, if it is none of the three.
+    """
     sampler = make(spec, LOOK)
     rows = list(_rows(spec, sampler))
     if rows and not any(True for _ in sampler):
@@ -42,7 +45,10 @@ def kind(spec: str) -> str:
 
 
 def make(spec: str, n: int) -> Iterable[Any]:
-    """What the factory returns for n rows: it is called with n, and with batch_size=256 if it has such a parameter."""
+    """Call the factory with n, and with batch_size=256 if it has such a parameter -> the sampler.
+
+    Raises InvalidValue if `spec` names nothing that can be imported, or if the factory's result cannot be iterated.
+    """
     module, _, name = spec.partition(":")
     if not module or not name:
         raise InvalidValue(f"--sampler {spec}: write module:factory, as in mysamplers:curriculum.")
@@ -57,7 +63,7 @@ def make(spec: str, n: int) -> Iterable[Any]:
 
 
 def _rows(spec: str, sampler: Iterable[Any]) -> Iterator[int]:
-    """The rows of an epoch of LOOK, each of them checked."""
+    """Yield the rows of one epoch of LOOK rows, and check each of them. Raises InvalidValue."""
     for m, value in enumerate(_flat(sampler)):
         if m > 2 * LOOK:
             raise InvalidValue(f"{spec} goes on after {m:,} rows of n={LOOK}: an epoch must end. {_WANTED}.")
@@ -79,7 +85,7 @@ def _flat(sampler: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_list(item: Any) -> bool:
-    """Whether it is several rows; a scalar array or tensor is one."""
+    """Whether `item` is several rows. An array or tensor without axes is a single row."""
     return isinstance(item, Iterable) and not isinstance(item, str) and getattr(item, "shape", None) != ()
 
 

@@ -22,7 +22,7 @@ def random_batches(n: int) -> Turn:
 
 
 def random_half(n: int) -> Turn:
-    """RandomSampler over half as many rows: the shuffle alone, without the kept rows' numbers."""
+    """RandomSampler over half as many rows: the shuffle alone, without looking up which rows are kept."""
     return random_batches(n // 2)
 
 
@@ -37,7 +37,7 @@ def distributed_batches(n: int) -> Turn:
     """DistributedSampler as the only rank."""
     from torch.utils.data import DistributedSampler
 
-    sampler: Any = DistributedSampler(range(n), num_replicas=1, rank=0)  # type: ignore[arg-type]
+    sampler: Any = DistributedSampler(range(n), num_replicas=1, rank=0)  # type: ignore[arg-type]  # only the length is asked for
     walk = batched(sampler)
 
     def turn() -> None:

@@ -1,4 +1,4 @@
-"""torchdata's samplers. Its weighted sampler chooses among data sets, not rows, and so has no case here."""
+"""torchdata's samplers. Its weighted sampler has no case here, because it chooses among data sets, not among rows."""
 
 from adaptive_sampler.commands.bench.base import BATCH, Turn
 from adaptive_sampler.commands.bench.data import drain

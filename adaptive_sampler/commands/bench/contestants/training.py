@@ -1,4 +1,4 @@
-"""What a user waits for beside the sampler: the hook in a training step, a loader's epoch, the import."""
+"""What a user waits for besides the sampler: the hook in a training step, a loader's epoch, the import."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss
 from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.store import ScoreStore
 
-# What is imported, and a first epoch up to its first batch; of Numba the end of its first function, compiled before.
+# (the imports, a first epoch up to its first batch). For Numba: a call of a function that is compiled and cached.
 OURS = (
     """
 from adaptive_sampler import AdaptiveSampler, ScoreStore
@@ -54,8 +54,9 @@ FIRSTS = {"adaptive_sampler": OURS, "torch": TORCHS, "numba": NUMBAS}
 
 @cache
 def _network() -> tuple[Any, Any, Any, Any]:
-    """A small conv net, its optimizer, images and labels: one for both contestants, as where memory lies makes more of a
-    difference than the hook.
+    """A small conv net, its optimizer, images and labels, shared by the contestants with and without the hook.
+
+    With two networks, their places in memory would make more of a difference than the hook.
     """
     import torch
     from torch import nn
@@ -68,7 +69,7 @@ def _network() -> tuple[Any, Any, Any, Any]:
 
 
 def step(n: int, hooked: bool) -> Turn:
-    """A step of a small conv net on the CPU, with the loss hook or without."""
+    """A training step of a small conv net on the CPU, with the loss hook or without it."""
     import torch
     from torch import nn
 
@@ -90,8 +91,10 @@ def step(n: int, hooked: bool) -> Turn:
 
 
 def loader_epoch(n: int, whose: str) -> Turn:
-    """An epoch of a DataLoader over an in-memory data set that fetches a batch at once: of our arrays or lists, of torch's
-    sampler, or of lists "made before", which cost nothing and so show what the rest of the loader takes.
+    """An epoch of a DataLoader over an in-memory data set that fetches a whole batch at once.
+
+    `whose`: batches from our "arrays" or "lists", from "torch"'s sampler, or from lists "made before". The last cost
+    nothing, and so show what the rest of the loader takes.
     """
     import torch
     from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
@@ -121,7 +124,7 @@ def imported(_: int, module: str) -> Turn:
 
 
 def first_epoch(_: int, package: str, imported: bool) -> Turn:
-    """To the first batch of a first epoch of 100,000 rows, from a fresh interpreter or from where all is imported."""
+    """The first batch of a first epoch of 100,000 rows, in a fresh interpreter. `imported`: timed without the imports."""
     imports, epoch = FIRSTS[package]
     if not imported:
         return _interpreter(imports + epoch)
@@ -131,11 +134,12 @@ def first_epoch(_: int, package: str, imported: bool) -> Turn:
 
 
 def _interpreter(code: str) -> Callable[[], str]:
-    """A fresh one, which finds all bytecode, as that of an installed package, and all kernels that were compiled; what it
-    prints.
+    """A function that runs `code` in a fresh interpreter, and returns what it prints.
+
+    From the second call on, the bytecode and the compiled kernels are in a cache, as with an installed package.
     """
     folder = Path(tempfile.mkdtemp())
-    (folder / "first.py").write_text(code)  # Numba caches what stands in a file
+    (folder / "first.py").write_text(code)  # Numba caches only functions that are in a file
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     command = [sys.executable, "-c", f"import sys; sys.path.append({str(folder)!r}); import first"]
     return lambda: subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout

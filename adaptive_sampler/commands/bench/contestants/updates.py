@@ -1,4 +1,4 @@
-"""Six scores folded for batch after batch: what a good user would write in NumPy, and the batches."""
+"""Updates of six scores, batch after batch: the batches, and the update as a good user would write it in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,10 @@ BATCHES, VALUES = 2000, 8
 
 
 def observations(n: int, size: int) -> list[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
-    """(rows, values by score) of each batch; no row twice in a batch.
+    """The batches: (rows (size,) int64, score name -> values (size,) float32). No row occurs twice in a batch.
 
-    A few values take turns, for in a training they have just been computed and lie in the cache; the rows lie anywhere.
+    VALUES sets of values take turns, so that they are in the processor's cache, as values are that a training step has
+    just computed. The rows are random.
     """
     rng = np.random.default_rng(0)
     size = min(size, n)
@@ -21,7 +22,7 @@ def observations(n: int, size: int) -> list[tuple[NDArray[np.int64], dict[str, N
 
 
 def numpy(n: int, size: int) -> Turn:
-    """The same six columns with their counts and epochs, checked as ours, by fancy indexing."""
+    """Update the same six columns with their counts and epochs, with the same checks, by fancy indexing."""
     value = {name: np.zeros(n, np.float32) for name in NAMES}
     count, seen = np.zeros(n, np.uint32), np.full(n, -1, np.int32)
     events, right = np.zeros(n, np.uint32), np.zeros(n, np.bool_)
