@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.race import sample_without_replacement
+from adaptive_sampler.kernels.splitmix import number, stream
 
 __all__ = ["multinomial_counts", "sample_without_replacement"]
 
@@ -19,26 +20,13 @@ _BLOCK = 1 << 12  # rows whose cumulated weights stay in the first-level cache w
 _LEVELS = 12
 _MOST = 6.0  # the largest mean of one inversion; a larger Poisson count is a sum of several
 _TERMS = 12  # of the inversion without a branch; a count beyond (1 % of those at the largest mean) takes a loop
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-_WORD = 1 << 64
 _ULP53 = 2.0**-53
-
-
-@kernel
-def _hash(key: Any, i: Any) -> Any:
-    """The i-th number of SplitMix64's sequence that starts at `key`."""
-    x = np.uint64(key) + np.uint64(i) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
 
 
 @kernel
 def _uniform(key: Any, i: Any) -> Any:
     """In [0, 1), a multiple of 2**-53."""
-    return np.float64(np.int64(_hash(key, i) >> np.uint64(11))) * _ULP53
+    return np.float64(np.int64(number(key, i) >> np.uint64(11))) * _ULP53
 
 
 @kernel
@@ -166,24 +154,16 @@ def _poisson(key: Any, more_key: Any, weights: Any, rate: Any, counts: Any) -> A
                 mean = np.float64(block[i]) * rate
                 if ks[i] == _TERMS or mean > _MOST:
                     ks[i] = _invert(min(mean, _MOST), us[i])
-                    stream = _hash(more_key, start + i)
+                    parts = number(more_key, start + i)
                     j = 0
                     while mean > _MOST:
                         mean -= _MOST
-                        ks[i] += _invert(min(mean, _MOST), _uniform(stream, j))
+                        ks[i] += _invert(min(mean, _MOST), _uniform(parts, j))
                         j += 1
         for i in range(size):
             counts[start + i] = np.uint32(ks[i])
             total += ks[i]
     return total
-
-
-def _stream(key: int, use: int) -> np.uint64:
-    """The start of the SplitMix64 sequence for one use of a 64-bit key."""
-    x = (int(key) + (use + 1) * int(_GOLDEN)) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
-    return np.uint64(x ^ (x >> 31))
 
 
 def multinomial_counts(weights: NDArray[np.float32], num_samples: int, *, key: int) -> NDArray[np.uint32]:
@@ -207,10 +187,10 @@ def multinomial_counts(weights: NDArray[np.float32], num_samples: int, *, key: i
     if num_samples >= max(len(weights) // 8, 1024):
         attempt = 2
         while left == num_samples or left < 0:  # a sum above num_samples (1 in 3 million) says nothing of its parts
-            keys = _stream(key, attempt), _stream(key, attempt + 1)
+            keys = stream(key, attempt), stream(key, attempt + 1)
             left = num_samples - int(_poisson(*keys, weights, sure / total, counts))
             attempt += 2
     by_block = np.zeros(len(ends), np.uint32)
-    _draw(_stream(key, 0), 0, left, ends, levels, by_block)
-    _fill(_stream(key, 1), by_block[: len(sums)], weights, counts)
+    _draw(stream(key, 0), 0, left, ends, levels, by_block)
+    _fill(stream(key, 1), by_block[: len(sums)], weights, counts)
     return counts

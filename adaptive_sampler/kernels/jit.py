@@ -6,7 +6,11 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache, update_wrapper
+from types import FunctionType
 from typing import Any
+
+from adaptive_sampler.kernels.cache import keep
+from adaptive_sampler.kernels.private import complete, rewired, say
 
 # Held while a kernel is called for the first time and while the process forks; then Numba's own, once it is imported. A
 # child that was forked amid an import or a compilation of another thread's would wait for that thread, which it has not.
@@ -30,15 +34,49 @@ class Kernel:
     def _first(self, *arguments: Any) -> Any:
         with _LOCKS[0]:
             made = self._made()
-            found = made(*arguments)
-            self._call = made
+            try:
+                found = made(*arguments)
+            except MemoryError:  # it had begun, and arrays may have changed: no second time
+                raise
+            except Exception as error:
+                made, found = self._again(made, arguments, error)
+            if _numbas_lock():  # else every call stays behind ours, as any may compile
+                self._call = made
         return found
+
+    def _again(self, failed: Any, arguments: tuple[Any, ...], error: Exception) -> tuple[Any, Any]:
+        """(what was made, what it found) without what is Numba's own affair, where that is why it `failed`."""
+        if isinstance(failed, FunctionType) or failed is self.plain():
+            raise error
+        try:
+            found = self.plain()(*arguments)
+        except Exception:
+            raise error from None  # it is the arguments'
+        vars(self)["_compiled"] = self.plain()
+        say(f"no longer compiles {self._function.__name__} as it is written ({_cause(error)})")
+        return self.plain(), found
 
     def _made(self) -> Any:
         """What Numba makes of the function. Takes no lock: it is asked for while one of Numba's is held."""
         if not self.compiled:
-            vars(self).setdefault("_compiled", _compiled(self._function))
+            vars(self).setdefault("_compiled", self._kept())
         return vars(self)["_compiled"]
+
+    def _kept(self) -> Any:
+        made = _compiled(self._function)
+        if made is self._function:  # NUMBA_DISABLE_JIT is set
+            return made
+        _numbas_lock()
+        if not complete():
+            return self.plain()
+        keep(made, self._function)
+        return made
+
+    def plain(self) -> Any:
+        """What Numba makes of the function without any of its private names: all of it anew, in every process."""
+        if "_plain" not in vars(self):
+            vars(self).setdefault("_plain", _compiled(rewired(self._function)))
+        return vars(self)["_plain"]
 
     @property
     def compiled(self) -> bool:
@@ -57,17 +95,24 @@ class Kernel:
 
 
 class Intrinsic:
-    """LLVM's instructions as a function that kernels call, made when Numba first compiles one that does."""
+    """LLVM's instructions as a function that kernels call, made when Numba first compiles one that does. `plain_kernel` is
+    its twin, for a Numba or an LLVM that no longer understands how it is defined."""
 
-    def __init__(self, define: Callable[..., Any]) -> None:
+    def __init__(self, define: Callable[..., Any], plain_kernel: Callable[..., Any]) -> None:
         update_wrapper(self, define)
         self._define = define
+        self._plain_kernel = plain_kernel
 
     def __call__(self, *arguments: Any) -> Any:
         raise TypeError(
             f"{self._define.__name__} is an instruction of LLVM's: only a kernel can call it, and only a compiled one. Where "
             "NUMBA_DISABLE_JIT=1 is set, nothing is compiled: unset it."
         )
+
+    def plain(self) -> Any:
+        """The twin, as Numba makes it."""
+        assert isinstance(self._plain_kernel, Kernel)
+        return self._plain_kernel.plain()
 
     @property
     def _numba_type_(self) -> Any:
@@ -83,50 +128,40 @@ class Intrinsic:
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` lazily, serial and without the GIL."""
+    """Compile `function` lazily, serial and without the GIL. It may call kernels and intrinsics by their bare names."""
     return Kernel(function)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def instructions(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Intrinsic]:
+    """Define an intrinsic by how Numba is to type and write it, beside its `twin`, a kernel of the same meaning."""
+    return lambda define: Intrinsic(define, twin)
+
+
+def _compiled(function: Any) -> Any:
     """Serial, because a `parallel=True` kernel that ran before `fork` kills the forked DataLoader worker under OpenMP,
-    Numba's default layer. Where no cache directory can be written (a read-only install with no home), the kernel compiles
-    once a process instead, silently.
-    """
+    Numba's default layer."""
     import numba
 
-    made = numba.njit(nogil=True, error_model="numpy")(function)
-    with contextlib.suppress(RuntimeError):  # there is no place for a cache
-        made._cache = _forgiving()(function)
-    return made
+    return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+def _cause(error: BaseException) -> str:
+    """Where an error began, in one line: Numba reports what went wrong in its own words, many of them."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @cache
-def _forgiving() -> Any:
-    """Numba's cache, whose faults are no faults of the call: what cannot be read from it, damaged as it may be, is compiled,
-    and what cannot be kept, on a full disk, is not.
+def _numbas_lock() -> bool:
+    """Whether Numba's lock of compilations is there, and taken by whoever forks from now on."""
+    with contextlib.suppress(ImportError):
+        from numba.core.compiler_lock import global_compiler_lock as lock
 
-    Before it reads anything, Numba's own loads all that it could compile with, and scipy where that is installed, which
-    takes as long as its import. Machine code needs its runtime alone; the rest is loaded when something is compiled.
-    """
-    from numba.core.caching import FunctionCache
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.runtime import rtsys
-
-    class Forgiving(FunctionCache):  # type: ignore[misc]
-        def load_overload(self, signature: Any, target_context: Any) -> Any:
-            with contextlib.suppress(Exception), self._guard_against_spurious_io_errors():
-                rtsys.initialize(target_context)
-                return self._load_overload(signature, target_context)
-            with contextlib.suppress(Exception):
-                self.flush()  # so that what is compiled now can be kept
-            return None
-
-        def save_overload(self, *arguments: Any) -> None:
-            with contextlib.suppress(Exception):
-                super().save_overload(*arguments)
-
-    _LOCKS.append(global_compiler_lock)
-    return Forgiving
+        if hasattr(lock, "acquire") and hasattr(lock, "release"):
+            _LOCKS.append(lock)
+            return True
+    return False
 
 
 def _hold() -> None:

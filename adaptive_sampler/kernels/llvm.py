@@ -1,12 +1,13 @@
 """What the processor has instructions for and Python no spelling: bits counted and found, 64 comparisons as one word.
 
-Kernels of other files may call these, although Numba's cache would not notice a change: what they mean never changes.
+Each has a twin in `plain`, of the same name, which kernels call where Numba or LLVM no longer understands what is here.
 """
 
 from importlib import import_module
 from typing import Any
 
-from adaptive_sampler.kernels.jit import Intrinsic
+from adaptive_sampler.kernels import plain
+from adaptive_sampler.kernels.jit import Intrinsic, instructions
 
 
 class _Late:
@@ -24,7 +25,7 @@ LANES = 64  # elements that one call looks at
 _BYTES = 4  # of an element
 
 
-@Intrinsic
+@instructions(plain.popcount)
 def popcount(typing_context: Any, word: Any) -> Any:
     """Set bits of a uint64, as an int64."""
 
@@ -34,17 +35,17 @@ def popcount(typing_context: Any, word: Any) -> Any:
     return numba.types.int64(numba.types.uint64), generate
 
 
-@Intrinsic
+@instructions(plain.lowest)
 def lowest(typing_context: Any, word: Any) -> Any:
     """Position of the lowest set bit of a uint64 that is not 0, as an int64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], numba.core.cgutils.true_bit)
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return numba.types.int64(numba.types.uint64), generate
 
 
-@Intrinsic
+@instructions(plain.lowbias32)
 def lowbias32(typing_context: Any, word: Any, out: Any) -> Any:
     """Write 32-bit hashes of 64 lanes, 0 … 63, into `out`, uint32; `word`, a uint64, is the key of them all.
 
@@ -70,16 +71,28 @@ def lowbias32(typing_context: Any, word: Any, out: Any) -> Any:
     return numba.types.none(numba.types.uint64, out), generate
 
 
-@Intrinsic
-def float_of(typing_context: Any, bits: Any) -> Any:
-    """The float with these bits: of a uint32 a float32, of a uint64 a float64."""
-    return _reread({32: numba.types.float32, 64: numba.types.float64}[bits.bitwidth], bits)
+@instructions(plain.float32_of)
+def float32_of(typing_context: Any, bits: Any) -> Any:
+    """The float32 with the bits of this uint32."""
+    return _reread(numba.types.float32, numba.types.uint32)
 
 
-@Intrinsic
-def bits_of(typing_context: Any, value: Any) -> Any:
-    """The bits of a float32 as a uint32, of a float64 as a uint64."""
-    return _reread({32: numba.types.uint32, 64: numba.types.uint64}[value.bitwidth], value)
+@instructions(plain.float64_of)
+def float64_of(typing_context: Any, bits: Any) -> Any:
+    """The float64 with the bits of this uint64."""
+    return _reread(numba.types.float64, numba.types.uint64)
+
+
+@instructions(plain.bits_of_float32)
+def bits_of_float32(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32, as a uint32."""
+    return _reread(numba.types.uint32, numba.types.float32)
+
+
+@instructions(plain.bits_of_float64)
+def bits_of_float64(typing_context: Any, value: Any) -> Any:
+    """The bits of a float64, as a uint64."""
+    return _reread(numba.types.uint64, numba.types.float64)
 
 
 def _reread(into: Any, given: Any) -> Any:
@@ -108,7 +121,7 @@ def _comparison(name: str, operator: str) -> Any:
         return numba.types.uint64(block, block.dtype), generate
 
     compare.__name__ = name
-    return Intrinsic(compare)
+    return Intrinsic(compare, getattr(plain, name))
 
 
 def _words(each: list[int]) -> Any:

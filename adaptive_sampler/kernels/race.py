@@ -7,15 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
-from adaptive_sampler.kernels.llvm import above, below, bits_of, float_of, lowbias32, lowest, popcount
+from adaptive_sampler.kernels.llvm import (
+    above,
+    below,
+    bits_of_float32,
+    bits_of_float64,
+    float32_of,
+    float64_of,
+    lowbias32,
+    lowest,
+    popcount,
+)
+from adaptive_sampler.kernels.splitmix import number, stream
 
 # The same numbers on every platform, for the reasons in draw.py: hence a logarithm of our own.
 
 _SAMPLE = 1 << 17  # rows raced first, at most, to guess when the k-th arrives; the result never depends on it
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-_WORD = 1 << 64
 _ONE = np.uint64(1)
 _CHUNK = 256
 _LN2 = 0.6931471805599453
@@ -24,21 +31,12 @@ _DOUBT, _LATE = np.float32(2.0**-13), np.float32(11)
 
 
 @kernel
-def _hash(key: Any, i: Any) -> Any:
-    """The i-th number of SplitMix64's sequence that starts at `key`."""
-    x = np.uint64(key) + np.uint64(i) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
-
-
-@kernel
 def _exponential(number: Any) -> Any:
     """-log(u) of a uniform u in (0, 1) of 52 bits, to a relative 1e-10: when a row arrives at rate 1."""
     u = (np.float64(np.int64(number)) + 0.5) * (1.0 / (1 << 52))
-    bits = bits_of(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
+    bits = bits_of_float64(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
     exponent = np.int64(bits >> np.uint64(52)) - 1023
-    m = float_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
+    m = float64_of((bits & np.uint64(0x000F_FFFF_FFFF_FFFF)) + np.uint64(0x3FE6_A09E_667F_3BCD))
     s = (m - 1.0) / (m + 1.0)  # log(m) = 2 artanh(s) is exact to the last bits where u is near 1
     z = s * s
     log = s * (2.0 + z * (2 / 3 + z * (2 / 5 + z * (2 / 7 + z * (2 / 9 + z * (2 / 11))))))
@@ -49,9 +47,9 @@ def _exponential(number: Any) -> Any:
 def _rough(upper: Any) -> Any:
     """`_exponential` by float32 and the first 32 bits alone."""
     u = (np.float32(np.int32(upper >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
-    bits = np.uint32(bits_of(u) + np.uint32(0x004A_FB0D))
+    bits = np.uint32(bits_of_float32(u) + np.uint32(0x004A_FB0D))
     exponent = np.float32(np.int32(bits >> np.uint32(23)) - np.int32(127))
-    m = float_of(np.uint32(np.uint32(bits & np.uint32(0x007F_FFFF)) + np.uint32(0x3F35_04F3)))
+    m = float32_of(np.uint32(np.uint32(bits & np.uint32(0x007F_FFFF)) + np.uint32(0x3F35_04F3)))
     s = (m - np.float32(1)) / (m + np.float32(1))
     z = s * s
     log = s * (np.float32(2) + z * (np.float32(2 / 3) + z * (np.float32(2 / 5) + z * np.float32(2 / 7))))
@@ -65,8 +63,8 @@ def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
     for first in range(0, rows.size, _CHUNK):
         some, times = rows[first : first + _CHUNK], out[first : first + _CHUNK]
         for i in range(some.size):
-            lowbias32(_hash(key, some[i] >> 6), lanes)
-            more = _hash(~np.uint64(key), some[i]) >> np.uint64(44)
+            lowbias32(number(key, some[i] >> 6), lanes)
+            more = number(~np.uint64(key), some[i]) >> np.uint64(44)
             numbers[i] = np.uint64(lanes[some[i] & 63]) << np.uint64(20) | more
         for i in range(some.size):  # a loop of its own, as LLVM vectorises it only so
             times[i] = _exponential(numbers[i])
@@ -86,7 +84,7 @@ def _race(key: Any, weights: Any, scale: Any, low: Any, high: Any, first: Any, w
     lanes = np.empty(64, np.uint32)
     times, after_low, after_high = np.empty(64, np.float32), np.empty(64, np.float32), np.empty(64, np.float32)
     for w in range(words.size):
-        lowbias32(_hash(key, (first >> 6) + w), lanes)
+        lowbias32(number(key, (first >> 6) + w), lanes)
         block = weights[w << 6 : (w << 6) + 64]
         for i in range(64):
             times[i] = _rough(lanes[i])
@@ -116,14 +114,6 @@ def _set(words: Any, rows: Any) -> None:
         words[row >> 6] |= _ONE << np.uint64(row & 63)
 
 
-def _stream(key: int, use: int) -> np.uint64:
-    """The start of the SplitMix64 sequence for one use of a 64-bit key."""
-    x = (int(key) + (use + 1) * int(_GOLDEN)) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
-    return np.uint64(x ^ (x >> 31))
-
-
 def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int) -> NDArray[np.uint8]:
     """k rows drawn one after another with p ∝ the weights of those left, as a bitmap: (ceil(n/8),) uint8.
 
@@ -133,7 +123,7 @@ def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int
     """
     weights = np.ascontiguousarray(weights, np.float32)
     n = len(weights)
-    start = _stream(key, 0)
+    start = stream(key, 0)
     words = np.zeros(-(-n // 64), np.uint64)
     deviations = 4.0
     while k > 0 and n > 0:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import split
+from adaptive_sampler.kernels.splitmix import python_number
 
 Ties = Literal["random", "row"]
 Keys = NDArray[np.float32]
@@ -17,15 +18,12 @@ Words = NDArray[np.uint64]
 _SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
 _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
 _NONE = np.empty(0, np.float32)
-_WORD, _HALF = 1 << 64, 1 << 32  # how many values a hash has, and the upper half of one
+_HALF = 1 << 32  # how many values the upper half of a hash has
 
 
 def _premix(salt: int) -> np.uint64:
-    """The salt's start in SplitMix64's sequence; near salts must not mean near starts."""
-    x = (int(salt) + 0x5E1EC7) % _WORD
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % _WORD
-    return np.uint64(x ^ (x >> 31))
+    """Where the salt's sequence starts; near salts must not mean near starts."""
+    return python_number(salt + 0x5E1EC7, 0)
 
 
 def _kth(keys: Keys, rank: int) -> np.float32:

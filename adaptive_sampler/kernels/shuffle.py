@@ -9,33 +9,22 @@ from numpy.typing import NDArray
 from adaptive_sampler.kernels.bits import Bits, words_of
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import lowest
+from adaptive_sampler.kernels.splitmix import number, stream
 
 ROUNDS = 8  # of the network; 4 are measurably not random, 6 pass every test of ours
-_BUCKET = (
-    1 << 18
-)  # entries a bucket holds on average: they are shuffled in the second-level cache, and few are filled at a time
+# The most entries that a bucket holds on average: they are shuffled in the second-level cache, and few buckets are filled
+# at a time. Part of the format, as the bounds in walk/order.py are: with another number every order that needs several
+# buckets is another one, and a state saved within an epoch would go on elsewhere. See FORMAT in walk/resume.py.
+_BUCKET = 1 << 18
 _CHUNK = 1024
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
 _LOW32 = np.uint64(0xFFFFFFFF)
-_WORD = 1 << 64
-
-
-@kernel
-def _hash(key: Any, i: Any) -> Any:
-    """The i-th number of SplitMix64's sequence that starts at `key`."""
-    x = np.uint64(key) + np.uint64(i) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
 
 
 @kernel
 def _number(key: Any, first: Any, words: Any) -> None:
     """Numbers of the entries from `first` on, a multiple of 4: one hash gives four of them 16 bits each."""
     for i in range(words.size):
-        words[i] = _hash(key, (first >> 2) + i)
+        words[i] = number(key, (first >> 2) + i)
 
 
 @kernel
@@ -115,11 +104,11 @@ def _scatter_repeated(rows: Any, repeats: Any, first: Any, key: Any, shift: Any,
 def _below(key: Any, i: Any, bound: Any) -> Any:
     """Lemire's integer in [0, bound), bound < 2**32, exactly uniform: a number that would favour some is
     redrawn."""
-    x = _hash(key, i)
+    x = number(key, i)
     product = (x >> np.uint64(32)) * bound
     if product & _LOW32 < bound:
         while product & _LOW32 < (np.uint64(1 << 32) - bound) % bound:
-            x = _hash(x, 1)
+            x = number(x, 1)
             product = (x >> np.uint64(32)) * bound
     return np.int64(product >> np.uint64(32))
 
@@ -137,7 +126,7 @@ def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
             unfair = np.int64(0)
             for i in range(start, stop):
                 bound = np.uint64(i - first + 1)
-                product = (_hash(key, i) >> np.uint64(32)) * bound
+                product = (number(key, i) >> np.uint64(32)) * bound
                 unfair += np.int64(product & _LOW32 < bound)
                 picks[i - start] = np.int64(product >> np.uint64(32))
             if unfair:  # perhaps: `_below` says
@@ -189,14 +178,6 @@ def _permute(at: Any, a: Any, b: Any, keys: Any) -> None:
                 right[i] = min(y, np.uint32(y - wide_b))
         for i in range(size):
             at[first + i] = np.int64(left[i]) * b + np.int64(right[i])
-
-
-def stream(key: int, use: int) -> np.uint64:
-    """The start of the SplitMix64 sequence for one use of a 64-bit key."""
-    x = (int(key) + (use + 1) * int(_GOLDEN)) % _WORD
-    x = (x ^ (x >> 30)) * int(_MIX1) % _WORD
-    x = (x ^ (x >> 27)) * int(_MIX2) % _WORD
-    return np.uint64(x ^ (x >> 31))
 
 
 class Shuffle:

@@ -7,21 +7,10 @@ import numpy as np
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import above as is_above
 from adaptive_sampler.kernels.llvm import at_least, at_most, below, equal, lowbias32, lowest, popcount
+from adaptive_sampler.kernels.splitmix import number
 
 _ONE = np.uint64(1)
 _LAST = np.uint64(1 << 63)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-
-
-@kernel
-def _hash(start: Any, i: Any) -> Any:
-    """The i-th number of SplitMix64's sequence from `start`."""
-    x = np.uint64(start) + np.uint64(i) * _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
 
 
 @kernel
@@ -29,8 +18,8 @@ def hashes(salt: Any, rows: Any, out: Any) -> None:
     """The 64-bit hash of each row: its upper half, which 64 neighbours find at once, decides but where two are equal."""
     lanes = np.empty(64, np.uint32)
     for i in range(rows.size):
-        lowbias32(_hash(salt, rows[i] >> 6), lanes)
-        out[i] = np.uint64(lanes[rows[i] & 63]) << np.uint64(32) | _hash(~np.uint64(salt), rows[i]) >> np.uint64(32)
+        lowbias32(number(salt, rows[i] >> 6), lanes)
+        out[i] = np.uint64(lanes[rows[i] & 63]) << np.uint64(32) | number(~np.uint64(salt), rows[i]) >> np.uint64(32)
 
 
 @kernel
@@ -38,7 +27,7 @@ def sample(keys: Any, out: Any) -> None:
     """One key from each of len(out) equal stretches, at a hashed place so that no period can hide."""
     stretch = keys.size // out.size
     for i in range(out.size):
-        shift = ((_hash(0, i) >> np.uint64(32)) * np.uint64(stretch)) >> np.uint64(32)
+        shift = ((number(0, i) >> np.uint64(32)) * np.uint64(stretch)) >> np.uint64(32)
         out[i] = keys[i * stretch + np.int64(shift)]
 
 
@@ -94,7 +83,7 @@ def split_ties(
     before = 0
     ties = np.empty(64, np.uint32)
     for w in range(words.size):
-        lowbias32(_hash(salt, (first >> 6) + w), ties)
+        lowbias32(number(salt, (first >> 6) + w), ties)
         tied = ~np.uint64(0) if first + (w << 6) + 64 <= n else (_ONE << np.uint64(n & 63)) - _ONE
         under = over = np.uint64(0)
         if keys.size:

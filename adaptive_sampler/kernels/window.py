@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.splitmix import number
 
 
 @kernel
@@ -14,14 +15,9 @@ def window_order(n: int, window: int, key: np.uint64) -> NDArray[np.int64]:
     """
     order = np.empty(n, np.int64)
     held = np.arange(min(window, n))
-    state = np.uint64(key)
     for out in range(n):
         left = min(window, n - out)
-        state += np.uint64(0x9E3779B97F4A7C15)  # splitmix64
-        bits = state
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = bits ^ (bits >> np.uint64(31))
+        bits = number(key, out + 1)
         pick = np.int64(np.float64(bits >> np.uint64(11)) * (1.0 / 9007199254740992.0) * left)
         order[out] = held[pick]
         if out + window < n:

@@ -6,6 +6,9 @@ from typing import Any
 from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.store import ScoreStore
 
+# Of a saved state, which holds a place in an order and not the order itself. Raise it with every change that gives the
+# same seed another order, so that older states are refused: they would go on at other rows without a word. Such a change
+# fails test_an_order_is_the_one_that_states_of_this_format_go_on_in (tests/walk/test_order.py).
 FORMAT = 1
 _NEEDED = {"format", "epoch", "position", "plans", "once", "store", "commit", "counts"}
 

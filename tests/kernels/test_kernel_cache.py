@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import adaptive_sampler
+from tests import references
 
 ROOT = Path(adaptive_sampler.__file__).parents[1]
 PROCESSES, ROUNDS = 8, 20
@@ -111,6 +112,14 @@ assert share(np.array([0b11111111, 1], np.uint8), np.array([7, 9]), out) == 0.5
 assert "numba.np.linalg" in sys.modules
 """
 
+# A kernel that calls one of another file.
+CALLER = f"""
+import numpy as np
+from adaptive_sampler.kernels.window import window_order
+
+assert window_order(5, 5, np.uint64(1)).tolist() == EXPECTED
+{COUNT}"""
+
 FULL_DISK = """
 import errno, numba.core.caching
 
@@ -178,6 +187,20 @@ def read_only(tmp_path: Path) -> Path:
     for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
         (folder / "__pycache__").write_text("")
     return package.parent
+
+
+def test_a_kernel_is_compiled_anew_when_a_callee_in_another_file_has_changed(tmp_path: Path) -> None:
+    package = tmp_path / "adaptive_sampler"
+    shutil.copytree(Path(adaptive_sampler.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    before = f"EXPECTED = {references.window_order(5, 5, 1)}{CALLER}"
+    assert ended(started(before, tmp_path, **cache)) > (0, 0)
+    assert ended(started(before, tmp_path, **cache)) == (0, 1)
+    callee = package / "kernels" / "splitmix.py"
+    callee.write_text(callee.read_text().replace("return x ^ (x >> 31)", "return x ^ x"))
+    changed = f"EXPECTED = [0, 4, 3, 2, 1]{CALLER}"  # by the number 0 each time: the first of those held, then the last
+    assert ended(started(changed, tmp_path, **cache)) > (0, 0)
+    assert ended(started(changed, tmp_path, **cache)) == (0, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from adaptive_sampler.kernels import llvm
+from adaptive_sampler.kernels import llvm, plain
+from adaptive_sampler.kernels.jit import Intrinsic, Kernel
 from tests.references.kernels import numbered, upper
 
 COMPARISONS = {
@@ -82,3 +83,54 @@ def test_neighbours_hashes_do_not_depend_on_one_another():
         hashed(np.uint64(numbered(1, i)), some)
     correlations = np.corrcoef(lanes.T / 2**32)[np.triu_indices(64, 1)]
     assert np.abs(correlations).max() < 5.5 / np.sqrt(len(lanes))
+
+
+def test_each_instruction_has_a_twin_of_its_name_for_a_numba_that_cannot_ask_for_it():
+    instructions, twins = (
+        {name for name, value in vars(module).items() if isinstance(value, kind)}
+        for module, kind in ((llvm, Intrinsic), (plain, Kernel))
+    )
+    assert instructions == twins
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@given(block=arrays(np.float32, 64, elements=FLOATS), bound=FLOATS)
+def test_a_comparisons_twin_says_the_same_of_floats(name, block, bound):
+    assert getattr(plain, name)(block, np.float32(bound)) == COMPILED[name](block, np.float32(bound))
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@given(block=arrays(np.uint32, 64), bound=st.integers(0, 2**32 - 1))
+def test_a_comparisons_twin_says_the_same_of_unsigned_numbers(name, block, bound):
+    assert getattr(plain, name)(block, np.uint32(bound)) == COMPILED[name](block, np.uint32(bound))
+
+
+@given(word=WORDS)
+def test_the_twins_count_and_find_the_same_bits(word):
+    assert plain.popcount(np.uint64(word)) == word.bit_count()
+    if word:
+        assert plain.lowest(np.uint64(word)) == COMPILED["lowest"](np.uint64(word))
+
+
+@given(word=WORDS)
+def test_the_twin_writes_the_same_hashes(word):
+    lanes, others = np.empty(64, np.uint32), np.empty(64, np.uint32)
+    hashed(np.uint64(word), lanes)
+    plain.lowbias32(np.uint64(word), others)
+    np.testing.assert_array_equal(lanes, others)
+
+
+REREAD = [
+    ("float32_of", np.uint32, np.float32),
+    ("float64_of", np.uint64, np.float64),
+    ("bits_of_float32", np.float32, np.uint32),
+    ("bits_of_float64", np.float64, np.uint64),
+]
+
+
+@pytest.mark.parametrize(("name", "given_as", "read_as"), REREAD)
+@pytest.mark.parametrize("spelling", [compiled, lambda name: getattr(plain, name)], ids=["instruction", "twin"])
+def test_bits_are_read_as_a_float_and_back(spelling, name, given_as, read_as):
+    values = np.array([0, 1, 2**31 - 5, 3_000_000_001]).astype(given_as)
+    reread = spelling(name)
+    np.testing.assert_array_equal([reread(value) for value in values], values.view(read_as))  # a NaN is like another

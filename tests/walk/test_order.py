@@ -1,5 +1,6 @@
 """An order is uniform, independent of every other, and the same from whatever position it is read."""
 
+import hashlib
 from itertools import permutations
 
 import numpy as np
@@ -200,6 +201,33 @@ def test_orders_are_the_same_on_every_platform(monkeypatch):
     monkeypatch.setattr(order, "MATERIALISE", 0)
     monkeypatch.setattr(order, "MATERIALISE_REPEATED", 0)
     assert Order(40, bits, key=1).take(0, 8).tolist() == [17, 5, 31, 29, 38, 35, 4, 19]
+
+
+# (rows, key, the first of them, a checksum of all): one bucket up to 2**18 rows, then 2, 4 and 16.
+ORDERS = [
+    (1000, 0, [632, 607, 193, 54], "e895a9887502f030"),
+    (2**18, 1, [110511, 221168, 201425, 100177], "1c9c7325870aa14d"),
+    (2**18 + 1, 1, [220927, 66024, 187387, 200228], "e880f8275b25e4dc"),
+    (600_000, 2**64 - 1, [12175, 37198, 290896, 516576], "f76895372a3e41fc"),
+    (3_000_000, 7, [1260118, 1662031, 581844, 1835785], "f6a53954510f8ee9"),
+]
+
+
+def checksum(n, key):
+    return hashlib.sha256(Order(n, None, key=key).take(0, n).astype("<i4").tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(("n", "key", "first", "expected"), ORDERS)
+def test_an_order_is_the_one_that_states_of_this_format_go_on_in(n, key, first, expected):
+    """Where this fails on purpose, raise FORMAT in walk/resume.py, and say so in the changelog."""
+    assert Order(n, None, key=key).take(0, 4).tolist() == first
+    assert checksum(n, key) == expected
+
+
+@pytest.mark.parametrize("bucket", [2**17, 2**18 - 1, 2**18 + 1, 2**19])
+def test_another_size_of_bucket_gives_other_orders(monkeypatch, bucket):
+    monkeypatch.setattr(shuffle, "_BUCKET", bucket)
+    assert any(checksum(n, key) != expected for n, key, _, expected in ORDERS)
 
 
 def test_a_bitmap_of_another_length_is_refused():

@@ -141,7 +141,7 @@ FLOORS = (
     Floor(
         "fold a value into 65,536 random rows",
         _fold,
-        lambda n: 3 * BATCH,  # its value, its count, its last epoch
+        lambda n: 2 * BATCH,  # a row's count and last epoch, side by side, and its value
         "It reads, computes and writes at each place, checks rows and values before it changes any, and marks chunks.",
         lambda n: 12 * n,
     ),
@@ -191,9 +191,9 @@ FLOORS = (
     Floor(
         "walk repeats at random",
         _walk_runs,
-        lambda n: 2 * max(1, n // 16),  # the block's count and its repeats
-        "A binary search over a few blocks, then a sum over the repeats of one: both have branches nobody can predict.",
-        lambda n: n + n // 8,
+        lambda n: 2 * max(1, n // 16),  # the block's count and its words
+        "Each place is looked up in a block's count and two words, whose bits are masked and counted: arithmetic beside the reads.",
+        lambda n: n // 4 + n // 16,  # about 2n occurrences: a bit each, set at a row's last one, and the blocks' counts
     ),
     Floor(
         "test rows against a bitmap",
@@ -206,7 +206,7 @@ FLOORS = (
         "draw n with replacement",
         _drawn,
         lambda n: 12 * n,  # weights read for their sum and for the counts, counts written
-        "A Poisson count for each row is an exponential, a random number and a loop of unpredictable length.",
+        "Each row's Poisson count is a random number, an exponential and a dozen steps, whatever it is: arithmetic, not memory.",
     ),
     Floor(
         "draw n/2 without replacement",
