@@ -19,8 +19,8 @@ _HELD: list[Any] = []  # by the process that forks
 
 
 class Kernel:
-    """A function that Numba compiles when it is first called, and hears of no sooner: importing Numba takes longer than all
-    of this package, and who starts a loader's worker or asks for `--help` calls no kernel.
+    """A function that Numba compiles when it is first called. Numba is not even imported before: that takes longer than
+    importing all of this package, and a loader's worker or `--help` calls no kernel.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
