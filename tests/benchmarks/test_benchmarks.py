@@ -112,6 +112,14 @@ def test_the_page_of_figures_is_what_the_results_make() -> None:
     assert shown == page(), "results have changed: python -m benchmarks.page"
 
 
+def test_the_page_explains_kernels_as_the_code_does_now() -> None:
+    lines = page().splitlines()
+    for floor in floors.FLOORS:
+        ends = {line.rpartition(" | ")[2] for line in lines if f"| {floor.name} |" in line}
+        assert ends
+        assert ends <= {f"{floor.why} |", " |", "|"}
+
+
 @pytest.mark.parametrize("folder", ["adaptive_sampler", "benchmarks"])
 def test_nothing_outside_the_tests_imports_them(folder: str) -> None:
     sources = {path: path.read_text() for path in (ROOT / folder).rglob("*.py")}
