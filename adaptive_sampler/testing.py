@@ -246,6 +246,7 @@ def _check_race(storage: Storage, same: Callable[[Storage], Storage], writers: i
 
 def _check_lease(storage: Storage, same: Callable[[Storage], Storage]) -> None:
     lease = storage.lease()
+    assert not lease.taken_over, "a lease that nobody held is taken over from nobody"
     assert _held(lease), "a lease that was just taken is not held"
     assert LEASE in storage.names(), f"names must list a lease that is held as {LEASE}"
     try:

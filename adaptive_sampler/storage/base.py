@@ -16,6 +16,10 @@ class Lease(Protocol):
     def mine(self) -> bool:
         """Whether this process holds the lease; False in a forked child, and after `release`."""
 
+    @property
+    def taken_over(self) -> bool:
+        """Whether it was taken from a holder that did not release it and may, for all that is known, still be writing."""
+
     def release(self) -> None:
         """Give the lease back; a second call does nothing, and neither does a call in a forked child."""
 

@@ -65,7 +65,7 @@ class MemoryStorage:
                 raise StoreLocked(
                     f"{self.where} is open for writing in this very process. Close that store, or use mode='r'."
                 )
-            self._holder = MemoryLease(self)
+            self._holder = MemoryLease(self, taken_over=self._holder is not None)
             return self._holder
 
     def let_go(self, lease: "MemoryLease") -> None:
@@ -94,8 +94,8 @@ class MemoryStorage:
 class MemoryLease:
     """The right to write to a `MemoryStorage`, from `MemoryStorage.lease` to `release`."""
 
-    def __init__(self, storage: MemoryStorage) -> None:
-        self._storage, self._owner = storage, os.getpid()
+    def __init__(self, storage: MemoryStorage, *, taken_over: bool) -> None:
+        self._storage, self._owner, self.taken_over = storage, os.getpid(), taken_over
 
     @property
     def mine(self) -> bool:

@@ -27,6 +27,7 @@ class WriterLock:
 
     def __init__(self, path: Path, *, steal: bool = False) -> None:
         self._path, self._owner = path, os.getpid()
+        self.taken_over = steal
         self._name = os.path.realpath(path)
         if self._name in _held:
             raise StoreLocked(
@@ -68,6 +69,9 @@ class WriterLock:
         silent = time.time() - os.fstat(self._file.fileno()).st_mtime
         if elsewhere and silent < DEAD and not steal:
             raise StoreLocked(_message(self._path, holder, f"was alive {silent:.0f} s ago"))
+        self.taken_over |= (
+            elsewhere  # a record lock shows that a holder on this host is dead; of another host it shows nothing
+        )
         self._file.truncate(0)
         self._file.write(json.dumps({"pid": self._owner, "host": socket.gethostname(), "since": time.time()}).encode())
 

@@ -83,6 +83,8 @@ def open_(
     lease = storage.lease(steal=steal) if write else None
     try:
         repository.versions.open()  # and again after it: another writer may have committed in between
+        if lease is not None and lease.taken_over:
+            repository.versions.take_over()
         manifest = repository.versions.manifest(version)
         table = _restore(repository, manifest, scores, write)
         files = Files(_path_of(storage), repository, manifest, lease)

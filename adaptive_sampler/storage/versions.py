@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,12 @@ class Kind:
 
 
 class Versions:
-    """The versions that one storage holds, of a store's scores or of an index.
+    """The versions that one storage holds: of a store's scores, or of anything else that is written whole and read by many.
 
     The pointer is read when this is opened; from then on only this writer changes it. A writer holds the storage's lease.
-    If two writers believe that they hold it, because it was stolen from one, `Storage.swing` lets only one of them commit
-    and raises `PointerMoved` for the other.
+    If two writers believe that they hold it, because it was stolen from one, the thief has moved the pointer and left out
+    a number (`take_over`). So the other one's next swing raises `PointerMoved`, whatever it was doing meanwhile, and
+    nothing that it wrote or deletes has the number of a version of the thief's.
     """
 
     def __init__(self, storage: Storage, kind: Kind) -> None:
@@ -56,6 +57,10 @@ class Versions:
             raise NoStore(
                 f"{self.where} holds no {self._kind.name}: nothing is there. Make one with {self._kind.make}."
             )
+
+    def take_over(self) -> None:
+        """End whatever another writer may still be doing. To be called after its lease was taken from it."""
+        self._swing(replace(self.pointer, highest=self.pointer.highest + 1))
 
     def manifest(self, version: int | None) -> Manifest:
         """The manifest of `version` (None: of the head).
@@ -102,6 +107,7 @@ class Versions:
             manifest, seal = writer.finish(meta)
             self._swing(self.pointer.committed(version, seal, note=note, pinned=pin, observed=observed))
         except OSError as error:
+            self._still_mine()
             self.sweep()
             raise StoreError(
                 f"commit of version {version} to {self.where} failed: {error.strerror or error}. Version "
@@ -123,13 +129,18 @@ class Versions:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped."""
+        """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped.
+
+        What has a higher number than any that was given out here is another writer's, and stays.
+        """
         folders = {folder(e.version) for e in self.pointer.entries}
         manifests = {manifest_name(e.version) for e in self.pointer.entries}
         found = [*self.storage.names(), *(f"manifests/{name}" for name in self.storage.names("manifests"))]
         for name in found:
-            leftover = re.fullmatch(r"v\d+|manifests/.*", name) and name not in folders | manifests
-            if leftover or name.endswith(PARTIAL):
+            number = re.fullmatch(r"v(\d+)|manifests/(\d+)\.json", name)
+            theirs = number is not None and int(number[1] or number[2]) > self.pointer.highest + 1
+            leftover = (number or name.startswith("manifests/")) and name not in folders | manifests
+            if (leftover and not theirs) or name.endswith(PARTIAL):
                 self.storage.delete(name)
 
     def _swing(self, pointer: Pointer) -> None:

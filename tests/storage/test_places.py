@@ -11,6 +11,7 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, NoStore, PointerMoved, StoreDamaged, StoreError, StoreLocked
 from adaptive_sampler.scoring import EL2N, Forgetting, Loss
 from adaptive_sampler.selection import Prune
+from adaptive_sampler.storage.generation import GenerationWriter
 from adaptive_sampler.storage.in_memory import MemoryStorage
 from adaptive_sampler.storage.local import LocalStorage
 
@@ -183,12 +184,50 @@ def test_of_two_writers_the_second_to_commit_is_told_and_undoes_nothing(place) -
 def test_a_writer_that_was_overtaken_drops_no_version_either(place) -> None:
     first, second = two_writers(place)
     second.fold("loss", [0], [1.0])
-    second.commit()
+    kept = second.commit()
     with pytest.raises(PointerMoved):
         first.drop_versions(keep=1)
-    with ScoreStore.open(storage=place, version=1, mode="r") as again:
+    with ScoreStore.open(storage=place, version=kept, mode="r") as again:
         assert again["loss"][0] == 1
     second.close()
+
+
+def test_a_writer_that_was_overtaken_amid_a_commit_leaves_the_other_one_whole(
+    place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its objects are written while the other opens, commits twice and sweeps; then it goes on as if nothing had happened."""
+    first = ScoreStore.create(None, 3, [Loss(), Forgetting()], storage=place)
+    first.fold("loss", [1], [2.0])
+    finish, others = GenerationWriter.finish, []
+
+    def interrupted(self: GenerationWriter, meta):
+        monkeypatch.setattr(GenerationWriter, "finish", finish)
+        if isinstance(place, LocalStorage):
+            first.session.files.lease.release()  # type: ignore[union-attr]
+        others.append(ScoreStore.open(storage=place, steal=True))
+        for row in range(2):
+            others[0].fold("loss", [row], [1.0])
+            others[0].commit(f"of the second, row {row}")
+        return finish(self, meta)
+
+    monkeypatch.setattr(GenerationWriter, "finish", interrupted)
+    with pytest.raises(PointerMoved):
+        first.commit("of the first")
+    with pytest.raises(PointerMoved):  # nor later
+        first.commit("of the first")
+    for version in others[0].versions():
+        with ScoreStore.open(storage=place, version=version.version, mode="r") as again:
+            assert again["loss"][0] == 1
+    assert [v.note for v in others[0].versions()] == ["of the second, row 0", "of the second, row 1"]
+    others[0].fold("loss", [2], [3.0])
+    others[0].commit()
+    others[0].close()
+
+
+def test_a_lease_that_was_given_back_is_not_taken_over(place) -> None:
+    ScoreStore.create(None, 3, [Loss()], storage=place).close()
+    with ScoreStore.open(storage=place) as store:
+        assert store.commit() == 1
 
 
 def count_up(path: Path, times: int) -> None:
