@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from adaptive_sampler.errors import AdaptiveSamplerError
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
 from adaptive_sampler.store import ScoreStore
 
 try:
@@ -142,11 +142,19 @@ def report(
 
     def draw() -> None:
         with ScoreStore.open(path, mode="r") as store:
-            classes = None if labels is None else np.load(labels, allow_pickle=False)
+            classes = None if labels is None else _array("--labels", labels)
             for file in figures.save_all(store, output or path.with_name(f"{path.name}-report"), labels=classes):
                 console.print(str(file), soft_wrap=True, highlight=False)
 
     _run(draw)
+
+
+def _array(option: str, path: Path) -> np.ndarray:
+    """The array in a .npy file. Raises `InvalidValue` if there is none."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"{option} {path}: a .npy file of NumPy's is needed ({error}).") from error
 
 
 def _needs(module: str) -> Any:

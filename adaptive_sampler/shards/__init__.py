@@ -8,6 +8,7 @@ from adaptive_sampler.shards.errors import (
     ShardError,
     ShardMissing,
     ShardUnsupported,
+    WrongRange,
 )
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.reader import ShardReader
@@ -28,4 +29,5 @@ __all__ = [
     "ShardMissing",
     "ShardReader",
     "ShardUnsupported",
+    "WrongRange",
 ]

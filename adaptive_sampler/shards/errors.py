@@ -42,6 +42,10 @@ class RangesUnsupported(ShardError):
     """A server cannot send byte ranges, only whole files."""
 
 
+class WrongRange(ShardError):
+    """A server answers a byte range with other bytes than were asked for."""
+
+
 def reraise(error: Exception) -> bool:
     """The default handler: raise every error, so that nothing is skipped."""
     raise error

@@ -17,6 +17,8 @@ class Server:
         self.ranges, self.etags = True, True
         self.failures = 0  # so many requests are answered with 503
         self.drops = 0  # so many answers break off in the middle
+        self.shift = 0  # every range but the first byte is answered by one that begins so many bytes before
+        self.shorten = 0  # and ends so many bytes before its own end
         self.requests = self.connections = self.bytes_served = 0
         self.lock = threading.Lock()
 
@@ -55,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
         status = path.stat()
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.state.ranges else None
         start, stop = (int(asked[1]), min(int(asked[2]) + 1, status.st_size)) if asked else (0, status.st_size)
+        if asked and start:
+            start, stop = start - self.state.shift, stop - self.state.shift - self.state.shorten
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{status.st_size}")

@@ -69,6 +69,19 @@ def test_report_changes_no_store(path: Path, tmp_path: Path) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
+@pytest.mark.parametrize("content", [None, b"no array"])
+def test_labels_that_are_no_array_are_one_line_and_not_a_traceback(
+    path: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    labels = tmp_path / "labels.npy"
+    if content is not None:
+        labels.write_bytes(content)
+    result = CliRunner().invoke(app, ["report", str(path), "--labels", str(labels), "--output", str(tmp_path / "f")])
+    assert result.exit_code == 1
+    assert f"--labels {labels}: a .npy file of NumPy's is needed" in result.output.replace("\n", "")
+    assert "Traceback" not in result.output
+
+
 @pytest.mark.parametrize("command", ["info", "report"])
 def test_what_is_no_store_is_one_line_and_not_a_traceback(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [command, str(tmp_path / "nothing")])

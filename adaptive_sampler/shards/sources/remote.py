@@ -1,9 +1,10 @@
 """Reads shards over HTTP and from object stores through fsspec: byte ranges, retries, one session per process."""
 
+import re
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from adaptive_sampler.shards.errors import RangesUnsupported, ShardChanged
+from adaptive_sampler.shards.errors import RangesUnsupported, ShardChanged, WrongRange
 from adaptive_sampler.shards.sources.base import Retry, Source, missing
 from adaptive_sampler.shards.sources.stream import StreamSource
 
@@ -47,6 +48,8 @@ def open_remote(url: str, retry: Retry, *, strict_ranges: bool) -> Source:
 
 def transient(error: Exception) -> bool:
     """Whether trying again may help: after a dropped connection, a time-out or overload, but not after 403 or 404."""
+    if isinstance(error, WrongRange):
+        return True  # the next answer may come from elsewhere
     status = getattr(error, "status", None)
     if isinstance(status, int) and status >= 400:
         return status in _TRANSIENT_STATUS
@@ -72,6 +75,8 @@ class HttpSource:
             self.read(0, 1)
         except RangesUnsupported:
             self.ranges = False
+        except WrongRange:
+            raise
         except FileNotFoundError as error:
             raise missing(url, error) from error
         except Exception as error:
@@ -103,9 +108,22 @@ class HttpSource:
             if response.status != 206:
                 total = response.headers.get("Content-Length", "")
             self._stamp(int(total) if total.isdecimal() else None, response.headers)
-            if response.status != 206:
-                raise RangesUnsupported(self.url)  # leaving the block drops the connection before the body arrives
-            return cast(bytes, await response.read())
+            if response.status != 206:  # leaving the block drops the connection before the body arrives
+                raise RangesUnsupported(f"{self.url}: the server answers a byte range with the whole file.")
+            body = cast(bytes, await response.read())
+            self._check_range(start, length, response.headers.get("Content-Range", ""), len(body))
+            return body
+
+    def _check_range(self, start: int, length: int, told: str, received: int) -> None:
+        """Raise WrongRange unless the server says that it sent the range asked for, and sent as many bytes."""
+        stop = start + length if self.size is None else min(start + length, self.size)
+        answered = re.fullmatch(r"bytes (\d+)-(\d+)/.*", told)
+        if answered is None or answered.groups() != (str(start), str(stop - 1)) or received != stop - start:
+            raise WrongRange(
+                f"{self.url}: asked for bytes {start}-{stop - 1}, answered by {told or 'no Content-Range'!r} and {received} bytes. "
+                "Where a proxy caches shards, make the range part of its key (nginx: slice and $slice_range), or take shards "
+                "out of its cache."
+            )
 
     def _stamp(self, size: int | None, headers: Any) -> None:
         mark = headers.get("ETag") or headers.get("Last-Modified") or "no etag"

@@ -18,6 +18,7 @@ from adaptive_sampler.shards import (
     ShardIndex,
     ShardMissing,
     ShardReader,
+    WrongRange,
 )
 from benchmarks.helpers.server import Server, serving
 from tests.shards.tars import body, plan_of, shards, write_tar
@@ -134,6 +135,26 @@ def test_a_shard_that_is_not_there_is_named(server: Server) -> None:
     (server.folder / "shard-001.tar").unlink()
     with pytest.raises(ShardMissing, match=r"shard-001\.tar"):
         list(ShardReader(index, plan_of(60, range(60)), access=QUICK))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize(("shift", "shorten"), [(512, 0), (0, 3), (-512, 0)])
+def test_another_range_than_asked_for_is_refused_and_both_are_named(
+    server: Server, verify: bool, shift: int, shorten: int
+) -> None:
+    index = built(server)
+    server.shift, server.shorten = shift, shorten
+    reader = ShardReader(index, plan_of(60, [5]), verify=verify, access=Access(retry=Retry(2, 0)))
+    words = r"shard-000\.tar: asked for bytes \d+-\d+, answered by 'bytes \d+-\d+/\d+' and \d+ bytes"
+    with pytest.raises(WrongRange, match=words):
+        list(reader)
+
+
+def test_the_remedy_for_a_cache_that_ignores_ranges_is_named(server: Server) -> None:
+    index = built(server)
+    server.shift = 512
+    with pytest.raises(WrongRange, match=r"make the range part of its key"):
+        list(ShardReader(index, plan_of(60, [5]), access=Access(retry=Retry(1, 0))))
 
 
 @pytest.mark.parametrize("etags", [True, False])
