@@ -9,7 +9,7 @@ import adaptive_sampler
 
 ROOT = Path(adaptive_sampler.__file__).parent
 REPOSITORY = Path(__file__).resolve().parents[1]
-LARGE = 10  # modules; above that a stranger needs a guide
+LARGE = 5  # modules; above that a stranger needs a guide
 GUIDES = sorted(guide for guide in ROOT.rglob("README.md") if guide.parent != ROOT)
 ELSEWHERE = [REPOSITORY / "tests" / "README.md", REPOSITORY / "benchmarks" / "README.md"]
 

@@ -1,7 +1,6 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,9 @@ class Journal:
         self.version, self.next = made_from.commit, next_version
         self.entries: list[JournalEntry] = []
         self.torn = False  # whether a sync broke off: this rank's scores may then differ from those of the others
-        self.tally: VisitTally | None = None
+        self.tally: Any = (
+            None  # how often rows may still be counted; `sync` makes it, and goes on with it within an epoch
+        )
 
     def committed(self) -> None:
         """Note that the first rank has written a version."""
@@ -66,53 +67,3 @@ class Journal:
                 "sync(store, sampler) on every rank first."
             )
         return self.synced
-
-
-class VisitTally:
-    """How often each row may still be folded in an epoch: as often as the plan visits it, so that padding has no effect.
-
-    `key`: the plan's id, the epoch, and the position at which it was begun. `occurrences`: (n,) integers, how often each
-    row is visited from that position on.
-    """
-
-    def __init__(self, key: tuple[str, int, int], occurrences: np.ndarray) -> None:
-        self.key = key
-        self._occurrences = occurrences
-        self._left: dict[str, np.ndarray] = {}
-
-    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Mark which of `rows` are visits that are left for the score `name`, (batch,) bool, and use these visits up.
-
-        The rows are taken in the order given.
-        """
-        left = self._left.setdefault(name, self._occurrences.copy())
-        order = np.argsort(rows, kind="stable")
-        ranked = rows[order]
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        nth = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-        mine = np.empty(len(rows), np.bool_)
-        mine[order] = nth < left[ranked]
-        np.subtract.at(left, rows[mine], 1)
-        return mine
-
-
-def pieces(lengths: np.ndarray, limit: int) -> Iterator[list[tuple[int, int, int, int]]]:
-    """Divide the updates of all ranks into rounds, in which no rank sends more than `limit` rows.
-
-    `lengths`: (ranks, updates), how many rows each update has. A round is a list of (rank, update, start, stop), rows
-    `start` … `stop` − 1 of an update; the rounds cover all updates in (update, rank) order.
-    """
-    planned: list[tuple[int, int, int, int]] = []
-    sent = np.zeros(len(lengths), np.int64)
-    for update, rank in np.ndindex(lengths.shape[::-1]):
-        start, length = 0, int(lengths[rank, update])
-        while start < length:
-            if sent[rank] == limit:
-                yield planned
-                planned, sent[:] = [], 0
-            stop = min(start + limit - int(sent[rank]), length)
-            planned.append((rank, update, start, stop))
-            sent[rank] += stop - start
-            start = stop
-    if planned:
-        yield planned

@@ -1,23 +1,23 @@
 """One store on many ranks: each rank keeps what it observed in a journal, and `sync` folds all journals on every rank."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, NoStore, OutOfStep, StoreError
-from adaptive_sampler.memory.journal import Journal, JournalEntry, VisitTally, pieces
-from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.errors import InvalidValue, NoStore, StoreError
+from adaptive_sampler.memory.journal import Journal, JournalEntry
+from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.ranks.exchange import compare, exchange, gather, headers_of, pieces, together
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner, require_group
-from adaptive_sampler.walk.epochs import PlannedEpoch
+from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
 T = TypeVar("T")
@@ -53,12 +53,12 @@ def distributed_store(
                 raise
             return ScoreStore.create(path, n, scores)
 
-    store = _together(open_first, group)
+    store = together(open_first, group)
 
     def open_others() -> ScoreStore:
         return store or _same(ScoreStore.open(path, version=version, mode="journal", scores=scores), n, scores)
 
-    store = _together(open_others, group)
+    store = together(open_others, group)
     store.session.keep_journal()
     return store
 
@@ -83,24 +83,24 @@ def sync(
     """
     require_group("sync")
     sampler = None if sampler is None else inner(sampler)
-    journal = _together(lambda: _ready(store, limit), group)
+    journal = together(lambda: _ready(store, limit), group)
     plan = _agree(store, sampler, group)
     journal.torn = True  # until everything is folded: if this breaks off, the ranks differ
     entries = journal.entries
-    headers = _headers(entries, group)
-    tally = None if sampler is None or plan is None else _tally(journal, sampler, store.plan(plan[0]), plan[1])
+    headers = headers_of(entries, group)
+    tally = None if sampler is None or plan is None else visits_left(journal, sampler, store.plan(plan[0]), plan[1])
     for planned in pieces(headers[:, :, 0], limit):
-        for entry in _exchange(planned, headers, entries, group):
+        for entry in exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    version, updates, following = _gather([store.version, store.session.updates, journal.next], group)[0].tolist()
+    version, updates, following = gather([store.version, store.session.updates, journal.next], group)[0].tolist()
     journal.synced, journal.version, journal.next = (
         MadeFrom(version, updates),
         version,
         following,
     )  # taken from the first rank, which alone commits
-    _compare(
-        _gather([store.session.digest()], group),
+    compare(
+        gather([store.session.digest()], group),
         ["scores"],
         "they did so before this epoch, or a rank folded on its own",
     )
@@ -127,67 +127,21 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
     """
     remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
     columns = checksum([repr(store.names).encode()])
-    stores = _gather([len(store), columns, int(store.session.uuid, 16) >> 65], group)
-    _compare(stores, ["numbers of rows", "scores", "stores"], remedy)
+    stores = gather([len(store), columns, int(store.session.uuid, 16) >> 65], group)
+    compare(stores, ["numbers of rows", "scores", "stores"], remedy)
     plan = None if sampler is None else sampler.fixed_plan
     walk = (
         [0] * 4
         if sampler is None or plan is None
         else [sampler.epoch, sampler.start, *divmod(int(plan.id, 16), 1 << 32)]
     )
-    walks = _gather([int(plan is not None), *walk], group)
+    walks = gather([int(plan is not None), *walk], group)
     walking = walks[walks[:, 0] == 1]  # a rank that has drawn nothing yet has no plan to compare
-    _compare(walking[:, 1:], ["epochs", "positions", "plans", "plans"], remedy)
+    compare(walking[:, 1:], ["epochs", "positions", "plans", "plans"], remedy)
     if not len(walking):
         return None
     _, _, start, high, low = walking[0].tolist()
     return f"{(high << 32) + low:016x}", start
-
-
-def _compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
-    """Raise `OutOfStep` if a column of `gathered`, (ranks, columns), differs among the ranks; `names`: the columns' names."""
-    for column, name in enumerate(names):
-        values = gathered[:, column].tolist()
-        if len(set(values)) > 1:
-            odd = [rank for rank, value in enumerate(values) if value != values[0]]
-            raise OutOfStep(
-                f"the ranks' {name} differ: rank {odd[0]} has another than rank 0 ({len(odd)} ranks do): {remedy}. What was "
-                "committed is whole: start the processes again from there."
-            )
-
-
-def _headers(entries: list[JournalEntry], group: Any) -> np.ndarray:
-    """(ranks, updates, 3) int64: number of rows, epoch and mask of scores of each update; 0 rows if a rank has fewer."""
-    most = int(_gather([len(entries)], group).max())
-    ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
-    return _gather(np.array(ours, np.int64).reshape(most, 3), group).numpy()
-
-
-def _exchange(
-    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[JournalEntry], group: Any
-) -> list[JournalEntry]:
-    """Exchange the pieces of one round -> the entries of all ranks, in order.
-
-    Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
-    """
-    me, ranks = dist.get_rank(group), len(headers)
-    ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
-    rows = [entry.rows[part] for entry, part in ours]
-    values = [entry.values[:, part].reshape(-1) for entry, part in ours]
-    sizes = np.zeros((ranks, 2), np.int64)
-    for rank, update, start, stop in planned:
-        sizes[rank] += (stop - start) * np.array([1, int(headers[rank, update, 2]).bit_count()])
-    all_rows = _gather(_padded(rows, sizes[:, 0].max(), np.int64), group).numpy()
-    all_values = _gather(_padded(values, sizes[:, 1].max(), np.float32), group).numpy()
-    merged, at = [], np.zeros((ranks, 2), np.int64)
-    for rank, update, start, stop in planned:
-        _, epoch, mask = headers[rank, update].tolist()
-        size, scores = stop - start, mask.bit_count()
-        first, value = at[rank]
-        block = all_values[rank, value : value + scores * size].reshape(scores, size)
-        merged.append(JournalEntry(all_rows[rank, first : first + size], mask, block, epoch))
-        at[rank] += size, scores * size
-    return merged
 
 
 def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: VisitTally | None) -> None:
@@ -201,59 +155,6 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
     for mine, lines in alike.values():
         values = np.ascontiguousarray(entry.values[lines][:, mine])
         store.session.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
-
-
-def _tally(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
-    """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
-
-    Within an epoch, every sync goes on with the same tally.
-    """
-    key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
-    if journal.tally is None or journal.tally.key != key:
-        occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
-        if start or length != plan.num_samples:
-            walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
-            occurrences = np.bincount(walk.take(start, length), minlength=plan.n)
-        journal.tally = VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
-    return journal.tally
-
-
-def _together(act: Callable[[], T], group: Any) -> T:
-    """Call `act` on every rank -> what it returned here.
-
-    If it fails on one rank, all raise: that rank its own error, the others `OutOfStep`.
-    """
-    result: Any = None
-    failure: BaseException | None = None
-    try:
-        result = act()
-    except Exception as error:
-        failure = error
-    said: list[str | None] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(said, None if failure is None else f"{type(failure).__name__}: {failure}", group)
-    if failure is not None:
-        raise failure
-    failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
-    if failed:
-        raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
-    return result  # type: ignore[no-any-return]  # it is what act returned
-
-
-def _gather(values: Any, group: Any) -> torch.Tensor:
-    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape."""
-    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else None
-    ours = torch.as_tensor(np.asarray(values)).to(device) if device else torch.as_tensor(np.asarray(values))
-    gathered = [torch.empty_like(ours) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(gathered, ours.contiguous(), group)
-    return torch.stack(gathered).cpu()
-
-
-def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
-    """`parts` one after the other, filled up with zeros to `size`."""
-    array: np.ndarray = np.zeros(size, dtype)
-    joined = np.concatenate([*parts, np.empty(0, dtype)])
-    array[: len(joined)] = joined
-    return array
 
 
 def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike]) -> ScoreStore:

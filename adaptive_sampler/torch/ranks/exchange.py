@@ -1,0 +1,119 @@
+"""What ranks send to one another: their updates, in rounds of bounded size, and numbers that must be equal."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from adaptive_sampler.errors import OutOfStep
+from adaptive_sampler.memory.journal import JournalEntry
+
+T = TypeVar("T")
+
+
+def together(act: Callable[[], T], group: Any) -> T:
+    """Call `act` on every rank -> what it returned here.
+
+    If it fails on one rank, all raise: that rank its own error, the others `OutOfStep`.
+    """
+    result: Any = None
+    failure: BaseException | None = None
+    try:
+        result = act()
+    except Exception as error:
+        failure = error
+    said: list[str | None] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(said, None if failure is None else f"{type(failure).__name__}: {failure}", group)
+    if failure is not None:
+        raise failure
+    failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
+    if failed:
+        raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
+    return result  # type: ignore[no-any-return]  # it is what act returned
+
+
+def compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
+    """Raise `OutOfStep` if a column of `gathered`, (ranks, columns), differs among the ranks; `names`: the columns' names."""
+    for column, name in enumerate(names):
+        values = gathered[:, column].tolist()
+        if len(set(values)) > 1:
+            odd = [rank for rank, value in enumerate(values) if value != values[0]]
+            raise OutOfStep(
+                f"the ranks' {name} differ: rank {odd[0]} has another than rank 0 ({len(odd)} ranks do): {remedy}. What was "
+                "committed is whole: start the processes again from there."
+            )
+
+
+def pieces(lengths: np.ndarray, limit: int) -> Iterator[list[tuple[int, int, int, int]]]:
+    """Divide the updates of all ranks into rounds, in which no rank sends more than `limit` rows.
+
+    `lengths`: (ranks, updates), how many rows each update has. A round is a list of (rank, update, start, stop), rows
+    `start` … `stop` − 1 of an update; the rounds cover all updates in (update, rank) order.
+    """
+    planned: list[tuple[int, int, int, int]] = []
+    sent = np.zeros(len(lengths), np.int64)
+    for update, rank in np.ndindex(lengths.shape[::-1]):
+        start, length = 0, int(lengths[rank, update])
+        while start < length:
+            if sent[rank] == limit:
+                yield planned
+                planned, sent[:] = [], 0
+            stop = min(start + limit - int(sent[rank]), length)
+            planned.append((rank, update, start, stop))
+            sent[rank] += stop - start
+            start = stop
+    if planned:
+        yield planned
+
+
+def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
+    """(ranks, updates, 3) int64: number of rows, epoch and mask of scores of each update; 0 rows if a rank has fewer."""
+    most = int(gather([len(entries)], group).max())
+    ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
+    return gather(np.array(ours, np.int64).reshape(most, 3), group).numpy()
+
+
+def exchange(
+    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[JournalEntry], group: Any
+) -> list[JournalEntry]:
+    """Exchange the pieces of one round -> the entries of all ranks, in order.
+
+    Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
+    """
+    me, ranks = dist.get_rank(group), len(headers)
+    ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
+    rows = [entry.rows[part] for entry, part in ours]
+    values = [entry.values[:, part].reshape(-1) for entry, part in ours]
+    sizes = np.zeros((ranks, 2), np.int64)
+    for rank, update, start, stop in planned:
+        sizes[rank] += (stop - start) * np.array([1, int(headers[rank, update, 2]).bit_count()])
+    all_rows = gather(_padded(rows, sizes[:, 0].max(), np.int64), group).numpy()
+    all_values = gather(_padded(values, sizes[:, 1].max(), np.float32), group).numpy()
+    merged, at = [], np.zeros((ranks, 2), np.int64)
+    for rank, update, start, stop in planned:
+        _, epoch, mask = headers[rank, update].tolist()
+        size, scores = stop - start, mask.bit_count()
+        first, value = at[rank]
+        block = all_values[rank, value : value + scores * size].reshape(scores, size)
+        merged.append(JournalEntry(all_rows[rank, first : first + size], mask, block, epoch))
+        at[rank] += size, scores * size
+    return merged
+
+
+def gather(values: Any, group: Any) -> torch.Tensor:
+    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape."""
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else None
+    ours = torch.as_tensor(np.asarray(values)).to(device) if device else torch.as_tensor(np.asarray(values))
+    gathered = [torch.empty_like(ours) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, ours.contiguous(), group)
+    return torch.stack(gathered).cpu()
+
+
+def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
+    """`parts` one after the other, filled up with zeros to `size`."""
+    array: np.ndarray = np.zeros(size, dtype)
+    joined = np.concatenate([*parts, np.empty(0, dtype)])
+    array[: len(joined)] = joined
+    return array

@@ -1,0 +1,52 @@
+"""How often each row may be counted in an epoch of all ranks: as often as the plan visits it, however ranks are padded."""
+
+import numpy as np
+
+from adaptive_sampler.memory.journal import Journal
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.walk.epochs import PlannedEpoch
+
+
+class VisitTally:
+    """How often each row may still be folded in an epoch: as often as the plan visits it, so that padding has no effect.
+
+    `key`: the plan's id, the epoch, and the position at which it was begun. `occurrences`: (n,) integers, how often each
+    row is visited from that position on.
+    """
+
+    def __init__(self, key: tuple[str, int, int], occurrences: np.ndarray) -> None:
+        self.key = key
+        self._occurrences = occurrences
+        self._left: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Mark which of `rows` are visits that are left for the score `name`, (batch,) bool, and use these visits up.
+
+        The rows are taken in the order given.
+        """
+        left = self._left.setdefault(name, self._occurrences.copy())
+        order = np.argsort(rows, kind="stable")
+        ranked = rows[order]
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        nth = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+        mine = np.empty(len(rows), np.bool_)
+        mine[order] = nth < left[ranked]
+        np.subtract.at(left, rows[mine], 1)
+        return mine
+
+
+def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
+    """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
+
+    Within an epoch, every sync goes on with the same tally.
+    """
+    key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
+    if journal.tally is None or journal.tally.key != key:
+        occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
+        if start or length != plan.num_samples:
+            walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
+            occurrences = np.bincount(walk.take(start, length), minlength=plan.n)
+        journal.tally = VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
+    tally: VisitTally = journal.tally
+    return tally
