@@ -42,18 +42,21 @@ class ScoreStore:
         overwrite: bool = False,
         metadata: Mapping[str, Any] | None = None,
         storage: Storage | None = None,
+        exist_ok: bool = False,
     ) -> Self:
-        """Make a new, empty store of `n` rows, open for writing.
+        """Make a new, empty store of `n` rows, open for writing; or open the one that is there.
 
         `path`: a folder; or "memory://name", for a store that lives as long as the process; or None, for a temporary folder
         that is deleted with the store. `storage`: a `Storage` of your own, with `path` None. `keys`: the names of the rows,
         `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset` compares it with its dataset's.
-        `metadata`: JSON data of your own. `overwrite`: replace a store that is there.
+        `metadata`: JSON data of your own. `overwrite`: replace a store that is there; `exist_ok`: open it and go on with
+        its scores, if it has these rows, scores and keys.
 
-        Raises `StoreError` if the place holds a store and `overwrite` is False, or holds anything else; `StoreLocked` if a
+        Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        return cls(opening.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage), "r+")
+        create = opening.create_or_open if exist_ok else opening.create
+        return cls(create(path, n, scores, keys, fingerprint, overwrite, metadata, storage), "r+")
 
     @classmethod
     def open(

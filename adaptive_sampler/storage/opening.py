@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_sampler.checks import whole_number
-from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, NoStore, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage.base import LEASE, POINTER, Storage
-from adaptive_sampler.storage.files import Files, grown_keys, new_meta
+from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.places import storage_at
@@ -64,6 +64,67 @@ def create(
         lease.release()
         raise
     return Opened(files, table, named, meta)
+
+
+def create_or_open(
+    path: str | os.PathLike[str] | None,
+    n: int,
+    scores: Sequence[ScoreLike],
+    keys: Iterable[str] | None,
+    fingerprint: str | None,
+    overwrite: bool,
+    metadata: Mapping[str, Any] | None,
+    storage: Storage | None = None,
+) -> Opened:
+    """As `create`, or `open_` if there is a store of the same rows, scores, keys and fingerprint."""
+    if overwrite:
+        raise InvalidValue(
+            "overwrite=True, exist_ok=True: a store that is there is replaced or gone on with. Pass one."
+        )
+    named = None if keys is None else list(keys)
+    try:
+        found = open_(path, None, "r+", scores, steal=False, storage=storage) if path or storage else None
+    except NoStore:
+        found = None
+    if found is None:
+        return create(path, n, scores, named, fingerprint, False, metadata, storage)
+    try:
+        check_same(found, n, scores)
+        _check_names(found, named, fingerprint)
+    except BaseException:
+        close(found.files)
+        raise
+    return found
+
+
+def check_same(found: Opened, n: int, scores: Sequence[ScoreLike]) -> None:
+    """Raise `InvalidValue` unless a store that was opened has `n` rows and these scores, by name."""
+    names = tuple(score.name for score in scores)
+    have = tuple(found.table.columns)
+    if (found.table.n, have) != (n, names):
+        raise InvalidValue(
+            f"{found.files.path} has {found.table.n} rows and the scores {', '.join(have)}; asked for were {n} and "
+            f"{', '.join(names)}. Name another path, or pass what it was made with."
+        )
+
+
+def _check_names(found: Opened, keys: list[str] | None, fingerprint: str | None) -> None:
+    """Raise `InvalidValue` unless the store has these keys and this fingerprint."""
+    ours = [] if found.keys is None else [found.keys.key(row) for row in range(len(found.keys))]
+    if (keys or []) != ours:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(keys or [], ours, strict=False)) if a != b),
+            min(len(keys or []), len(ours)),
+        )
+        raise InvalidValue(
+            f"{found.files.path} has other keys than those passed, from row {at} on: its rows are other samples. Name another "
+            "path, or pass the keys that it was made with."
+        )
+    if fingerprint is not None and found.meta["fingerprint"] not in (None, fingerprint):
+        made_for = found.meta["fingerprint"]
+        raise InvalidValue(
+            f"{found.files.path} was made for the dataset {made_for!r}, not for {fingerprint!r}. Name another path."
+        )
 
 
 def open_(
@@ -180,7 +241,8 @@ def _make_room(storage: Storage, overwrite: bool) -> None:
         raise StoreError(f"{storage.where} holds something else than a store ({what}). Name another place.")
     if not overwrite:
         raise StoreError(
-            f"{storage.where} holds a store already. Open it with ScoreStore.open, or create(..., overwrite=True)."
+            f"{storage.where} holds a store already. Open it with ScoreStore.open, go on with it by create(..., "
+            "exist_ok=True), or replace it by create(..., overwrite=True)."
         )
 
 

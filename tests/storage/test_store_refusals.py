@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
-from adaptive_sampler.scoring import EL2N, Loss, Margin
+from adaptive_sampler.errors import InvalidValue, RowError, StoreError, UnknownName
+from adaptive_sampler.scoring import EL2N, Loss, Margin, Mean
 from tests.libraries import LIBRARIES, ONE_EACH
 from tests.snapshots import snapshot
 
@@ -193,3 +193,42 @@ def test_what_is_no_score(score):
 def test_a_score_name_that_names_no_column(name):
     with pytest.raises(InvalidValue, match="must be an identifier such as"):
         ScoreStore.create(None, 3, [Loss(name=name)])
+
+
+def kept(path, **given):
+    return ScoreStore.create(path, 3, [Loss(), EL2N()], **given)
+
+
+def test_a_store_that_is_there_is_gone_on_with_where_that_is_asked_for(tmp_path):
+    with kept(tmp_path / "s", keys="abc", fingerprint="f", exist_ok=True) as store:
+        store.fold("loss", [1], [2.0])
+        store.commit()
+    with kept(tmp_path / "s", keys=iter("abc"), fingerprint="f", exist_ok=True) as again:
+        assert again["loss"][1] == 2
+        assert again.version == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"n": 4}, "has 3 rows and the scores loss, el2n; asked for were 4"),
+        ({"scores": [Loss()]}, "has 3 rows and the scores loss, el2n; asked for were 3 and loss"),
+        ({"scores": [Loss(fold=Mean()), EL2N()]}, "scores made in two ways cannot share a column"),
+        ({"keys": "abd"}, "has other keys than those passed, from row 2 on"),
+        ({"keys": None}, "has other keys than those passed, from row 0 on"),
+        ({"fingerprint": "g"}, "was made for the dataset 'f', not for 'g'"),
+        ({"overwrite": True}, "overwrite=True, exist_ok=True"),
+    ],
+)
+def test_another_store_is_not_gone_on_with(tmp_path, given, words):
+    kept(tmp_path / "s", keys="abc", fingerprint="f").close()
+    asked = {"n": 3, "scores": [Loss(), EL2N()], "keys": "abc", "fingerprint": "f", "exist_ok": True} | given
+    with pytest.raises(InvalidValue, match=words):
+        ScoreStore.create(tmp_path / "s", asked.pop("n"), asked.pop("scores"), **asked)
+    ScoreStore.open(tmp_path / "s").close()  # nobody holds it
+
+
+def test_what_is_no_store_is_not_gone_on_with(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="there is no CURRENT"):
+        kept(tmp_path, exist_ok=True)

@@ -1,5 +1,6 @@
 """Gives each of many ranks its share of one sampler's plan; every rank holds the same store."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,8 +47,10 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
                 f"replan={sampler.replan}: plans for blocks of batches need the scores of all ranks within an epoch. Use "
                 "replan='epoch' or 'once' on many ranks."
             )
-        if num_replicas is None or rank is None:
-            require_group("DistributedAdaptiveSampler without num_replicas= and rank=")
+        if (num_replicas is None or rank is None) and alone(
+            "DistributedAdaptiveSampler without num_replicas= and rank="
+        ):
+            num_replicas, rank = num_replicas or 1, rank or 0
         self.sampler = sampler
         self.num_replicas = dist.get_world_size() if num_replicas is None else num_replicas
         self.rank = dist.get_rank() if rank is None else rank
@@ -225,10 +228,18 @@ class _Place:
         self._own.invalidate(why)
 
 
-def require_group(what: str) -> None:
-    """Raise `NotDistributed` if there is no process group; `what`: that which needs one, for the message."""
-    if not dist.is_available() or not dist.is_initialized():
+def alone(what: str) -> bool:
+    """Whether this process trains alone: there is no process group, and nothing says that there should be one.
+
+    `what`: who asks, for the message. Raises `NotDistributed` if `WORLD_SIZE` says that there are more processes and no
+    group is initialised: each would take itself for the only one.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return False
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes not in ("", "1"):
         raise NotDistributed(
-            f"{what} needs a process group, and none is initialised. Call torch.distributed.init_process_group first, as "
-            "torchrun, Lightning and Accelerate do."
+            f"{what} needs a process group: WORLD_SIZE={processes} says that there are as many processes, and none is "
+            "initialised. Call torch.distributed.init_process_group first; Lightning and Accelerate do so when they begin."
         )
+    return True

@@ -9,14 +9,14 @@ import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, NoStore, StoreError
+from adaptive_sampler.errors import InvalidValue, NotDistributed, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.ranks.exchange import compare, exchange, gather, headers_of, pieces, together
-from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner, require_group
+from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
 from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
@@ -30,28 +30,27 @@ def distributed_store(
     *,
     group: Any = None,
     version: int | None = None,
+    exist_ok: bool = False,
 ) -> ScoreStore:
-    """Open the store at `path` on every rank of `group`, or create it if there is none. Call it alike on every rank.
+    """The store of a training, on one process or on many: create it, or go on with it. Call it alike on every rank.
 
-    `n`: the number of rows; `scores`: those of the store; `version`: an older commit to go on from. Every rank keeps
-    its observations in a journal until `sync`. Only the first rank writes to disk: `commit` on the others writes
-    nothing.
+    `n`: the number of rows; `scores`: those of the store. Where `path` holds a store it is opened only if that is asked
+    for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process group, and with
+    `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
+    observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
 
-    Raises `NotDistributed` if there is no process group, and `InvalidValue` if the store has other rows or scores. If
-    one rank fails, all raise: that rank its own error, the others `OutOfStep`.
+    Raises `StoreError` if a store is there and nobody asked to go on with it, `NotDistributed` if `WORLD_SIZE` says that
+    there are more processes and no group is initialised, and `InvalidValue` if the store has other rows or scores. If one
+    rank fails, all raise: that rank its own error, the others `OutOfStep`.
     """
-    require_group("distributed_store")
+    if alone("distributed_store"):
+        return _created(path, n, scores, version, exist_ok)
     first = dist.get_rank(group) == 0
 
     def open_first() -> ScoreStore | None:
         if not first:
             return None
-        try:
-            return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
-        except NoStore:
-            if version is not None:
-                raise
-            return ScoreStore.create(path, n, scores)
+        return _created(path, n, scores, version, exist_ok)
 
     store = together(open_first, group)
 
@@ -61,6 +60,15 @@ def distributed_store(
     store = together(open_others, group)
     store.session.keep_journal()
     return store
+
+
+def _created(
+    path: str | os.PathLike[str], n: int, scores: Sequence[ScoreLike], version: int | None, exist_ok: bool
+) -> ScoreStore:
+    """The store as this process, the only one that writes, has it."""
+    if version is None:
+        return ScoreStore.create(path, n, scores, exist_ok=exist_ok)
+    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
 
 
 def sync(
@@ -77,11 +85,16 @@ def sync(
     that padding counts once, and the plans of the ranks are compared. `limit`: how many rows a rank sends at a time, at
     most.
 
-    Raises `NotDistributed` if there is no process group, and, on every rank, `OutOfStep` if stores or plans differ. If
+    Alone, without a process group, it does nothing but fold what the hooks still hold, so that one script serves one
+    process and many.
+
+    Raises `NotDistributed` as `distributed_store` does, and, on every rank, `OutOfStep` if stores or plans differ. If
     one rank fails, all raise: that rank its own error (`StoreError` for a store without a journal, or after a sync that
     broke off), the others `OutOfStep`.
     """
-    require_group("sync")
+    if alone("sync"):
+        _fold_alone(store)
+        return
     sampler = None if sampler is None else inner(sampler)
     journal = together(lambda: _ready(store, limit), group)
     plan = _agree(store, sampler, group)
@@ -105,6 +118,15 @@ def sync(
         "they did so before this epoch, or a rank folded on its own",
     )
     journal.torn = False
+
+
+def _fold_alone(store: ScoreStore) -> None:
+    """All that a sync is where there are no ranks. Raises `NotDistributed` for a store that was opened on ranks."""
+    if store.session.journal is not None:
+        raise NotDistributed(
+            f"sync({store.path}): the store was opened on ranks, and their process group is gone. Call sync before the group ends."
+        )
+    store.session.drain()
 
 
 def _ready(store: ScoreStore, limit: int) -> Journal:

@@ -148,7 +148,17 @@ def test_a_rank_that_is_none_is_refused(rank: int, ranks: int) -> None:
         DistributedAdaptiveSampler(AdaptiveSampler(store_of(4), KeepAll()), num_replicas=ranks, rank=rank)
 
 
-def test_without_a_process_group_the_ranks_must_be_given() -> None:
+def test_alone_it_is_the_only_rank() -> None:
+    sampler = AdaptiveSampler(store_of(4), KeepAll())
+    alone = DistributedAdaptiveSampler(sampler)
+    assert (alone.rank, alone.num_replicas) == (0, 1)
+    assert sorted(alone) == [0, 1, 2, 3]
+
+
+def test_without_the_process_group_that_the_environment_announces_the_ranks_must_be_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(NotDistributed, match=r"needs a process group.*init_process_group"):
         DistributedAdaptiveSampler(AdaptiveSampler(store_of(4), KeepAll()))
 

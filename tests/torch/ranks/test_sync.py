@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import NotDistributed
+from adaptive_sampler.errors import NotDistributed, StoreError
 from adaptive_sampler.scoring import EL2N, EMA, L2RW, Confidence, Error, Forgetting, Loss, Margin, Variability
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, JTTSampler, PrunedSampler, distributed_store, sync
@@ -264,7 +264,7 @@ def test_what_one_rank_raises_reaches_the_others(place: Path) -> None:
 
 
 def open_another(rank: int, path: str, n: int) -> None:
-    distributed_store(path, n, [Loss()])
+    distributed_store(path, n, [Loss()], exist_ok=True)
 
 
 def test_a_store_of_other_rows_is_refused_on_every_rank(place: Path) -> None:
@@ -302,9 +302,55 @@ def test_a_rank_that_dies_during_sync_leaves_the_committed_store_whole(place: Pa
         assert store["loss"].tolist() == [2.0] * N
 
 
-def test_sync_without_a_process_group_says_so() -> None:
-    with pytest.raises(NotDistributed, match=r"sync needs a process group.*init_process_group"):
-        sync(ScoreStore.create(None, N, [Loss()]))
+def test_sync_alone_folds_what_hooks_hold_and_nothing_else() -> None:
+    class Holding:
+        flushed = False
+
+        def flush(self) -> None:
+            self.flushed = True
+
+    with ScoreStore.create(None, N, [Loss()]) as store:
+        store.session.register(hook := Holding())
+        sync(store)
+        assert hook.flushed
+        assert store.made_from == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda path: sync(ScoreStore.create(None, N, [Loss()])), lambda path: distributed_store(path, N, [Loss()])]
+)
+def test_a_process_that_should_have_a_group_does_not_take_itself_for_the_only_one(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(NotDistributed, match=r"needs a process group: WORLD_SIZE=2.*init_process_group"):
+        call(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_script_trains_alone_and_goes_on_alone(tmp_path: Path) -> None:
+    for run_ in range(2):
+        store = distributed_store(tmp_path / "s", N, [Loss()], exist_ok=True)
+        store.fold("loss", [run_], [1.0])
+        sync(store)
+        assert store.commit() == run_ + 1
+        store.close()
+    assert np.isfinite(ScoreStore.open(tmp_path / "s", mode="r")["loss"]).sum() == 2
+
+
+def test_an_earlier_runs_store_is_not_gone_on_with_unasked(tmp_path: Path) -> None:
+    distributed_store(tmp_path / "s", N, [Loss()]).close()
+    with pytest.raises(StoreError, match=r"holds a store already.*exist_ok=True.*overwrite=True"):
+        distributed_store(tmp_path / "s", N, [Loss()])
+
+
+def unasked(rank: int, path: str) -> None:
+    distributed_store(path, N, [Loss()])
+
+
+def test_an_earlier_runs_store_is_not_gone_on_with_unasked_on_ranks(place: Path) -> None:
+    ScoreStore.create(place, N, [Loss()]).close()
+    all_failed(run(2, unasked, str(place)), "holds a store already")
 
 
 def without_journal(rank: int) -> None:
