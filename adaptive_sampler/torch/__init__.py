@@ -7,7 +7,13 @@ except ImportError as error:
 
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.data.dataset import IndexedDataset
-from adaptive_sampler.torch.data.samplers import JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
+from adaptive_sampler.torch.data.samplers import (
+    AdaptiveSampler,
+    JTTSampler,
+    L2RWSampler,
+    PrunedSampler,
+    SlidingWindowSampler,
+)
 from adaptive_sampler.torch.gradients.alignment import alignment
 from adaptive_sampler.torch.gradients.grand import grand, grand_last_layer
 from adaptive_sampler.torch.gradients.influence import influence
@@ -18,6 +24,7 @@ from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
 
 __all__ = [
+    "AdaptiveSampler",
     "DistributedAdaptiveSampler",
     "IndexedDataset",
     "JTTSampler",

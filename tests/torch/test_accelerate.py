@@ -13,7 +13,7 @@ from adaptive_sampler.errors import ResumeError, SelectionLost
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check
 from adaptive_sampler.torch import accelerate as ours
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler as TorchSampler
 from tests.torch.processes import run, succeeded
 from tests.torch.training import data, new_store
 

@@ -16,7 +16,7 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune, RandomPrune
 from adaptive_sampler.torch import IndexedDataset, LossHook, check
 from adaptive_sampler.torch import accelerate as ours
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler as TorchSampler
 from tests.torch.processes import run, succeeded
 from tests.torch.training import data, tee
 

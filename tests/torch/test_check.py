@@ -17,7 +17,7 @@ from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.selection import Prune, RandomPrune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, check
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler as TorchSampler
 from tests.torch.processes import run, succeeded
 from tests.torch.training import N, new_store
 
@@ -79,7 +79,7 @@ def test_what_took_the_place_of_ours_is_named_among_several_loaders_and_behind_n
         check({"labelled": DataLoader(range(N), shuffle=True)})
     with pytest.raises(SelectionLost, match="RandomSampler draws the indices of this Loader"):
         check(nodes(RandomSampler(range(N))))
-    with pytest.raises(SelectionLost, match=r"another sampler of ours than TorchSampler\("):
+    with pytest.raises(SelectionLost, match=r"another sampler of ours than AdaptiveSampler\("):
         check([DataLoader(range(N), sampler=sampler)], sampler=TorchSampler(sampler.store, RandomPrune(0.5)))
 
 
@@ -96,7 +96,7 @@ def test_a_lost_sampler_beside_one_that_is_alive_is_told_by_the_sampler_that_is_
 
 def test_a_dataset_of_another_length_is_named(sampler: TorchSampler) -> None:
     loader = DataLoader(IndexedDataset(list(range(N + 2))), sampler=sampler, batch_size=4)
-    with pytest.raises(SelectionLost, match=rf"the dataset has {N + 2} samples, the store of TorchSampler {N} rows"):
+    with pytest.raises(SelectionLost, match=rf"the dataset has {N + 2} samples, the store of AdaptiveSampler {N} rows"):
         check(loader)
 
 

@@ -16,7 +16,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import InfoBatch, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, AdaptiveTrainerMixin, SamplerCallback
 from tests.torch.processes import run, succeeded
 from tests.torch.training import data
@@ -77,7 +77,7 @@ def train(
 ) -> Any:
     """Train, with a checkpoint at every second step -> rows of each step."""
     torch.manual_seed(0)
-    sampler = TorchSampler(store, policy or Prune(0.5, "loss"), seed=1)
+    sampler = AdaptiveSampler(store, policy or Prune(0.5, "loss"), seed=1)
     arguments = with_checkpoints(folder, epochs, every=2)
     hook = LossHook(nn.CrossEntropyLoss(), store)
     trainer = Trainer(
@@ -150,7 +150,7 @@ def trained(store: ScoreStore, folder: Path, checkpoint: Path | None = None, **s
         Model(),
         arguments,
         train_dataset=IndexedDataset(Samples(), store, key="row"),
-        sampler=TorchSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1, **sampling),
+        sampler=AdaptiveSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1, **sampling),
         hook=LossHook(nn.CrossEntropyLoss(), store),
     )
     trainer.seen = []
@@ -192,10 +192,10 @@ def test_epochs_of_a_constant_number_of_samples_resume_at_every_step(place: Path
 
 def test_what_the_trainer_cannot_walk_is_refused(place: Path) -> None:
     store = scored(ScoreStore.create(place, N, SCORES))
-    sampler = TorchSampler(store, Prune(0.5, "loss"))
+    sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
     for wrong in (
         DistributedAdaptiveSampler(sampler, num_replicas=2, rank=0),
-        TorchSampler(store, Prune(9, "loss"), replan=2),
+        AdaptiveSampler(store, Prune(9, "loss"), replan=2),
     ):
         with pytest.raises(InvalidValue, match="replan='epoch' or 'once', not DistributedAdaptiveSampler"):
             SamplerCallback(wrong)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def test_a_trainer_that_makes_its_own_loader_is_stopped_at_the_first_step(place:
         Model(),
         TrainingArguments(str(place.parent), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no"),
         train_dataset=IndexedDataset(Samples(), store, key="row"),
-        sampler=TorchSampler(store, Prune(0.5, "loss")),
+        sampler=AdaptiveSampler(store, Prune(0.5, "loss")),
         hook=LossHook(nn.CrossEntropyLoss(), store),
     )
     before = store.count("loss").tolist()
@@ -248,7 +248,7 @@ def adaptive(place: Path, *, n: int = N, **arguments: Any) -> AdaptiveTrainer:
         Model(),
         settings,
         train_dataset=IndexedDataset(Samples(), key="row"),
-        sampler=TorchSampler(store, KeepAll()),
+        sampler=AdaptiveSampler(store, KeepAll()),
         hook=LossHook(nn.CrossEntropyLoss(), store),
         **collator,
     )
@@ -331,7 +331,7 @@ def fine_tuned(problem: str, criterion: nn.Module, store: ScoreStore, folder: Pa
         BertForSequenceClassification(config),
         arguments,
         train_dataset=IndexedDataset(Sentences(problem), store, key="row"),
-        sampler=TorchSampler(store, KeepAll()),
+        sampler=AdaptiveSampler(store, KeepAll()),
         hook=LossHook(criterion, store),
         **loss,
     )

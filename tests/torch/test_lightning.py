@@ -17,7 +17,7 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store, sync
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.lightning import SamplerCallback
 from tests.torch.processes import all_failed, run, succeeded
 from tests.torch.training import data
@@ -58,7 +58,7 @@ def fit(
     """Train -> the module, its trainer and callback."""
     torch.manual_seed(0)
     policy, kind = kwargs.pop("policy", None), kwargs.pop("kind", "global")
-    sampler: Any = TorchSampler(store, policy or Prune(0.5, "loss"), seed=1, warmup_epochs=0 if policy else 1)
+    sampler: Any = AdaptiveSampler(store, policy or Prune(0.5, "loss"), seed=1, warmup_epochs=0 if policy else 1)
     if kind == "distributed":
         sampler = DistributedAdaptiveSampler(sampler)
     callbacks = [SamplerCallback(sampler), *kwargs.pop("callbacks", [])]
@@ -199,7 +199,7 @@ def test_ddp_on_two_ranks_covers_the_plan_keeps_our_sampler_and_resumes(place: P
 def fabric(rank: int, path: str, kind: str) -> Any:
     """Fabric's loop on two ranks."""
     store = distributed_store(path, N, SCORES)
-    sampler: Any = TorchSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1)
+    sampler: Any = AdaptiveSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1)
     if kind == "distributed":
         sampler = DistributedAdaptiveSampler(sampler)
     machine = lightning.Fabric(accelerator="cpu", devices=2, strategy="ddp", plugins=[Environment()])
@@ -226,7 +226,7 @@ def test_fabric_on_two_ranks_covers_the_plan_and_sets_the_epoch(place: Path) -> 
 def test_fabric_in_one_process_keeps_our_sampler(place: Path) -> None:
     machine = lightning.Fabric(accelerator="cpu", devices=1)
     store = ScoreStore.create(place, N, SCORES)
-    sampler = TorchSampler(store, Prune(0.5, "loss"))
+    sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
     store.update(range(N), loss=torch.arange(N))
     loader = machine.setup_dataloaders(DataLoader(IndexedDataset(data(N), store), sampler=sampler, batch_size=BATCH))
     for epoch in range(2):

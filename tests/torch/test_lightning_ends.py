@@ -20,7 +20,7 @@ from adaptive_sampler.errors import InvalidValue, SelectionLost
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import IndexedDataset, LossHook
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.lightning import SamplerCallback
 from tests.torch.training import data
 
@@ -66,7 +66,7 @@ class Training:
 
     def __init__(self, store: ScoreStore, make: Any = DataLoader, *, batches: bool = False, **loading: Any) -> None:
         torch.manual_seed(0)
-        self.store, self.sampler = store, TorchSampler(store, RandomPrune(0.8), seed=4)  # 37 rows
+        self.store, self.sampler = store, AdaptiveSampler(store, RandomPrune(0.8), seed=4)  # 37 rows
         self.dataset = IndexedDataset(data(N), store)
         self.module = Module(LossHook(nn.CrossEntropyLoss(), store))
         if batches:
@@ -222,9 +222,9 @@ def test_among_several_loaders_ours_is_found_and_resumed(place: Path, kind: str)
 
 def test_a_sampler_of_ours_that_is_in_no_loader_is_named(place: Path) -> None:
     training = Training(ScoreStore.create(place, N, [Loss()]))
-    other = TorchSampler(training.store, RandomPrune(0.5))
+    other = AdaptiveSampler(training.store, RandomPrune(0.5))
     loader = DataLoader(training.dataset, sampler=other, batch_size=SIZE)
-    with pytest.raises(SelectionLost, match=r"another sampler of ours than TorchSampler.*whose state is kept"):
+    with pytest.raises(SelectionLost, match=r"another sampler of ours than AdaptiveSampler.*whose state is kept"):
         training.trainer(place.parent).fit(training.module, {"ours": loader})
 
 

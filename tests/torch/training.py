@@ -14,7 +14,7 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import EL2N, EMA, Error, Forgetting, Loss
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window
 from adaptive_sampler.torch import IndexedDataset, LossHook
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler as TorchSampler
 
 N, BATCH, EPOCHS = 46, 12, 2
 

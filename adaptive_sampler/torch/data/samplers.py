@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from torch.utils.data import BatchSampler, Sampler
 
-from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.sampler import AdaptiveSampler as FrameworkFree
 from adaptive_sampler.selection import Draw, Prune, Upsample, Window
 from adaptive_sampler.selection.base import Order, Ties
 from adaptive_sampler.store import ScoreStore
@@ -19,15 +19,18 @@ class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # both
     """
 
 
-class TorchSampler(AdaptiveSampler, Sampler[int]):
-    """An `AdaptiveSampler` that is also a `torch.utils.data.Sampler`."""
+class AdaptiveSampler(FrameworkFree, Sampler[int]):
+    """`adaptive_sampler.AdaptiveSampler`, with the same arguments, as a `torch.utils.data.Sampler`.
+
+    For code that asks `isinstance(sampler, torch.utils.data.Sampler)`; the named samplers below derive from it.
+    """
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> AdaptiveBatchSampler:
         """A batch sampler over this sampler, for `DataLoader(batch_sampler=...)`; see `walk.batches.Batches`."""
         return AdaptiveBatchSampler(self, batch_size, drop_last, arrays)
 
 
-class PrunedSampler(TorchSampler):
+class PrunedSampler(AdaptiveSampler):
     """Trains on the rows with the highest scores (Paul et al. 2021, Deep Learning on a Data Diet).
 
     `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`: "highest", or "lowest" to
@@ -64,7 +67,7 @@ class PrunedSampler(TorchSampler):
         )
 
 
-class SlidingWindowSampler(TorchSampler):
+class SlidingWindowSampler(AdaptiveSampler):
     """Trains on a window of the rows, ranked by ascending score: skips `offset`, keeps `keep` (Paul et al. 2021, section 4).
 
     Both are shares (float) or numbers (int) of rows. If some labels are wrong, the best window leaves out the highest
@@ -98,7 +101,7 @@ class SlidingWindowSampler(TorchSampler):
         )
 
 
-class JTTSampler(TorchSampler):
+class JTTSampler(AdaptiveSampler):
     """Trains on all rows, and `upsample` times on those that a first model got wrong (Liu et al. 2021, Just Train Twice).
 
     `by`: the score that is above 0 for those rows. See `selection.Upsample` for `convention`, which says whether
@@ -130,7 +133,7 @@ class JTTSampler(TorchSampler):
         )
 
 
-class L2RWSampler(TorchSampler):
+class L2RWSampler(AdaptiveSampler):
     """Draws rows in proportion to the weights that L2RW gave them (Ren et al. 2018, Learning to Reweight Examples).
 
     An epoch has `num_samples` draws (None: as many as there are rows). The share `floor` of them is drawn uniformly, so

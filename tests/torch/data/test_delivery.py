@@ -15,7 +15,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from tests.torch.training import data, tee
 
 N, SIZE = 46, 4
@@ -35,9 +35,9 @@ class Slow(Dataset[Any]):
         return self.data[row]
 
 
-def parts(place: Path | None = None, **settings: Any) -> tuple[TorchSampler, LossHook, ScoreStore]:
+def parts(place: Path | None = None, **settings: Any) -> tuple[AdaptiveSampler, LossHook, ScoreStore]:
     store = ScoreStore.create(place, N, [Loss()])
-    return TorchSampler(store, KeepAll(), seed=1, **settings), LossHook(nn.CrossEntropyLoss(), store), store
+    return AdaptiveSampler(store, KeepAll(), seed=1, **settings), LossHook(nn.CrossEntropyLoss(), store), store
 
 
 def drain(hook: LossHook, loader: Any) -> int:
@@ -105,7 +105,7 @@ def test_where_samples_are_left_out_a_stateful_loaders_own_state_is_exact() -> N
         hook.forget()
         if step == 2:
             state = loader.state_dict()
-    again = TorchSampler(store, KeepAll(), seed=1)
+    again = AdaptiveSampler(store, KeepAll(), seed=1)
     resumed = StatefulDataLoader(dataset, 8, sampler=again, collate_fn=without_every_fifth)
     resumed.load_state_dict(state)
     assert [batch.tolist() for batch, _ in resumed] == rows[3:]
@@ -137,7 +137,7 @@ def test_a_watched_dataset_of_another_length_than_the_store_is_refused(n: int) -
 def test_a_store_that_was_grown_to_the_dataset_is_watched() -> None:
     _, hook, store = parts()
     store.grow(N + 2)
-    grown = TorchSampler(store, KeepAll())
+    grown = AdaptiveSampler(store, KeepAll())
     assert drain(hook, DataLoader(IndexedDataset(data(N + 2)), SIZE, sampler=grown)) == N + 2
 
 
@@ -147,7 +147,7 @@ def test_after_a_resumed_pass_of_no_batch_the_count_is_where_it_was_resumed() ->
     for _ in hook.watch(DataLoader(dataset, SIZE, sampler=sampler, drop_last=True)):
         hook.forget()
         state = sampler.state_dict(delivered=hook.delivered)
-    again, hook = TorchSampler(store, KeepAll(), seed=1), LossHook(nn.CrossEntropyLoss(), store)
+    again, hook = AdaptiveSampler(store, KeepAll(), seed=1), LossHook(nn.CrossEntropyLoss(), store)
     again.load_state_dict(state)
     loader = DataLoader(dataset, SIZE, sampler=again, drop_last=True)
     assert list(hook.watch(loader)) == []
@@ -195,7 +195,7 @@ def test_a_loop_that_breaks_off_is_within_its_epoch() -> None:
 
 def test_a_loader_asked_for_its_state_before_the_loop_plans_when_the_loop_begins() -> None:
     store = ScoreStore.create(None, N, [Loss()])
-    sampler, hook = TorchSampler(store, Prune(0.5, by="loss"), replan="once"), LossHook(nn.CrossEntropyLoss(), store)
+    sampler, hook = AdaptiveSampler(store, Prune(0.5, by="loss"), replan="once"), LossHook(nn.CrossEntropyLoss(), store)
     loader = StatefulDataLoader(IndexedDataset(data(N), store), SIZE, sampler=sampler, num_workers=2)
     loader.state_dict()
     store.fold("loss", range(N), torch.arange(N))
@@ -229,7 +229,7 @@ class Prefetcher:
 def test_the_sampler_behind_a_prefetcher_is_known_by_what_it_drew(around: Any, ranks: int) -> None:
     store, seen, state = ScoreStore.create(None, N, [Loss()]), [], None
     for part in range(3):
-        inner = TorchSampler(store, KeepAll(), seed=1)
+        inner = AdaptiveSampler(store, KeepAll(), seed=1)
         sampler: Any = DistributedAdaptiveSampler(inner, num_replicas=ranks, rank=0) if ranks > 1 else inner
         if state is not None:
             sampler.load_state_dict(state)
@@ -322,7 +322,7 @@ def test_two_samplers_of_one_store_keep_to_their_own_clocks() -> None:
     sampler, hook, store = parts()
     dataset = IndexedDataset(data(N), store)
     sampler.set_epoch(2)
-    other = DataLoader(dataset, 23, sampler=TorchSampler(store, KeepAll(), seed=9))
+    other = DataLoader(dataset, 23, sampler=AdaptiveSampler(store, KeepAll(), seed=9))
     for step, (inputs, labels) in enumerate(hook.watch(DataLoader(dataset, SIZE, sampler=sampler))):
         hook(inputs[:, :3].requires_grad_(), labels)
         if step == 3:
@@ -359,7 +359,7 @@ def test_a_state_saved_before_the_first_batch_of_a_resume_is_the_state_that_was_
     for _ in range(16):
         next(walk)
     state = sampler.state_dict()
-    again, fresh = TorchSampler(store, KeepAll(), seed=1), LossHook(nn.CrossEntropyLoss(), store)
+    again, fresh = AdaptiveSampler(store, KeepAll(), seed=1), LossHook(nn.CrossEntropyLoss(), store)
     again.load_state_dict(state)
     saved = again.state_dict(delivered=fresh.delivered)
     assert (saved["epoch"], saved["position"]) == (0, 16)

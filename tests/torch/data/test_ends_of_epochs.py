@@ -14,7 +14,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from tests.torch.training import data, new_store, tee
 
 N, SIZE, EPOCHS = 46, 8, 3
@@ -27,7 +27,7 @@ class Run:
     def __init__(
         self, store: ScoreStore, make: Callable[..., Any], *, ours: bool, drop_last: bool, ranks: int = 1
     ) -> None:
-        self.sampler: Any = TorchSampler(store, RandomPrune(0.8), seed=4)  # 37 rows: neither whole nor half batches
+        self.sampler: Any = AdaptiveSampler(store, RandomPrune(0.8), seed=4)  # 37 rows: neither whole nor half batches
         self.inner = self.sampler
         if ranks > 1:
             self.sampler = DistributedAdaptiveSampler(self.sampler, num_replicas=ranks, rank=ranks - 1)

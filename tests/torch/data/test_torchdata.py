@@ -7,12 +7,12 @@ import pytest
 from torchdata.nodes import Batcher, Loader, SamplerWrapper
 
 from adaptive_sampler.selection import Prune
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from tests.torch.training import new_store
 
 
-def nodes(place: Path | None) -> tuple[TorchSampler, Loader]:
-    sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"), seed=2)
+def nodes(place: Path | None) -> tuple[AdaptiveSampler, Loader]:
+    sampler = AdaptiveSampler(new_store(place), Prune(0.5, by="loss"), seed=2)
     return sampler, Loader(Batcher(SamplerWrapper(sampler), batch_size=4, drop_last=False))
 
 
@@ -33,7 +33,7 @@ def test_nodes_resume_within_an_epoch(place: Path, step: int) -> None:
         next(walk)
     state = json.loads(json.dumps(loader.state_dict()))
     rest = list(walk)
-    again = TorchSampler(sampler.store, Prune(0.5, by="loss"), seed=2)
+    again = AdaptiveSampler(sampler.store, Prune(0.5, by="loss"), seed=2)
     resumed = Loader(Batcher(SamplerWrapper(again), batch_size=4, drop_last=False))
     resumed.load_state_dict(state)
     assert list(resumed) == rest or (not rest and again.epoch == 2)

@@ -13,7 +13,7 @@ from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, distributed_store, sync
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from tests.torch.processes import run, succeeded
 from tests.torch.training import data, tee
 
@@ -24,7 +24,7 @@ def train(rank: int, path: str, saved: str | None, asked: str) -> Any:
     """Train on two ranks -> the rows of each step, a checkpoint made in each, and what the commits returned."""
     goes_on = json.loads(saved) if saved else None
     store = distributed_store(path, N, [Loss()], version=goes_on and goes_on["commit"])
-    inner = TorchSampler(store, Prune(0.6, by="loss"), seed=3, warmup_epochs=1)
+    inner = AdaptiveSampler(store, Prune(0.6, by="loss"), seed=3, warmup_epochs=1)
     dealt = DistributedAdaptiveSampler(inner)
     sampler: Any = {"inner": inner, "outer": dealt}[asked]
     loader = DataLoader(IndexedDataset(data(N), store), batch_size=5, sampler=dealt)
@@ -64,7 +64,7 @@ def test_the_states_of_all_ranks_are_one(place: Path) -> None:
 def test_a_store_older_than_a_rank_s_state_refuses_it(place: Path) -> None:
     saves = succeeded(run(2, train, str(place), None, "outer"))[1][1]
     with ScoreStore.open(place, version=1, mode="r") as store, pytest.raises(ResumeError, match="saved at commit 3"):
-        TorchSampler(store, Prune(0.6, by="loss"), seed=3, warmup_epochs=1).load_state_dict(
+        AdaptiveSampler(store, Prune(0.6, by="loss"), seed=3, warmup_epochs=1).load_state_dict(
             json.loads(saves[2])["walk"]
         )
 
@@ -77,13 +77,13 @@ def test_a_frozen_store_that_longer_training_fed_resumes_in_its_first_epochs(pla
         first.commit()
     for mode in ("r", "r+"):
         with ScoreStore.open(place, mode=mode) as store:  # type: ignore[arg-type]
-            sampler = TorchSampler(store, Prune(0.5, by="loss"), replan="once")
+            sampler = AdaptiveSampler(store, Prune(0.5, by="loss"), replan="once")
             walk = iter(sampler)
             done = [next(walk) for _ in range(10)]
             state = json.dumps(sampler.state_dict(delivered=10))
             rest = list(walk)
         with ScoreStore.open(place, mode=mode) as store:  # type: ignore[arg-type]
-            again = TorchSampler(store, Prune(0.5, by="loss"), replan="once")
+            again = AdaptiveSampler(store, Prune(0.5, by="loss"), replan="once")
             again.load_state_dict(json.loads(state))
             assert list(again) == rest
             assert sorted(done + rest) == list(range(N // 2, N))

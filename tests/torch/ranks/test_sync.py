@@ -13,7 +13,7 @@ from adaptive_sampler.errors import NotDistributed, StoreError
 from adaptive_sampler.scoring import EL2N, EMA, L2RW, Confidence, Error, Forgetting, Loss, Margin, Variability
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, JTTSampler, PrunedSampler, distributed_store, sync
-from adaptive_sampler.torch.data.samplers import TorchSampler
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.ranks import sync as merge
 from tests.torch.processes import Failed, all_failed, run, succeeded
 
@@ -109,10 +109,10 @@ def epoch_of(rank: int, path: str, kind: str, epochs: int, syncs: int = 1) -> An
     """Walk and observe; a loss is 1 at each visit, so that counts are visits."""
     store = distributed_store(path, 11, [Loss(), Error(), L2RW()])
     inner: Any = {
-        "keep_all": lambda: TorchSampler(store, KeepAll()),
+        "keep_all": lambda: AdaptiveSampler(store, KeepAll()),
         "jtt": lambda: JTTSampler(store, upsample=3),
-        "draw": lambda: TorchSampler(store, Draw("l2rw", 21)),
-        "cycled": lambda: TorchSampler(store, KeepAll(), num_samples=25),
+        "draw": lambda: AdaptiveSampler(store, Draw("l2rw", 21)),
+        "cycled": lambda: AdaptiveSampler(store, KeepAll(), num_samples=25),
     }[kind]()
     if rank == 0:
         store.update(
@@ -144,12 +144,12 @@ def test_padding_counts_once_and_the_plans_repeats_each_time(place: Path, kind: 
 
 def resumed_padding(rank: int, path: str) -> Any:
     store = distributed_store(path, 11, [Loss()])
-    first = DistributedAdaptiveSampler(TorchSampler(store, KeepAll()))
+    first = DistributedAdaptiveSampler(AdaptiveSampler(store, KeepAll()))
     walk = iter(first)
     seen = [next(walk)]
     store.update(seen, loss=[1.0])
     sync(store, first)
-    second = DistributedAdaptiveSampler(TorchSampler(store, KeepAll()))
+    second = DistributedAdaptiveSampler(AdaptiveSampler(store, KeepAll()))
     second.load_state_dict(first.state_dict())
     rest = list(second)
     store.update(rest, loss=np.ones(len(rest)))
@@ -225,7 +225,7 @@ def test_ranks_whose_stores_differ_raise_on_every_rank(place: Path) -> None:
 
 def other_plans(rank: int, path: str) -> None:
     store = distributed_store(path, N, [Loss()])
-    sampler = DistributedAdaptiveSampler(TorchSampler(store, Prune(0.5 + rank / 10, "loss")))
+    sampler = DistributedAdaptiveSampler(AdaptiveSampler(store, Prune(0.5 + rank / 10, "loss")))
     list(sampler)
     sync(store, sampler)
 
@@ -236,7 +236,7 @@ def test_ranks_whose_plans_differ_raise_on_every_rank(place: Path) -> None:
 
 def other_epochs(rank: int, path: str) -> None:
     store = distributed_store(path, N, [Loss()])
-    sampler = DistributedAdaptiveSampler(TorchSampler(store, KeepAll()))
+    sampler = DistributedAdaptiveSampler(AdaptiveSampler(store, KeepAll()))
     sampler.set_epoch(rank)
     list(sampler)
     sync(store, sampler)
