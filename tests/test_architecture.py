@@ -1,17 +1,19 @@
 """The architecture: which part may import which, what no import may load, and what every part owes its reader.
 
 The tables below are the layout of the package as a rule, and they are exact: a permission that nobody uses fails as an
-import without permission does. A new line in them is a decision; make it on purpose. `tests/imports.py` reads the sources;
-`tests/test_imports.py` plants faults and sees them found.
+import without permission does. A new line in them is a decision; make it on purpose. `tests/imports.py` reads the imports
+of the sources, `tests/rules.py` finds what breaks another rule; `tests/test_imports.py` and `tests/test_rules.py` plant
+faults and see them found.
 """
 
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ from types import ModuleType
 import pytest
 
 import adaptive_sampler
+from tests import rules
 from tests.imports import Import, Package, circles, reached, way
 
 ROOT = Path(adaptive_sampler.__file__).parent
@@ -89,16 +92,14 @@ NEVER_REACHED: dict[str, set[str]] = {
     "torch.hook": {"torch.gradients", "torch"},
     "torch": {"torch.gradients"},
 }
-# Part -> parts that it may not import itself, though what it imports may.
-NEVER_IMPORTED: dict[str, set[str]] = {
-    **{part: {"storage"} for part in ("torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks")},
-    "webdataset": {"storage"},
-    "walk": {"storage"},
-    "sampler": {"storage"},
-    "report": {"storage"},
-}
 FRAMEWORKS = {"torch", "webdataset"}  # the adapters' folders are called as what they adapt
-ROOF = {"commands", "commands.bench", "commands.demo", "__main__"}
+ADAPTERS = {part for part in PARTS if re.split(r"[./]", part)[0] in FRAMEWORKS}
+ROOF = {part for part in PARTS if re.split(r"[./]", part)[0] in {"commands", "__main__"}}
+# Part -> parts that it may not import itself, though what it imports may.
+NEVER_IMPORTED = {part: {"storage"} for part in sorted(ADAPTERS | {"walk", "sampler", "report"})}
+
+# The parts that load a module by a name that is not written out: of Numba's, of a user's, of whichever contestant is meant.
+BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
 
 # Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
@@ -134,13 +135,16 @@ OTHERS: dict[str, set[str]] = {
 }
 
 # The same class name twice is one too many, but for what is public in two modules under one name.
-NAMED_TWICE = {"AdaptiveSampler", "SamplerCallback"}
+NAMED_TWICE = {"adaptivesampler": 2, "samplercallback": 2}
+
+# Private names that files share: LossHook's one attribute beside the criterion's, and torch's.
+SHARED_PRIVATE = {"_adaptive_sampler", "_parameters"}
 
 
 def part_of(module: str) -> str:
     """The part that a module of the package belongs to."""
     inner = module.removeprefix(PACKAGE.name).removeprefix(".")
-    if f"{inner}/" in PARTS and PACKAGE.files[module].name == "__init__.py":
+    if f"{inner}/" in PARTS and PACKAGE.is_door(module):
         return f"{inner}/"
     names = inner.split(".")
     for length in range(len(names), 0, -1):
@@ -165,9 +169,10 @@ FILE_GRAPH = {m: {i.module for i in PACKAGE.inside if i.importer == m} - {m} for
 part = pytest.mark.parametrize("part", PARTS)
 
 
-def said(pairs: list[tuple[str, str]]) -> str:
-    """Where the imports stand that lead from one part to another."""
-    return "\n".join(str(one) for pair in pairs for one in CROSSINGS[pair])
+def said(pairs: Iterable[tuple[str, str]]) -> str:
+    """Where the imports stand that lead from one part to another, or from one file to another."""
+    files = {pair: [i for i in PACKAGE.inside if (i.importer, i.module) == pair] for pair in pairs}
+    return "\n".join(str(one) for pair, imports in files.items() for one in imports or CROSSINGS[pair])
 
 
 # -- who imports whom ---------------------------------------------------------------------------------------------------
@@ -190,18 +195,20 @@ def test_every_line_of_the_table_is_a_part_that_there_is() -> None:
 
 
 def test_no_circle_of_files() -> None:
-    assert circles(FILE_GRAPH) == []
+    found = circles(FILE_GRAPH)
+    assert not found, "\n\n".join(said(pairwise(circle)) for circle in found)
 
 
 def test_no_circle_of_parts() -> None:
     found = circles(PART_GRAPH)
-    assert not found, "\n".join(said(list(pairwise(circle))) for circle in found)
+    assert not found, "\n\n".join(said(pairwise(circle)) for circle in found)
 
 
 @pytest.mark.parametrize("part", NEVER_REACHED)
 def test_what_no_part_may_come_to(part: str) -> None:
     wrong = reached(PART_GRAPH, part) & NEVER_REACHED[part]
-    assert not wrong, "\n".join(way(PART_GRAPH, part, other) for other in sorted(wrong))
+    ways = [way(PART_GRAPH, part, other) for other in sorted(wrong)]
+    assert not wrong, "\n\n".join(f"{found}\n{said(pairwise(found.split(' -> ')))}" for found in ways)
 
 
 @pytest.mark.parametrize("part", NEVER_IMPORTED)
@@ -216,25 +223,69 @@ def test_nothing_but_the_roof_imports_the_roof() -> None:
 
 
 def test_the_core_knows_no_adapter() -> None:
-    adapters = {part for part in PARTS if part.rstrip("/").split(".")[0] in FRAMEWORKS}
-    wrong = [(a, b) for a, b in CROSSINGS if b in adapters and a not in adapters | ROOF]
+    wrong = [(a, b) for a, b in CROSSINGS if b in ADAPTERS and a not in ADAPTERS | ROOF]
     assert not wrong, said(wrong)
 
 
 def test_a_name_is_imported_from_the_file_that_defines_it() -> None:
     """So that an arrow that is drawn is the one that there is. Doors are there to be imported from, by the roof and users."""
-    wrong = [
-        one
-        for one in PACKAGE.inside
-        if one.name and PACKAGE.files[one.module].name != "__init__.py" and not PACKAGE.defines(one.module, one.name)
-    ]
+    named = [one for one in PACKAGE.inside if one.name]
+    wrong = [i for i in named if not PACKAGE.is_door(i.module) and not PACKAGE.defines(i.module, i.name)]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_a_room_hands_out_only_what_is_its_own() -> None:
+    """The __init__ of a folder that is a part is no way around the table to what lies in another part."""
+    named = [i for i in PACKAGE.inside if i.name and PACKAGE.is_door(i.module) and not part_of(i.module).endswith("/")]
+    wrong = [i for i in named if part_of(PACKAGE.origin(i.module, i.name)) != part_of(i.module)]
     assert not wrong, "\n".join(map(str, wrong))
 
 
 def test_modules_are_imported_by_from() -> None:
     """`import adaptive_sampler` and then `adaptive_sampler.torch.hook.hook` would be an import that nobody sees."""
-    wrong = [i for i in PACKAGE.imports if i.module.split(".")[0] == PACKAGE.name and not i.name and not i.when_called]
+    wrong = [i for i in PACKAGE.imports if i.how == "import" and i.module.split(".")[0] == PACKAGE.name]
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_a_module_is_loaded_by_a_name_that_is_written_out() -> None:
+    """An f-string, a name with a variable in it, a relative name and `exec` would be imports that nobody sees."""
+    of_ours = [i for i in PACKAGE.computed if PACKAGE.name in i.module]
+    wrong = of_ours + [i for i in PACKAGE.computed if part_of(i.importer) not in BY_COMPUTED_NAME]
+    assert not wrong, "\n".join(map(str, wrong))
+    assert {part_of(i.importer) for i in PACKAGE.computed} == BY_COMPUTED_NAME
+
+
+def test_nobody_but_the_store_takes_what_is_in_storage_from_a_session() -> None:
+    wrong = [w for m in PACKAGE.files if part_of(m) != "store" for w in rules.storage_through_a_session(PACKAGE, m)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_private_name_is_used_in_its_file() -> None:
+    wrong = rules.private_names_of_others(PACKAGE, SHARED_PRIVATE)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_go_downwards_in_the_picture_of_the_rooms() -> None:
+    """In `adaptive_sampler/README.md`. What shares a line may import from it; there the circles are the limit."""
+    picture = (ROOT / "README.md").read_text().split("```")[1]
+    line = {name: at for at, names in enumerate(map(drawn, picture.splitlines())) for name in names}
+    short = {part: part.rstrip("/").rpartition(".")[2] for part in PARTS}
+    assert set(short.values()) - {"", "__main__"} <= set(line), "the picture lacks a part"
+    wrong = [(a, b) for a, b in CROSSINGS if line.get(short[a], 0) > line.get(short[b], 99)]
+    assert not wrong, said(wrong)
+
+
+def drawn(line: str) -> set[str]:
+    """The rooms of a line of the picture, which have a slash, and its files, which stand before the words about them."""
+    files = re.findall(r"\w+", line[16:65]) if line[:1].strip() else []
+    return {*files, *re.findall(r"(\w+)/", line)}
+
+
+def test_there_are_python_files_and_guides_only() -> None:
+    """A stub, a notebook or a compiled file would import what it likes; a folder without __init__.py says of itself nothing."""
+    files = [file for file in ROOT.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert {f for f in files if f.suffix != ".py" and f.name not in ("README.md", "py.typed", ".DS_Store")} == set()
+    assert {file.parent for file in files if not (file.parent / "__init__.py").exists()} == set()
 
 
 # -- other people's packages --------------------------------------------------------------------------------------------
@@ -253,27 +304,15 @@ def test_a_package_is_named_wherever_the_table_says(other: str) -> None:
 
 
 def test_the_core_imports_no_framework_before_it_is_called() -> None:
-    adapters = {part for part in PARTS if part.rstrip("/").split(".")[0] in FRAMEWORKS}
     wrong = [i for i in PACKAGE.outside if i.module in FRAMEWORKS and not i.when_called]
-    wrong = [i for i in wrong if part_of(i.importer) not in adapters | ROOF]
+    wrong = [i for i in wrong if part_of(i.importer) not in ADAPTERS | ROOF]
     assert not wrong, "\n".join(map(str, wrong))
 
 
 # -- kernels, wherever they lie -----------------------------------------------------------------------------------------
 
 
-def kernels_of(module: str) -> list[ast.FunctionDef]:
-    """The functions of a module that Numba compiles."""
-    functions = [node for node in ast.walk(PACKAGE.trees[module]) if isinstance(node, ast.FunctionDef)]
-    return [f for f in functions if any(_compiles(ast.unparse(decorator)) for decorator in f.decorator_list)]
-
-
-def _compiles(decorator: str) -> bool:
-    name = decorator.partition("(")[0].rpartition(".")[2]
-    return "kernel" in name or name in {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc", "intrinsic"}
-
-
-KERNELS = [module for module in PACKAGE.files if kernels_of(module)]
+KERNELS = [module for module in PACKAGE.files if rules.kernels_of(PACKAGE, module)]
 
 
 def test_there_are_kernels_to_look_at() -> None:
@@ -283,52 +322,48 @@ def test_there_are_kernels_to_look_at() -> None:
 @pytest.mark.parametrize("module", KERNELS)
 def test_a_kernel_calls_only_kernels_of_its_file_or_of_the_kernels_folder(module: str) -> None:
     """The stamp of Numba's cache is made of these: it would not notice that another callee has changed."""
-    foreign = {
-        i.name or i.module.rpartition(".")[2]
-        for i in PACKAGE.inside
-        if i.importer == module and part_of(i.module) not in ("kernels", "errors")
-    }
-    for kernel in kernels_of(module):
-        used = {name.id for name in ast.walk(kernel) if isinstance(name, ast.Name)}
-        assert used.isdisjoint(foreign), f"{module}: {kernel.name} uses {sorted(used & foreign)}"
+    own = [i for i in PACKAGE.inside if i.importer == module and i.bound]
+    foreign = {i.bound for i in own if part_of(i.module) not in ("kernels", "errors")}
+    wrong = list(rules.foreign_callees(PACKAGE, module, foreign))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_stamp_of_the_cache_reads_every_file_of_the_kernels() -> None:
+    """It reads the folder's files, and not those of folders in it."""
+    assert {file.parent for m, file in PACKAGE.files.items() if part_of(m) == "kernels"} == {ROOT / "kernels"}
 
 
 @pytest.mark.parametrize("module", PACKAGE.files)
 def test_numba_is_told_how_to_compile_in_one_place(module: str) -> None:
     """And never to compile for several threads: a parallel kernel that ran before a fork ends the forked worker."""
-    decorated = [ast.unparse(d) for f in kernels_of(module) for d in f.decorator_list]
-    allowed = {"kernel", "inlined_kernel", "intrinsic"}
-    assert {d.partition("(")[0] for d in decorated if _compiles(d)} <= allowed, f"{module}: {decorated}"
-    words = {k.arg for node in ast.walk(PACKAGE.trees[module]) if isinstance(node, ast.Call) for k in node.keywords}
-    assert "parallel" not in words, f"{module} passes parallel="
+    places = {"adaptive_sampler.kernels.jit", "adaptive_sampler.kernels.private"}  # the other asks what Numba can do
+    wrong = [] if module in places else rules.other_ways_to_compile(PACKAGE, module)
+    wrong += rules.asks_for_threads(PACKAGE, module)
+    assert not wrong, "\n".join(wrong)
 
 
 # -- one of each --------------------------------------------------------------------------------------------------------
 
 
 def test_no_class_name_comes_twice() -> None:
-    where = defaultdict(list)
-    for module, tree in PACKAGE.trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                where[node.name].append(module)
-    twice = {name: modules for name, modules in where.items() if len(modules) > 1}
-    assert set(twice) == NAMED_TWICE, twice
+    """Nor in capitals where another has small letters, nor as what something else is called where it is imported."""
+    twice = {name: where for name, where in rules.classes(PACKAGE).items() if len(where) > 1}
+    wrong = {name: where for name, where in twice.items() if len(where) != NAMED_TWICE.get(name)}
+    assert not wrong, "\n".join(line for where in wrong.values() for line in where)
+    assert set(twice) == set(NAMED_TWICE)
 
 
-def test_the_clock_of_a_store_is_written_in_one_room() -> None:
+@pytest.mark.parametrize("module", PACKAGE.files)
+def test_the_clock_of_a_store_is_written_in_one_room(module: str) -> None:
     """`memory/clock.py` has the fields; whoever counts epochs or batches calls its methods."""
-    for module, tree in PACKAGE.trees.items():
-        for node in ast.walk(tree):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            written = [ast.unparse(t) for t in targets if isinstance(t, ast.Attribute) and isinstance(node, ast.stmt)]
-            wrong = [
-                w
-                for w in written
-                if w.split(".")[-1] in ("_epoch", "_delivered", "epoch", "delivered") and "clock" in w
-            ]
-            wrong += [w for w in written if w.endswith(("store.epoch", "store.delivered"))]
-            assert not wrong or part_of(module) == "memory", f"{module}:{node.lineno}: {wrong}"
+    wrong = [] if part_of(module) == "memory" else rules.clock_writes(PACKAGE, module)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", PACKAGE.files)
+def test_a_store_gets_no_attribute_from_outside(module: str) -> None:
+    wrong = [] if part_of(module) == "store" else rules.members_given_to_a_store(PACKAGE, module)
+    assert not wrong, "\n".join(wrong)
 
 
 # -- what no import may load --------------------------------------------------------------------------------------------
@@ -436,11 +471,13 @@ def test_a_public_method_is_documented(module: str) -> None:
 
 @pytest.mark.parametrize("module", PACKAGE.files)
 def test_a_file_can_be_read_at_one_sitting(module: str) -> None:
-    assert len(PACKAGE.files[module].read_text().splitlines()) <= LONGEST_FILE
+    length = len(PACKAGE.files[module].read_text().splitlines())
+    assert length <= LONGEST_FILE, f"{PACKAGE.files[module].relative_to(ROOT.parent)} has {length} lines"
     for node in ast.walk(PACKAGE.trees[module]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = node.body[1:] if ast.get_docstring(node) else node.body
-            assert not body or (node.end_lineno or 0) - body[0].lineno < LONGEST_FUNCTION, node.name
+            length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert length <= LONGEST_FUNCTION, f"{rules.said(PACKAGE, module, node)} has {length} lines"
 
 
 def _bound(package: ModuleType) -> Iterator[str]:

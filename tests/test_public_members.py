@@ -1,11 +1,13 @@
 """What users see of a store is small, written down, and the same as what is written down."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from adaptive_sampler import ScoreStore
+from adaptive_sampler import ScoreStore, store
 from adaptive_sampler.scoring import Loss
 
 DESIGN = Path(__file__).resolve().parents[1] / "docs" / "design.md"
@@ -28,6 +30,15 @@ def members() -> set[str]:
 
 def test_a_store_shows_its_users_these_members_and_no_other(members: set[str]) -> None:
     assert members == MEMBERS
+
+
+def test_a_store_gets_no_other_member_later() -> None:
+    """From a method that sets an attribute, or from __getattr__, which dir does not tell of."""
+    tree = ast.parse(inspect.getsource(store))
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    given = {a.attr for a in attributes if isinstance(a.ctx, ast.Store) and ast.unparse(a.value) == "self"}
+    assert {name for name in given if not name.startswith("_")} <= MEMBERS
+    assert not {"__getattr__", "__getattribute__"} & set(vars(ScoreStore))
 
 
 def test_a_store_shows_its_users_no_more_than_thirty_members(members: set[str]) -> None:

@@ -41,6 +41,15 @@ def test_a_large_room_has_a_guide() -> None:
 def test_the_map_names_every_room_and_every_file_at_the_top() -> None:
     text = (ROOT / "README.md").read_text()
     rooms = {file.parent.name for file in ROOT.rglob("*.py") if file.parent != ROOT} - {"contestants"}
-    missing = {name for name in rooms if f"{name}/" not in text}
+    missing = {name for name in rooms if not re.search(rf"\b{name}/", text)}
     top = {file.stem for file in ROOT.glob("*.py")} - {"__init__", "__main__"}
     assert missing | {name for name in top if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_the_map_names_no_room_and_no_file_that_is_not_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    rooms = {folder.name for folder in ROOT.rglob("*") if folder.is_dir()}
+    drawn = set(re.findall(r"(\w+)/", text.split("```")[1]))
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`(?!\])", text))  # but for links, which the test of the pages follows
+    lost = {name for name in named if not (ROOT / name).exists() and not list(ROOT.rglob(name))}
+    assert (drawn - rooms) | lost == set()
