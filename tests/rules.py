@@ -38,13 +38,15 @@ def _is_set(node: ast.AST) -> bool:
 
 
 def _is_one(tree: ast.Module, node: ast.AST, names: set[str]) -> bool:
-    """Whether an expression ends in one of the names, or is what this file calls one that does."""
+    """Whether an expression ends in one of the names, or is what this file calls one that does, or a `ScoreStore`."""
     called = {
         last_name(target)
         for given in ast.walk(tree)
         if isinstance(given, ast.Assign) and isinstance(given.value, ast.Attribute) and given.value.attr in names
         for target in given.targets
     }
+    arguments = [a for a in ast.walk(tree) if isinstance(a, ast.arg) and a.annotation and "store" in names]
+    called |= {a.arg for a in arguments if a.annotation and "ScoreStore" in ast.unparse(a.annotation)}
     return last_name(node) in names | called - {""} and not isinstance(node, ast.Call)
 
 

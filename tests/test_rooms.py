@@ -1,6 +1,7 @@
 """The READMEs of the rooms name every file that is there, and no other; a large room has one."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_the_map_names_every_room_and_every_file_at_the_top() -> None:
     missing = {name for name in rooms if not re.search(rf"\b{name}/", text)}
     top = {file.stem for file in ROOT.glob("*.py")} - {"__init__", "__main__"}
     assert missing | {name for name in top if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_a_room_whose_name_another_has_is_drawn_too() -> None:
+    drawn = Counter(re.findall(r"(\w+)/", (ROOT / "README.md").read_text().split("```")[1]))
+    rooms = Counter(folder.name for folder in {file.parent for file in ROOT.rglob("*.py")} - {ROOT})
+    assert rooms - drawn - Counter(["contestants"]) == Counter()
 
 
 def test_the_map_names_no_room_and_no_file_that_is_not_there() -> None:

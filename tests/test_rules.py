@@ -127,6 +127,7 @@ def test_a_private_name_of_a_class_of_the_file_or_of_somebody_else_is_fine(tmp_p
         "store.session.clock = other",
         "self.store.epoch = 3",
         "kept = self.store; kept.epoch = 3",
+        "def f(kept: ScoreStore | None): kept.epoch = 3",
         "class Late(Clock): ...",
     ],
 )
