@@ -111,7 +111,7 @@ def test_one_process_trains_on_the_plan_and_resumes_in_the_epochs_order(place: P
 def on_two(rank: int, path: str, checkpoint: Path | None) -> Any:
     warnings.simplefilter("ignore")
     version = SamplerCallback.commit_of(checkpoint) if checkpoint else None
-    store = distributed_store(path, N, SCORES, version=version)
+    store = distributed_store(path, N, SCORES, version=version, exist_ok=True)
     seen = train(store, Path(path).parent / "checkpoints", checkpoint)
     return seen, store["loss"].tolist()
 
