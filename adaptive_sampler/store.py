@@ -55,8 +55,7 @@ class ScoreStore:
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        create = opening.create_or_open if exist_ok else opening.create
-        return cls(create(path, n, scores, keys, fingerprint, overwrite, metadata, storage), "r+")
+        return cls(opening.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
 
     @classmethod
     def open(

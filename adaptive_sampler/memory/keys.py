@@ -84,6 +84,17 @@ class KeyMap:
         new = KeyMap(np.concatenate([self._text, text]), np.concatenate([self._ends, ends + len(self._text)]))
         return new._all_different()
 
+    def first_difference(self, other: "KeyMap") -> int | None:
+        """The first row whose keys differ in the two maps, or that only one of them has; None if they are equal."""
+        rows = min(len(self), len(other))
+        ends = np.flatnonzero(self._ends[:rows] != other._ends[:rows])
+        alike = int(ends[0]) if len(ends) else rows  # so many keys have equal lengths in both
+        stop = int(self._ends[alike - 1]) if alike else 0
+        text = np.flatnonzero(self._text[:stop] != other._text[:stop])
+        if len(text):
+            return int(np.searchsorted(self._ends, text[0]))
+        return None if alike == len(self) == len(other) else alike
+
     def _all_different(self) -> "KeyMap":
         """This map, after a check: raises `InvalidValue` for a key that comes twice."""
         twice = kernels.first_twice(*self._table(), self._text, self._ends)

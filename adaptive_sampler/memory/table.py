@@ -75,6 +75,15 @@ class Table:
         if score.name in self.columns:
             raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
 
+    def check_same(self, where: object, n: int, scores: Sequence[ScoreLike]) -> None:
+        """Raise `InvalidValue` unless there are `n` rows and scores of these names, in this order. `where`: for the message."""
+        names = [score.name for score in scores]
+        if (self.n, [*self.columns]) != (n, names):
+            raise InvalidValue(
+                f"{where} has {self.n} rows and the scores {', '.join(self.columns)}; asked for were {n} and "
+                f"{', '.join(names)}. Name another path, or pass what it was made with."
+            )
+
     def _put(self, book: Book) -> None:
         """Use this book for its scores from now on."""
         self.columns |= {score.name: Columns(score, book) for score in book.scores}

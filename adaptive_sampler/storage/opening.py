@@ -41,10 +41,17 @@ def create(
     overwrite: bool,
     metadata: Mapping[str, Any] | None,
     storage: Storage | None = None,
+    exist_ok: bool = False,
 ) -> Opened:
     """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
+    if overwrite and exist_ok:
+        raise InvalidValue(
+            "overwrite=True, exist_ok=True: a store that is there is replaced or gone on with. Pass one."
+        )
     n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
     table = Table(list(scores), n)  # this may raise, so nothing is written before it
+    if exist_ok and (found := _existing(path, scores, table, keys, fingerprint, storage)) is not None:
+        return found
     named = None if keys is None else grown_keys(None, 0, n, keys)
     meta = new_meta(table, fingerprint, metadata)
     temporary = path is None and storage is None
@@ -66,62 +73,45 @@ def create(
     return Opened(files, table, named, meta)
 
 
-def create_or_open(
+def _existing(
     path: str | os.PathLike[str] | None,
-    n: int,
     scores: Sequence[ScoreLike],
+    asked: Table,
     keys: Iterable[str] | None,
     fingerprint: str | None,
-    overwrite: bool,
-    metadata: Mapping[str, Any] | None,
-    storage: Storage | None = None,
-) -> Opened:
-    """As `create`, or `open_` if there is a store of the same rows, scores, keys and fingerprint."""
-    if overwrite:
-        raise InvalidValue(
-            "overwrite=True, exist_ok=True: a store that is there is replaced or gone on with. Pass one."
-        )
-    named = None if keys is None else list(keys)
+    storage: Storage | None,
+) -> Opened | None:
+    """The store that is there, to go on with; None if there is none.
+
+    Raises `InvalidValue` unless it has the rows and scores of `asked`, these keys, and this fingerprint if both have one.
+    """
+    if path is None and storage is None:
+        return None
     try:
-        found = open_(path, None, "r+", scores, steal=False, storage=storage) if path or storage else None
+        found = open_(path, None, "r+", scores, steal=False, storage=storage)
     except NoStore:
-        found = None
-    if found is None:
-        return create(path, n, scores, named, fingerprint, False, metadata, storage)
+        return None
     try:
-        check_same(found, n, scores)
-        _check_names(found, named, fingerprint)
+        found.table.check_same(found.files.path, asked.n, scores)
+        named = None if keys is None else grown_keys(None, 0, asked.n, keys)
+        _check_samples(found, named, fingerprint)
     except BaseException:
         close(found.files)
         raise
     return found
 
 
-def check_same(found: Opened, n: int, scores: Sequence[ScoreLike]) -> None:
-    """Raise `InvalidValue` unless a store that was opened has `n` rows and these scores, by name."""
-    names = tuple(score.name for score in scores)
-    have = tuple(found.table.columns)
-    if (found.table.n, have) != (n, names):
-        raise InvalidValue(
-            f"{found.files.path} has {found.table.n} rows and the scores {', '.join(have)}; asked for were {n} and "
-            f"{', '.join(names)}. Name another path, or pass what it was made with."
-        )
-
-
-def _check_names(found: Opened, keys: list[str] | None, fingerprint: str | None) -> None:
-    """Raise `InvalidValue` unless the store has these keys and this fingerprint."""
-    ours = [] if found.keys is None else [found.keys.key(row) for row in range(len(found.keys))]
-    if (keys or []) != ours:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(keys or [], ours, strict=False)) if a != b),
-            min(len(keys or []), len(ours)),
-        )
+def _check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) -> None:
+    """Raise `InvalidValue` if a store's keys or fingerprint say that its rows are other samples."""
+    same = named is found.keys is None
+    at = 0 if named is None or found.keys is None else found.keys.first_difference(named)
+    if not same and at is not None:
         raise InvalidValue(
             f"{found.files.path} has other keys than those passed, from row {at} on: its rows are other samples. Name another "
             "path, or pass the keys that it was made with."
         )
-    if fingerprint is not None and found.meta["fingerprint"] not in (None, fingerprint):
-        made_for = found.meta["fingerprint"]
+    made_for = found.meta["fingerprint"]
+    if fingerprint is not None and made_for not in (None, fingerprint):
         raise InvalidValue(
             f"{found.files.path} was made for the dataset {made_for!r}, not for {fingerprint!r}. Name another path."
         )

@@ -123,3 +123,19 @@ def test_a_store_without_keys_says_so() -> None:
 def test_as_many_keys_as_rows_are_needed() -> None:
     with pytest.raises(InvalidValue, match="1 keys for 2 rows"):
         ScoreStore.create(None, 2, [Loss()], keys=["a"])
+
+
+def differing(ours: list[str], theirs: list[str]) -> int | None:
+    """By comparing key after key."""
+    at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    return None if ours == theirs else at
+
+
+NAMES = st.lists(st.text("ab\0é", max_size=3), min_size=1, max_size=6, unique=True)
+
+
+@given(NAMES, NAMES)
+def test_the_first_difference_of_two_maps_is_that_of_their_keys(ours: list[str], theirs: list[str]) -> None:
+    assert KeyMap.of(ours).first_difference(KeyMap.of(theirs)) == differing(ours, theirs)
+    assert KeyMap.of(ours).first_difference(KeyMap.of([*ours, "another"])) == len(ours)
+    assert KeyMap.of(ours).first_difference(KeyMap.of(list(ours))) is None

@@ -181,11 +181,9 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
 
 def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike]) -> ScoreStore:
     """The store, if it has `n` rows and these scores. Otherwise closes it and raises `InvalidValue`."""
-    names = tuple(score.name for score in scores)
-    if (len(store), store.names) == (n, names):
-        return store
-    store.close()
-    raise InvalidValue(
-        f"{store.path} has {len(store)} rows and the scores {', '.join(store.names)}; asked for were {n} and "
-        f"{', '.join(names)}. Name another path, or pass what it was made with."
-    )
+    try:
+        store.session.table.check_same(store.path, n, scores)
+    except InvalidValue:
+        store.close()
+        raise
+    return store
