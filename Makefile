@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 WHEEL := build/wheel
 
-.PHONY: demo test lint core all-tests clean
+.PHONY: demo test lint core all-tests resume clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -30,10 +30,14 @@ core: $(VENV)/.dev $(VENV)/core/.core
 	mkdir -p $(WHEEL)
 	cp -r tests benchmarks README.md docs pyproject.toml $(WHEEL)
 	cd $(WHEEL) && $(abspath $(VENV))/core/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider \
-		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks
+		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks --ignore=tests/resume
 
 all-tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+# Every combination of loaders, workers, ranks and plans, stopped after every batch: hours. The suite runs a covering of them.
+resume: $(VENV)/.dev
+	RESUME=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/resume
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'

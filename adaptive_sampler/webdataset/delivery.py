@@ -17,12 +17,14 @@ class ShardDelivery:
     """What one rank's loader has delivered of the present epoch. It is kept in the trainer, the process that trains.
 
     A worker uses its copy only to write into the table of counts, which all processes share.
-    `loaded`: a loaded state whose epoch has not begun again yet. `turn`: the worker whose batch comes next.
+    `loaded`: a loaded state whose epoch has not begun again yet. `turn`: the worker whose batch comes next. `over`:
+    whether the loop over the epoch has ended; None if no loader of ours reports it.
     """
 
     def __init__(self) -> None:
         self.loaded: dict[str, Any] | None = None
         self.turn = 0
+        self.over: bool | None = None
         self._resume = ShardProgress()
         self._workers = 1
         self._taken: dict[int, int] = {}  # worker -> visits delivered in this epoch
@@ -66,26 +68,26 @@ class ShardDelivery:
     def begin(self, epoch: PublishedEpoch, workers: int) -> None:
         """Note that an epoch begins. `workers`: how many workers the loader has, 0 if the trainer itself reads."""
         self._workers, self._counts[:], self.turn, self.loaded = max(workers, 1), 0, epoch.more["turn"], None
+        self.over = None
         progress = ShardProgress.of(epoch.more["resume"])
         self._taken = {place.worker: progress.at(place)[1] for place in self._places(epoch)}
 
     def note(self, worker: int, taken: int) -> None:
         """Note that a batch of `worker` was delivered. `taken`: the visits that this worker has delivered so far."""
-        self._taken[worker] = taken
+        self._taken[worker], self.over = taken, False
         self.turn = (worker + 1) % self._workers
 
     def note_own(self, taken: int) -> None:
         """Note the visits delivered so far, if the trainer itself reads."""
         self._taken = {0: taken}
 
-    def progress(self, epoch: PublishedEpoch, order: ShardOrder) -> ShardProgress | None:
-        """What was delivered of `epoch`; None if that is the whole share of this rank."""
+    def progress(self, epoch: PublishedEpoch, order: ShardOrder) -> tuple[ShardProgress, bool]:
+        """What was delivered of `epoch`, and whether that is the whole share of this rank."""
         places = self._places(epoch)
         past = ShardProgress.of(epoch.more["resume"]).at(places[0])[0]
-        if all(self._taken.get(p.worker, 0) == len(order.own(p, past)[0]) for p in places):
-            return None
+        whole = all(self._taken.get(p.worker, 0) == len(order.own(p, past)[0]) for p in places)
         taken = {(places[0].rank, worker): count for worker, count in self._taken.items()}
-        return ShardProgress(places[0].num_replicas, self._workers, taken, past)
+        return ShardProgress(places[0].num_replicas, self._workers, taken, past), whole
 
     def _places(self, epoch: PublishedEpoch) -> list[Place]:
         rank, num_replicas = epoch.more["rank"], epoch.more["num_replicas"]

@@ -19,7 +19,7 @@ from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset.delivery import ShardDelivery, readers_in
 from adaptive_sampler.webdataset.loader import PlannedLoader
 from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
-from adaptive_sampler.webdataset.stream import Stage, Stream
+from adaptive_sampler.webdataset.stream import Account, Stage, Stream
 
 
 class PlannedShards(IterableDataset[Any]):
@@ -59,14 +59,15 @@ class PlannedShards(IterableDataset[Any]):
         self._asked = rank, num_replicas
         self._window, self._drop_last = bounded(window, index), drop_last
         self.delivery = ShardDelivery()
-        self._stream: Stream | None = None
+        self._stream: Account | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_stream": None}
 
     def __iter__(self) -> Stream:
-        self._stream = Stream(self)
-        return self._stream
+        stream = Stream(self)
+        self._stream = stream.account
+        return stream
 
     # -- the trainer's side -------------------------------------------------------------------------------------------
 
@@ -122,6 +123,9 @@ class PlannedShards(IterableDataset[Any]):
     def state_dict(self) -> dict[str, Any]:
         """The position within the epoch, which counts what was delivered, and the sampler's state.
 
+        While a loop holds the last batch of an epoch, the state is the end of that epoch: after a resume comes a pass without
+        samples, then the next epoch. Once the loop is over, the state is the beginning of the next epoch.
+
         If the ranks run in step, the state of one rank is enough to resume all, on any number of ranks. Otherwise load
         the list of all ranks' states. Raises ResumeError if another DataLoader than `loader`'s reads the epoch with
         workers, because only that DataLoader knows what they have delivered.
@@ -140,11 +144,13 @@ class PlannedShards(IterableDataset[Any]):
                     "Save the state of a torchdata StatefulDataLoader, or iterate .loader(...)."
                 )
             return {"kind": KIND, "begun": False, "sampler": self._sampler_state()}
-        if self._stream is not None and self._stream.begun:
-            self.delivery.note_own(self._stream.taken)
+        stream = self._stream
+        if stream is not None and stream.begun:
+            self.delivery.note_own(stream.taken)
         order = self.order(epoch)
-        progress = self.delivery.progress(epoch, order)
-        if progress is None:
+        progress, whole = self.delivery.progress(epoch, order)
+        over = self.delivery.over
+        if over or (over is None and whole and stream is not None and stream.let_go):
             return {"kind": KIND, "begun": False, "sampler": sampler.state_after()}
         return progress.state(order) | {"turn": self.delivery.turn, "sampler": self._sampler_state()}
 
@@ -176,6 +182,10 @@ class PlannedShards(IterableDataset[Any]):
     def delivered(self, worker: int, taken: int) -> None:
         """Note that `worker` has delivered `taken` visits so far. Called by loaders."""
         self.delivery.note(worker, taken)
+
+    def ended(self) -> None:
+        """Note that the loop over the epoch has ended, maybe before its last sample (`drop_last`). Called by loaders."""
+        self.delivery.over = True
 
     def _sampler_state(self) -> dict[str, Any]:
         """The sampler's state at the beginning of its epoch. The position is counted by the stream, not by a hook."""

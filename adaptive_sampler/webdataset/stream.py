@@ -1,5 +1,6 @@
 """One pass of one process over its share of an epoch: in a loader's worker, or in the trainer itself."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, replace
 from typing import Any, Protocol
@@ -37,6 +38,30 @@ class Streamed(Protocol):
     def load_state_dict(self, state: Any) -> None: ...
 
 
+class Account:
+    """What a stream has delivered, and where; it outlives the stream."""
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream = weakref.ref(stream)
+        self.place = Place()
+        self.walk: Walk | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first draw has been made."""
+        return self.walk is not None
+
+    @property
+    def taken(self) -> int:
+        """How many visits were delivered, including those before a resume."""
+        return 0 if self.walk is None else self.walk.taken
+
+    @property
+    def let_go(self) -> bool:
+        """Whether nobody holds the stream any more, so that the loop over it has ended."""
+        return self._stream() is None
+
+
 class Stream(Iterator[Any]):
     """Iterates over samples, or over what the stages make of them. Nothing happens before the first draw.
 
@@ -48,9 +73,8 @@ class Stream(Iterator[Any]):
         self._worker, self._workers = (0, 0) if info is None else (info.id, info.num_workers)
         self._ticket = shards.plans.ticket()
         self._loaded: Any = None
-        self._walk: Walk | None = None
         self._order: ShardOrder | None = None
-        self.place = Place()
+        self.account = Account(self)
         self._past: tuple[Any, ...] = ()
         self._items: Iterator[Any] | None = None
 
@@ -58,16 +82,6 @@ class Stream(Iterator[Any]):
         if self._items is None:
             self._items = self._begin()
         return next(self._items)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the first draw has been made."""
-        return self._walk is not None
-
-    @property
-    def taken(self) -> int:
-        """How many visits were delivered, including those before a resume."""
-        return 0 if self._walk is None else self._walk.taken
 
     def _begin(self) -> Iterator[Any]:
         shards = self._shards
@@ -94,11 +108,12 @@ class Stream(Iterator[Any]):
         # turn was next.
         workers = max(self._workers, 1)
         worker = (self._worker + epoch.more["turn"]) % workers if self._loaded is None else self._worker
-        self.place = Place(epoch.more["rank"], epoch.more["num_replicas"], worker, workers)
-        self._past, taken = progress.at(self.place)
+        place = Place(epoch.more["rank"], epoch.more["num_replicas"], worker, workers)
+        self._past, taken = progress.at(place)
         reading = replace(shards.reading, counts=Counts())
-        self._walk = Walk(shards.index, self._order, self.place, reading, self._past, taken)
-        return self._walk
+        walk = Walk(shards.index, self._order, place, reading, self._past, taken)
+        self.account.place, self.account.walk = place, walk
+        return walk
 
     def _counted(self, walk: Walk, epoch: PublishedEpoch) -> Iterator[Raw]:
         counts, lost = walk.counts, 0
@@ -117,12 +132,13 @@ class Stream(Iterator[Any]):
         """This process's position in the epoch: a few numbers."""
         if not self._workers:
             return self._shards.state_dict()
-        if self._walk is None and self._loaded is not None:
+        here = self.account
+        if here.walk is None and self._loaded is not None:
             return dict(states_in(self._loaded)[0])
-        if self._walk is None or self._order is None:
+        if here.walk is None or self._order is None:
             return {"kind": KIND, "begun": False}
-        at = {(self.place.rank, self.place.worker): self._walk.taken}
-        return ShardProgress(self.place.num_replicas, self.place.num_workers, at, self._past).state(self._order)
+        at = {(here.place.rank, here.place.worker): here.taken}
+        return ShardProgress(here.place.num_replicas, here.place.num_workers, at, self._past).state(self._order)
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from `state` at the first draw."""
