@@ -20,7 +20,7 @@ Make = Callable[[Path, int | None], Any]
 class Resumable(Protocol):
     """A training that can be saved and gone on with: what `make` returns where it is more than a loop over a loader."""
 
-    store: ScoreStore
+    store: ScoreStore  # once it has trained
 
     def train(self, epochs: int, trace: Trace, resume: Any = None) -> None:
         """Train up to the end of epoch `epochs` - 1, from the beginning or from the state `resume`.
@@ -91,12 +91,11 @@ def _made(make: Make, folder: Path, commit: int | None) -> Resumable:
 
 
 def _trained(training: Resumable, epochs: int, stop: Checkpoint | None) -> Trace:
-    trace, store = Trace(), training.store
-    with store:
-        training.train(epochs, trace, None if stop is None else stop.state)
-        trace.scores = {
-            f"{name}: {what}": column.tobytes() for name in store.names for what, column in _of(store, name)
-        }
+    trace = Trace()
+    training.train(epochs, trace, None if stop is None else stop.state)
+    with training.store as store:
+        columns = {f"{name}: {what}": column.tobytes() for name in store.names for what, column in _of(store, name)}
+    trace.scores |= columns
     if stop is not None:
         trace.stops = []
     return trace

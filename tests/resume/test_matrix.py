@@ -1,4 +1,4 @@
-"""Wherever a loop over a loader is stopped, it goes on exactly: every combination of what such a loop is made of."""
+"""Wherever a training is stopped it goes on exactly: every combination of what loops, Lightning and the Trainer are made of."""
 
 import os
 from functools import partial
@@ -7,22 +7,34 @@ from pathlib import Path
 import pytest
 
 from adaptive_sampler.testing import check_resume
-from tests.resume.cells import Cell, covering, every
-from tests.resume.loaders import made, write
+from tests.resume import by_lightning, by_trainer, loaders
+from tests.resume.cells import FAILED, FITS, LOOPS, TUNINGS, Axes, Cell, Fit, Tuned, named
 
-# `make resume` runs all of them, for an hour.
-CELLS = every() if os.environ.get("RESUME") == "all" else covering()
+# `make resume` runs all of them, for hours.
+ALL = os.environ.get("RESUME") == "all"
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # where there are fewer cores than workers
-]
+
+def cells(axes: Axes, failed: list[Cell] | None = None) -> pytest.MarkDecorator:
+    """Run a test for each combination, or for a covering of them and those that failed once."""
+    chosen = axes.every() if ALL else list(dict.fromkeys([*axes.covering(), *(failed or [])]))
+    return pytest.mark.parametrize("cell", chosen, ids=named)
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("shards"))
+    return loaders.write(tmp_path_factory.mktemp("shards"))
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@cells(LOOPS, FAILED)
 def test_a_loop_goes_on_exactly(cell: Cell, shards: Path) -> None:
-    check_resume(partial(made, cell, shards), ranks=cell.ranks)
+    check_resume(partial(loaders.made, cell, shards), ranks=cell.ranks)
+
+
+@cells(FITS)
+def test_lightning_goes_on_exactly(cell: Fit) -> None:
+    check_resume(partial(by_lightning.made, cell), ranks=cell.ranks)
+
+
+@cells(TUNINGS)
+def test_the_trainer_goes_on_exactly(cell: Tuned) -> None:
+    check_resume(partial(by_trainer.made, cell), ranks=cell.ranks)
