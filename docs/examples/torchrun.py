@@ -1,7 +1,7 @@
 """Plain PyTorch on one process or on many. Killed at any moment, it goes on from its last checkpoint when started again.
 
-    python docs/examples/torchrun.py --folder runs/a
-    torchrun --nproc-per-node 2 docs/examples/torchrun.py --folder runs/a
+python docs/examples/torchrun.py --folder runs/a
+torchrun --nproc-per-node 2 docs/examples/torchrun.py --folder runs/a
 """
 
 import argparse

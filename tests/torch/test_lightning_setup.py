@@ -75,7 +75,9 @@ class Steps(lightning.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         rows, (inputs, labels) = batch
-        self.parts().hook(self.net(inputs), labels, rows=rows if self.trainer.sanity_checking else None)
+        self.parts().hook(self.net(inputs), labels)
+        if self.trainer.sanity_checking:
+            self.parts().hook.record(rows, loss=torch.ones(len(rows)))
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.net.parameters(), lr=self.lr)
