@@ -42,9 +42,9 @@ class Run:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(LIMIT)
         ended_well = self._process.poll() == 0
-        self.kill()
-        assert ended_well, self._so_far()
-        return self._so_far()
+        printed = self.kill()
+        assert ended_well, printed
+        return printed
 
     def kill_when(self, reached: Callable[[], object]) -> None:
         """Kill all processes at once, as soon as `reached()` is true. Fails if the run ends before that."""
@@ -53,23 +53,22 @@ class Run:
         while not came and self._process.poll() is None and time.monotonic() < limit:
             time.sleep(0.002)
             came = bool(reached())
-        self.kill()
-        assert came, f"the moment to kill did not come:\n{self._so_far()}"
+        printed = self.kill()
+        assert came, f"the moment to kill did not come:\n{printed}"
 
-    def kill(self) -> None:
-        """SIGKILL to every process of the run, and to those that these have begun meanwhile, until none is left."""
+    def kill(self) -> str:
+        """SIGKILL to every process of the run, and to those that these have begun meanwhile -> what was printed."""
         while ours := [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._has_mark(pid)]:
             for pid in ours:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.002)
         self._process.wait()
+        with self._printed:
+            self._printed.seek(0)
+            return self._printed.read()
 
     def _has_mark(self, pid: int) -> bool:
         with contextlib.suppress(OSError):  # it has gone, or is somebody else's
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
-
-    def _so_far(self) -> str:
-        self._printed.seek(0)
-        return self._printed.read()
