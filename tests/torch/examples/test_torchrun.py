@@ -61,7 +61,7 @@ def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
     rng = random.Random(7)
-    for _ in range(3):
+    for _ in range(2):
         started(tmp_path, 2).kill_when(some_checkpoints_later(tmp_path, rng))
     started(tmp_path, 2).output()
     assert result(tmp_path) == never_killed
