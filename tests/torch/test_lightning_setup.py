@@ -34,7 +34,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
     pytest.mark.filterwarnings("ignore:The 'val_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The following callbacks returned in"),
 ]
 
 
