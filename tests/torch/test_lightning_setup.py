@@ -43,9 +43,8 @@ class Parts:
     def __init__(self, path: Path, checkpoint: Path | None, loading: dict[str, Any]) -> None:
         commit = SamplerCallback.commit_of(checkpoint) if checkpoint else None
         self.store = distributed_store(path, N, [Loss()], version=commit, exist_ok=True)
-        policy = Prune(0.8, by="loss")
-        sampler = AdaptiveSampler(self.store, policy, seed=4, warmup_epochs=1, num_samples=LENGTH)
-        self.sampler = DistributedAdaptiveSampler(sampler)
+        how: dict[str, Any] = {"seed": 4, "warmup_epochs": 1, "num_samples": LENGTH}
+        self.sampler = DistributedAdaptiveSampler(AdaptiveSampler(self.store, Prune(0.8, by="loss"), **how))
         self.hook = LossHook(nn.CrossEntropyLoss(), self.store)
         self.dataset = IndexedDataset(data(N), self.store)
         self.loader = DataLoader(self.dataset, batch_size=SIZE, sampler=self.sampler, **loading)
