@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_sampler.checks import whole_number
-from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, NoStore, StoreDamaged, StoreError
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
@@ -58,10 +58,10 @@ def create(
     if temporary:
         storage = LocalStorage(tempfile.mkdtemp(prefix="adaptive-sampler-"), lasting=False)
     storage = _one_of(path, storage)
-    _make_room(storage, overwrite)
+    _make_room(storage, overwrite or (exist_ok and _begun(storage)))
     lease = storage.lease()
     try:
-        if overwrite:
+        if overwrite or (exist_ok and _begun(storage)):
             _clear(storage)
         repository = Repository(storage)
         repository.versions.create()
@@ -89,8 +89,10 @@ def _existing(
         return None
     try:
         found = open_(path, None, "r+", scores, steal=False, storage=storage)
-    except NoStore:
-        return None
+    except StoreDamaged:
+        if _begun(_one_of(path, storage)):
+            return None
+        raise
     try:
         found.table.check_same(found.files.path, asked.n, scores)
         named = None if keys is None else grown_keys(None, 0, asked.n, keys)
@@ -218,6 +220,13 @@ def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Sto
 
 def _path_of(storage: Storage) -> Path | str:
     return storage.path if isinstance(storage, LocalStorage) else storage.where
+
+
+def _begun(storage: Storage) -> bool:
+    """Whether a place holds nothing, or only what is left of a store's making that was cut off before its first commit."""
+    found = storage.names()
+    later = [name for name in (*found, *storage.names("manifests")) if re.match(r"v?[1-9]", name)]
+    return POINTER not in found and not later and all(map(_is_ours, found))
 
 
 def _make_room(storage: Storage, overwrite: bool) -> None:

@@ -53,7 +53,7 @@ def _check_one(loader: Any) -> None:
     _same_rows(sampler, links)
     for link in links:
         _same_epoch(sampler, link)
-        _same_length(sampler, link)
+        _resumable(sampler, link)
         _kept_elsewhere(sampler, link)
 
 
@@ -74,9 +74,10 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
         foreign = next((link for link in drawn if isinstance(link, Sampler)), drawn[0] if drawn else loader)
         raise SelectionLost(
             f"{_name(foreign)} draws the indices of this {_name(loader)}, none of our samplers: the selection is lost. On many "
-            "ranks pass sampler=DistributedAdaptiveSampler(sampler) (Lightning, Composer and Ray replace anything else), or "
-            "tell the framework to keep it: use_distributed_sampler=False (Lightning), add_dist_sampler=False (Ray). "
-            "Accelerate and Hugging Face's Trainer take the sampler itself."
+            'ranks, and for Lightning\'s strategy "ddp" on one device too, pass sampler=DistributedAdaptiveSampler(sampler) and '
+            "batch_size=, no batch_sampler= (Lightning, Composer and Ray replace anything else), or tell the framework to keep "
+            "it: use_distributed_sampler=False (Lightning), add_dist_sampler=False (Ray). Accelerate and Hugging Face's Trainer "
+            "take the sampler itself."
         )
     return ours[0]
 
@@ -152,22 +153,20 @@ def _same_epoch(sampler: AdaptiveSampler, link: Any) -> None:
         )
 
 
-def _same_length(sampler: AdaptiveSampler, link: Any) -> None:
-    """Raise `SelectionLost` if torch's `DistributedSampler` around our sampler keeps a length that the plan does not have.
+def _resumable(sampler: AdaptiveSampler, link: Any) -> None:
+    """Raise `SelectionLost` if torch's `DistributedSampler`, or a subclass that is not ours, lies around our sampler.
 
-    This is checked on a single rank too, because Lightning's "ddp" strategy wraps the sampler there as well.
+    Lightning and Fabric put one there, with strategy "ddp" on one device too; Lightning's shuffles. It lists a whole epoch
+    at once, at a length taken when it was made, so that after a resume within an epoch it asks for rows that are not left.
     """
     if isinstance(link, DistributedAdaptiveSampler) or not isinstance(link, DistributedSampler):
-        return  # every other link asks for the length each time
-    ranks = link.num_replicas
-    samples = len(sampler) // ranks * ranks if link.drop_last else -(-len(sampler) // ranks) * ranks
-    changes = sampler.num_samples is None and sampler.epoch < sampler.warmup_epochs
-    if changes or samples != link.total_size:
-        when = "after warm-up the plan is another" if changes else f"the plan has {len(sampler)} samples"
-        raise SelectionLost(
-            f"{_name(link)} froze the length of an epoch at {link.total_size}, and {when}: rows would be repeated or left "
-            "out. Pass sampler=DistributedAdaptiveSampler(sampler), or make lengths constant by num_samples=."
-        )
+        return
+    order = "shuffles the plan's order anew, " if link.shuffle else ""
+    raise SelectionLost(
+        f"{_name(link)} lies around {_name(sampler)}: it {order}took the length of an epoch once, {link.total_size}, and can go on "
+        "from no place within an epoch. Pass sampler=DistributedAdaptiveSampler(sampler), with batch_size=, on one device too: "
+        "frameworks keep it as it is."
+    )
 
 
 def _name(link: Any) -> str:

@@ -1,13 +1,14 @@
 """Lightning: a callback that saves the sampler's state with every checkpoint and restores it before the first `iter`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from adaptive_sampler.errors import SelectionLost
+from adaptive_sampler.errors import InvalidValue, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.data.chain import chain, several
-from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, inner
+from adaptive_sampler.torch.data.delivery import Ours
+from adaptive_sampler.torch.ranks.sampler import inner
 from adaptive_sampler.torch.ranks.sync import sync
 
 try:
@@ -26,6 +27,11 @@ _OVERRIDDEN = (
 class SamplerCallback(Callback):
     """Keeps the scores and the sampler's position in step with Lightning's checkpoints.
 
+    `sampler`: the sampler, or a function without arguments that returns it, such as `lambda: module.sampler`. A
+    `distributed_store` needs the process group, which on many ranks exists only inside `fit`; so make store, sampler and
+    hook in `setup(stage)` of the module or datamodule, and pass the function. It is called once in each `fit`, after
+    `setup` and before the checkpoint is restored. `InvalidValue` is raised if there is no sampler by then.
+
     At every checkpoint and at the end of each epoch, the store is synced (if it is distributed) and committed. To
     resume, open the store at the commit that the checkpoint needs, `SamplerCallback.commit_of(path)`, and call
     `Trainer.fit(..., ckpt_path=path)`. The sampler is restored before the loader is iterated: if the loader has
@@ -36,9 +42,12 @@ class SamplerCallback(Callback):
     Lightning iterates that loader several times within one of its epochs, each time is an epoch of the sampler.
     """
 
-    def __init__(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> None:
-        self.sampler = sampler
-        self._walk = inner(sampler)
+    def __init__(self, sampler: Ours | Callable[[], Ours]) -> None:
+        if not isinstance(sampler, Ours) and not callable(sampler):
+            raise InvalidValue(f"sampler={sampler!r}: pass one of our samplers, or a function that returns it.")
+        self._given = sampler
+        self._found: Ours | None = sampler if isinstance(sampler, Ours) else None
+        self._rehearsing = False  # whether a fit has begun, and its training has not
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
         self._epoch = -1  # the sampler's epoch, to which `_delivered` belongs
         self._over = False  # whether Lightning's epoch is over
@@ -58,9 +67,33 @@ class SamplerCallback(Callback):
         """The key under which checkpoints keep this callback's state."""
         return "SamplerCallback"
 
+    @property
+    def sampler(self) -> Ours:
+        """The sampler. Raises `InvalidValue` if the function that was given returns none, because none was made yet."""
+        if self._found is None:
+            self._found = _returned(self._given)
+            self._rehearse(self._rehearsing)
+        return self._found
+
+    @property
+    def _walk(self) -> AdaptiveSampler:
+        return inner(self.sampler)
+
+    def _rehearse(self, rehearsing: bool) -> None:
+        """Have the store's hooks record nothing from now on, or record again; if the sampler is not known yet, once it is."""
+        self._rehearsing = rehearsing
+        if self._found is not None:
+            inner(self._found).store.session.rehearsal = rehearsing
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Record nothing until training begins. Set here, because a tuner removes this callback while it tries rates."""
-        self._walk.store.session.rehearsal = stage == "fit"
+        """Record nothing until training begins, and ask for the sampler anew, because `setup` of the module makes another.
+
+        Set here, because a tuner removes this callback while it tries rates. Before that it asks for `state_dict`, which
+        finds a sampler that the module makes after this.
+        """
+        if self._given is not self._found:
+            self._found = None
+        self._rehearse(stage == "fit")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Discard what an earlier fit or a tuner has drawn, because Lightning draws anew before it calls `set_epoch`."""
@@ -71,21 +104,23 @@ class SamplerCallback(Callback):
                 self._walk.set_epoch(trainer.current_epoch)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Record every step from here on."""
-        self._walk.store.session.rehearsal = False
+        """Record every step from here on. Raises `SelectionLost` if Lightning replaced the sampler."""
+        self._check(trainer)  # an epoch that is gone on with has no `on_train_epoch_start`
+        self._rehearse(False)
         self._progress = trainer.fit_loop.epoch_loop.batch_progress
         self._over, self._epoch = False, -1
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Record again: whatever follows is not a rehearsal."""
-        self._walk.store.session.rehearsal = False
+        self._rehearse(False)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """As `teardown`, which Lightning may skip after an exception."""
-        self._walk.store.session.rehearsal = False
+        self._rehearse(False)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin an epoch. Raises `SelectionLost` if Lightning would stop before the end of its plan."""
+        """Begin an epoch. Raises `SelectionLost` if Lightning replaced the sampler, or stops before the end of the plan."""
+        self._check(trainer)
         self._over, self._epoch = False, -1
         loader = trainer.train_dataloader
         # The length of several loaders depends on their mode, and a stream has none.
@@ -99,7 +134,7 @@ class SamplerCallback(Callback):
             )
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """At an epoch's first batch, when its plan is fixed, check that Lightning follows it. Raises `SelectionLost` if not."""
+        """At an epoch's first batch, check that it is the one that a checkpoint goes on with. Raises `SelectionLost` if not."""
         if self._epoch == self._walk.epoch:
             return
         self._epoch, self._delivered = self._walk.epoch, 0
@@ -107,8 +142,6 @@ class SamplerCallback(Callback):
         if loaded is not None and (self._epoch, self._walk.start) > _begins(loaded):
             where = f"sample {self._walk.start} of epoch {self._epoch}, past sample {_begins(loaded)[1]} of epoch {loaded['epoch']}"
             raise SelectionLost(_OVERRIDDEN.format(f"goes on at {where}"))
-        if trainer.overfit_batches == 0:  # overfitting removes samplers on purpose
-            check(trainer.train_dataloader, sampler=self._walk)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the samples that were trained on; with workers they are fewer than were drawn."""
@@ -134,6 +167,11 @@ class SamplerCallback(Callback):
         """Restore the sampler from a checkpoint."""
         self._loaded = state["walk"]
         self.sampler.load_state_dict(state["walk"])
+
+    def _check(self, trainer: Any) -> None:
+        """Raise `SelectionLost` if Lightning does not draw from the sampler."""
+        if trainer.overfit_batches == 0:  # overfitting removes samplers on purpose
+            check(trainer.train_dataloader, sampler=self._walk)
 
     def _state(self) -> dict[str, Any]:
         """The sampler's state at the place where Lightning goes on.
@@ -166,6 +204,21 @@ class SamplerCallback(Callback):
         if store.session.journal is not None:
             sync(store, self.sampler)
         return store.commit()
+
+
+def _returned(make: Any) -> Ours:
+    """The sampler that the function returns. Raises `InvalidValue` if it returns none, or finds no attribute yet."""
+    found, error = None, None
+    try:
+        found = make()
+    except AttributeError as missing:
+        error = missing
+    if isinstance(found, Ours):
+        return found
+    raise InvalidValue(
+        f"the function that SamplerCallback was given returned no sampler: {error or repr(found)}. Make store, sampler and hook "
+        "in setup(stage) of the module or datamodule: Lightning restores a checkpoint before it calls train_dataloader()."
+    ) from error
 
 
 def _begins(walk: dict[str, Any]) -> tuple[int, int]:

@@ -121,36 +121,31 @@ def test_an_epoch_that_never_reached_the_sampler_is_named(sampler: TorchSampler)
         check(loader)
 
 
-def test_a_frozen_length_that_will_change_is_named(place: Path) -> None:
-    store = new_store(place)
-    warm = TorchSampler(store, Prune(0.5, by="loss"), warmup_epochs=1)
-    loader = DataLoader(range(N), sampler=DistributedSamplerWrapper(warm, 2, 0), batch_size=4)
-    with pytest.raises(SelectionLost, match=r"froze the length.*after warm-up the plan is another.*num_samples="):
-        check(loader)
-    warm.set_epoch(1)
-    with pytest.raises(SelectionLost, match=r"froze the length of an epoch at 46, and the plan has 23 samples"):
-        check(loader)
-    constant = TorchSampler(store, Prune(0.5, by="loss"), warmup_epochs=1, num_samples=30)
-    check(DataLoader(range(N), sampler=DistributedSamplerWrapper(constant, 2, 0), batch_size=4))
-
-
-def test_a_frozen_length_is_named_on_a_single_rank_too(place: Path) -> None:
-    """What Lightning's strategy "ddp" makes on one device."""
-    sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"), warmup_epochs=1)
-    loader = DataLoader(range(N), sampler=DistributedSamplerWrapper(sampler, 1, 0), batch_size=4)
-    sampler.set_epoch(1)
-    with pytest.raises(SelectionLost, match=r"froze the length of an epoch at 46, and the plan has 23 samples"):
-        check(loader)
-
-
+@pytest.mark.parametrize("num_samples", [None, 30])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_frozen_length_that_drops_the_last_is_named(place: Path, ranks: int) -> None:
+def test_torchs_sampler_around_ours_is_named(place: Path, ranks: int, num_samples: int | None) -> None:
+    """What Lightning's strategy "ddp" makes, on one device too: no position of its order is one of the plan."""
+    sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"), num_samples=num_samples)
+    loader = DataLoader(range(N), sampler=DistributedSamplerWrapper(sampler, ranks, 0), batch_size=4)
+    with pytest.raises(
+        SelectionLost,
+        match=r"DistributedSamplerWrapper lies around AdaptiveSampler: it shuffles.*Pass sampler=DistributedAdaptiveSampler",
+    ):
+        check(loader)
+    check(DataLoader(range(N), sampler=DistributedAdaptiveSampler(sampler, num_replicas=ranks, rank=0), batch_size=4))
+
+
+def test_torchs_sampler_around_ours_is_named_where_it_keeps_the_order_too(place: Path) -> None:
+    """What Fabric makes: it lists what is left of a resumed epoch, and asks that list for a whole epoch's rows."""
     sampler = TorchSampler(new_store(place), Prune(0.5, by="loss"))
-    whole = DistributedSamplerWrapper(range(N), ranks, 0, drop_last=True)
-    whole.dataset._sampler = sampler
-    with pytest.raises(SelectionLost, match="froze the length of an epoch at 46, and the plan has 23 samples"):
-        check(DataLoader(range(N), sampler=whole, batch_size=4))
-    check(DataLoader(range(N), sampler=DistributedSamplerWrapper(sampler, ranks, 0, drop_last=True), batch_size=4))
+    first = list(sampler)[:5]
+    sampler.load_state_dict(sampler.state_dict(delivered=5))
+    kept = DistributedSamplerWrapper(sampler, 1, 0, shuffle=False)
+    with pytest.raises(SelectionLost, match=r"it took the length of an epoch once, 23, and can go on from no place"):
+        check(DataLoader(range(N), sampler=kept, batch_size=4))
+    with pytest.raises(IndexError):
+        list(kept)
+    assert len(first) == 5
 
 
 def test_accelerates_seedable_sampler_leaves_ours_alone(sampler: TorchSampler) -> None:
