@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.store import ScoreStore
 
@@ -137,7 +137,8 @@ def newest_plan(store: ScoreStore) -> Plan | None:
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:
     """Save every figure that the store has data for as a PNG file in `folder`. Returns their paths.
 
-    `labels`: as for `kept_by_class`. Raises `InvalidValue` for labels where no plan is saved that could keep any.
+    `labels`: as for `kept_by_class`. Raises `InvalidValue` for labels where no plan is saved that could keep any,
+    and `StoreError` if no row has a finite score yet.
     """
     plan = newest_plan(store)
     if plan is None and labels is not None:
@@ -150,6 +151,10 @@ def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = Non
         figures["data-map"] = data_map(store)
     if plan is not None and labels is not None:
         figures["kept-by-class"] = kept_by_class(store, plan, labels)
+    if not figures:
+        raise StoreError(
+            f"no row of {store.path} has a finite score yet, so there is no figure: observe some and commit."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
