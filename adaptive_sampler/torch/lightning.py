@@ -34,10 +34,12 @@ class SamplerCallback(Callback):
     Nothing is recorded before training itself begins: not in sanity checks, and not in the steps of a tuner that tries
     learning rates. Among several loaders (a dict, a list, a CombinedLoader) the one with the sampler is found. If
     Lightning iterates that loader several times within one of its epochs, each time is an epoch of the sampler.
+
+    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed.
     """
 
-    def __init__(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: AdaptiveSampler | DistributedAdaptiveSampler, *, keep: int | None = None) -> None:
+        self.sampler, self.keep = sampler, keep
         self._walk = inner(sampler)
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
         self._epoch = -1  # the sampler's epoch, to which `_delivered` belongs
@@ -165,7 +167,7 @@ class SamplerCallback(Callback):
         store = self._walk.store
         if store.session.journal is not None:
             sync(store, self.sampler)
-        return store.commit()
+        return store.commit(keep=self.keep)
 
 
 def _begins(walk: dict[str, Any]) -> tuple[int, int]:
