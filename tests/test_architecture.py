@@ -70,7 +70,20 @@ PARTS: dict[str, set[str]] = {
     # the roof
     "commands.bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch/"},
     "commands.demo": {"/", "errors", "report", "scoring", "selection", "torch", "torch/"},
-    "commands": {"commands.bench", "commands.demo", "errors", "report", "store", "version"},
+    "commands": {
+        "commands.bench",
+        "commands.demo",
+        "errors",
+        "kernels",
+        "progress",
+        "report",
+        "sampler",
+        "scoring",
+        "selection",
+        "shards/",
+        "store",
+        "version",
+    },
     "__main__": {"commands"},
 }
 

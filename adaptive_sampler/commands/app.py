@@ -1,4 +1,4 @@
-"""The commands: train on examples (`demo`), time samplers (`bench`), describe a store (`info`), draw it (`report`)."""
+"""The commands: train on examples (`demo`), time samplers (`bench`), compile ahead (`compile`), show a store (`info`, `report`)."""
 
 import importlib
 from collections.abc import Callable
@@ -139,6 +139,20 @@ def bench(
         return None
 
     _run(measure)
+
+
+@app.command("compile")
+def compile_kernels() -> None:
+    """Compile all kernels now, for this processor, so that no training waits for it: in images and in CI."""
+    from adaptive_sampler.commands import compile as ahead
+
+    def run() -> None:
+        folder, seconds = ahead.run()
+        console.print(
+            f"All kernels are compiled, in {seconds:.0f} s: they lie in {folder}", soft_wrap=True, highlight=False
+        )
+
+    _run(run)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The commands say what they did, and what to do where they cannot."""
 
 import io
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -19,7 +20,9 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
+from adaptive_sampler.commands import compile as ahead
 from adaptive_sampler.commands.app import app
+from adaptive_sampler.kernels import bits, cache
 from adaptive_sampler.sampler import AdaptiveSampler
 
 HIDE = "import sys; sys.modules[{name!r}] = None; sys.argv = ['adaptive-sampler', *{arguments!r}]; "
@@ -175,6 +178,18 @@ def test_report_draws_the_store_that_one_stands_in(path: Path, monkeypatch: pyte
     monkeypatch.chdir(path)
     run("report", ".")
     assert (path.parent / "store-report" / "el2n.png").exists()
+
+
+def test_compile_says_where_the_kernels_lie_and_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_steps", lambda folder: [("bits", lambda: bits.count(np.ones(1, np.uint8)))])
+    said = run("compile")
+    assert re.fullmatch(rf"All kernels are compiled, in \d+ s: they lie in {re.escape(cache.KEPT[0])}\n", said)
+
+
+def test_compile_where_no_folder_can_be_written_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_steps", lambda folder: [])
+    monkeypatch.setattr(cache, "KEPT", [])
+    assert "no folder for them can be written. Set NUMBA_CACHE_DIR to a folder that can" in refused(1, "compile")
 
 
 def test_errors_go_to_stderr(tmp_path: Path) -> None:
