@@ -172,7 +172,7 @@ def report(
         typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
+    """Draw a store's figures: each score and what the newest plan keeps of it, the data map, what was kept of each class."""
     figures = _needs("adaptive_sampler.report")
 
     def draw() -> None:
