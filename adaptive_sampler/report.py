@@ -1,10 +1,10 @@
-"""Figures of a store: the distribution of a score and where a plan cuts it, the data map, the kept share by class."""
+"""Figures of a store: the distribution of a score and what a plan keeps of it, the data map, the kept share by class."""
 
 from pathlib import Path
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.store import ScoreStore
 
@@ -17,8 +17,10 @@ except ImportError as error:
 __all__ = ["data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
 
 # The colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
-BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, SKY, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
 _MANY = 20_000  # points that a scatter plot shows; of more rows, only every k-th is drawn
+_NAMED = 30  # classes that a bar chart names; of more, only every k-th, and no bar's share
+_LETTERS = 80  # of names that stand beside one another; more are turned
 
 
 def histogram(
@@ -33,19 +35,20 @@ def histogram(
 ) -> Figure:
     """A histogram of the score `by`, in a new figure or in `axes`. Returns the figure.
 
-    With `plan`, the kept rows are shown: if the plan was made by this score, the range of their scores is shaded, else
-    their own histogram is outlined. `marked`: (n,) bool, rows that get a colour of their own and the label `mark`.
-    Raises `InvalidValue` if no row has a finite score.
+    With `plan`, the outline of a second histogram is that of the rows which the plan keeps, by their scores as they are
+    now; where the plan visits rows more than once, a dashed outline is that of the visits. `marked`: (n,) bool, rows
+    that get a colour of their own and the label `mark`. Raises `InvalidValue` if no row has a finite score, and for a
+    plan of more rows than the store has.
     """
     axes = axes or _axes(f"{by}: how many rows have which score")
-    scores = store[by]
+    scores = store[by].astype(np.float64)  # of two neighbours in float32 there are no 40 bins
     known = np.isfinite(scores)
     if not known.any():
         raise InvalidValue(f"no row has a finite {by!r} yet: observe some first.")
-    parts = [(known, "all rows" if marked is None else "other rows", BLUE)]
+    parts = [(known, "all rows", SKY)]
     if marked is not None:
         marked = _of_rows("marked", marked, store).astype(np.bool_)
-        parts = [(known & ~marked, "other rows", BLUE), (known & marked, mark, ORANGE)]
+        parts = [(known & ~marked, "other rows", SKY), (known & marked, mark, ORANGE)]
     edges = np.histogram_bin_edges(scores[known], bins)
     axes.hist(
         [scores[rows] for rows, _, _ in parts],
@@ -54,8 +57,8 @@ def histogram(
         color=[color for *_, color in parts],
         label=[f"{name} ({np.count_nonzero(rows):,})" for rows, name, _ in parts],
     )
-    if plan is not None and plan.num_rows < plan.n:
-        _show_plan(axes, scores, known, plan, by, edges)
+    if plan is not None:
+        _outline(axes, scores, known, plan, edges)
     axes.set(xlabel=_with_missing(by, scores), ylabel="rows")
     axes.legend(frameon=False)
     return _figure(axes)
@@ -102,17 +105,26 @@ def data_map(
 def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Axes | None = None) -> Figure:
     """A bar chart of the share of each class that `plan` keeps, beside its share of all rows. Returns the figure.
 
-    `labels`: (n,), the class of each row.
+    `labels`: (n,) integers, bools or strings, the class of each row. Raises `InvalidValue` for others, and for a plan
+    of more rows than the store has.
     """
+    labels = _of_rows("labels", labels, store)
+    if labels.dtype.kind not in "iubU":
+        raise InvalidValue(f"labels has dtype {labels.dtype}: classes are integers, bools or strings. Convert them.")
     axes = axes or _axes("what was kept of each class")
-    classes, members = np.unique(_of_rows("labels", labels, store), return_inverse=True)
-    kept = plan.repeats > 0
+    classes, members = np.unique(labels, return_inverse=True)
+    kept = _visits(plan, len(store)) > 0
     share = 100 * np.bincount(members, kept) / np.bincount(members)
-    bars = axes.bar([str(c) for c in classes], share, color=BLUE)
-    axes.bar_label(bars, [f"{s:.0f}" for s in share], padding=2)
-    overall = 100 * plan.num_rows / plan.n
+    bars = axes.bar(range(len(classes)), share, color=BLUE)
+    every = -(-len(classes) // _NAMED)
+    names = [str(name) for name in classes[::every]]
+    axes.set_xticks(range(0, len(classes), every), names, rotation=90 if sum(map(len, names)) > _LETTERS else 0)
+    if every == 1:
+        white = {"facecolor": "white", "linewidth": 0, "pad": 0.5}  # over the line of all rows
+        axes.bar_label(bars, [f"{s:.0f}" for s in share], padding=2, bbox=white)
+    overall = 100 * plan.num_rows / len(store)
     axes.axhline(overall, color=VERMILION, linestyle="--", label=f"of all rows: {overall:.0f} %")
-    axes.set(xlabel="class", ylabel="kept, %", ylim=(0, 115))
+    axes.set(xlabel="class", ylabel="kept, %", ylim=(0, 125))
     axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
 
@@ -123,31 +135,61 @@ def newest_plan(store: ScoreStore) -> Plan | None:
 
 
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:
-    """Save every figure that the store has data for as a PNG file in `folder`. Returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Save every figure that the store has data for as a PNG file in `folder`. Returns their paths.
+
+    `labels`: as for `kept_by_class`. Raises `InvalidValue` for labels where no plan is saved that could keep any,
+    and `StoreError` if no row has a finite score yet.
+    """
     plan = newest_plan(store)
+    if plan is None and labels is not None:
+        raise InvalidValue(
+            f"labels were given, and {store.path} holds no plan that kept any of them: begin an epoch of a sampler first, or "
+            "leave them out."
+        )
     figures = {name: histogram(store, name, plan=plan) for name in store.names if np.isfinite(store[name]).any()}
     if {"confidence", "variability"} <= set(figures):
         figures["data-map"] = data_map(store)
     if plan is not None and labels is not None:
         figures["kept-by-class"] = kept_by_class(store, plan, labels)
+    if not figures:
+        raise StoreError(
+            f"no row of {store.path} has a finite score yet, so there is no figure: observe some and commit."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         figure.savefig(path, dpi=150)
     return paths
 
 
-def _show_plan(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, by: str, edges: np.ndarray) -> None:
-    kept = (plan.repeats > 0) & known
-    name = f"kept by {plan.policy['kind']} ({np.count_nonzero(kept):,})"
-    if kept.any() and plan.policy.get("by") == by:
-        low, high = float(scores[kept].min()), float(scores[kept].max())
-        axes.axvspan(low, high, color=GREEN, alpha=0.15, linewidth=0, zorder=0, label=name)
-        for cut, end in ((low, edges[0]), (high, edges[-1])):
-            if cut != end:
-                axes.axvline(cut, color=GREEN, linewidth=2, linestyle="--")
-    else:
-        axes.hist(scores[kept], edges.tolist(), histtype="step", color=GREEN, linewidth=1.5, label=name)
+def _outline(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, edges: np.ndarray) -> None:
+    """Outline the rows that the plan keeps, and its visits if they are more.
+
+    Not the range of their scores: the scores have moved on since the plan was made, classes and draws have no one cut.
+    """
+    visits = _visits(plan, len(scores))
+    drawn = [("kept by", np.minimum(visits, 1), "-")] + [("visits by", visits, "--")] * (
+        plan.num_samples > plan.num_rows
+    )
+    for what, times, style in drawn:
+        shown, missing = int(times[known].sum()), int(times[~known].sum())
+        axes.hist(
+            scores[known],
+            edges.tolist(),
+            weights=times[known],
+            histtype="step",
+            color="0.1",
+            linestyle=style,
+            linewidth=1.5,
+            label=f"{what} {plan.policy['kind']} in epoch {plan.epoch} ({shown:,}{f'; {missing:,} not shown' * (missing > 0)})",
+        )
+
+
+def _visits(plan: Plan, n: int) -> np.ndarray:
+    """How often the plan visits each of the store's `n` rows; those that came after the plan was made, never."""
+    if plan.n > n:
+        raise InvalidValue(f"plan {plan.id} is one of {plan.n} rows, the store has {n}: pass a plan of this store.")
+    return np.pad(plan.repeats, (0, n - plan.n))
 
 
 def _with_missing(by: str, scores: np.ndarray) -> str:

@@ -135,8 +135,26 @@ class Session:
         """
         return sorted({plan for planner in tuple(self.planners) for plan in planner.in_force})
 
-    def commit(self, note: str, pin: bool) -> None:
-        """Write what is in memory as a new version. To be called only if `mode` is "r+"."""
+    def commit(self, note: str, pin: bool, keep: int | None) -> int:
+        """Write what is in memory as a new version, then drop old ones; see `ScoreStore.commit`."""
+        if keep is not None:
+            _checked(keep)  # before anything is written
+        self.settled("a commit is wanted")
+        if self.mode != "journal":  # only the first rank writes, though every rank may commit
+            self._write(note, pin)
+        if self.journal is not None:
+            self.journal.committed()
+        if keep is not None:
+            self.drop(keep)
+        return self.version
+
+    def drop(self, keep: int) -> None:
+        """Drop all versions but the newest `keep`; see `ScoreStore.drop_versions`."""
+        _checked(keep)
+        if self.mode != "journal":
+            self.files.drop(keep, self.plans_in_force())
+
+    def _write(self, note: str, pin: bool) -> None:
         meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
         self.meta |= meta
         self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
@@ -204,3 +222,7 @@ class Session:
         if self._end.alive and self.mode == "r+":
             self.drain()
         self._end()
+
+
+def _checked(keep: int) -> None:
+    whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")

@@ -144,30 +144,23 @@ class ScoreStore:
         session.clock.show(0)
         session.updates += 1
 
-    def commit(self, note: str = "", *, pin: bool = False) -> int:
+    def commit(self, note: str = "", *, pin: bool = False, keep: int | None = None) -> int:
         """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.
 
-        Only changed chunks are written. `note`: your words, which `versions` shows. `pin`: `drop_versions` keeps this
-        version. Raises `StoreError` if the disk refuses, and `PointerMoved` if another writer has committed; nothing in
-        memory is lost in either case.
+        Only changed chunks are written. `note`: your words, which `versions` shows. `pin`: this version is never dropped.
+        `keep`: afterwards drop all but the newest `keep` versions, as `drop_versions` does; None: drop none. A checkpoint
+        needs the version that was committed with it. Raises `StoreError` if the disk refuses, and `PointerMoved` if
+        another writer has committed; nothing in memory is lost in either case.
         """
-        session = self.session.to_write()
-        session.settled("a commit is wanted")
-        if session.mode != "journal":  # only the first rank writes, though every rank may call `commit`
-            session.commit(note, pin)
-        if session.journal is not None:
-            session.journal.committed()
-        return session.version
+        return self.session.to_write().commit(note, pin, keep)
 
     def drop_versions(self, *, keep: int) -> None:
         """Delete old versions, and the plans that were made from them.
 
         The newest `keep` versions stay, as do pinned versions and the one that is open here. A plan stays while a state
-        that was saved with a remaining version, or a state taken now, may name it.
+        that was saved with a remaining version, or a state taken now, may name it. Raises as `commit` does.
         """
-        session = self.session.to_write()
-        if session.mode != "journal":
-            session.files.drop(keep, session.plans_in_force())
+        self.session.to_write().drop(keep)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ PARTS: dict[str, set[str]] = {
     "arrays": {"errors"},
     "disk": set(),
     "progress": set(),
+    "version": set(),
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
     "scoring": {"arrays", "errors", "kernels"},
@@ -41,7 +42,7 @@ PARTS: dict[str, set[str]] = {
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
-    "storage": {"checks", "disk", "errors", "memory", "plan", "scoring"},
+    "storage": {"checks", "disk", "errors", "memory", "plan", "scoring", "version"},
     "export": {"disk", "errors", "plan"},
     "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
     "store": {"arrays", "errors", "export", "plan", "scoring", "session", "storage"},
@@ -56,7 +57,7 @@ PARTS: dict[str, set[str]] = {
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
     "report": {"errors", "plan", "store"},
-    "/": {"plan", "sampler", "scoring", "selection", "shards/", "store"},
+    "/": {"plan", "sampler", "scoring", "selection", "shards/", "store", "version"},
     # the adapters: nothing of the core knows them
     "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
     "torch.data": {"arrays", "errors", "sampler", "selection", "store", "torch.ranks", "walk"},
@@ -73,7 +74,20 @@ PARTS: dict[str, set[str]] = {
     # the roof
     "commands.bench": {"errors", "kernels", "sampler", "scoring", "selection", "store", "torch/"},
     "commands.demo": {"/", "errors", "report", "scoring", "selection", "torch", "torch/"},
-    "commands": {"commands.bench", "commands.demo", "errors", "report", "store"},
+    "commands": {
+        "commands.bench",
+        "commands.demo",
+        "errors",
+        "kernels",
+        "progress",
+        "report",
+        "sampler",
+        "scoring",
+        "selection",
+        "shards/",
+        "store",
+        "version",
+    },
     "__main__": {"commands"},
 }
 

@@ -1,4 +1,4 @@
-"""The commands: train on examples (`demo`), time samplers (`bench`), describe a store (`info`), draw it (`report`)."""
+"""The commands: train on examples (`demo`), time samplers (`bench`), compile ahead (`compile`), show a store (`info`, `report`)."""
 
 import importlib
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from adaptive_sampler import version
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
 from adaptive_sampler.store import ScoreStore
 
@@ -25,10 +26,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Decide, while a model trains, which samples are worth the next step.",
 )
 console = Console()
-Store = Annotated[Path, typer.Argument(help="The folder of a store.", metavar="PATH", show_default=False)]
+errors = Console(stderr=True)
+Store = Annotated[str, typer.Argument(help="The folder of a store.", metavar="PATH", show_default=False)]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        console.print(version.installed(), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Decide, while a model trains, which samples are worth the next step."""
 
 
 @app.command()
@@ -62,13 +78,16 @@ def demo(
 
         from adaptive_sampler.commands import demo as demonstration
     except ImportError as error:
-        console.print(
-            f'The demo needs more: pip install "adaptive-sampler\\[torch,report]"   ({error})', soft_wrap=True
-        )
+        _say(ImportError(f'The demo needs more: pip install "adaptive-sampler[torch,report]"   ({error})'))
         raise typer.Exit(1) from error
     torch.set_num_threads(1)  # with batches this small, a second thread costs more time than it saves
     settings = demonstration.DemoSettings(data, data_dir, output, seeds, epochs, samples)
-    _run(lambda: demonstration.run(settings.quick() if quick else settings, console))
+
+    def train() -> None:
+        _folder(output)
+        demonstration.run(settings.quick() if quick else settings, console)
+
+    _run(train)
 
 
 @app.command()
@@ -112,12 +131,28 @@ def bench(
         settings = command.BenchSettings(
             command.sizes(n or ["1e5", "1e6"]), tuple(case or ()), rounds, tuple(sampler or ())
         )
+        if output:
+            _folder(output)
         found = command.run(settings.quickly() if quick else settings, console)
         for file in files.save(found, output) if output else ():
             console.print(str(file), soft_wrap=True, highlight=False)
         return None
 
     _run(measure)
+
+
+@app.command("compile")
+def compile_kernels() -> None:
+    """Compile all kernels now, for this processor, so that no training waits for it: in images and in CI."""
+    from adaptive_sampler.commands import compile as ahead
+
+    def run() -> None:
+        folder, seconds = ahead.run()
+        console.print(
+            f"All kernels are compiled, in {seconds:.0f} s: they lie in {folder}", soft_wrap=True, highlight=False
+        )
+
+    _run(run)
 
 
 @app.command()
@@ -137,13 +172,15 @@ def report(
         typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a store's figures: each score with the newest plan's cut, the data map, what was kept of each class."""
+    """Draw a store's figures: each score and what the newest plan keeps of it, the data map, what was kept of each class."""
     figures = _needs("adaptive_sampler.report")
 
     def draw() -> None:
         with ScoreStore.open(path, mode="r") as store:
             classes = None if labels is None else _array("--labels", labels)
-            for file in figures.save_all(store, output or path.with_name(f"{path.name}-report"), labels=classes):
+            folder = output or Path(f"{store.path}-report")
+            _folder(folder)
+            for file in figures.save_all(store, folder, labels=classes):
                 console.print(str(file), soft_wrap=True, highlight=False)
 
     _run(draw)
@@ -152,35 +189,55 @@ def report(
 def _array(option: str, path: Path) -> np.ndarray:
     """The array in a .npy file. Raises `InvalidValue` if there is none."""
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise InvalidValue(f"{option} {path}: a .npy file of NumPy's is needed ({error}).") from error
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file)
+    except Exception as error:  # NumPy raises whatever a damaged header makes Python's own parser raise
+        raise InvalidValue(f"{option} {path}: a .npy file of NumPy's is needed ({_first_line(error)}).") from error
+
+
+def _folder(path: Path) -> None:
+    """Make the folder for a command's output. Raises `InvalidValue` if there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValue(f"--output {path}: a folder to write into is needed ({error.strerror}).") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _needs(module: str) -> Any:
-    """Import a module. If it needs an extra that is missing, print what to install, and exit with status 1."""
+    """Import a module. If it needs an extra that is missing, say what to install, and exit with status 1."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        console.print(f"{error}", markup=False, soft_wrap=True)
+        _say(error)
         raise typer.Exit(1) from error
 
 
 def _run(command: Callable[[], object]) -> None:
-    """Run a command. Print an error of this package as one line, without a traceback, and exit with status 1."""
+    """Run a command. Say an error of this package's, or of the disk or the memory, without a traceback, and exit.
+
+    The status is 2 for an option of a wrong value, as where typer itself refuses one, and 1 for what cannot be done.
+    """
     try:
         command()
-    except AdaptiveSamplerError as error:
-        console.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    except (AdaptiveSamplerError, OSError, MemoryError) as error:
+        _say(error)
+        raise typer.Exit(2 if isinstance(error, InvalidValue) else 1) from error
 
 
-def _info(path: Path) -> None:
+def _say(error: Exception) -> None:
+    errors.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _info(path: str) -> None:
     with ScoreStore.open(path, mode="r") as store:
         about = store.about
         made = f"{datetime.fromtimestamp(about['created']):%Y-%m-%d %H:%M}"
         runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
-        console.print(f"{path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
+        console.print(f"{store.path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
         console.print(_scores(store))
         versions = Table(
             "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD

@@ -5,13 +5,12 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adaptive_sampler import version
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
@@ -123,11 +122,7 @@ def grown_keys(old: KeyMap | None, have: int, n: int, keys: Iterable[str] | None
 
 def made_now() -> dict[str, Any]:
     """The time now, in seconds since 1970, and the version of this package, to be kept with what is made now."""
-    try:
-        package = package_version("adaptive-sampler")
-    except PackageNotFoundError:  # run from a checkout
-        package = "unknown"
-    return {"time": time.time(), "package": package}
+    return {"time": time.time(), "package": version.installed()}
 
 
 def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -88,6 +88,8 @@ class LocalStorage:
             return (self.path / POINTER).read_bytes()
         except FileNotFoundError:
             return None
+        except NotADirectoryError as error:
+            raise StoreError(f"{self.where} is a file, or in one. Name the folder of a store.") from error
 
     def swing(self, value: bytes, *, expected: bytes | None) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import PARTIAL
 from adaptive_sampler.errors import NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.storage.base import Storage
@@ -70,8 +69,7 @@ class Versions:
         wanted = self.pointer.head if version is None else version
         entry = self.pointer.entry(wanted)
         if entry is None:
-            known = ", ".join(str(e.version) for e in self.pointer.entries)
-            raise UnknownName(f"{self.where} has no version {wanted}: it has {known}. Open one of these.")
+            raise self._absent(wanted)
         try:
             return read_manifest(self.storage, wanted, entry.manifest)
         except (ValueError, KeyError, TypeError) as error:
@@ -120,13 +118,21 @@ class Versions:
         return [e.public() for e in self.pointer.entries if e.version > 0]
 
     def drop(self, keep: int, current: int) -> None:
-        """Drop all versions except the newest `keep`, the pinned ones, the head, and `current`, which is open here."""
-        whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")
+        """Drop all versions except the newest `keep`, the pinned ones, the head, and `current`, which is open here.
+
+        Raises `StoreError` if the storage refuses, and `PointerMoved` if another writer has committed.
+        """
         self._still_mine()
         safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
         gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
-        self._swing(self.pointer.without(gone))  # before any deletion: a version that is listed must be complete
-        self.sweep()
+        try:
+            self._swing(self.pointer.without(gone))  # before any deletion: a version that is listed must be complete
+            self.sweep()
+        except OSError as error:
+            raise StoreError(
+                f"{self.where}: old versions could not be deleted: {error.strerror or error}. Version {self.pointer.head} is "
+                "whole, and nothing else was touched: the next commit or drop_versions deletes what is left."
+            ) from error
 
     def sweep(self) -> None:
         """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped.
@@ -142,6 +148,17 @@ class Versions:
             leftover = (number or name.startswith("manifests/")) and name not in folders | manifests
             if (leftover and not theirs) or name.endswith(PARTIAL):
                 self.storage.delete(name)
+
+    def _absent(self, wanted: int) -> UnknownName:
+        """The error for a version that is not committed, or no longer kept."""
+        known = ", ".join(str(e.version) for e in self.pointer.entries)
+        if wanted not in range(self.pointer.highest + 1):
+            return UnknownName(f"{self.where} has no version {wanted}: it has {known}. Open one of these.")
+        return UnknownName(
+            f"{self.where} has version {wanted} no more: it was dropped, by keep= of a commit or by drop_versions. It has "
+            f"{known}. A checkpoint that needs {wanted} cannot be resumed: go on from one that needs one of these, and keep as "
+            "many versions as were committed since the oldest checkpoint that you keep."
+        )
 
     def _swing(self, pointer: Pointer) -> None:
         raw = pointer.encoded()

@@ -40,12 +40,14 @@ class SamplerCallback(Callback):
     Nothing is recorded before training itself begins: not in sanity checks, and not in the steps of a tuner that tries
     learning rates. Among several loaders (a dict, a list, a CombinedLoader) the one with the sampler is found. If
     Lightning iterates that loader several times within one of its epochs, each time is an epoch of the sampler.
+
+    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed.
     """
 
-    def __init__(self, sampler: Ours | Callable[[], Ours]) -> None:
+    def __init__(self, sampler: Ours | Callable[[], Ours], *, keep: int | None = None) -> None:
         if not isinstance(sampler, Ours) and not callable(sampler):
             raise InvalidValue(f"sampler={sampler!r}: pass one of our samplers, or a function that returns it.")
-        self._given = sampler
+        self._given, self.keep = sampler, keep
         self._found: Ours | None = sampler if isinstance(sampler, Ours) else None
         self._rehearsing = False  # whether a fit has begun, and its training has not
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
@@ -203,7 +205,7 @@ class SamplerCallback(Callback):
         store = self._walk.store
         if store.session.journal is not None:
             sync(store, self.sampler)
-        return store.commit()
+        return store.commit(keep=self.keep)
 
 
 def _returned(make: Any) -> Ours:

@@ -31,15 +31,17 @@ class SamplerCallback(TrainerCallback):
     skips what was done of the epoch, so the sampler begins the epoch from its start, by the plan that it had. The
     Trainer's `set_epoch` alone does not suffice: on several processes it does not reach the sampler. Raises
     `InvalidValue` for a DistributedAdaptiveSampler, and for plans of blocks (`replan=k`).
+
+    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed.
     """
 
-    def __init__(self, sampler: AdaptiveSampler) -> None:
+    def __init__(self, sampler: AdaptiveSampler, *, keep: int | None = None) -> None:
         if not isinstance(sampler, AdaptiveSampler) or isinstance(sampler.replan, int):
             raise InvalidValue(
                 f"sampler={sampler!r}: an AdaptiveSampler with replan='epoch' or 'once', not DistributedAdaptiveSampler: the "
                 "Trainer shares out batches itself, and skips whole epochs of them when it resumes."
             )
-        self.sampler = sampler
+        self.sampler, self.keep = sampler, keep
         self._steps_per_epoch = 0  # as the Trainer counts them, once, at the beginning
         self._begun_at = 0  # the Trainer's global step at which this epoch began
         self._checked = False  # whether this epoch's loader was checked
@@ -96,7 +98,8 @@ class SamplerCallback(TrainerCallback):
         done = state.global_step - self._begun_at
         over = self._over or done == self._steps_per_epoch
         walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=self.sampler.start)
-        state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit(), "done": 0 if over else done}
+        commit = store.commit(keep=self.keep)
+        state.stateful_callbacks[KEY] = {"walk": walk, "commit": commit, "done": 0 if over else done}
 
 
 class AdaptiveTrainerMixin:
@@ -104,12 +107,14 @@ class AdaptiveTrainerMixin:
 
     Put it before the Trainer among the bases. `sampler`: draws the training rows. `hook`: records what the store's
     scores take of logits and labels; the loss that it records is that of the hook's criterion, which must be the
-    training's own loss. Train on `IndexedDataset(dataset, key="row")`: the rows go through the collator beside the
-    inputs. Raises `InvalidValue` if the arguments name another loss or another order, or if the dataset does not fit
-    the store.
+    training's own loss. `keep`: that of `SamplerCallback`. Train on `IndexedDataset(dataset, key="row")`: the rows go
+    through the collator beside the inputs. Raises `InvalidValue` if the arguments name another loss or another order,
+    or if the dataset does not fit the store.
     """
 
-    def __init__(self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, keep: int | None = None, **kwargs: Any
+    ) -> None:
         self.adaptive_sampler, self.hook = sampler, hook
         super().__init__(*args, **kwargs)
         train: Any = getattr(self, "train_dataset", None)
@@ -125,7 +130,7 @@ class AdaptiveTrainerMixin:
             if hook.store.session.takes("loss"):
                 _same_loss(hook.criterion, self)
             hook.to(self.args.device)  # type: ignore[attr-defined]  # of the Trainer; class weights go to the logits
-        self.add_callback(SamplerCallback(sampler))  # type: ignore[attr-defined]  # a method of the Trainer
+        self.add_callback(SamplerCallback(sampler, keep=keep))  # type: ignore[attr-defined]  # a method of the Trainer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
         return self.adaptive_sampler

@@ -97,6 +97,14 @@ def nothing(n: int) -> None:
     return None
 
 
+def without_rows() -> Walk:
+    return Walk(list)
+
+
+def breaking(n: int) -> Walk:
+    return Walk(lambda: ({}["lost"] for _ in range(n)))
+
+
 def naps(n: int, seconds: float) -> Callable[[], None]:
     return lambda: time.sleep(seconds)
 
@@ -299,6 +307,8 @@ def test_what_a_sampler_yields_says_where_it_competes(factory: str, kind: str) -
         (f"{HERE}:endless", "goes on after 2,001 rows of n=1000"),
         (f"{HERE}:nothing", "returned None, which cannot be iterated"),
         (f"{HERE}:absent", "has no attribute 'absent'"),
+        (f"{HERE}:without_rows", "TypeError: without_rows() takes 0 positional arguments but 1 was given"),
+        (f"{HERE}:breaking", f"KeyError: 'lost' ({__file__}, line "),
         ("no_such_module:factory", "No module named 'no_such_module'"),
         ("shuffled", "write module:factory"),
     ],
@@ -326,7 +336,7 @@ def test_sizes_are_written_as_people_write_them(texts: list[str], sizes: tuple[i
     assert command.sizes(texts) == sizes
 
 
-@pytest.mark.parametrize("text", ["many", "0", "-5", "1e3.5", "1000.5", "nan", "inf", "", "1e5,"])
+@pytest.mark.parametrize("text", ["many", "0", "-5", "1e3.5", "1000.5", "nan", "inf", "1e30", "", "1e5,"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="a whole number of rows, 1000 or more"):
         command.sizes([text])
@@ -414,12 +424,12 @@ def test_the_command_writes_nothing_where_it_is_not_told(
 )
 def test_what_cannot_be_run_is_one_line_and_not_a_traceback(arguments: list[str], said: str) -> None:
     done = typed(*arguments)
-    assert done.returncode == 1
-    assert said in done.stdout
+    assert done.returncode == 2
+    assert said in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_without_matplotlib_the_extra_is_named_before_anything_runs(tmp_path: Path) -> None:
     done = typed("--quick", "--output", str(tmp_path), hidden="matplotlib")
     assert done.returncode == 1
-    assert done.stdout.strip() == 'The figures need matplotlib: pip install "adaptive-sampler[report]"'
+    assert done.stderr.strip() == 'The figures need matplotlib: pip install "adaptive-sampler[report]"'

@@ -1,12 +1,16 @@
 """The commands say what they did, and what to do where they cannot."""
 
+import io
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import adaptive_sampler
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.scoring import EL2N, Forgetting
 from adaptive_sampler.selection import Prune
@@ -16,7 +20,9 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
+from adaptive_sampler.commands import compile as ahead
 from adaptive_sampler.commands.app import app
+from adaptive_sampler.kernels import bits, cache
 from adaptive_sampler.sampler import AdaptiveSampler
 
 HIDE = "import sys; sys.modules[{name!r}] = None; sys.argv = ['adaptive-sampler', *{arguments!r}]; "
@@ -37,6 +43,15 @@ def run(*arguments: str) -> str:
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def refused(status: int, *arguments: str) -> str:
+    """What a command that ends with this status says: one line."""
+    result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1", "TERM": "dumb"})
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.count("\n") == 1
+    return result.stderr
 
 
 def without(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,25 +84,130 @@ def test_report_changes_no_store(path: Path, tmp_path: Path) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
 
-@pytest.mark.parametrize("content", [None, b"no array"])
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+LABELS = npy(np.arange(20) % 2)
+NO_ARRAYS = {
+    "missing": None,
+    "empty": b"",
+    "no array": b"no array",
+    "a zip": b"PK\x03\x04",
+    "objects": npy(np.full(20, None)),
+    "cut off": LABELS[:-8],
+    "damaged header": LABELS.replace(b"'shape'", b"'''hape"),
+    "more than there is memory": LABELS.replace(b"(20,), }" + b" " * 13, b"(99999999999999,), }"),
+}
+
+
+@pytest.mark.parametrize("content", NO_ARRAYS.values(), ids=NO_ARRAYS)
 def test_labels_that_are_no_array_are_one_line_and_not_a_traceback(
     path: Path, tmp_path: Path, content: bytes | None
 ) -> None:
     labels = tmp_path / "labels.npy"
     if content is not None:
         labels.write_bytes(content)
-    result = CliRunner().invoke(app, ["report", str(path), "--labels", str(labels), "--output", str(tmp_path / "f")])
-    assert result.exit_code == 1
-    assert f"--labels {labels}: a .npy file of NumPy's is needed" in result.output.replace("\n", "")
-    assert "Traceback" not in result.output
+    said = refused(2, "report", str(path), "--labels", str(labels), "--output", str(tmp_path / "f"))
+    assert f"--labels {labels}: a .npy file of NumPy's is needed" in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(np.arange(3), "labels has shape (3,): one value for each of the 20"), (np.zeros(20), "labels has dtype float64")],
+)
+def test_labels_that_do_not_fit_the_store_are_one_line_and_not_a_traceback(
+    path: Path, tmp_path: Path, labels: np.ndarray, words: str
+) -> None:
+    np.save(tmp_path / "labels.npy", labels)
+    assert words in refused(2, "report", str(path), "--labels", str(tmp_path / "labels.npy"))
 
 
 @pytest.mark.parametrize("command", ["info", "report"])
-def test_what_is_no_store_is_one_line_and_not_a_traceback(command: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [command, str(tmp_path / "nothing")])
-    assert result.exit_code == 1
-    assert "holds no store: nothing is there. Make one with ScoreStore.create" in result.output
-    assert "Traceback" not in result.output
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("nothing", "holds no store: nothing is there. Make one with ScoreStore.create"),
+        ("file", "is a file, or in one. Name the folder of a store."),
+        ("file/in", "is a file, or in one. Name the folder of a store."),
+    ],
+)
+def test_what_is_no_store_is_one_line_and_not_a_traceback(command: str, place: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert words in refused(1, command, str(tmp_path / place))
+
+
+def test_a_scheme_that_is_not_kept_is_no_name_of_a_folder() -> None:
+    assert "path='s3://bucket/scores.zarr': scores are kept in a folder" in refused(
+        2, "info", "s3://bucket/scores.zarr"
+    )
+
+
+@pytest.mark.parametrize("command", [["report", "STORE"], ["bench", "--quick"], ["demo", "--quick"]], ids=" ".join)
+def test_an_output_that_is_no_folder_is_refused_before_anything_is_run(
+    command: list[str], path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "file").touch()
+    words = [str(path) if word == "STORE" else word for word in command]
+    said = refused(2, *words, "--output", str(tmp_path / "file"))
+    assert f"--output {tmp_path / 'file'}: a folder to write into is needed (File exists)." in said
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "CURRENT"), MemoryError("no room")])
+def test_what_the_disk_or_the_memory_refuses_is_one_line_and_not_a_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ScoreStore, "open", refuse)
+    assert str(error) in refused(1, "info", "store")
+
+
+def test_report_of_a_store_that_observed_nothing_says_so(tmp_path: Path) -> None:
+    ScoreStore.create(tmp_path / "empty", 3, [EL2N()]).close()
+    said = refused(1, "report", str(tmp_path / "empty"))
+    assert "no row of" in said
+    assert "has a finite score yet, so there is no figure: observe some and commit." in said
+
+
+def test_report_draws_the_store_that_one_stands_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path)
+    run("report", ".")
+    assert (path.parent / "store-report" / "el2n.png").exists()
+
+
+def test_compile_says_where_the_kernels_lie_and_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_steps", lambda folder: [("bits", lambda: bits.count(np.ones(1, np.uint8)))])
+    said = run("compile")
+    assert re.fullmatch(rf"All kernels are compiled, in \d+ s: they lie in {re.escape(cache.KEPT[0])}\n", said)
+
+
+def test_compile_where_no_folder_can_be_written_is_one_line_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_steps", lambda folder: [])
+    monkeypatch.setattr(cache, "KEPT", [])
+    assert "no folder for them can be written. Set NUMBA_CACHE_DIR to a folder that can" in refused(1, "compile")
+
+
+def test_errors_go_to_stderr(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["info", str(tmp_path)])
+    assert result.stdout == ""
+    assert "holds no store" in result.stderr
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert run("--version").strip() == adaptive_sampler.__version__ == metadata.version("adaptive-sampler")
+
+
+def test_the_version_of_sources_that_are_not_installed_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert adaptive_sampler.__version__ == "unknown"
 
 
 @pytest.mark.parametrize(

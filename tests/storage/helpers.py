@@ -22,6 +22,16 @@ def filled(path: Path | None, *, n: int = 100, keys: list[str] | None = None) ->
     return store
 
 
+def three(path: Path) -> ScoreStore:
+    """Versions 1, 2 and 3; in version v the loss of row 0 is 10·v."""
+    store = filled(path)
+    store.fold("loss", [0], [10])
+    for version in (2, 3):
+        store.fold("loss", [0], [10 * version])
+        store.commit(f"note {version}", pin=version == 2)
+    return store
+
+
 @contextmanager
 def running(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A Python process that runs `code` and has said "open"; killed at the end."""

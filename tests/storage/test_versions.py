@@ -12,17 +12,7 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError, UnknownName
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.storage.local import LocalStorage
-from tests.storage.helpers import filled
-
-
-def three(path: Path) -> ScoreStore:
-    """Versions 1, 2 and 3; in version v the loss of row 0 is 10·v."""
-    store = filled(path)
-    store.fold("loss", [0], [10])
-    for version in (2, 3):
-        store.fold("loss", [0], [10 * version])
-        store.commit(f"note {version}", pin=version == 2)
-    return store
+from tests.storage.helpers import filled, three
 
 
 def test_a_version_tells_its_number_time_note_pin_and_how_many_rows_were_observed(tmp_path: Path) -> None:

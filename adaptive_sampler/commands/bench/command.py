@@ -25,6 +25,7 @@ ABOUT = (
     "as they must make."
 )
 QUICK = 10_000
+MOST = 10**10  # of more rows the bits alone, let alone scores, fill a computer
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def list_cases(parts: Sequence[str], console: Console) -> None:
 def sizes(texts: Sequence[str]) -> tuple[int, ...]:
     """Parse numbers of rows: 10_000, 1e7, or several with commas between them.
 
-    Raises InvalidValue for anything but whole numbers from 1000 on.
+    Raises InvalidValue for anything but whole numbers from 1000 to MOST.
     """
     found = []
     for text in ",".join(texts).split(","):
@@ -107,8 +108,10 @@ def sizes(texts: Sequence[str]) -> tuple[int, ...]:
             n = float(text)
         except ValueError:
             n = -1
-        if not n >= 1000 or n % 1:  # written so that NaN and inf are refused too
-            raise InvalidValue(f"--n {text}: a whole number of rows, 1000 or more, as in 10_000 or 1e7.")
+        if not 1000 <= n <= MOST or n % 1:  # written so that NaN is refused too
+            raise InvalidValue(
+                f"--n {text}: a whole number of rows, 1000 or more and {MOST:.0e} at most, as in 10_000 or 1e7."
+            )
         found.append(int(n))
     return tuple(found)
 

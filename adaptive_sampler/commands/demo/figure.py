@@ -1,4 +1,4 @@
-"""The demo's one figure: where the cut lies, what each method reached, and what the highest scores look like."""
+"""The demo's one figure: what a window keeps, what each method reached, and what the highest scores look like."""
 
 from collections.abc import Sequence
 from pathlib import Path

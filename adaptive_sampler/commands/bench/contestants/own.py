@@ -1,15 +1,17 @@
 """A user's own sampler, "module:factory": tried once, then a contestant in the case that fits what it yields."""
 
+import contextlib
 import importlib
 import inspect
 import operator
+import traceback
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from adaptive_sampler.commands.bench.base import BATCH, Turn
 from adaptive_sampler.commands.bench.data import drain
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
 
 LOOK = 1000  # rows for the trial of a factory
 EPOCH, HALF, DRAWS = "every row once", "n // 2 rows once", "n rows, some of them repeatedly"
@@ -30,8 +32,10 @@ def kind(spec: str) -> str:
     Raises InvalidValue, with what the sampler yielded, if it is none of the three.
     """
     sampler = make(spec, LOOK)
-    rows = list(_rows(spec, sampler))
-    if rows and not any(True for _ in sampler):
+    with _of(spec):
+        rows = list(_rows(spec, sampler))
+        goes_on = any(True for _ in sampler)
+    if rows and not goes_on:
         raise InvalidValue(
             f"{spec} yielded nothing in its second epoch. Return an object whose __iter__ begins anew, not a generator."
         )
@@ -52,14 +56,30 @@ def make(spec: str, n: int) -> Iterable[Any]:
     module, _, name = spec.partition(":")
     if not module or not name:
         raise InvalidValue(f"--sampler {spec}: write module:factory, as in mysamplers:curriculum.")
-    try:
-        factory: Any = operator.attrgetter(name)(importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise InvalidValue(f"--sampler {spec}: {error}. Name a module that can be imported from here.") from error
-    sampler = factory(n, batch_size=BATCH) if "batch_size" in inspect.signature(factory).parameters else factory(n)
+    with _of(spec):
+        try:
+            factory: Any = operator.attrgetter(name)(importlib.import_module(module))
+        except (ImportError, AttributeError) as error:
+            raise InvalidValue(f"--sampler {spec}: {error}. Name a module that can be imported from here.") from error
+        sampler = factory(n, batch_size=BATCH) if "batch_size" in inspect.signature(factory).parameters else factory(n)
     if not isinstance(sampler, Iterable):
         raise InvalidValue(f"{spec} returned {sampler!r}, which cannot be iterated. {_WANTED}.")
     return sampler
+
+
+@contextlib.contextmanager
+def _of(spec: str) -> Iterator[None]:
+    """Whatever the user's code raises in the block is said in one line, with the place that it was raised at."""
+    try:
+        yield
+    except AdaptiveSamplerError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidValue(
+            f"--sampler {spec}: {type(error).__name__}: {error} ({at.filename}, line {at.lineno}). A factory is called with n, the "
+            "number of rows, and with batch_size= if it has that parameter."
+        ) from error
 
 
 def _rows(spec: str, sampler: Iterable[Any]) -> Iterator[int]:
