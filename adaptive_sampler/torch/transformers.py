@@ -101,7 +101,8 @@ class SamplerCallback(TrainerCallback):
             sync(store, self.sampler)
         done = state.global_step - self._begun_at
         over = self._over or done == self._steps_per_epoch
-        walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=done * samples)
+        delivered = min(done * samples, self.sampler.drawn)  # the last batch of a plan may be short
+        walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=delivered)
         state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit(), "done": 0 if over else done}
 
 
