@@ -10,7 +10,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import unreduced
-from adaptive_sampler.torch.ranks.sync import sync
+from adaptive_sampler.torch.ranks.sync import keep
 from adaptive_sampler.torch.ranks.visits import skipped_by_loop
 
 try:
@@ -96,14 +96,12 @@ class SamplerCallback(TrainerCallback):
 
         `samples`: of all processes in a step; not needed at the end of an epoch.
         """
-        store = self.sampler.store
-        if store.session.journal is not None:
-            sync(store, self.sampler)
+        commit = keep(self.sampler.store, self.sampler)
         done = state.global_step - self._begun_at
         over = self._over or done == self._steps_per_epoch
         delivered = min(done * samples, self.sampler.drawn)  # the last batch of a plan may be short
         walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=delivered)
-        state.stateful_callbacks[KEY] = {"walk": walk, "commit": store.commit(), "done": 0 if over else done}
+        state.stateful_callbacks[KEY] = {"walk": walk, "commit": commit, "done": 0 if over else done}
 
 
 class AdaptiveTrainerMixin:

@@ -120,6 +120,18 @@ def sync(
     journal.torn = False
 
 
+def keep(store: ScoreStore, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None) -> int:
+    """Sync the store if it is distributed, and commit it, for a checkpoint -> the number of the commit.
+
+    `sampler`: as for `sync`. A store that is open only to read stays as it is.
+    """
+    if store.mode == "r":
+        return store.version
+    if store.session.journal is not None:
+        sync(store, sampler)
+    return store.commit()
+
+
 def _fold_alone(store: ScoreStore) -> None:
     """All that a sync is where there are no ranks. Raises `NotDistributed` for a store that was opened on ranks."""
     if store.session.journal is not None:
