@@ -167,9 +167,9 @@ def _fill_as_before(shard: BatchSamplerShard, sampler: AdaptiveSampler, state: d
     samples = shard.batch_size * (1 if shard.split_batches else shard.num_processes)
     if isinstance(sampler.replan, int) and state["position"] and (state["length"] - state["position"]) % samples:
         raise ResumeError(
-            f"Accelerate fills up epoch {state['epoch']} of {state['length']} samples with its first rows, and at sample "
-            f"{state['position']} those of plans of blocks (replan={sampler.replan}) are not known any more. Prepare the loader with "
-            "DataLoaderConfiguration(even_batches=False), in the run that saves too, or pass drop_last=True."
+            f"Accelerate fills up epoch {state['epoch']} of {state['length']} samples with its first rows, and those of plans of "
+            f"blocks (replan={sampler.replan}) are not known any more at sample {state['position']}. Prepare the loader with "
+            "DataLoaderConfiguration(even_batches=False), in the run that saves too, or give it drop_last=True."
         )
     if not isinstance(shard.batch_sampler, FilledBatches):
         shard.batch_sampler = FilledBatches(shard.batch_sampler, sampler, samples)
