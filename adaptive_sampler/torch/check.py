@@ -119,7 +119,7 @@ def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
     `skip_first_batches` and `accelerator.save_state` do not know the epoch's plan, and mostly not even its number.
     Raises `SelectionLost` if `skip_first_batches` skips what the sampler itself has skipped already.
     """
-    helper = "adaptive_sampler.torch.accelerate.state_dict(loader, hook.delivered) and load_state_dict(loader, state)"
+    helper = "adaptive_sampler.torch.accelerate.SamplerCheckpoint(loader, hook), registered, which needs neither"
     skipped = vars(link).get("skip_batches", 0) if hasattr(link, "__dict__") else 0
     if skipped and sampler.start:
         raise SelectionLost(

@@ -64,7 +64,7 @@ def moment(folder: Path, rng: random.Random) -> Callable[[], bool]:
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
     rng = random.Random(5)
-    for _ in range(3):
+    for _ in range(2):
         started(tmp_path).kill_when(moment(tmp_path, rng))
     started(tmp_path).output()
     assert result(tmp_path) == never_killed
