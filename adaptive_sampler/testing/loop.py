@@ -98,14 +98,13 @@ class Loop:
 
     def _keep(self, trace: Trace, epoch: int, *, save: bool = True) -> None:
         """Sync the store, and with `save` commit it and save the place."""
-        from adaptive_sampler.torch.ranks.sync import sync
+        from adaptive_sampler.torch.ranks.sync import committed, sync
 
-        store = self.store
-        if store.session.journal is not None:
-            sync(store, self.sampler)
         if save:
-            commit = store.version if store.session.mode == "r" else store.commit()
+            commit = committed(self.store, self.sampler)
             trace.saved({"epoch": epoch, "walk": self._place()}, commit)
+        elif self.store.session.journal is not None:
+            sync(self.store, self.sampler)
 
     def _place(self) -> Any:
         """The state of the loader, or of the sampler where the loader has none."""

@@ -120,7 +120,6 @@ def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
     `skip_first_batches` and `accelerator.save_state` do not know the epoch's plan, and mostly not even its number.
     Raises `SelectionLost` if `skip_first_batches` skips what the sampler itself has skipped already.
     """
-    helper = "adaptive_sampler.torch.accelerate.state_dict(loader, hook.delivered) and load_state_dict(loader, state)"
     skipped = vars(link).get("skip_batches", 0) if hasattr(link, "__dict__") else 0
     if skipped and sampler.start:
         raise SelectionLost(
@@ -132,7 +131,8 @@ def _kept_elsewhere(sampler: AdaptiveSampler, link: Any) -> None:
         what = f"skips {skipped} batches of an epoch" if skipped else "is kept by accelerator.save_state"
         warnings.warn(
             f"{_name(link)} {what}, which restores no plan of {_name(sampler)}: a run resumed so may walk other rows. Exact is "
-            f"{helper}.",
+            "adaptive_sampler.torch.accelerate.SamplerCheckpoint(loader, hook), registered for checkpointing, with neither "
+            "use_stateful_dataloader nor skip_first_batches.",
             RuntimeWarning,
             stacklevel=4,
         )

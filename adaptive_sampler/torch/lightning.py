@@ -9,7 +9,7 @@ from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.data.chain import chain, several
 from adaptive_sampler.torch.data.delivery import Ours
 from adaptive_sampler.torch.ranks.sampler import inner
-from adaptive_sampler.torch.ranks.sync import sync
+from adaptive_sampler.torch.ranks.sync import committed
 
 try:
     from lightning.pytorch import Callback
@@ -202,10 +202,7 @@ class SamplerCallback(Callback):
 
     def _keep(self) -> int:
         """Sync the store if it is distributed, commit it, and return the commit's number."""
-        store = self._walk.store
-        if store.session.journal is not None:
-            sync(store, self.sampler)
-        return store.commit(keep=self.keep)
+        return committed(self._walk.store, self.sampler, keep=self.keep)
 
 
 def _returned(make: Any) -> Ours:

@@ -10,7 +10,8 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import unreduced
-from adaptive_sampler.torch.ranks.sync import sync
+from adaptive_sampler.torch.ranks.sync import committed
+from adaptive_sampler.torch.ranks.visits import skipped_by_loop
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerState
@@ -62,7 +63,9 @@ class SamplerCallback(TrainerCallback):
             saved = _saved(state)
             _same_place(saved, *divmod(state.global_step, self._steps_per_epoch))
             self._begun_at -= saved["done"]
-            self.sampler.load_state_dict(saved["walk"])
+            # The Trainer skips the batches before that place itself, so the sampler begins the epoch at its start.
+            self.sampler.load_state_dict(saved["walk"] | {"position": 0})
+            skipped_by_loop(self.sampler, saved["walk"]["position"])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin an epoch, whose loader is then checked at its first step."""
@@ -83,22 +86,23 @@ class SamplerCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Sync and commit if a checkpoint is about to be written."""
         if control.should_save:
-            self._keep(state)
+            self._keep(state, args.gradient_accumulation_steps * kwargs["train_dataloader"].total_batch_size)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Sync and commit the epoch's scores; a checkpoint may follow."""
         self._over = True
         self._keep(state)
 
-    def _keep(self, state: Any) -> None:
-        """Sync the store if it is distributed, commit it, and put the sampler's state where the next checkpoint keeps it."""
-        store = self.sampler.store
-        if store.session.journal is not None:
-            sync(store, self.sampler)
+    def _keep(self, state: Any, samples: int = 0) -> None:
+        """Sync the store if it is distributed, commit it, and put the sampler's state where the next checkpoint keeps it.
+
+        `samples`: of all processes in a step; not needed at the end of an epoch.
+        """
+        commit = committed(self.sampler.store, self.sampler, keep=self.keep)
         done = state.global_step - self._begun_at
         over = self._over or done == self._steps_per_epoch
-        walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=self.sampler.start)
-        commit = store.commit(keep=self.keep)
+        delivered = min(done * samples, self.sampler.drawn)  # the last batch of a plan may be short
+        walk = self.sampler.state_after() if over else self.sampler.state_dict(delivered=delivered)
         state.stateful_callbacks[KEY] = {"walk": walk, "commit": commit, "done": 0 if over else done}
 
 

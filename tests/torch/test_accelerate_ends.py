@@ -219,7 +219,7 @@ def test_check_says_that_only_ours_is_exact(place: Path, stateful: bool) -> None
     loader = training.loader if stateful else skip_first_batches(training.loader, 2)
     what = "is kept by accelerator.save_state" if stateful else "skips 2 batches"
     with pytest.warns(
-        RuntimeWarning, match=rf"{what}.*restores no plan.*adaptive_sampler\.torch\.accelerate\.state_dict"
+        RuntimeWarning, match=rf"{what}.*restores no plan.*adaptive_sampler\.torch\.accelerate\.SamplerCheckpoint"
     ):
         check(loader)
 

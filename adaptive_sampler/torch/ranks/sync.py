@@ -120,6 +120,20 @@ def sync(
     journal.torn = False
 
 
+def committed(
+    store: ScoreStore, sampler: AdaptiveSampler | DistributedAdaptiveSampler | None, *, keep: int | None = None
+) -> int:
+    """Sync the store if it is distributed, and commit it, for a checkpoint -> the number of the commit.
+
+    `sampler`: as for `sync`; `keep`: as for `ScoreStore.commit`. A store that is open only to read stays as it is.
+    """
+    if store.mode == "r":
+        return store.version
+    if store.session.journal is not None:
+        sync(store, sampler)
+    return store.commit(keep=keep)
+
+
 def _fold_alone(store: ScoreStore) -> None:
     """All that a sync is where there are no ranks. Raises `NotDistributed` for a store that was opened on ranks."""
     if store.session.journal is not None:

@@ -41,12 +41,32 @@ def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: i
 
     Within an epoch, every sync goes on with the same tally.
     """
-    key = plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
+    key = _key(sampler, plan, start)
     if journal.tally is None or journal.tally.key != key:
-        occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
-        if start or length != plan.num_samples:
-            walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
-            occurrences = np.bincount(walk.take(start, length), minlength=plan.n)
-        journal.tally = VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
+        journal.tally = _tally(sampler, plan, key, start)
     tally: VisitTally = journal.tally
     return tally
+
+
+def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
+    """Note that the loop itself skips the epoch's samples before `position`, which were counted before it was resumed.
+
+    For a loop that has the sampler begin the epoch at its start. Otherwise the rows that pad the epoch's end, which come
+    from its start, would be counted as the visits that the loop skips. To be called once the plan is loaded.
+    """
+    journal, plan = sampler.store.session.journal, sampler.fixed_plan
+    if journal is not None and plan is not None:
+        journal.tally = _tally(sampler, plan, _key(sampler, plan, sampler.start), position)
+
+
+def _key(sampler: AdaptiveSampler, plan: Plan, start: int) -> tuple[str, int, int]:
+    return plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
+
+
+def _tally(sampler: AdaptiveSampler, plan: Plan, key: tuple[str, int, int], position: int) -> VisitTally:
+    """A tally of the visits from `position` of the epoch on."""
+    occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
+    if position or length != plan.num_samples:
+        walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
+        occurrences = np.bincount(walk.take(position, length), minlength=plan.n)
+    return VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))

@@ -1,0 +1,81 @@
+"""docs/examples/hf_trainer.py: killed with all its ranks and begun again, it trains what it would have trained."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adaptive_sampler import ScoreStore
+from tests.torch.examples.killed import EXAMPLES, ROOT, Run
+
+SCRIPT = EXAMPLES / "hf_trainer.py"
+
+
+def started(folder: Path, ranks: int = 2) -> Run:
+    return Run(SCRIPT, "--folder", folder, ranks=ranks)
+
+
+def last(folder: Path) -> int:
+    """The step of the newest whole checkpoint; -1 before the first."""
+    return max((int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/whole")), default=-1)
+
+
+def result(folder: Path) -> tuple[list[bytes], bytes, list[int]]:
+    """The weights, the scores and how often each row was counted, exactly."""
+    weights = [tensor.numpy().tobytes() for tensor in torch.load(folder / "final.pt").values()]
+    with ScoreStore.open(folder / "scores.zarr", mode="r") as store:
+        return weights, store["el2n"].tobytes(), store.count("el2n").tolist()
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("whole")
+    started(folder).output()
+    return result(folder)
+
+
+@pytest.mark.parametrize("saved", [5, 65])
+def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
+    never_killed: Any, tmp_path: Path, saved: int
+) -> None:
+    """`saved`: a step in the first and in the third epoch, of 29 steps each."""
+    started(tmp_path).kill_when(lambda: last(tmp_path) >= saved)
+    assert not (tmp_path / "final.pt").exists()
+    started(tmp_path).output()
+    assert result(tmp_path) == never_killed
+
+
+def moment(folder: Path, rng: random.Random) -> Callable[[], bool]:
+    """Whether a few checkpoints have come since this was called, and some milliseconds: in a step, a commit, a write."""
+    wanted, wait = last(folder) + 5 * rng.randint(0, 6) + 1, rng.uniform(0, 0.05)
+
+    def reached() -> bool:
+        if last(folder) < wanted:
+            return False
+        time.sleep(wait)
+        return True
+
+    return reached
+
+
+def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    for _ in range(2):
+        started(tmp_path).kill_when(moment(tmp_path, rng))
+    started(tmp_path).output()
+    assert result(tmp_path) == never_killed
+
+
+def test_it_runs_unchanged_on_one_process_and_does_nothing_when_it_is_done(tmp_path: Path) -> None:
+    assert "of the training set right" in started(tmp_path, ranks=1).output()
+    done = result(tmp_path)
+    started(tmp_path, ranks=1).output()
+    assert result(tmp_path) == done
+
+
+def test_the_page_of_frameworks_links_to_it() -> None:
+    assert "(examples/hf_trainer.py)" in (ROOT / "docs" / "frameworks.md").read_text()
