@@ -78,7 +78,7 @@ class Saver(Checkpoint):
     """Writes a checkpoint whenever the cell says. Lightning calls such callbacks last."""
 
     def __init__(self, when: str, folder: Path, trace: Trace) -> None:
-        self.when, self.folder, self.trace, self.last = when, folder, trace, -1
+        self.when, self.folder, self.trace, self.last = when, folder, trace, 0
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if self.when == "step" and trainer.global_step != self.last:
