@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from typing import Any, Literal
 
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
@@ -13,6 +14,13 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
 
 Replan = Literal["epoch", "once"] | int
+
+
+def checked_replan(replan: Replan) -> Replan:
+    """`replan` itself. Raises `InvalidValue` for anything but "epoch", "once", or a number of batches, 1 or more."""
+    return (
+        replan if replan in ("epoch", "once") else whole_number("replan", replan, 1, otherwise=" or 'epoch' or 'once'")
+    )
 
 
 class Made:
@@ -57,7 +65,7 @@ class Planner:
         """This epoch's plan; until it is fixed, it is made again whenever the scores have changed."""
         if self._plan is None or (self._seen is not None and self._seen != self.store.made_from):
             self._seen = self.store.made_from
-            self._plan = self._make()
+            self._plan = self.planned(self.epoch)
         return self._plan
 
     @property
@@ -159,18 +167,21 @@ class Planner:
                         return plan
             raise ResumeError(f"the state needs plan {plan_id}: {error}") from error
 
-    def _make(self) -> Plan:
-        """A plan for this epoch from the present scores. Raises `ResumeError` in a worker process, which has none."""
+    def planned(self, epoch: int) -> Plan:
+        """The plan that the present scores give for `epoch`, this one or a later one; nothing is fixed.
+
+        Raises `ResumeError` in a worker process, which has no scores.
+        """
         if self._unpickled:
             raise ResumeError(
                 f"a worker process (pid {os.getpid()}) asks for a new plan: its scores are those of the last commit. Plan in the "
                 "trainer (draw from the sampler there) and pickle the sampler after that."
             )
-        if self.epoch < self.warmup_epochs:
-            return KeepAll().plan(self.store, epoch=self.epoch, seed=self.seed)
+        if epoch < self.warmup_epochs:
+            return KeepAll().plan(self.store, epoch=epoch, seed=self.seed)
         if self._once is not None:
             return self._once
-        return self.policy.plan(self.store, epoch=self.epoch, seed=self.seed)
+        return self.policy.plan(self.store, epoch=epoch, seed=self.seed)
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
