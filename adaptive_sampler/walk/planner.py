@@ -12,6 +12,7 @@ from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
+from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect
 
 Replan = Literal["epoch", "once"] | int
 
@@ -51,6 +52,7 @@ class Planner:
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from; None once it is fixed
         self._once: Plan | None = None  # the plan that all epochs keep, with replan="once"
         self._unpickled = self._warned = False
+        self._judged = -1  # the epoch whose plan was last held against the classes
         self.owner: weakref.ref[Any] | None = None  # the sampler whose plans these are
         self._fixed_from: MadeFrom | None = (
             None  # the scores that this epoch's plan was made from; None if it was made before this epoch or is not fixed
@@ -59,6 +61,8 @@ class Planner:
         # The plans of this epoch, but only of the newest blocks: no state is more than `AHEAD` blocks behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
         store.session.planners.add(self)
+        if ranks_all_classes(policy):
+            store.session.classes.wanted_by.add(self)
 
     @property
     def plan(self) -> Plan:
@@ -95,6 +99,7 @@ class Planner:
             if not self._unpickled:
                 self.store.session.save_plan(plan)
             self._warn_if_unfed()
+            self._warn_if_one_sided(plan)
             self._fixed_from, self._seen = None if plan is self._once else self._seen, None
             self._recent.append(plan.id)
             if self.replan == "once" and self._once is None and self._ready():
@@ -195,6 +200,15 @@ class Planner:
             RuntimeWarning,
             stacklevel=2,
         )
+
+    def _warn_if_one_sided(self, plan: Plan) -> None:
+        """Warn once if the policy's plan leaves out almost all of a class; afterwards, the classes are not needed."""
+        classes = self.store.session.classes
+        if self not in classes.wanted_by or self.epoch < self.warmup_epochs or self.epoch == self._judged:
+            return
+        self._judged = self.epoch
+        if plan is self._once or warn_of_neglect(plan, self.policy, self.store):
+            classes.release(self)
 
     def _ready(self) -> bool:
         """Whether the policy has scores to plan by."""

@@ -16,7 +16,8 @@ _NEEDED = {"format", "epoch", "position", "plans", "once", "store", "commit", "c
 def described(walk: dict[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> dict[str, Any]:
     """A state: `walk`, which says where the walk is, with what it takes to check that it belongs to a sampler and a store."""
     walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for human readers; `plans` may still grow
-    return walk | {"format": FORMAT, "store": store.session.uuid, "commit": store.version, "counts": "drawn"} | settings
+    about = {"format": FORMAT, "store": store.session.uuid, "commit": store.version, "counts": "drawn"}
+    return {**walk, **about, **settings}
 
 
 def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> None:

@@ -135,5 +135,5 @@ def test_a_worker_process_has_no_scores_to_foretell_by(store):
     store.commit()
     sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
     list(sampler)
-    with pytest.raises(ResumeError, match="a worker process .* asks for a new plan"):
+    with pytest.raises(ResumeError, match=r"a worker process .* asks for a new plan"):
         pickle.loads(pickle.dumps(sampler))._planner.planned(1)
