@@ -8,7 +8,7 @@ import numpy as np
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.store import ScoreStore
 
-_ENOUGH = 10  # samples of a class that would stay if the class made no difference; smaller classes are not judged
+_ENOUGH = 20  # samples of a class that would stay if the class made no difference; smaller classes are not judged
 _ALMOST_NONE = 0.1  # of these: fewer are almost none
 _NAMED = 3  # classes in the message
 

@@ -14,7 +14,7 @@ from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import Prune, RandomPrune, Threshold, Window
 from adaptive_sampler.torch import AdaptiveSampler, DistributedAdaptiveSampler, IndexedDataset, LossHook, PrunedSampler
 
-N, CLASSES = 120, 4
+N, CLASSES = 240, 4
 LABELS = np.arange(N) % CLASSES
 ALMOST_NONE = "keeps almost none of some classes"
 
@@ -64,12 +64,12 @@ def test_a_plan_without_two_of_four_classes_is_warned_of_with_the_numbers_and_th
     store, sampler, hook = parts()
     fill(store, hook)
     with pytest.warns(
-        RuntimeWarning, match=rf"the plan of epoch 0 {ALMOST_NONE}: .*0 of 30 of class 0, 0 of 30 of class 1, but 50%"
+        RuntimeWarning, match=rf"the plan of epoch 0 {ALMOST_NONE}: .*0 of 60 of class 0, 0 of 60 of class 1, but 50%"
     ):
         list(sampler)
     balanced = AdaptiveSampler(store, Prune(0.5, "el2n", per_class=LABELS))
     quiet(balanced)
-    assert np.bincount(LABELS[balanced.plan.rows]).tolist() == [15] * CLASSES
+    assert np.bincount(LABELS[balanced.plan.rows]).tolist() == [30] * CLASSES
 
 
 def test_the_warning_names_the_argument_and_how_to_silence_it():
@@ -104,18 +104,18 @@ def test_a_plan_that_holds_for_good_is_judged_when_it_is_made():
 
 
 def test_many_classes_are_not_all_named():
-    _, sampler, hook = parts(Prune(100, "el2n"), n=600)
-    labels = torch.arange(600) % 6
+    _, sampler, hook = parts(Prune(200, "el2n"), n=1200)
+    labels = torch.arange(1200) % 6
     hook(
         (nn.functional.one_hot(labels, 6) * (labels[:, None] < 5) * 9.0).requires_grad_(),
         labels,
-        rows=torch.arange(600),
+        rows=torch.arange(1200),
     )
-    with pytest.warns(RuntimeWarning, match=r"0 of 100 of class 2, as little of 2 more, but 17% of all"):
+    with pytest.warns(RuntimeWarning, match=r"0 of 200 of class 2, as little of 2 more, but 17% of all"):
         list(sampler)
 
 
-@pytest.mark.parametrize("kind", [lambda s: Window(0.5, 0.5, "el2n"), lambda s: Prune(60, "loss")])
+@pytest.mark.parametrize("kind", [lambda s: Window(0.5, 0.5, "el2n"), lambda s: Prune(120, "loss")])
 def test_windows_counts_and_other_scores_are_judged_alike(kind):
     store, sampler, hook = parts(kind(None))
     fill(store, hook)
@@ -175,7 +175,7 @@ def test_policies_that_mind_classes_or_cannot_say_nothing_and_keep_no_labels(pol
 
 
 def test_classes_that_are_too_small_to_judge_say_nothing():
-    store, sampler, hook = parts(Prune(0.25, "el2n"))  # of 30, 7.5 would stay
+    store, sampler, hook = parts(Prune(0.25, "el2n"))  # of 60, 15 would stay
     fill(store, hook)
     quiet(sampler)
 
@@ -183,7 +183,7 @@ def test_classes_that_are_too_small_to_judge_say_nothing():
 def test_a_class_of_which_a_tenth_of_its_part_stays_says_nothing():
     store, sampler, hook = parts(Prune(0.5, "loss"))
     fill(store, hook)
-    store.fold("loss", [0, 4, 1, 5], [99.0] * 4)  # two of each class that was out: of 15, a seventh
+    store.fold("loss", [0, 4, 8, 12, 1, 5, 9, 13], [99.0] * 8)  # of each class four, where 30 would be its part
     quiet(sampler)
 
 
@@ -214,7 +214,7 @@ def test_targets_that_are_no_classes_say_nothing(logits, target, criterion):
 def test_samples_that_the_criterion_ignores_are_of_no_class():
     store, sampler, hook = parts(criterion=nn.CrossEntropyLoss(ignore_index=0))
     fill(store, hook)
-    with pytest.warns(RuntimeWarning, match="0 of 30 of class 1, but"):
+    with pytest.warns(RuntimeWarning, match="0 of 60 of class 1, but"):
         list(sampler)
 
 
