@@ -20,8 +20,7 @@ class Watched(Iterator[Any]):
 
     def __iter__(self) -> Generator[Any, None, None]:
         if self._pass is None or self._iterated:
-            self._pass = None  # a pass that a loop left early ends before the next one begins
-            self._pass = self._begin()
+            self._pass = self._begin()  # a pass that a loop left early ends here
         self._iterated = True
         return self._pass
 

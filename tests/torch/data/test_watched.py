@@ -219,8 +219,11 @@ def test_an_error_of_a_collate_fn_that_takes_rows_stays_its_own(hook):
 
 
 def test_an_error_of_a_later_batch_stays_the_loaders(hook):
+    asked = []
+
     class Broken(type(dataset())):
         def __getitem__(self, index):
+            asked.append(index)
             if index == BATCH + 1:
                 raise OSError("a file of it is gone")
             return super().__getitem__(index)
@@ -229,6 +232,7 @@ def test_an_error_of_a_later_batch_stays_the_loaders(hook):
     next(watched)
     with pytest.raises(OSError, match="a file of it is gone"):
         next(watched)
+    assert asked == [*range(BATCH + 2)]  # and no sample is loaded again, to try the collate_fn
 
 
 # -- watch forgotten -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from adaptive_sampler.torch import AdaptiveSampler, DistributedAdaptiveSampler, 
 
 N, CLASSES = 240, 4
 LABELS = np.arange(N) % CLASSES
+EVERYTHING = Prune(1.0, "el2n")
 ALMOST_NONE = "keeps almost none of some classes"
 
 
@@ -103,6 +104,14 @@ def test_a_plan_that_holds_for_good_is_judged_when_it_is_made():
     quiet(sampler, 2)
 
 
+def test_labels_are_dropped_once_a_plan_that_holds_for_good_was_judged():
+    store, sampler, hook = parts(Prune(0.5, "loss"), replan="once")
+    fill(store, hook)
+    store.fold("loss", np.arange(N), np.arange(N))
+    quiet(sampler, 2)
+    assert not store.session.classes.wanted_by
+
+
 def test_many_classes_are_not_all_named():
     _, sampler, hook = parts(Prune(200, "el2n"), n=1200)
     labels = torch.arange(1200) % 6
@@ -147,6 +156,19 @@ def test_of_an_epoch_of_several_plans_the_first_is_judged():
     assert len([next(walk) for _ in range(3)]) == 3
 
 
+def test_of_an_epoch_of_several_plans_a_later_one_waits_for_the_next_epoch():
+    store, sampler, hook = parts(Prune(0.5, "loss"), replan=2)
+    fill(store, hook)
+    store.fold("loss", np.arange(N), np.arange(N))
+    batches = sampler.batches(10)
+    walk = iter(batches)
+    next(walk)
+    store.fold("loss", np.arange(N), LABELS)
+    quiet(walk)
+    with pytest.warns(RuntimeWarning, match=f"epoch 1 {ALMOST_NONE}"):
+        list(batches)
+
+
 def test_a_process_judges_by_the_samples_that_it_saw():
     """As on ranks, each of which sees some of the samples and plans by the scores of all."""
     store, sampler, hook = parts(Prune(0.5, "loss"))
@@ -163,15 +185,14 @@ def test_a_process_judges_by_the_samples_that_it_saw():
 
 @pytest.mark.parametrize(
     "policy",
-    [Prune(0.5, "el2n", per_class=LABELS), Threshold(0.5, "el2n"), RandomPrune(0.5), Prune(1.0, "el2n")],
+    [Prune(0.5, "el2n", per_class=LABELS), Threshold(0.5, "el2n"), RandomPrune(0.5), EVERYTHING],
     ids=["per_class", "no share", "at random", "everything"],
 )
 def test_policies_that_mind_classes_or_cannot_say_nothing_and_keep_no_labels(policy):
     store, sampler, hook = parts(policy)
+    assert store.session.classes.wanted == (policy == EVERYTHING)
     fill(store, hook)
     quiet(sampler)
-    if not isinstance(policy, Prune) or policy.per_class is not None:
-        assert not store.session.classes.wanted
 
 
 def test_classes_that_are_too_small_to_judge_say_nothing():
@@ -199,9 +220,11 @@ def test_warm_up_says_nothing():
         (torch.rand(N), torch.from_numpy(LABELS).float(), nn.MSELoss()),
         (torch.rand(N, 1), torch.from_numpy(LABELS), Kind()),
         (torch.rand(N, 3, 5), torch.from_numpy(LABELS)[:, None].expand(N, 5) % 3, Kind()),
+        (torch.rand(N, CLASSES), torch.from_numpy(LABELS).float(), Kind()),
+        (torch.rand(N, CLASSES), nn.functional.one_hot(torch.from_numpy(LABELS), CLASSES), Kind()),
         (torch.rand(N, CLASSES), nn.functional.one_hot(torch.from_numpy(LABELS), CLASSES).float(), Kind()),
     ],
-    ids=["regression", "one output", "tokens", "distributions"],
+    ids=["regression", "one output", "tokens", "numbers", "many labels", "distributions"],
 )
 def test_targets_that_are_no_classes_say_nothing(logits, target, criterion):
     store = ScoreStore.create(None, N, [Loss()])
