@@ -16,8 +16,8 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progress, SampleIterator
-from adaptive_sampler.walk.planner import Planner, Replan
-from adaptive_sampler.walk.resume import FORMAT, check_state
+from adaptive_sampler.walk.planner import Planner, Replan, checked_replan
+from adaptive_sampler.walk.resume import check_state, described
 from adaptive_sampler.walk.rows import EpochRows
 from adaptive_sampler.walk.turn import Turn, WholeEpoch
 
@@ -48,11 +48,7 @@ class AdaptiveSampler:
         self.store, self.policy = store, policy
         self.seed, self.shuffle = whole_number("seed", seed, 0), bool(shuffle)
         self.warmup_epochs = whole_number("warmup_epochs", warmup_epochs, 0)
-        self.replan = (
-            replan
-            if replan in ("epoch", "once")
-            else whole_number("replan", replan, 1, otherwise=" or 'epoch' or 'once'")
-        )
+        self.replan = checked_replan(replan)
         self.num_samples = (
             None if num_samples is None else whole_number("num_samples", num_samples, 1, otherwise=" or None")
         )
@@ -83,6 +79,16 @@ class AdaptiveSampler:
         if self._turn.length is not None:
             return self._turn.length
         return self.plan.num_samples if self.num_samples is None else self.num_samples
+
+    def upcoming_length(self) -> int:
+        """The samples of the epoch that the next iterator begins, by the present scores; nothing is begun or fixed.
+
+        `len` is the current epoch's until then. After loading a state within an epoch: the whole of that epoch, of which
+        the next iterator gives all but the first `start`. Raises `StoreError` on ranks with updates that wait for `sync`.
+        """
+        if not self._turn.next_goes_on:
+            return len(self)
+        return self.num_samples or self._planner.planned(self.epoch + 1).num_samples
 
     @property
     def epoch(self) -> int:
@@ -229,16 +235,13 @@ class AdaptiveSampler:
         if epoch is None and turn.goes_on(None):
             return self.state_after()
         here, at = (turn.block, turn.start) if epoch is None else (epoch.state(position), position)
-        return self._state({"epoch": self.epoch, "position": at, "length": turn.length, **made, **here})
+        walk = {"epoch": self.epoch, "position": at, "length": turn.length, **made, **here}
+        return described(walk, self._settings(), self.store)
 
     def state_after(self) -> dict[str, Any]:
         """The state once the loop over this epoch has ended, early or not: the start of the next epoch. For loops."""
-        return self._state({"epoch": self.epoch + 1, "position": 0, **self._planner.upcoming.state()})
-
-    def _state(self, walk: dict[str, Any]) -> dict[str, Any]:
-        walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for human readers; `plans` may still grow
-        about = {"format": FORMAT, "store": self.store.session.uuid, "commit": self.store.version, "counts": "drawn"}
-        return walk | about | self._settings()
+        walk = {"epoch": self.epoch + 1, "position": 0, **self._planner.upcoming.state()}
+        return described(walk, self._settings(), self.store)
 
     @property
     def progress(self) -> Progress | None:

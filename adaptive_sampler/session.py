@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import LAST_EPOCH, Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
@@ -27,7 +28,7 @@ class Session:
 
     `updates`: how many updates were folded in since the last commit. `rehearsal`: while True, hooks record nothing.
     `journal`: on ranks, where updates wait for the next sync; None without ranks. `planners`: the planners of this store's
-    samplers, which register themselves.
+    samplers, which register themselves. `classes`: the labels that hooks saw.
     """
 
     def __init__(self, opened: Opened, mode: Mode) -> None:
@@ -36,6 +37,7 @@ class Session:
         self.clock = Clock(int(opened.meta["epoch"]))
         self.updates, self.rehearsal = 0, False
         self.journal: Journal | None = None
+        self.classes = Classes()
         self._hooks, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()
         self._end = weakref.finalize(self, files.close, opened.files)
 

@@ -114,15 +114,15 @@ def exactly(share: float) -> "Fraction":
     return Fraction(str(float(share)))
 
 
-def cut(shares: Mapping[str, float | int], n: int) -> int:
-    """How many of `n` rows the shares are together.
+def cut(shares: Mapping[str, float | int], n: int, *, least: int = 0) -> int:
+    """How many of `n` rows the shares are together, `least` at least.
 
     Fractions (floats) are added exactly, and their sum f gives floor(f·n + ½) rows; counts (ints) are added to that.
     Raises `InvalidValue` if the shares ask for more than `n` rows.
     """
     fraction = sum(exactly(s) for s in shares.values() if not isinstance(s, (int, np.integer)))
     count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
-    total = math.floor(fraction * n + exactly(0.5)) + count
+    total = max(math.floor(fraction * n + exactly(0.5)) + count, least)
     if total > n:
         asked = " + ".join(f"{name}={value}" for name, value in shares.items())
         raise InvalidValue(f"{asked} asks for {total} of {n} rows. Ask for at most {n}, or for a fraction.")

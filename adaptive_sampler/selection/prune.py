@@ -30,7 +30,7 @@ class Prune:
     count (int). Rows never observed are kept first; the plan is larger than `keep` only if there are more of them.
     `max_age`: next come the rows whose score is older than this many epochs, the oldest first. `ties`: rows with equal
     scores are ordered by their numbers ("row", as a stable argsort does) or by a hash of (seed, epoch, row) ("random").
-    `per_class`: (n,) labels; `keep` then applies within each class.
+    `per_class`: (n,) labels; `keep` then applies within each class, of which at least one row stays.
     """
 
     keep: float | int
@@ -59,7 +59,7 @@ class Prune:
 
         def best(rows: Any, salt: int) -> np.ndarray:
             part, old = scores[rows], None if age is None else age[rows]
-            budget = cut({"keep": self.keep}, len(part))
+            budget = cut({"keep": self.keep}, len(part), least=0 if self.per_class is None else 1)
             return fill(part, budget, self._start, age=old, salt=salt, ties=self.ties, observed=observed)
 
         return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, best))

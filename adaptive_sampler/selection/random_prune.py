@@ -15,7 +15,7 @@ from adaptive_sampler.selection.per_class import as_labels, choose
 class RandomPrune:
     """Keep a uniformly random share `keep` of the rows: a fraction (float) or a count (int). Each plan draws a new one.
 
-    `per_class`: (n,) labels; `keep` then applies within each class.
+    `per_class`: (n,) labels; `keep` then applies within each class, of which at least one row stays.
     """
 
     keep: float | int
@@ -31,7 +31,8 @@ class RandomPrune:
 
         def some(rows: Any, salt: int) -> np.ndarray:
             number = len(store) if isinstance(rows, slice) else len(rows)
-            kept: np.ndarray = select.hash_window(number, 0, cut({"keep": self.keep}, number), salt=salt)
+            stay = cut({"keep": self.keep}, number, least=0 if self.per_class is None else 1)
+            kept: np.ndarray = select.hash_window(number, 0, stay, salt=salt)
             return kept
 
         return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, some))

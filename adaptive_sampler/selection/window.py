@@ -29,7 +29,7 @@ class Window:
     Both are fractions f (float), rounded to floor(f·n + ½) rows in such a way that adjacent windows neither overlap nor
     leave a gap, or counts (int). Rows never observed and rows older than `max_age` are kept first, as with `Prune`; the
     window is then taken from the ranking of the other rows. `ties`: as for `Prune`. `per_class`: (n,) labels; both shares
-    then apply within each class.
+    then apply within each class, and a window may hold none of a small one, because adjacent windows share its rows.
     """
 
     keep: float | int

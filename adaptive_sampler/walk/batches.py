@@ -14,6 +14,9 @@ class Sampled(Walker, Protocol):
     def __len__(self) -> int:
         """How many samples this epoch has."""
 
+    def upcoming_length(self) -> int:
+        """How many samples the epoch has that the next iterator begins."""
+
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch."""
 
@@ -47,7 +50,15 @@ class Batches:
         return BatchIterator.of(self.sampler, self.batch_size, self.drop_last, self.arrays)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return self._of(len(self.sampler))
+
+    def upcoming_length(self) -> int:
+        """The batches of the epoch that the next iterator begins; see `AdaptiveSampler.upcoming_length`."""
+        return self._of(self.sampler.upcoming_length())
+
+    def _of(self, samples: int) -> int:
+        """How many batches so many samples give."""
+        whole, rest = divmod(samples, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:

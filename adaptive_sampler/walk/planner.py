@@ -6,13 +6,22 @@ import weakref
 from collections import deque
 from typing import Any, Literal
 
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
+from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect
 
 Replan = Literal["epoch", "once"] | int
+
+
+def checked_replan(replan: Replan) -> Replan:
+    """`replan` itself. Raises `InvalidValue` for anything but "epoch", "once", or a number of batches, 1 or more."""
+    return (
+        replan if replan in ("epoch", "once") else whole_number("replan", replan, 1, otherwise=" or 'epoch' or 'once'")
+    )
 
 
 class Made:
@@ -43,6 +52,7 @@ class Planner:
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from; None once it is fixed
         self._once: Plan | None = None  # the plan that all epochs keep, with replan="once"
         self._unpickled = self._warned = False
+        self._judged = -1  # the epoch whose plan was last held against the classes
         self.owner: weakref.ref[Any] | None = None  # the sampler whose plans these are
         self._fixed_from: MadeFrom | None = (
             None  # the scores that this epoch's plan was made from; None if it was made before this epoch or is not fixed
@@ -51,13 +61,15 @@ class Planner:
         # The plans of this epoch, but only of the newest blocks: no state is more than `AHEAD` blocks behind.
         self._recent: deque[str] = deque(maxlen=AHEAD + 1)
         store.session.planners.add(self)
+        if ranks_all_classes(policy):
+            store.session.classes.wanted_by.add(self)
 
     @property
     def plan(self) -> Plan:
         """This epoch's plan; until it is fixed, it is made again whenever the scores have changed."""
         if self._plan is None or (self._seen is not None and self._seen != self.store.made_from):
             self._seen = self.store.made_from
-            self._plan = self._make()
+            self._plan = self.planned(self.epoch)
         return self._plan
 
     @property
@@ -87,6 +99,7 @@ class Planner:
             if not self._unpickled:
                 self.store.session.save_plan(plan)
             self._warn_if_unfed()
+            self._warn_if_one_sided(plan)
             self._fixed_from, self._seen = None if plan is self._once else self._seen, None
             self._recent.append(plan.id)
             if self.replan == "once" and self._once is None and self._ready():
@@ -159,18 +172,21 @@ class Planner:
                         return plan
             raise ResumeError(f"the state needs plan {plan_id}: {error}") from error
 
-    def _make(self) -> Plan:
-        """A plan for this epoch from the present scores. Raises `ResumeError` in a worker process, which has none."""
+    def planned(self, epoch: int) -> Plan:
+        """The plan that the present scores give for `epoch`, this one or a later one; nothing is fixed.
+
+        Raises `ResumeError` in a worker process, which has no scores.
+        """
         if self._unpickled:
             raise ResumeError(
                 f"a worker process (pid {os.getpid()}) asks for a new plan: its scores are those of the last commit. Plan in the "
                 "trainer (draw from the sampler there) and pickle the sampler after that."
             )
-        if self.epoch < self.warmup_epochs:
-            return KeepAll().plan(self.store, epoch=self.epoch, seed=self.seed)
+        if epoch < self.warmup_epochs:
+            return KeepAll().plan(self.store, epoch=epoch, seed=self.seed)
         if self._once is not None:
             return self._once
-        return self.policy.plan(self.store, epoch=self.epoch, seed=self.seed)
+        return self.policy.plan(self.store, epoch=epoch, seed=self.seed)
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
@@ -184,6 +200,15 @@ class Planner:
             RuntimeWarning,
             stacklevel=2,
         )
+
+    def _warn_if_one_sided(self, plan: Plan) -> None:
+        """Warn once if the policy's plan leaves out almost all of a class; afterwards, the classes are not needed."""
+        classes = self.store.session.classes
+        if self not in classes.wanted_by or self.epoch < self.warmup_epochs or self.epoch == self._judged:
+            return
+        self._judged = self.epoch
+        if plan is self._once or warn_of_neglect(plan, self.policy, self.store):
+            classes.release(self)
 
     def _ready(self) -> bool:
         """Whether the policy has scores to plan by."""

@@ -1,4 +1,4 @@
-"""Check that a saved state belongs to the sampler and the store that are to go on from it."""
+"""What a saved state says of its sampler and store, and the check that it belongs to those that are to go on from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,13 @@ from adaptive_sampler.store import ScoreStore
 # fails test_an_order_is_the_one_that_states_of_this_format_go_on_in (tests/walk/test_order.py).
 FORMAT = 1
 _NEEDED = {"format", "epoch", "position", "plans", "once", "store", "commit", "counts"}
+
+
+def described(walk: dict[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> dict[str, Any]:
+    """A state: `walk`, which says where the walk is, with what it takes to check that it belongs to a sampler and a store."""
+    walk["plan"] = walk["plans"][0] if walk["plans"] else None  # for human readers; `plans` may still grow
+    about = {"format": FORMAT, "store": store.session.uuid, "commit": store.version, "counts": "drawn"}
+    return {**walk, **about, **settings}
 
 
 def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], store: ScoreStore) -> None:

@@ -69,6 +69,11 @@ class Turn:
         primed = self._resumer is not None and self._resumer() is not iterator
         return primed and self.nothing_left
 
+    @property
+    def next_goes_on(self) -> bool:
+        """As `goes_on`, for an iterator that is still to be made."""
+        return not self.again and (self.active is not None or (self._resumer is not None and self.nothing_left))
+
     def resumed_by(self, iterator: EpochIterator) -> None:
         """Note that the state was loaded through this iterator's `load_state_dict`."""
         self._resumer = weakref.ref(iterator)

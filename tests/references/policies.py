@@ -18,9 +18,11 @@ def ascending(scores: np.ndarray) -> list[int]:
     return sorted((row for row in range(len(scores)) if not np.isnan(scores[row])), key=lambda row: (scores[row], row))
 
 
-def prune(scores: np.ndarray, keep: float | int, order: str, ages: np.ndarray | None = None) -> set[int]:
-    """The kept rows: never observed rows first, then the oldest ones (`ages`: NaN for fresh rows), then the best."""
-    kept, ranked, number = _first(scores, cut(keep, len(scores)), ages)
+def prune(
+    scores: np.ndarray, keep: float | int, order: str, ages: np.ndarray | None = None, least: int = 0
+) -> set[int]:
+    """The kept rows, `least` at least: never observed rows first, then the oldest (`ages`: NaN for fresh rows), then the best."""
+    kept, ranked, number = _first(scores, max(cut(keep, len(scores)), least), ages)
     return kept | set(ranked[len(ranked) - number :] if order == "highest" else ranked[:number])
 
 

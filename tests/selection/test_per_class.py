@@ -46,8 +46,7 @@ def test_a_window_per_class_keeps_what_its_twin_keeps(data, scores, first, lengt
 def test_pruning_per_class_keeps_what_its_twin_keeps_rows_never_observed_too(data, scores, keep):
     assume(np.isfinite(scores).any())
     labels = labelled(data, scores)
-    expected = references.per_class(labels, lambda rows: references.prune(scores[rows], keep, "lowest"))
-    assume(expected)
+    expected = references.per_class(labels, lambda rows: references.prune(scores[rows], keep, "lowest", least=1))
     policy = Prune(keep, "loss", order="lowest", ties="row", per_class=labels)
     assert kept(policy, scored(scores)) == expected
 
@@ -68,8 +67,7 @@ def test_complementary_windows_partition_every_class(ties, data, scores, bounds)
 @given(data=st.data(), scores=SCORES, keep=KEEP, seed=st.integers(0, 3))
 def test_a_random_share_per_class_is_that_share_of_each(data, scores, keep, seed):
     labels = np.array(labelled(data, scores))
-    sizes = {label: references.cut(keep, int((labels == label).sum())) for label in np.unique(labels)}
-    assume(any(sizes.values()))
+    sizes = {label: max(references.cut(keep, int((labels == label).sum())), 1) for label in np.unique(labels)}
     rows = kept(RandomPrune(keep, per_class=labels), scored(scores), seed=seed)
     assert {label: sum(labels[row] == label for row in rows) for label in sizes} == sizes
 
@@ -101,6 +99,21 @@ def test_labels_may_be_of_any_type(policy, labels):
 @each
 def test_a_count_is_of_each_class(policy):
     assert len(kept(policy([0, 0, 0, 1, 1, 1], keep=2), scored(np.arange(6.0)))) == 4
+
+
+@pytest.mark.parametrize("policy", ["Prune", "RandomPrune"])
+def test_a_share_that_is_less_than_half_a_row_keeps_one_row_of_the_class(policy):
+    labels = [0] * 40 + [1] * 4 + [2]
+    rows = kept(EACH[policy](labels, keep=0.1), scored(np.arange(45.0)))
+    assert np.bincount(np.array(labels)[list(rows)]).tolist() == [4, 1, 1]
+    if policy == "Prune":
+        assert {43, 44} <= rows  # the best of each
+
+
+def test_a_window_may_hold_none_of_a_small_class():
+    labels = [0] * 40 + [1] * 4
+    rows = kept(Window(0.1, 0.5, "loss", per_class=labels), scored(np.arange(44.0)))
+    assert np.bincount(np.array(labels)[list(rows)], minlength=2).tolist() == [4, 0]
 
 
 @each

@@ -124,10 +124,9 @@ def test_per_class_is_pruning_each_class_by_itself(order, data, keep):
     scores = np.nan_to_num(data.draw(SCORES))
     labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores))), np.uint8)
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    expected = {int(rows[i]) for rows in classes for i in references.prune(scores[rows], keep, order)}
-    if expected:
-        policy = Prune(keep, "loss", order=order, ties="row", per_class=labels)
-        assert kept(policy, scored(scores)) == expected
+    expected = {int(rows[i]) for rows in classes for i in references.prune(scores[rows], keep, order, least=1)}
+    policy = Prune(keep, "loss", order=order, ties="row", per_class=labels)
+    assert kept(policy, scored(scores)) == expected
 
 
 def test_per_class_needs_a_label_a_row():

@@ -1,6 +1,7 @@
 """A dataset wrapper that adds its row to each sample, because a loader does not tell which rows it delivered."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,18 @@ from torch.utils.data import Dataset, IterableDataset
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 
+_MISSING = object()
+
 
 class IndexedDataset(Dataset[Any]):
     """Wraps a dataset so that each sample carries its row: `indexed[i]` is `(i, sample)`.
 
     With `key`, samples must be dicts, and `indexed[i]` is a copy of the dict with the entry `sample[key] = i`. It must
     be the outermost wrapper, because the rows that a sampler yields are its indices.
+
+    Any attribute but its own (`dataset`, `key`) is read and set on the wrapped dataset: `classes`, `targets`,
+    `transform`. What only a dataset inside that one has, as inside a `Subset`, is read and set there, but for methods
+    and for what has an entry for each sample, whose rows would be others.
 
     If `store` is given, dataset and store must have the same length and, if both have one, the same fingerprint. Raises
     `InvalidValue` if they do not, for a stream, and for a dataset inside which an IndexedDataset lies; `indexed[i]`
@@ -34,7 +41,7 @@ class IndexedDataset(Dataset[Any]):
             )
         if store is not None:
             _check(dataset, store)
-        self.dataset, self.key = dataset, key
+        self.key, self.dataset = key, dataset  # the dataset last: from then on, other attributes are set on it
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -51,6 +58,25 @@ class IndexedDataset(Dataset[Any]):
         samples = fetch(indices) if fetch else [self.dataset[i] for i in rows]
         return [self._with_row(i, sample) for i, sample in zip(rows, samples, strict=True)]
 
+    def __getattr__(self, name: str) -> Any:
+        if (name.startswith("__") and name.endswith("__")) or "dataset" not in vars(self):  # before unpickling is over
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            return getattr(self.dataset, name)
+        except AttributeError:
+            holder = _holder(self.dataset, name)
+            if holder is None or holder is self.dataset:
+                raise
+            return getattr(holder, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = "dataset" not in vars(self) or name in vars(self) or hasattr(type(self), name)
+        holder = None if own else _holder(self.dataset, name)
+        if holder is None:
+            super().__setattr__(name, value)
+        else:
+            setattr(holder, name, value)
+
     def _with_row(self, index: int, sample: Any) -> Any:
         if self.key is None:
             return index, sample
@@ -61,6 +87,35 @@ class IndexedDataset(Dataset[Any]):
         if self.key in sample:
             raise InvalidValue(f"key={self.key!r}: the sample has an entry of that name already. Choose another key.")
         return {**sample, self.key: index}
+
+
+def _holder(dataset: Any, name: str) -> Any:
+    """The dataset that has the attribute `name`: `dataset`, or the nearest inside it; None if there is none."""
+    if _of(dataset, name) is not _MISSING:
+        return dataset
+    passed_on = hasattr(dataset, name)  # by a `__getattr__` of the dataset's own
+    inner, seen = dataset, [dataset]
+    while (inner := getattr(inner, "__dict__", {}).get("dataset")) is not None:
+        found = _of(inner, name)
+        if found is not _MISSING and (passed_on or _of_any_rows(found, inner)):
+            return inner
+        if any(inner is other for other in seen):
+            break
+        seen.append(inner)
+    return dataset if passed_on else None
+
+
+def _of(dataset: Any, name: str) -> Any:
+    """The attribute of this very object or its class, without running any code of theirs; `_MISSING` if it has none."""
+    return inspect.getattr_static(dataset, name, _MISSING)
+
+
+def _of_any_rows(value: Any, dataset: Any) -> bool:
+    """Whether an attribute of `dataset` holds for a wrapper with other rows too: no method, nor an entry a sample."""
+    if hasattr(type(value), "__get__"):
+        return False
+    several = isinstance(value, Sized) and not isinstance(value, (str, Mapping))
+    return not several or not isinstance(dataset, Sized) or len(value) != len(dataset)
 
 
 def _check(dataset: Any, store: ScoreStore) -> None:

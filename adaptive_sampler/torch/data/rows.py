@@ -10,26 +10,62 @@ import torch
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.batches import tensor_of
+from adaptive_sampler.torch.data.chain import chain
 from adaptive_sampler.torch.data.dataset import IndexedDataset, nested_in
 
 
-def split(batches: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
+def split(loader: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
     """(rows, sample) for each batch of a loader over an `IndexedDataset`; rows are (batch,) int64.
 
-    `key`: where dict samples carry their rows. Raises `InvalidValue` for a batch without rows.
+    `key`: where dict samples carry their rows. Raises `InvalidValue` for a batch without rows, and for a `collate_fn`
+    that takes the dataset's samples, but not (row, sample).
     """
-    for batch in batches:
+    for batch in _batches(loader):
         if key is not None and isinstance(batch, Mapping) and key in batch:
             sample: Any = copy.copy(batch)
             rows = sample.pop(key)
         elif isinstance(batch, (tuple, list)) and len(batch) == 2:
             rows, sample = batch
         else:
-            raise InvalidValue(_no_rows(batch))
+            raise InvalidValue(_no_rows(batch, loader))
         whole = integers(rows)
         if whole is None:
-            raise InvalidValue(_no_rows(batch))
+            raise InvalidValue(_no_rows(batch, loader))
         yield whole, sample
+
+
+def _batches(loader: Any) -> Iterator[Any]:
+    """The loader's batches. An error before the first of them may be that of a collate_fn that knows no rows."""
+    begun = False
+    try:
+        for batch in loader:
+            begun = True
+            yield batch
+    except Exception as error:
+        if begun or not any(map(_takes_bare_samples, chain(loader))):
+            raise
+        raise InvalidValue(
+            f"the loader's collate_fn fails ({type(error).__name__}) because it gets (row, sample) from an IndexedDataset, and "
+            "takes samples alone. Begin it by `rows, samples = zip(*batch)`, collate `samples` as before, and return both: "
+            "`return torch.tensor(rows), collated`."
+        ) from error
+
+
+def _takes_bare_samples(link: Any) -> bool:
+    """Whether a link is a loader whose collate_fn takes the samples of its dataset, and fails on (row, sample)."""
+    dataset, collate = getattr(link, "dataset", None), getattr(link, "collate_fn", None)
+    if collate is None or not isinstance(dataset, IndexedDataset) or dataset.key is not None or not len(dataset):
+        return False
+    try:
+        with_rows = dataset.__getitems__([0, 0])
+        collate([sample for _, sample in with_rows])
+    except Exception:
+        return False
+    try:
+        collate(with_rows)
+    except Exception:
+        return True
+    return False
 
 
 def checked_rows(given: Any, length: int | None) -> torch.Tensor:
@@ -79,8 +115,17 @@ def row_key(loader: Any) -> str | None:
     return dataset.key if isinstance(dataset, IndexedDataset) else None
 
 
-def _no_rows(batch: Any) -> str:
+def _no_rows(batch: Any, loader: Any) -> str:
+    what = f"a batch of type {type(batch).__name__} carries no rows"
+    indexed = [link.dataset for link in chain(loader) if isinstance(getattr(link, "dataset", None), IndexedDataset)]
+    if not indexed:
+        return (
+            f"{what}: (rows, sample) was expected. Wrap the dataset, outermost: DataLoader(IndexedDataset(dataset), ...); for dict "
+            "samples IndexedDataset(dataset, key='row')."
+        )
+    if indexed[0].key is not None:
+        return f"{what}: the loader's collate_fn leaves out the entry {indexed[0].key!r} of its samples. Keep it in the batch."
     return (
-        f"a batch of type {type(batch).__name__} carries no rows: (rows, sample) was expected. Wrap the dataset, outermost: "
-        "DataLoader(IndexedDataset(dataset), ...); for dict samples IndexedDataset(dataset, key='row')."
+        f"{what}: the loader's collate_fn gets (row, sample) from an IndexedDataset, and leaves the rows out. Begin it by "
+        "`rows, samples = zip(*batch)`, collate `samples` as before, and return both: `return torch.tensor(rows), collated`."
     )

@@ -11,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.batches import batch_size
 from adaptive_sampler.torch.data.rows import row_key, split
+from adaptive_sampler.torch.data.watched import Watched
 from adaptive_sampler.torch.gradients.alignment import along
 from adaptive_sampler.torch.gradients.as_found import as_found
 from adaptive_sampler.torch.gradients.functional import (
@@ -205,13 +206,12 @@ class L2RWLoss:
             own.recorder.send_fresh(*taken, own.recorder.store.session.measure(l2rw=found * len(found)), None)
         return found
 
-    def watch(self, loader: Any) -> Iterator[Any]:
-        """Iterate over the samples of a loader over an IndexedDataset; their rows are kept for the one call that follows."""
+    def watch(self, loader: Any) -> Watched:
+        """The samples of a loader over an IndexedDataset, as `LossHook.watch` gives them; their rows are kept for one call."""
         if self._hook is not None:
-            yield from self._hook.watch(loader)
-            return
-        for _, sample in split(loader, row_key(loader)):
-            yield sample
+            return self._hook.watch(loader)
+        key = row_key(loader)
+        return Watched(loader, lambda: (sample for _, sample in split(loader, key)))
 
 
 def _endless(loader: Iterable[Any], model: nn.Module) -> Iterator[tuple[Any, Any, Any]]:

@@ -1,7 +1,7 @@
 """The loss hook: wraps a criterion, returns what the criterion returns, and records the scores of every sample."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.delivery import Delivery
 from adaptive_sampler.torch.data.rows import checked_rows, row_key, split
+from adaptive_sampler.torch.data.watched import Watched
 from adaptive_sampler.torch.hook.call import made
 from adaptive_sampler.torch.hook.denominator import Denominator
 from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
@@ -106,19 +107,25 @@ class LossHook(Worn):
                 own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
         return value
 
-    def watch(self, loader: Any) -> Iterator[Any]:
-        """Iterate over the samples of a loader over an `IndexedDataset`; their rows are kept for the calls that follow.
+    def watch(self, loader: Any) -> Watched:
+        """The samples of a loader over an `IndexedDataset`, to be iterated; their rows are kept for the calls that follow.
 
-        Each position of a batch is recorded once, by the first call that includes it. `watch` must be the outermost
-        iterator: around a prefetcher, not inside it. One pass is one epoch of the store's clock, unless one of our
-        samplers sets the clock. Raises `InvalidValue` for batches without rows, for a dataset whose length is not that
-        of the sampler's store, and for a batch that overtakes another (`in_order=False`).
+        `len` and every other attribute are the loader's, and it may be iterated again and again. Each pass is one epoch of
+        the store's clock, unless one of our samplers sets the clock. Each position of a batch is recorded once, by the
+        first call that includes it. `watch` must be outside of whatever fetches ahead: around a prefetcher, not inside it.
+        Raises `InvalidValue` for batches without rows, for a dataset whose length is not that of the sampler's
+        store, and for a batch that overtakes another (`in_order=False`).
         """
-        owner = object()
-        self._adaptive_sampler.pending.expect(owner)
-        return self._watching(loader, row_key(loader), owner)
+        key = row_key(loader)
 
-    def _watching(self, loader: Any, key: str | None, owner: object) -> Iterator[Any]:
+        def begin() -> Generator[Any, None, None]:
+            owner = object()
+            self._adaptive_sampler.pending.expect(owner)
+            return self._watching(loader, key, owner)
+
+        return Watched(loader, begin)
+
+    def _watching(self, loader: Any, key: str | None, owner: object) -> Generator[Any, None, None]:
         own, over = self._adaptive_sampler, False
         one = own.watched.enter(loader, self.store, self.sampler)
         try:

@@ -89,6 +89,18 @@ def observed(
     return observation if losses is None else observation | {"loss": losses.detach()}, valid
 
 
+def class_of_each(criterion: nn.Module, call: Call, labels: Any) -> torch.Tensor | None:
+    """`labels` as the class of each sample, (batch,) integers; None where they are something else.
+
+    That is a regression's target, a distribution, several labels a sample, or the labels of tokens or pixels.
+    """
+    given = call.input
+    if not isinstance(labels, torch.Tensor) or not isinstance(given, torch.Tensor) or _no_classes(criterion):
+        return None
+    integers = not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
+    return labels if integers and labels.shape == given.shape[:1] and given.ndim == 2 and given.shape[1] > 1 else None
+
+
 def _is_array(x: Any) -> bool:
     """Whether `x` can be recorded: an array of some library or a list of numbers, but no nesting of tensors."""
     return x is not None and not isinstance(x, Mapping) and (bool(library(x)) or next(tensors_of(x), None) is None)

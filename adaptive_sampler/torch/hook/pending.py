@@ -44,6 +44,7 @@ class PendingRows:
         self._taken: _Batch | None = None  # the batch of the last loss call
         self._earlier: deque[_Batch] = deque(maxlen=_REMEMBERED)
         self._iterators: list[object] = []  # iterators that may still deliver: requested, and not ended
+        self._watched = False  # whether a loader was ever watched
         # The iterators that were open when a call was refused as in doubt. Their batches stay in doubt, because the
         # caller may still hold a batch that another of them delivered.
         self._doubted: list[object] = []
@@ -51,6 +52,7 @@ class PendingRows:
     def expect(self, owner: object) -> None:
         """Note that an iterator, `owner`, was requested."""
         self._iterators.append(owner)
+        self._watched = True
 
     def put(self, rows: torch.Tensor, owner: object) -> None:
         """Note that `owner` delivered a batch with these `rows`, (batch,) int64."""
@@ -82,7 +84,7 @@ class PendingRows:
         """
         batch = self._sure(self._batch, length)
         if batch.left is not True:
-            raise InvalidValue(_NO_ROWS)
+            raise InvalidValue(_USED)
         batch.given_out, self._unclaimed = True, 0
         return batch.rows
 
@@ -139,7 +141,7 @@ class PendingRows:
     def _sure(self, batch: _Batch | None, length: int) -> _Batch:
         """The `batch` of a call that names no rows. Raises `InvalidValue` if in doubt, or if its length is not `length`."""
         if batch is None or batch.given_out:
-            raise InvalidValue(_NO_ROWS)
+            raise InvalidValue(_USED if self._watched else _NEVER_WATCHED)
         if batch is self._batch and (batch.owner in self._doubted or self._behind(batch)):
             unclaimed, self._doubted = self._unclaimed, list(self._iterators)
             self._settle()
@@ -225,7 +227,12 @@ def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
     return weights[at] if np.array_equal(known[at], asked) else None
 
 
-_NO_ROWS = (
+_NEVER_WATCHED = (
+    "no rows for this loss call: watch was forgotten. Iterate `for inputs, labels in hook.watch(loader)`, which takes the rows "
+    "off the batches, instead of the loader. Pass rows= where you take them off yourself: hook(input, target, rows=rows). Calls "
+    "under torch.no_grad() need none."
+)
+_USED = (
     "no rows for this loss call: either no batch of hook.watch(loader) came before it, or its rows were given out by "
     "hook.claim or used by an earlier call. Pass rows= (micro-batches, several losses a step), or compute under "
     "torch.no_grad() to record nothing."

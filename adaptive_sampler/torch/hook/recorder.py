@@ -11,7 +11,7 @@ from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.hook.call import Call
-from adaptive_sampler.torch.hook.observation import observed
+from adaptive_sampler.torch.hook.observation import class_of_each, observed
 from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.reduction import is_torchs
 from adaptive_sampler.torch.hook.side_effects import Looks, SideEffects
@@ -59,24 +59,35 @@ class Recorder:
         with torch.no_grad(), shared():
             observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
             values = self.store.session.measure(**observation)
-        self.send_fresh(rows, fresh, values, valid)
+        wanted = self.store.session.classes.wanted
+        labels = class_of_each(self.criterion, call, observation.get("labels")) if wanted else None
+        self.send_fresh(rows, fresh, values, valid, labels)
 
-    def send_fresh(self, rows: torch.Tensor, fresh: Fresh, values: dict[str, Any], valid: torch.Tensor | None) -> None:
-        """Record the values of the samples that are both `fresh` and `valid`.
-
-        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all.
-        """
+    def send_fresh(
+        self,
+        rows: torch.Tensor,
+        fresh: Fresh,
+        values: dict[str, Any],
+        valid: torch.Tensor | None,
+        labels: torch.Tensor | None = None,
+    ) -> None:
+        """Record the values of the samples that are both `fresh` and `valid`; the other arguments are those of `send`."""
         if isinstance(fresh, torch.Tensor):
-            fresh = fresh if valid is None else fresh.to(valid.device) & valid
-            self.send(rows, values, fresh)
-        else:
-            self.send(rows, values, valid)
+            valid = fresh if valid is None else fresh.to(valid.device) & valid
+        self.send(rows, values, valid, labels)
 
-    def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None) -> None:
+    def send(
+        self,
+        rows: torch.Tensor,
+        values: dict[str, Any],
+        valid: torch.Tensor | None,
+        labels: torch.Tensor | None = None,
+    ) -> None:
         """Begin to move the values to the host, and fold into the store those that have arrived there.
 
-        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all. Does nothing
-        during a rehearsal (`store.session.rehearsal`). Raises `InvalidValue` for values of another shape.
+        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all; `labels`: the
+        classes, (batch,) integers, None if they are not wanted. Does nothing during a rehearsal
+        (`store.session.rehearsal`). Raises `InvalidValue` for values of another shape.
         """
         if self.store.session.rehearsal:
             return
@@ -86,7 +97,7 @@ class Recorder:
                 raise InvalidValue(
                     f"{name}: {tuple(value.shape)} values for {batch[0]} rows; one value a row is needed."
                 )
-        self.transfer.send(rows, values, valid, self.store.epoch)
+        self.transfer.send(rows, values, valid, self.store.epoch, labels)
         for step in self.transfer.receive(wait=False):
             self._fold(step)
 
@@ -100,7 +111,7 @@ class Recorder:
 
         Values that are not finite are left out or raise `NotFinite`, as `nonfinite` says.
         """
-        rows, values = step.read()
+        rows, values, labels = step.read()
         if not len(rows):  # the criterion ignores all samples of this step
             return
         try:
@@ -114,3 +125,5 @@ class Recorder:
                 kept = np.ascontiguousarray(values[:, finite])
                 self.store.session.fold_matrix(rows[finite], step.names, kept, step.epoch)
             self.tally.leave_out(len(rows) - int(finite.sum()), len(rows))
+        if labels is not None:
+            self.store.session.classes.note(rows, labels, len(self.store))

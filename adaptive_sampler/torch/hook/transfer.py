@@ -23,6 +23,7 @@ class Step:
     names: tuple[str, ...]  # of the scores
     values: torch.Tensor | np.ndarray  # (scores, batch) float32
     valid: torch.Tensor | None  # (batch,) bool: which samples to record; None for all
+    labels: torch.Tensor | None  # (batch,) integers: the classes; None if they are not wanted
     epoch: int
     event: Any  # torch.cuda.Event, or None if there is nothing to wait for
 
@@ -30,13 +31,14 @@ class Step:
         """Whether the values can be read without waiting."""
         return self.event is None or bool(self.event.query())
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """-> the valid rows, (m,) int64, and their values, (scores, m) float32."""
+    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """-> the valid rows, (m,) int64, their values, (scores, m) float32, and their labels, (m,) or None."""
         rows, values = np.ascontiguousarray(to_host(self.rows)), to_host(self.values)
+        labels = None if self.labels is None else self.labels.numpy()
         if self.valid is None:
-            return rows, values
+            return rows, values, labels
         valid = self.valid.numpy()
-        return rows[valid], np.ascontiguousarray(values[:, valid])
+        return rows[valid], np.ascontiguousarray(values[:, valid]), None if labels is None else labels[valid]
 
 
 class Transfer:
@@ -51,27 +53,31 @@ class Transfer:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def send(self, rows: torch.Tensor, values: dict[str, Any], valid: torch.Tensor | None, epoch: int) -> None:
+    def send(
+        self,
+        rows: torch.Tensor,
+        values: dict[str, Any],
+        valid: torch.Tensor | None,
+        epoch: int,
+        labels: torch.Tensor | None = None,
+    ) -> None:
         """Begin to move a step's values, which must not require a gradient, to the host.
 
-        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all. Raises
-        `InvalidValue` for values that are not numbers.
+        `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all; `labels`: (batch,)
+        integers, or None. Raises `InvalidValue` for values that are not numbers.
         """
         if rows.device.type == "cpu" and valid is None and all(map(_is_float32, values.values())):
             matrix = np.array([*values.values()])
-            self._steps.append(Step(rows, tuple(values), matrix, None, epoch, None))
+            self._steps.append(Step(rows, tuple(values), matrix, None, labels, epoch, None))
             return
         stacked = torch.stack([_float32(name, value) for name, value in values.items()])
-        tensors = [t for t in (rows, stacked, valid) if t is not None]
-        devices = {t.device for t in tensors if t.device.type == "cuda"}
-        moved = [_to_host(t) for t in tensors]
-        event = None
+        devices = {t.device for t in (rows, stacked, valid, labels) if t is not None and t.device.type == "cuda"}
+        counted, classes = (None if t is None else _to_host(t) for t in (valid, labels))
+        step = Step(_to_host(rows), tuple(values), _to_host(stacked), counted, classes, epoch, None)
         if devices:
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
-            event.record(torch.cuda.current_stream(devices.pop()))
-        self._steps.append(
-            Step(moved[0], tuple(values), moved[1], moved[2] if valid is not None else None, epoch, event)
-        )
+            step.event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
+            step.event.record(torch.cuda.current_stream(devices.pop()))
+        self._steps.append(step)
 
     def receive(self, *, wait: bool) -> Iterator[Step]:
         """Take the steps that have arrived from the queue, in order.

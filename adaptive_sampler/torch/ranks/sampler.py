@@ -68,6 +68,10 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
     def __len__(self) -> int:
         return self._share(len(self.sampler))
 
+    def upcoming_length(self) -> int:
+        """This rank's samples of the epoch that the next iterator begins; see `AdaptiveSampler.upcoming_length`."""
+        return self._share(self.sampler.upcoming_length())
+
     @property
     def num_samples(self) -> int:  # type: ignore[override]  # a fixed number in torch's class
         """This rank's samples in a whole epoch."""

@@ -1,5 +1,8 @@
 """`IndexedDataset`: samples carry their row, and what would mix rows up is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -144,8 +147,6 @@ def test_a_key_that_the_samples_have_already_is_refused():
 
 
 def test_it_is_pickled_for_workers_without_the_store():
-    import pickle
-
     again = pickle.loads(pickle.dumps(IndexedDataset(dataset(), make_store())))
     assert again[4][0] == 4
     assert not any(isinstance(value, ScoreStore) for value in vars(again).values())
@@ -155,3 +156,125 @@ def test_numpy_rows_reach_a_dataset_that_takes_whole_batches():
     rows = [row for row, _ in IndexedDataset(dataset()).__getitems__(np.array([4, 2]))]
     assert rows == [4, 2]
     assert {type(row) for row in rows} == {int}
+
+
+# -- its attributes are the dataset's ----------------------------------------------------------------------------------
+
+
+class Images(Dataset):
+    """As torchvision's datasets: classes and a transform that later code sets, and a label for each sample."""
+
+    classes = ("cat", "dog")
+
+    def __init__(self, n=6):
+        self.targets, self.transform = [i % 2 for i in range(n)], None
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return (self.transform or float)(index), self.targets[index]
+
+    def labels(self):
+        return self.targets
+
+
+class PassingOn:
+    """A wrapper that passes reads on, as many do, and keeps what is set on it."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+def half(images):
+    return Subset(images, [1, 3, 5])
+
+
+def test_reads_pass_through_to_the_dataset():
+    indexed = IndexedDataset(Images())
+    assert (indexed.classes, indexed.targets, indexed.labels()) == (("cat", "dog"), [0, 1] * 3, [0, 1] * 3)
+    with pytest.raises(AttributeError, match="'Images' object has no attribute 'nothing'"):
+        _ = indexed.nothing
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, PassingOn, half, lambda x: half(PassingOn(x))])
+def test_an_attribute_that_a_dataset_has_is_set_on_it_however_deep_it_lies(wrap):
+    images = Images()
+    indexed = IndexedDataset(wrap(images))
+    indexed.transform = str  # as timm's create_loader does
+    assert (images.transform, indexed.transform) == (str, str)
+    assert indexed[0][1][0] in ("0", "1")
+
+
+def test_what_belongs_to_each_row_is_not_read_from_inside_a_subset():
+    indexed = IndexedDataset(half(Images()))
+    assert (indexed.indices, indexed.classes) == ([1, 3, 5], ("cat", "dog"))
+    for name in ("targets", "labels"):
+        with pytest.raises(AttributeError, match=f"'Subset' object has no attribute '{name}'"):
+            getattr(indexed, name)
+
+
+def test_what_a_wrapper_passes_on_is_read_through_it():
+    indexed = IndexedDataset(PassingOn(Images()))
+    assert (indexed.targets, indexed.labels()) == ([0, 1] * 3, [0, 1] * 3)
+
+
+def test_an_attribute_that_no_dataset_has_is_the_wrappers_own():
+    images = Images()
+    indexed = IndexedDataset(images)
+    indexed.note = "train"
+    assert (indexed.note, hasattr(images, "note")) == ("train", False)
+
+
+def test_the_wrappers_own_attributes_stay_its_own():
+    images = Images()
+    images.key = images.dataset = "the dataset's"
+    indexed = IndexedDataset(images, key="row")
+    assert (indexed.key, indexed.dataset) == ("row", images)
+    indexed.key = "index"
+    assert (indexed.key, images.key) == ("index", "the dataset's")
+
+
+def test_datasets_that_hold_one_another_end_no_search():
+    one, other = PassingOn(Images()), Subset(Images(), [0])
+    indexed = IndexedDataset(other)
+    one.dataset, other.dataset = other, one
+    indexed.note = 1
+    assert vars(indexed)["note"] == 1
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, *(lambda x, p=p: pickle.loads(pickle.dumps(x, p)) for p in range(2, 6))],
+)
+@pytest.mark.parametrize("wrap", [lambda x: x, half])
+def test_a_copy_or_a_pickle_passes_through_as_well(again, wrap):
+    indexed = again(IndexedDataset(wrap(Images())))
+    assert (indexed.classes, indexed[1][0]) == (("cat", "dog"), 1)
+    indexed.transform = str
+    assert indexed[0][1][0] in ("0", "1")
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_see_what_was_set(context):
+    indexed = IndexedDataset(Images())
+    indexed.transform = str
+    batches = DataLoader(indexed, 3, num_workers=1, multiprocessing_context=context)
+    assert [texts for _, (texts, _) in batches] == [("0", "1", "2"), ("3", "4", "5")]
+
+
+def test_whole_batches_are_asked_for_only_where_the_dataset_takes_them():
+    inner = Batched()
+    IndexedDataset(inner, key="row").__getitems__([1, 2])
+    assert (inner.fetched, IndexedDataset(Images()).__getitems__([1, 2])) == ([[1, 2]], [(1, (1.0, 1)), (2, (2.0, 0))])

@@ -171,3 +171,12 @@ def test_only_our_samplers_are_shared() -> None:
 def test_blocks_within_an_epoch_are_refused_on_many_ranks() -> None:
     with pytest.raises(InvalidValue, match=r"replan=2: plans for blocks.*replan='epoch'"):
         DistributedAdaptiveSampler(PrunedSampler(store_of(4), keep=0.5, by="loss", replan=2), num_replicas=2, rank=0)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_each_rank_foretells_its_share_of_the_coming_epoch(drop_last: bool) -> None:
+    samplers = ranks_of(store_of(27), 4, Prune(0.5, "loss"), drop_last=drop_last, warmup_epochs=1)
+    for epoch in range(3):
+        foretold = [sampler.upcoming_length() for sampler in samplers]
+        assert [len(list(sampler)) for sampler in samplers] == foretold
+        assert foretold == [(6 if drop_last else 7) if epoch == 0 else (3 if drop_last else 4)] * 4
