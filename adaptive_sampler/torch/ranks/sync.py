@@ -15,7 +15,8 @@ from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.ranks.exchange import compare, exchange, gather, headers_of, pieces, together
+from adaptive_sampler.torch.ranks.collective import gather
+from adaptive_sampler.torch.ranks.exchange import compare, exchange, headers_of, pieces, together
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
 from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
