@@ -271,7 +271,8 @@ class AdaptiveSampler:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
         check_state(state, self._settings(), self.store)
         stale, epoch = self._turn.active, int(state["epoch"])
-        self._planner.resume(epoch, state["plans"], state["once"])
+        ours = self.num_samples is not None or isinstance(self.replan, int)  # an epoch's length is not its plan's
+        self._planner.resume(epoch, state["plans"], state["once"], None if ours else state.get("length"))
         if stale is not None:
             stale.invalidate("load_state_dict was called after this iterator began. Make a new one with iter().")
         block: dict[str, Any] = {name: state[name] for name in ("block", "mark") if name in state}

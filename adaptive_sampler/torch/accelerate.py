@@ -8,6 +8,7 @@ from adaptive_sampler.errors import SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.data.chain import chain, find_sampler, primed
 from adaptive_sampler.walk.batches import Batches
+from adaptive_sampler.walk.resume import check_fields
 
 try:
     from accelerate import PartialState
@@ -36,6 +37,7 @@ def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
     Then continue the loop with the pass of epoch `sampler.epoch`. After a state that was saved in an epoch's last
     batch, that pass gives no batch. Raises `SelectionLost` if no `AdaptiveSampler` is behind the loader.
     """
+    check_fields(state)
     sampler = _sampler(loader)
     for link in chain(loader):
         primed(link, forget=True)
