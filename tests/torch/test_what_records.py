@@ -36,9 +36,7 @@ def functions() -> dict[Called, set[Called]]:
             owner = node.name if isinstance(node, ast.ClassDef) else module
             for part in node.body if isinstance(node, ast.ClassDef) else [node]:
                 if isinstance(part, ast.FunctionDef):
-                    found[owner, part.name] = {
-                        called for called in map(_called, ast.walk(part), repeat((module, owner)))
-                    }
+                    found[owner, part.name] = set(map(_called, ast.walk(part), repeat((module, owner))))
     return found
 
 
