@@ -61,10 +61,9 @@ def check_fields(state: Any) -> None:
     """Raise `ResumeError` unless `state` has everything that a sampler's state of this format has, each of its kind."""
     if not isinstance(state, Mapping):
         raise ResumeError(f"no sampler state: {short(state)}, of type {type(state).__name__}, is no dict. {_REMEDY}.")
-    if "_snapshot" in state or "_steps_since_snapshot" in state:
+    if "_iterator_finished" in state:  # in every state of a StatefulDataLoader, with workers or without
         raise ResumeError(
-            f"no sampler state, but a StatefulDataLoader's, with {', '.join(sorted(map(str, state)))}: give it to that loader's "
-            f"load_state_dict. {_REMEDY}."
+            f"no sampler state, but a StatefulDataLoader's: give it to that loader's load_state_dict. {_REMEDY}."
         )
     missing = sorted((_FIELDS.keys() | {"format"}) - set(state))
     if missing:

@@ -85,7 +85,7 @@ def test_a_state_of_plans_for_blocks_with_another_entry_is_another_place_or_refu
             "format 2, and this release reads format 1 only: go on with the release.*that saved it, or start",
         ),
         ({"commit": 7}, "saved at commit 7, at sample 4 of epoch 0; the newest commit of .* is 1: the other was never"),
-        ({"_snapshot": {}}, "but a StatefulDataLoader's.*give it to that loader's load_state_dict"),
+        ({"_iterator_finished": False}, "but a StatefulDataLoader's.*give it to that loader's load_state_dict"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_remedy(change: dict[str, Any], words: str) -> None:
