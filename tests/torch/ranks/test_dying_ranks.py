@@ -52,12 +52,12 @@ def at_call(number: int, of: Any, name: str, act: Callable[[], None]) -> list[in
     return called
 
 
-def committed_once(path: str, group: Any = None) -> ScoreStore:
+def committed_once(path: str) -> ScoreStore:
     """A store with a commit, and with updates of every rank that are not shared yet."""
-    store = distributed_store(path, N, [Loss()], group=group)
-    rank = dist.get_rank(group)
+    store = distributed_store(path, N, [Loss()])
+    rank = dist.get_rank()
     store.update(np.arange(N), loss=np.full(N, rank))
-    sync(store, group=group)
+    sync(store)
     store.commit("before")
     store.update([rank], loss=[7.0])
     return store
@@ -133,10 +133,11 @@ def test_ranks_that_died_together_are_all_named(place: Path) -> None:
 
 def never_comes(rank: int, path: str) -> None:
     """A rank lives and is silent: as a dead one looks to NCCL, which is told of no broken connection."""
-    group = dist.new_group(timeout=timedelta(seconds=4))
-    store = committed_once(path, group)
+    store = committed_once(path)
+    group = dist.new_group(timeout=timedelta(seconds=5))
+    dist.barrier()
     if rank == 1:
-        time.sleep(8)
+        group.get_group_store().wait([f"adaptive_sampler/lost/{other}" for other in (0, 2)], timedelta(seconds=60))
         return
     sync(store, group=group)
 
