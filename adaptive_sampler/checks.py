@@ -1,10 +1,19 @@
-"""Checks of arguments that many functions share, so that the same fault gets the same message everywhere."""
+"""Checks and limits of arguments that many functions share, so that the same fault gets the same message everywhere."""
 
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
+
+LAST_EPOCH = 2**31 - 1  # the epoch in which a row was last seen is stored as an int32
+
+
+def is_whole(value: Any, least: int = 0, *, most: int | None = None) -> bool:
+    """Whether `value` is an int, not a bool, from `least` to `most` (None: no upper limit)."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        return False
+    return bool(value >= least and (most is None or value <= most))
 
 
 def whole_number(
@@ -16,8 +25,7 @@ def whole_number(
     message, `name` is the argument's name, `what` says what the number counts, and `otherwise` is added at the end: what
     else may be passed, or why the number is needed.
     """
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
+    if not is_whole(value, least, most=most):
         upper = "" if most is None else f", {most} at most"
         raise InvalidValue(f"{name}={value!r}: {what}, {least} or more{upper}{otherwise}.")
     return int(value)

@@ -61,7 +61,11 @@ class NotDistributed(AdaptiveSamplerError, RuntimeError):
 
 
 class OutOfStep(AdaptiveSamplerError, RuntimeError):
-    """The ranks of a distributed run hold different scores or plans."""
+    """The ranks of a distributed run hold different scores or plans, or one of them failed."""
+
+
+class RankLost(OutOfStep):
+    """A rank of a distributed run is gone: its process died, or does not come to a call that all ranks must make."""
 
 
 class SelectionLost(AdaptiveSamplerError, RuntimeError):

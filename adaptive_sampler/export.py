@@ -59,6 +59,6 @@ def _lines(store: Exported, plan: Plan | None, rows: np.ndarray) -> Iterator[lis
         if store.has_keys:
             columns.append([store.key(row) for row in part])
         columns.append([1] * len(part) if plan is None else plan.repeats_of(part).tolist())
-        columns.append([1.0] * len(part) if plan is None else plan.weights_of(part).tolist())
+        columns.append([1.0] * len(part) if plan is None else plan.loss_weights_of(part).tolist())
         columns += [[repr(float(v)) if v == v else "" for v in values[part]] for values in scores.values()]
         yield from map(list, zip(*columns, strict=True))

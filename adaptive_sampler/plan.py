@@ -106,9 +106,9 @@ class Plan:
             bits = np.unpackbits(self.kept[start // 8 : -(-stop // 8)], bitorder="little")
             bits[: start - first] = 0
             rows = np.flatnonzero(bits[: stop - first]) + first
-        return rows, self.repeats_of(rows), self.weights_of(rows)
+        return rows, self.repeats_of(rows), self.loss_weights_of(rows)
 
-    def weights_of(self, rows: np.ndarray) -> np.ndarray:
+    def loss_weights_of(self, rows: np.ndarray) -> np.ndarray:
         """The loss weights of `rows`, (batch,) int64, as (batch,) float32.
 
         Raises `RowError` for a row that the plan does not visit.

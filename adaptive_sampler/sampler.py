@@ -23,7 +23,7 @@ from adaptive_sampler.walk.turn import Turn, WholeEpoch
 
 
 class AdaptiveSampler:
-    """Yields the rows of the plan that `policy` makes from `store`, as Python ints, shuffled by (seed, epoch).
+    """Yields the rows of the plan that `policy` makes from `store`, as Python ints; `shuffle` orders them by (seed, epoch).
 
     `warmup_epochs`: this many epochs keep every row. `replan`: "epoch" makes a plan for each epoch; "once" makes one plan
     after the warm-up, as soon as there are scores, and keeps it; an int k makes one for every k batches (iterate `batches`).
@@ -199,7 +199,7 @@ class AdaptiveSampler:
         With `replan=k` all weights are 1: a loader holds batches of several plans at once, so these may not weigh samples.
         """
         checked = as_rows(rows, len(self.store))
-        return np.ones(len(checked), np.float32) if isinstance(self.replan, int) else self.plan.weights_of(checked)
+        return np.ones(len(checked), np.float32) if isinstance(self.replan, int) else self.plan.loss_weights_of(checked)
 
     # -- resuming -----------------------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class AdaptiveSampler:
         that do not count such a pass as an epoch."""
         self._turn.when_empty = act
 
-    def watch(self, *, over: bool = False) -> None:
+    def note_loop(self, *, over: bool = False) -> None:
         """Note that the loop reports its own end. `over`: it has ended, maybe before the plan (`drop_last`). For loops."""
         self._turn.over = over
 
@@ -274,7 +274,8 @@ class AdaptiveSampler:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
         check_state(state, self._settings(), self.store)
         stale, epoch = self._turn.active, int(state["epoch"])
-        self._planner.resume(epoch, state["plans"], state["once"])
+        ours = self.num_samples is not None or isinstance(self.replan, int)  # an epoch's length is not its plan's
+        self._planner.resume(epoch, state["plans"], state["once"], None if ours else state.get("length"))
         if stale is not None:
             stale.invalidate("load_state_dict was called after this iterator began. Make a new one with iter().")
         block: dict[str, Any] = {name: state[name] for name in ("block", "mark") if name in state}

@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.memory.classes import Classes
-from adaptive_sampler.memory.clock import LAST_EPOCH, Clock
+from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.plan import MadeFrom, Plan

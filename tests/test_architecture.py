@@ -53,7 +53,16 @@ PARTS: dict[str, set[str]] = {
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
     "shards.indexing": {"disk", "errors", "kernels", "progress", "shards.errors", "shards.sources"},
-    "shards.reading": {"errors", "kernels", "plan", "seeds", "shards.errors", "shards.indexing", "shards.sources"},
+    "shards.reading": {
+        "checks",
+        "errors",
+        "kernels",
+        "plan",
+        "seeds",
+        "shards.errors",
+        "shards.indexing",
+        "shards.sources",
+    },
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
     "report": {"errors", "plan", "store"},
@@ -65,7 +74,15 @@ PARTS: dict[str, set[str]] = {
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
     "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
     "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks"},
-    "webdataset": {"errors", "sampler", "shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
+    "webdataset": {
+        "checks",
+        "errors",
+        "sampler",
+        "shards.errors",
+        "shards.indexing",
+        "shards.reading",
+        "shards.sources",
+    },
     # contracts: what is new is checked against them, a whole training among it
     "testing": {
         *("arrays", "disk", "errors", "plan", "scoring", "selection", "storage", "store"),

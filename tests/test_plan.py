@@ -52,14 +52,14 @@ def test_indices_are_the_rows_repeated(arrays):
 
 
 def test_weights_of_some_rows_come_in_their_order():
-    assert make().weights_of(np.array([8, 1, 1, 3])).tolist() == [1, 0.5, 0.5, 2]
+    assert make().loss_weights_of(np.array([8, 1, 1, 3])).tolist() == [1, 0.5, 0.5, 2]
 
 
 @pytest.mark.parametrize("row", [0, 9, -1, 10])
 @pytest.mark.parametrize("weights", [None, np.ones(3, np.float32)])
 def test_a_row_outside_the_plan_has_no_weight(row, weights):
     with pytest.raises(RowError, match=rf"row {row} is not in plan [0-9a-f]{{16}} of epoch 2: only planned rows"):
-        make(weights=weights).weights_of(np.array([1, row]))
+        make(weights=weights).loss_weights_of(np.array([1, row]))
 
 
 @pytest.mark.parametrize("field", ["n", "seed", "kept", "weights"])

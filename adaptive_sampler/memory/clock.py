@@ -1,8 +1,6 @@
 """The clock of a store: the epoch that observations belong to, and how many of its samples were delivered."""
 
-from adaptive_sampler.checks import whole_number
-
-LAST_EPOCH = 2**31 - 1  # the epoch in which a row was last seen is stored as an int32
+from adaptive_sampler.checks import LAST_EPOCH, whole_number
 
 
 class Clock:

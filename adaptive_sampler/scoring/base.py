@@ -20,7 +20,7 @@ BOOKKEEPING: Mapping[str, "Column"]  # the two columns that every score has
 
 @dataclass(frozen=True)
 class Column:
-    """One array of a score's state: its dtype, and the value that it holds before the first observation."""
+    """One array of a score's state. `dtype`: NumPy's name of it; `fill`: the value before the first observation."""
 
     dtype: str
     fill: float
@@ -148,7 +148,7 @@ def register(kind: str) -> Callable[[C], C]:
 
 
 def describe(part: Any) -> dict[str, Any]:
-    """A score or fold as JSON data: its registered kind and its arguments.
+    """`part`, a score or fold, as JSON data: its registered kind and its arguments.
 
     Of a custom one, only the names of the class and the score are written; `restore` cannot make it again.
     """
@@ -163,7 +163,7 @@ def describe(part: Any) -> dict[str, Any]:
 
 
 def restore(description: Mapping[str, Any]) -> Any:
-    """Make the score or fold that `describe` wrote down.
+    """Make the score or fold whose `description` `describe` wrote.
 
     Makes only registered kinds, from plain values. Raises `InvalidValue` for anything else.
     """

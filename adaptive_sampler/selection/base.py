@@ -61,8 +61,9 @@ def _plain(value: Any) -> Any:
 
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:
-    """Make the plan with these arrays (none: every row is kept), by `policy`, from the present scores.
+    """Make the plan of `epoch` with these arrays (none: every row is kept), by `policy`, from the present scores of `store`.
 
+    `epoch`, `seed`: those that the policy's `plan` was called with.
     `arrays`: `kept`, (n,) bool, or the same packed by np.packbits with bitorder="little", (ceil(n / 8),) uint8; `counts`
     and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, and for a plan without samples.
     """

@@ -45,7 +45,7 @@ def _check_plan(plan: Plan, n: int) -> None:
     assert (np.diff(rows) > 0).all(), "rows are not ascending"
     assert len(plan.indices()) == plan.num_samples == int(plan.repeats.sum()), "repeats and length disagree"
     assert (plan.repeats[rows] >= 1).all(), "a row that is kept is visited at least once"
-    weights = plan.weights_of(rows)
+    weights = plan.loss_weights_of(rows)
     assert np.isfinite(weights).all(), "loss weights must be finite"
     assert (weights >= 0).all(), "loss weights must not be negative"
     files = {name: np.frombuffer(data, np.uint8) for name, data in plan.files().items()}

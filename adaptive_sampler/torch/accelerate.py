@@ -15,6 +15,7 @@ from adaptive_sampler.torch.data.chain import chain, find_sampler, primed
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.ranks.sync import committed
 from adaptive_sampler.walk.batches import Batches
+from adaptive_sampler.walk.resume import check_fields
 
 try:
     from accelerate import PartialState
@@ -106,6 +107,7 @@ def load_state_dict(loader: Any, state: dict[str, Any]) -> None:
     batch, that pass gives no batch. Raises as `state_dict` does, and `ResumeError` where Accelerate would fill up the
     epoch's last batches with other rows than before: within an epoch of plans of blocks (`replan=k`).
     """
+    check_fields(state)
     sampler = _sampler(loader)
     for link in chain(loader):
         primed(link, forget=True)

@@ -146,9 +146,18 @@ class Planner:
         self.epoch, self._plan, self._seen, self._fixed_from, self._loaded = epoch, None, None, None, []
         self._recent.clear()
 
-    def resume(self, epoch: int, plans: list[str], once: list[str]) -> None:
-        """Go to `epoch` with the plans that a state names. Raises `ResumeError` if one of them cannot be found."""
+    def resume(self, epoch: int, plans: list[str], once: list[str], length: int | None) -> None:
+        """Go to `epoch` with the plans that a state names. Raises `ResumeError` if one of them cannot be found.
+
+        `length`: how many samples the state gives the epoch's plan; None if it does not say. Raises `ResumeError` if the
+        plan has another number.
+        """
         loaded = self.saved(plans[0], epoch) if plans else None
+        if loaded is not None and length not in (None, loaded.num_samples):
+            raise ResumeError(
+                f"the state is damaged: length={length} of plan {loaded.id}, which has {loaded.num_samples} samples. Pass what "
+                "sampler.state_dict() returned."
+            )
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
         self.made.plans[:] = self._loaded = list(plans)

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from reprlib import repr as short
 from typing import Any
 
 from numpy.typing import NDArray
 
+from adaptive_sampler.checks import is_whole
+from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.progress import KIND, ShardProgress, merged, states_in
 from adaptive_sampler.shards.reading.settings import Counts
@@ -97,9 +100,14 @@ class ShardDelivery:
 def readers_in(state: Any) -> list[Mapping[str, Any]]:
     """The readers' states in a loader's `state`; empty if its epoch has not begun.
 
-    Raises ResumeError if `state` is not a state of this package.
+    Raises ResumeError if `state` is not a state of this package, or one that nobody can go on from.
     """
     found = states_in(state)
-    if not found and not (isinstance(state, dict) and state.get("kind") == KIND):
-        merged(found)  # raises
+    if found or not (isinstance(state, dict) and state.get("kind") == KIND):
+        first, progress = merged(found)  # raises
+        if not is_whole(first.get("turn", 0), most=progress.num_workers - 1):
+            raise ResumeError(
+                f"the state is damaged: turn={short(first['turn'])} of {progress.num_workers} workers. Load what state_dict() "
+                "returned."
+            )
     return found

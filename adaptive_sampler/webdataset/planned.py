@@ -32,9 +32,11 @@ class PlannedShards(IterableDataset[Any]):
     itself. With another DataLoader that has workers, call `set_epoch` before every epoch: a missing call raises
     SelectionLost. In a process without workers, each pass goes on to the next epoch, as with the sampler.
 
-    rank, num_replicas: None takes them from the environment or torch.distributed, as WebDataset does. The other
-    arguments are those of `adaptive_sampler.shards.ShardReader`. Raises InvalidValue for a `sampler` that is no
-    AdaptiveSampler or plans several times in an epoch.
+    rank, num_replicas: None takes them from the environment or torch.distributed, as WebDataset does. As in
+    `adaptive_sampler.shards.ShardReader`: window, samples in the shuffling buffer; drop_last, ranks get equal counts by
+    leaving out visits instead of repeating them; merge_gap, bytes between two samples that are read rather than skipped;
+    verify, check the header before each sample; handler, decides about damaged data; access, how remote shards are opened.
+    Raises InvalidValue for a `sampler` that is no AdaptiveSampler or plans several times in an epoch.
     """
 
     def __init__(

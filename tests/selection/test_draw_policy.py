@@ -45,7 +45,7 @@ def test_the_unbiased_weight_of_a_row_is_one_over_n_p(scores, floor):
     plan = Draw("loss", 40, floor=floor, unbiased=True).plan(scored(scores), epoch=0, seed=0)
     if np.isfinite(scores).any():
         p = references.draw_probabilities(scores, floor)[plan.rows]
-        np.testing.assert_allclose(plan.weights_of(plan.rows), 1 / (len(scores) * p), rtol=1e-4)
+        np.testing.assert_allclose(plan.loss_weights_of(plan.rows), 1 / (len(scores) * p), rtol=1e-4)
 
 
 def test_the_mean_unbiased_loss_is_that_of_all_rows():

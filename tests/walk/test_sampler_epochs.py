@@ -319,12 +319,6 @@ def test_the_state_of_another_store_is_refused(store, sampler):
         AdaptiveSampler(scored(np.arange(float(N))), KeepAll()).load_state_dict(sampler.state_dict())
 
 
-@pytest.mark.parametrize("state", [{}, {"epoch": 0, "position": 3}])
-def test_what_is_no_state_is_refused(sampler, state):
-    with pytest.raises(ResumeError, match="no sampler state of this version"):
-        sampler.load_state_dict(state)
-
-
 def test_a_refused_state_changes_nothing(store, sampler):
     iterator = iter(sampler)
     rows = [next(iterator) for _ in range(3)]

@@ -83,10 +83,15 @@ class ShardOrder:
                 for worker, taken in enumerate(workers):
                     place = Place(rank, stint.num_replicas, worker, stint.num_workers)
                     visits, order = self.own(place, past[:nth])
-                    if not 0 <= taken <= len(visits):
-                        raise ResumeError(
-                            f"the state says that rank {rank}, worker {worker} delivered {taken} of its "
-                            f"{len(visits)} visits. Load it with the plan, seed and window it was saved under."
-                        )
+                    check_taken(taken, len(visits), place)
                     left[visits[order[:taken]]] = False
         return np.flatnonzero(left)
+
+
+def check_taken(taken: int, visits: int, place: Place) -> None:
+    """Raise ResumeError unless a reader that has `visits` visits can have delivered `taken` of them."""
+    if not 0 <= taken <= visits:
+        raise ResumeError(
+            f"the state says that rank {place.rank}, worker {place.worker} delivered {taken} of its {visits} visits. Load it "
+            "with the plan, seed and window it was saved under."
+        )

@@ -1,9 +1,11 @@
 """Checkpoints of readers within an epoch: saved by many readers, and loaded by as many, by more or by fewer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.share import Place, Stint
@@ -11,6 +13,15 @@ from adaptive_sampler.shards.reading.share import Place, Stint
 _FAMILY = "adaptive_sampler.shards/"
 KIND = _FAMILY + "2"
 _ORDER = ("plan", "seed", "epoch", "window", "drop_last", "length")
+# What a state of this kind holds: name -> (what that is, whether a value is such)
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "plan": ("a plan's id", lambda value: isinstance(value, str)),
+    **dict.fromkeys(("seed", "epoch", "window", "length"), ("a whole number, 0 or more", is_whole)),
+    "drop_last": ("true or false", lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("num_replicas", "num_workers"), ("a whole number, 1 or more", lambda value: is_whole(value, 1))),
+    "taken": ("a list of [rank, worker, count], whole numbers", lambda value: bool(value) and _table(value, 3)),
+    "past": ("a list of tables of whole numbers", lambda value: isinstance(value, list) and all(map(_table, value))),
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +98,8 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
                 f"the state is of format {kind!r} and this adaptive-sampler reads {KIND!r}. Go on with the release that wrote it, "
                 "or start the epoch anew."
             )
-        if kind == KIND:
-            return [state] if state.get("begun", True) else []
+        if isinstance(kind, str) and kind == KIND:
+            return [] if state.get("begun") is False else [_checked(state)]
         if state.get("_steps_since_snapshot"):
             raise ResumeError(
                 f"the loader's state is {state['_steps_since_snapshot']} batches older than its position. Save with "
@@ -98,6 +109,32 @@ def states_in(state: Any) -> list[Mapping[str, Any]]:
     if isinstance(state, list | tuple):
         return [found for value in state for found in states_in(value)]
     return []
+
+
+def _checked(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`state`, if it has all that a reader's state has, each of its kind. Raises ResumeError."""
+    missing = sorted(_FIELDS.keys() - set(state))
+    if missing:
+        raise ResumeError(f"the state lacks {', '.join(missing)}. Load what state_dict() returned.")
+    for name, (what, sound) in _FIELDS.items():
+        if not sound(state[name]):
+            raise ResumeError(
+                f"the state is damaged: {name}={short(state[name])}, which must be {what}. Load what state_dict() returned."
+            )
+    ranks, workers, length = state["num_replicas"], state["num_workers"], state["length"]
+    for rank, worker, count in state["taken"]:
+        if rank >= ranks or worker >= workers or count > length:
+            raise ResumeError(
+                f"the state is damaged: worker {worker} of rank {rank} delivered {count} visits, of {length} among {ranks} ranks "
+                f"with {workers} workers each. Load what state_dict() returned."
+            )
+    return state
+
+
+def _table(value: Any, columns: int | None = None) -> bool:
+    """Whether it is a list of lists of whole numbers; `columns`: as long as this, each of them."""
+    lines = isinstance(value, list | tuple) and all(isinstance(line, list | tuple) for line in value)
+    return lines and all(columns in (None, len(line)) and all(map(is_whole, line)) for line in value)
 
 
 def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ShardProgress]:

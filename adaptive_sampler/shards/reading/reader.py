@@ -88,6 +88,8 @@ class ShardReader:
         There may be more or fewer readers now than when the states were saved. Raises ResumeError for a state of
         another plan, seed, epoch, window or drop_last.
         """
-        found, self._progress = merged(states_in(state))
+        found, progress = merged(states_in(state))
         check_same(found, self._order)
+        progress.at(self.place)  # raises before anything has changed
+        self._progress = progress
         self._walk = self._started()

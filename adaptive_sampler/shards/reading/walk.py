@@ -6,7 +6,7 @@ from itertools import repeat
 import numpy as np
 
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.reading.order import ShardOrder
+from adaptive_sampler.shards.reading.order import ShardOrder, check_taken
 from adaptive_sampler.shards.reading.ranges import Ticket, read
 from adaptive_sampler.shards.reading.samples import OpenFiles
 from adaptive_sampler.shards.reading.settings import Counts, ShardReading, Stop
@@ -52,6 +52,7 @@ class Walk(Iterator[Raw]):
 
     def _walk(self) -> Iterator[Raw]:
         visits, leaving = self._order.own(self._place, self._past)
+        check_taken(self.taken, len(visits), self._place)
         leaving = leaving[self.taken :]
         kept, places = self._order.kept, self._order.places(visits)
         weights = None if kept.weights is None else kept.weights[places[leaving]].tolist()

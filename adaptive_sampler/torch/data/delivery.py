@@ -125,7 +125,7 @@ class Pass:
                 self._walking, self._delivered = sampler.walking, sampler.start
                 self._delivery.counts(self, self._store.about["runs"][-1])
             if sampler.walking is self._walking:
-                sampler.watch(over=True)
+                sampler.note_loop(over=True)
         if over or self._begun:
             for link in self._links:  # Accelerate counts neither a pass left early nor one without a batch
                 if of_accelerate(link) and link.iteration <= sampler.epoch:
@@ -160,7 +160,7 @@ class Pass:
             return
         self._delivery.counts(self, run)
         self._walking, self._epoch, self._delivered = sampler.walking, sampler.epoch, sampler.start
-        sampler.watch()
+        sampler.note_loop()
         self._delivery.weighs(inner(sampler).fixed_plan, self._weighing)
         self._compared = not any(deals_out(link) for link in self._links)
         self._unordered = any(_may_overtake(link) for link in self._links)

@@ -22,7 +22,12 @@ class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # both
 class AdaptiveSampler(FrameworkFree, Sampler[int]):
     """`adaptive_sampler.AdaptiveSampler`, with the same arguments, as a `torch.utils.data.Sampler`.
 
-    For code that asks `isinstance(sampler, torch.utils.data.Sampler)`; the named samplers below derive from it.
+    For code that asks `isinstance(sampler, torch.utils.data.Sampler)`; the named samplers derive from it. `store`: has the
+    scores; `policy`: makes plans from them, one of `adaptive_sampler.selection` or your own.
+
+    As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
+    numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
+    one each epoch, or a number of batches; `num_samples` makes every epoch as long, None leaves it to the plan.
     """
 
     def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> AdaptiveBatchSampler:
@@ -33,10 +38,15 @@ class AdaptiveSampler(FrameworkFree, Sampler[int]):
 class PrunedSampler(AdaptiveSampler):
     """Trains on the rows with the highest scores (Paul et al. 2021, Deep Learning on a Data Diet).
 
-    `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`: "highest", or "lowest" to
-    keep the lowest scores. All rows are kept until the warm-up is over and there are scores. Then one plan is made that
-    holds for good, as in the paper; `replan="epoch"` makes a new one each epoch instead. `keep`, `order`, `ties`,
-    `per_class`, `max_age`: see `selection.Prune`; the other keywords: see `AdaptiveSampler`.
+    `store`: has the scores; `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`:
+    "highest", or "lowest" to keep the lowest scores; `ties`: "random", or "row" to order rows with equal scores by their
+    numbers; `per_class`: (n,) labels, to keep that share of each class; `max_age`: rows whose score is older than so many
+    epochs are kept first. All rows are kept until the warm-up is over and there are scores. Then one plan is made that holds
+    for good, as in the paper; `replan="epoch"` makes a new one each epoch instead. The policy is `selection.Prune`.
+
+    As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
+    numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
+    one each epoch, or a number of batches; `num_samples` makes every epoch as long, None leaves it to the plan.
     """
 
     def __init__(
@@ -70,8 +80,14 @@ class PrunedSampler(AdaptiveSampler):
 class SlidingWindowSampler(AdaptiveSampler):
     """Trains on a window of the rows, ranked by ascending score: skips `offset`, keeps `keep` (Paul et al. 2021, section 4).
 
-    Both are shares (float) or numbers (int) of rows. If some labels are wrong, the best window leaves out the highest
-    scores. See `selection.Window` and, for the other keywords, `AdaptiveSampler`.
+    `store`: has the scores; `keep`, `offset`: shares (float) or numbers (int) of rows; `by`: the score; `ties`: "random", or
+    "row" to order rows with equal scores by their numbers; `per_class`: (n,) labels, to take the window within each class;
+    `max_age`: rows whose score is older than so many epochs are kept first. If some labels are wrong, the best window leaves
+    out the highest scores. One plan holds for good. The policy is `selection.Window`.
+
+    As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
+    numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
+    one each epoch, or a number of batches; `num_samples` makes every epoch as long, None leaves it to the plan.
     """
 
     def __init__(
@@ -104,9 +120,13 @@ class SlidingWindowSampler(AdaptiveSampler):
 class JTTSampler(AdaptiveSampler):
     """Trains on all rows, and `upsample` times on those that a first model got wrong (Liu et al. 2021, Just Train Twice).
 
-    `by`: the score that is above 0 for those rows. See `selection.Upsample` for `convention`, which says whether
-    `upsample` counts the row's ordinary visit, and `AdaptiveSampler` for the other keywords. The paper's `upsample` is
-    100 for Waterbirds, 50 for CelebA, 4 for MultiNLI, 6 for CivilComments.
+    `store`: has the scores; `upsample`: the paper's λ, 100 for Waterbirds, 50 for CelebA, 4 for MultiNLI, 6 for
+    CivilComments; `by`: the score that is above 0 for those rows; `convention`: "total" for `upsample` visits in all,
+    "extra" for as many beside the ordinary one. One plan holds for good. The policy is `selection.Upsample(factor=upsample)`.
+
+    As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
+    numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
+    one each epoch, or a number of batches; `num_samples` makes every epoch as long, None leaves it to the plan.
     """
 
     def __init__(
@@ -136,8 +156,14 @@ class JTTSampler(AdaptiveSampler):
 class L2RWSampler(AdaptiveSampler):
     """Draws rows in proportion to the weights that L2RW gave them (Ren et al. 2018, Learning to Reweight Examples).
 
-    An epoch has `num_samples` draws (None: as many as there are rows). The share `floor` of them is drawn uniformly, so
-    that a row whose weight is 0 is visited again. See `selection.Draw`, and `AdaptiveSampler` for the other keywords.
+    `store`: has the scores; `by`: the score to draw by. An epoch has `num_samples` draws (None: as many as there are rows).
+    The share `floor` of them is drawn uniformly, so that a row whose weight is 0 is visited again. `replacement=False`: each
+    row is drawn at most once; `unbiased`: each sample gets a loss weight that undoes the draw. The policy is
+    `selection.Draw`.
+
+    As every sampler of ours: `seed` decides draws and the order; `shuffle=False` leaves the rows in the order of their
+    numbers; the first `warmup_epochs` epochs keep every row; `replan` is "epoch" for one plan each epoch, "once" for one after
+    the warm-up, or a number of batches.
     """
 
     def __init__(

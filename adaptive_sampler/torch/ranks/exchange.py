@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from adaptive_sampler.errors import OutOfStep
 from adaptive_sampler.memory.journal import JournalEntry
+from adaptive_sampler.torch.ranks.collective import gather, gather_texts
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 def together(act: Callable[[], T], group: Any) -> T:
     """Call `act` on every rank -> what it returned here.
 
-    If it fails on one rank, all raise: that rank its own error, the others `OutOfStep`.
+    If it fails on one rank, all raise: that rank its own error, the others `OutOfStep`, also if a rank is gone.
     """
     result: Any = None
     failure: BaseException | None = None
@@ -24,11 +25,10 @@ def together(act: Callable[[], T], group: Any) -> T:
         result = act()
     except Exception as error:
         failure = error
-    said: list[str | None] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(said, None if failure is None else f"{type(failure).__name__}: {failure}", group)
+    said = gather_texts("" if failure is None else f"{type(failure).__name__}: {failure}", group)
     if failure is not None:
         raise failure
-    failed = [(rank, text) for rank, text in enumerate(said) if text is not None]
+    failed = [(rank, text) for rank, text in enumerate(said) if text]
     if failed:
         raise OutOfStep(f"rank {failed[0][0]} failed, so this rank cannot go on: {failed[0][1]}")
     return result  # type: ignore[no-any-return]  # it is what act returned
@@ -100,15 +100,6 @@ def exchange(
         merged.append(JournalEntry(all_rows[rank, first : first + size], mask, block, epoch))
         at[rank] += size, scores * size
     return merged
-
-
-def gather(values: Any, group: Any) -> torch.Tensor:
-    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape."""
-    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else None
-    ours = torch.as_tensor(np.asarray(values)).to(device) if device else torch.as_tensor(np.asarray(values))
-    gathered = [torch.empty_like(ours) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(gathered, ours.contiguous(), group)
-    return torch.stack(gathered).cpu()
 
 
 def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:

@@ -127,9 +127,9 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """As `AdaptiveSampler.walking`: the epoch of all ranks; used by code that counts epochs."""
         return self.sampler.walking
 
-    def watch(self, *, over: bool = False) -> None:
-        """As `AdaptiveSampler.watch`; used by loops."""
-        self.sampler.watch(over=over)
+    def note_loop(self, *, over: bool = False) -> None:
+        """As `AdaptiveSampler.note_loop`; used by loops."""
+        self.sampler.note_loop(over=over)
 
     def begin(self, iterator: SampleIterator) -> "_Share":
         """This rank's share of the epoch that `iterator` begins; used by iterators."""

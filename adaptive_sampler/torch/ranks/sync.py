@@ -2,25 +2,26 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, NotDistributed, StoreError
+from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.ranks.exchange import compare, exchange, gather, headers_of, pieces, together
+from adaptive_sampler.torch.ranks.collective import gather
+from adaptive_sampler.torch.ranks.exchange import compare, exchange, headers_of, pieces, together
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
 from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
 LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
-T = TypeVar("T")
+_ONE_PATH = "give every rank the same path, on a file system that all of them see"
 
 
 def distributed_store(
@@ -54,12 +55,32 @@ def distributed_store(
 
     store = together(open_first, group)
 
-    def open_others() -> ScoreStore:
-        return store or _same(ScoreStore.open(path, version=version, mode="journal", scores=scores), n, scores)
-
-    store = together(open_others, group)
+    store = together(lambda: store or _opened(path, n, scores, version, group), group)
+    try:
+        compare(gather([_identity(store)], group), ["stores"], f"{path} is {store.path} here: {_ONE_PATH}")
+    except OutOfStep:
+        store.close()
+        raise
     store.session.keep_journal()
     return store
+
+
+def _opened(
+    path: str | os.PathLike[str], n: int, scores: Sequence[ScoreLike], version: int | None, group: Any
+) -> ScoreStore:
+    """The store as every rank but the first has it, which the first has made."""
+    try:
+        store = ScoreStore.open(path, version=version, mode="journal", scores=scores)
+    except NoStore as error:
+        raise NoStore(
+            f"rank 0 has opened a store at {path}, and rank {dist.get_rank(group)} finds none: {_ONE_PATH}"
+        ) from error
+    return _same(store, n, scores)
+
+
+def _identity(store: ScoreStore) -> int:
+    """A number that no other store has, as good as certainly."""
+    return int(store.session.uuid, 16) >> 65
 
 
 def _created(
@@ -163,7 +184,7 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
     """
     remedy = "open one store with distributed_store, and call sync on every rank at each epoch"
     columns = checksum([repr(store.names).encode()])
-    stores = gather([len(store), columns, int(store.session.uuid, 16) >> 65], group)
+    stores = gather([len(store), columns, _identity(store)], group)
     compare(stores, ["numbers of rows", "scores", "stores"], remedy)
     plan = None if sampler is None else sampler.fixed_plan
     walk = (

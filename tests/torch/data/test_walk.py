@@ -338,7 +338,7 @@ def test_a_plan_that_the_store_no_longer_has_is_named(place: Path) -> None:
 
 @pytest.mark.parametrize("state", [{}, {"epoch": 3}, {"format": 9}])
 def test_what_is_no_state_is_refused(place: Path, state: dict[str, Any]) -> None:
-    with pytest.raises(ResumeError, match="no sampler state of this version: it lacks"):
+    with pytest.raises(ResumeError, match="no sampler state: it lacks"):
         sampler_with(new_store(place), state)
 
 

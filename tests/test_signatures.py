@@ -1,0 +1,44 @@
+"""What `help` shows of a public call: its real signature, and a word on every argument."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from adaptive_sampler import ScoreStore
+
+MODULES = ["adaptive_sampler", "adaptive_sampler.scoring", "adaptive_sampler.selection", "adaptive_sampler.shards"]
+MODULES += ["adaptive_sampler.torch", "adaptive_sampler.webdataset"]
+# What every score has, told by scoring.base; what protocols are made with; what a store is made by: create and open
+ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode"}
+
+
+def public() -> dict[str, Callable[..., Any]]:
+    """Every public function and class by module and name, but for errors; and what makes a store."""
+    found = {"ScoreStore.create": ScoreStore.create, "ScoreStore.open": ScoreStore.open}
+    for module in MODULES:
+        part = pytest.importorskip(module)  # of the adapters, without whose package a wheel is tested too
+        for name in part.__all__:
+            member = getattr(part, name)
+            if callable(member) and not (inspect.isclass(member) and issubclass(member, Exception)):
+                found[f"{module.removeprefix('adaptive_sampler.')}.{name}"] = member
+    return found
+
+
+CALLS = public()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_help_says_a_word_on_every_argument(name: str) -> None:
+    call = CALLS[name]
+    text = (call.__doc__ or "") + ((call.__init__.__doc__ or "") if inspect.isclass(call) else "")  # type: ignore[misc]  # of this very class
+    silent = [p for p in inspect.signature(call).parameters if p not in ELSEWHERE and not re.search(rf"\b{p}\b", text)]
+    assert not silent
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name.endswith("Sampler")])
+def test_a_samplers_signature_hides_no_keyword_behind_stars(name: str) -> None:
+    kinds = {p.kind for p in inspect.signature(CALLS[name]).parameters.values()}
+    assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}

@@ -1,0 +1,92 @@
+"""The table of the calls that record names each of them, as found in the sources, and no other."""
+
+import ast
+import inspect
+import re
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+
+import adaptive_sampler
+from adaptive_sampler import ScoreStore
+from adaptive_sampler import torch as adapter
+from adaptive_sampler.torch import L2RWLoss, LossHook
+from tests.imports import Package
+from tests.rules import last_name
+
+transformers = pytest.importorskip("adaptive_sampler.torch.transformers")
+
+ROOT = Path(adaptive_sampler.__file__).parent
+TABLE = (ROOT.parent / "docs/loop.md").read_text().split("## Which call records what")[1].split("\n## ")[0]
+CALLED = {"hook": "LossHook", "store": "ScoreStore", "l2rw": "L2RWLoss", "trainer": "AdaptiveTrainerMixin"}
+PUBLIC = {"ScoreStore", "AdaptiveTrainerMixin", *adapter.__all__}
+# What sources call by a name of its own -> its class
+KNOWN = {"session": "Session", "recorder": "Recorder", "store": "ScoreStore", "hook": "LossHook"}
+FOLDS = {("Session", "fold_matrix"), ("Session", "fold_merged")}  # the two ways into the scores
+
+Called = tuple[str, str]  # a method's class and name; a function's module and name
+
+
+def functions() -> dict[Called, set[Called]]:
+    """Every function of the package, and what it calls of the same module, of its own class, and of what is `KNOWN`."""
+    found: dict[Called, set[Called]] = {}
+    for module, tree in Package(ROOT).trees.items():
+        for node in tree.body:
+            owner = node.name if isinstance(node, ast.ClassDef) else module
+            for part in node.body if isinstance(node, ast.ClassDef) else [node]:
+                if isinstance(part, ast.FunctionDef):
+                    found[owner, part.name] = set(map(_called, ast.walk(part), repeat((module, owner))))
+    return found
+
+
+def _called(node: ast.AST, within: Called) -> Called:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return within[0], node.func.id
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        receiver = last_name(node.func.value)
+        return within[1] if receiver == "self" else KNOWN.get(receiver, ""), node.func.attr
+    return "", ""
+
+
+def recording() -> set[Called]:
+    """(class or "", name) of every public function of the package that takes values in and folds them.
+
+    `flush` folds only what another call has recorded before.
+    """
+    found, calls = set(FOLDS), functions()
+    while more := {f for f, called in calls.items() if called & found and f[1] != "flush"} - found:
+        found |= more
+    public = {(owner if owner in PUBLIC else "", name) for owner, name in found if {owner, name} & PUBLIC}
+    return {(owner, {"forward": "__call__"}.get(name, name)) for owner, name in public}
+
+
+def told() -> set[Called]:
+    """The same, of the table's first column."""
+    calls = re.findall(r"^\| `(?:(\w+)\.)?(\w+)\(", TABLE, re.MULTILINE)
+    return {
+        (CALLED[name], "__call__") if name in CALLED else (CALLED[owner] if owner else "", name)
+        for owner, name in calls
+    }
+
+
+def test_the_table_names_every_public_call_that_records_and_no_other() -> None:
+    assert told() == recording()
+
+
+def test_the_calls_that_the_table_excludes_are_the_hooks_other_methods() -> None:
+    methods = {name for name in LossHook.NAMES if inspect.isfunction(vars(LossHook).get(name))}
+    of_hook = {name for owner, name in told() if owner == "LossHook"}
+    assert set(re.findall(r"hook\.(\w+)", TABLE.split("Nothing else records.")[1])) == methods - of_hook
+
+
+@pytest.mark.parametrize("line", [line for line in TABLE.splitlines() if line.startswith("| `")])
+def test_a_line_of_the_table_says_of_rows_and_arguments_what_the_signature_says(line: str) -> None:
+    owner, name, given = re.match(r"\| `(?:(\w+)\.)?(\w+)\(([^)]*)\)", line).groups()  # type: ignore[union-attr]  # a line of the table
+    classes = {"hook": LossHook, "store": ScoreStore, "l2rw": L2RWLoss, "trainer": transformers.AdaptiveTrainerMixin}
+    function = getattr(classes.get(name) or classes.get(owner, adapter), "__call__" if name in classes else name)
+    parameters = list(inspect.signature(function).parameters)
+    if name != "hook":  # what the hook is called with is its criterion's
+        assert {part.strip("* ") for part in given.split(",")} <= set(parameters)
+    if "`rows=`" in line and name != "hook":
+        assert "rows" in parameters
