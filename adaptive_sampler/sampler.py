@@ -250,8 +250,7 @@ class AdaptiveSampler:
 
     def restart(self) -> None:
         """Forget that this epoch has begun, if a loader drew from it before the loop began. For loops."""
-        turn = self._turn
-        if turn.active is None:
+        if (turn := self._turn).active is None:
             return
         turn.active.invalidate("the loader was begun again before its first batch: iterate it anew.")
         self._planner.unfix()
@@ -274,8 +273,8 @@ class AdaptiveSampler:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
         check_state(state, self._settings(), self.store)
         stale, epoch = self._turn.active, int(state["epoch"])
-        ours = self.num_samples is not None or isinstance(self.replan, int)  # an epoch's length is not its plan's
-        self._planner.resume(epoch, state["plans"], state["once"], None if ours else state.get("length"))
+        own = self.num_samples is None and not isinstance(self.replan, int)  # an epoch is as long as its plan
+        self._planner.resume(epoch, state["plans"], state["once"], state.get("length") if own else None)
         if stale is not None:
             stale.invalidate("load_state_dict was called after this iterator began. Make a new one with iter().")
         block: dict[str, Any] = {name: state[name] for name in ("block", "mark") if name in state}

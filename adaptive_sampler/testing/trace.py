@@ -26,7 +26,9 @@ class Trace:
     rows: list[list[int]] = field(default_factory=list)
     plans: list[str] = field(default_factory=list)  # of each batch, by its epoch and a checksum
     stops: list[Checkpoint] = field(default_factory=list)
-    scores: dict[str, bytes] = field(default_factory=dict)  # at the end: of the store, and what else the training put in
+    scores: dict[str, bytes] = field(
+        default_factory=dict
+    )  # at the end: of the store, and what else the training put in
 
     def batch(self, rows: Any, plan: Plan | None = None) -> None:
         """Note a batch: its rows, (batch,) integers, and the plan that they are of, such as `sampler.fixed_plan`."""

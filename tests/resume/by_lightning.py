@@ -16,11 +16,16 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.scoring import EL2N, Error, Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.testing import Trace
-from adaptive_sampler.torch import AdaptiveSampler, DistributedAdaptiveSampler, IndexedDataset, LossHook
-from adaptive_sampler.torch import distributed_store
+from adaptive_sampler.torch import (
+    AdaptiveSampler,
+    DistributedAdaptiveSampler,
+    IndexedDataset,
+    LossHook,
+    distributed_store,
+)
 from adaptive_sampler.torch.lightning import SamplerCallback
 from tests.resume.cells import Fit
-from tests.resume.loaders import N, SIZE, WORKERS
+from tests.resume.loaders import SIZE, WORKERS, N
 from tests.torch.training import data
 
 

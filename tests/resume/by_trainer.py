@@ -17,7 +17,7 @@ from adaptive_sampler.testing import Trace
 from adaptive_sampler.torch import AdaptiveSampler, IndexedDataset, LossHook, distributed_store
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
 from tests.resume.cells import Tuned
-from tests.resume.loaders import N, SIZE, WORKERS
+from tests.resume.loaders import SIZE, WORKERS, N
 from tests.torch.training import data
 
 PLANS: dict[str, Any] = {

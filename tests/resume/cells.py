@@ -139,7 +139,7 @@ FITS = Axes(
         "accumulate": (1, 2),
         "late": (False, True),
     },
-    lambda cell: not (cell.saved == "validation" and cell.validate is None or cell.batches and cell.ranks == 2),
+    lambda cell: not ((cell.saved == "validation" and cell.validate is None) or (cell.batches and cell.ranks == 2)),
 )
 
 

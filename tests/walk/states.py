@@ -19,6 +19,11 @@ JSON = st.recursive(
 GARBAGE = [None, {}, [], [1, 2], 3, 2.5, "a text", {"weight": np.zeros(3)}, {1: 2}, np.zeros(2), object()]
 
 
+def kind(value: Any) -> str:
+    """The name of a test with `value`: always the same, as no address of an object is."""
+    return type(value).__name__
+
+
 @st.composite
 def damaged(draw: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
     """`good`, but one of its entries has another value."""

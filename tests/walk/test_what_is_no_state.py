@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
-from tests.walk.states import GARBAGE, damaged, refused, told
+from tests.walk.states import GARBAGE, damaged, kind, refused, told
 
 N = 20
 STORE = ScoreStore.create("memory://states", N, [Loss()])
@@ -45,7 +45,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("garbage", [*GARBAGE, json.dumps(GOOD)], ids=str)
+@pytest.mark.parametrize("garbage", [*GARBAGE, json.dumps(GOOD)], ids=kind)
 @pytest.mark.parametrize("maker", MAKERS)
 def test_what_is_no_state_is_refused(maker: str, garbage: Any) -> None:
     refused(MAKERS[maker], garbage, r"^no sampler state: .*Pass what sampler.state_dict\(\) returned")

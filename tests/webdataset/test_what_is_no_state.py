@@ -13,7 +13,7 @@ from adaptive_sampler.selection import Prune
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
 from tests.shards.tars import index_of
-from tests.walk.states import GARBAGE, damaged, refused, told
+from tests.walk.states import GARBAGE, damaged, kind, refused, told
 
 N = 30
 STORE = ScoreStore.create("memory://planned", N, [Loss()])
@@ -39,7 +39,7 @@ def good(index: ShardIndex) -> dict[str, Any]:
     return shards.state_dict()
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=str)
+@pytest.mark.parametrize("garbage", GARBAGE, ids=kind)
 @pytest.mark.parametrize("loader", [False, True])
 def test_what_is_no_state_is_refused(index: ShardIndex, loader: bool, garbage: Any) -> None:
     make = (lambda: planned(index).loader(batch_size=None)) if loader else (lambda: planned(index))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.shards import Place, ShardIndex, ShardReader
 from tests.shards.tars import index_of, plan_of
-from tests.walk.states import GARBAGE, damaged, refused, told
+from tests.walk.states import GARBAGE, damaged, kind, refused, told
 
 GOOD = {
     "kind": "adaptive_sampler.shards/2",
@@ -43,7 +43,7 @@ def test_a_state_is_of_these_entries(index: ShardIndex) -> None:
     assert read.state_dict() == GOOD | {"plan": PLAN.id}
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=str)
+@pytest.mark.parametrize("garbage", GARBAGE, ids=kind)
 def test_what_is_no_state_is_refused(index: ShardIndex, garbage: Any) -> None:
     refused(lambda: reader(index), garbage, "no state of ours in it. Load what state_dict")
 

@@ -12,7 +12,7 @@ from adaptive_sampler.errors import ResumeError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler
-from tests.walk.states import GARBAGE, refused
+from tests.walk.states import GARBAGE, kind, refused
 
 N = 20
 STORE = ScoreStore.create("memory://shares", N, [Loss()])
@@ -28,13 +28,13 @@ def share() -> DistributedAdaptiveSampler:
     return DistributedAdaptiveSampler(sampler(), num_replicas=2, rank=1)
 
 
-@pytest.mark.parametrize("garbage", GARBAGE_OF_TORCH, ids=str)
+@pytest.mark.parametrize("garbage", GARBAGE_OF_TORCH, ids=kind)
 @pytest.mark.parametrize("make", [share, lambda: iter(share())])
 def test_a_share_refuses_what_is_no_state(make: Any, garbage: Any) -> None:
     refused(make, garbage, "^no sampler state: ")
 
 
-@pytest.mark.parametrize("garbage", GARBAGE_OF_TORCH, ids=str)
+@pytest.mark.parametrize("garbage", GARBAGE_OF_TORCH, ids=kind)
 def test_a_prepared_loader_refuses_what_is_no_state(garbage: Any) -> None:
     accelerate = pytest.importorskip("adaptive_sampler.torch.accelerate")
     walked = sampler()
