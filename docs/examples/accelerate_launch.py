@@ -71,6 +71,7 @@ def main(folder: Path) -> None:
         right = (trained(train_set.tensors[0]).argmax(1) == train_set.tensors[1]).float().mean()
         print(f"{EPOCHS} epochs, {store.version} commits, {right:.1%} of the training set right")
     store.close()
+    accelerator.wait_for_everyone()  # the first process may still be writing
     accelerator.end_training()
 
 

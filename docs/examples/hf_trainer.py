@@ -82,7 +82,8 @@ def main(folder: Path) -> None:
         right = (trainer.model.layers(pixels).argmax(1).numpy() == digits.target).mean()
         print(f"{trainer.state.global_step} steps, {store.version} commits, {right:.1%} of the training set right")
     store.close()
-    PartialState().destroy_process_group()
+    trainer.accelerator.wait_for_everyone()  # the first process may still be writing
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
