@@ -55,6 +55,24 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyt
             value.close()
 
 
+def test_the_first_block_of_the_readme_runs_twice_and_the_scores_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = BLOCK.search(PAGES[0].read_text())
+    assert block
+    seen = []
+    for _ in range(2):
+        namespace = given()
+        exec(compile(block[1], "README.md", "exec"), namespace)
+        with namespace["store"] as store:
+            seen.append(store.count("el2n").sum())
+            assert namespace["sampler"].plan.num_rows == 300
+            assert len(store.versions()) == 2
+    # 3 epochs on all 600 rows, then 7 on half of each class; the second training does the same again
+    assert seen == [3 * 600 + 7 * 300, 2 * (3 * 600 + 7 * 300)]
+
+
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file_and_heading(page: Path) -> None:
     for target, heading in LINK.findall(page.read_text()):

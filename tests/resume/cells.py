@@ -76,17 +76,17 @@ def possible(cell: Cell) -> bool:
             cell.loader.startswith("nodes") and (cell.batches or cell.workers == "persistent"),
             cell.loader == "shards" and (cell.batches or cell.plan == "blocks"),  # a stream draws by itself
             cell.loader.startswith(("accelerate", "nodes")) and cell.told,  # they tell the epoch themselves
-            cell.loader == "accelerate" and not cell.watched,  # its helper asks for `delivered`
-            cell.batches and cell.ranks == 2 and cell.loader != "accelerate",  # ranks share out rows
+            cell.loader in ACCELERATE and not cell.watched,  # its helper asks for `delivered`
             not cell.watched and not own_state and cell.workers != "none",  # nobody knows what was delivered
         )
     )
 
 
+ACCELERATE = ("accelerate", "accelerate, stateful")
 LOOPS = Axes(
     Cell,
     {
-        "loader": ("plain", "stateful", "stateful, every 4", "nodes", "nodes, restarting", "accelerate", "shards"),
+        "loader": ("plain", "stateful", "stateful, every 4", "nodes", "nodes, restarting", *ACCELERATE, "shards"),
         "workers": ("none", "two", "persistent"),
         "batches": (False, True),
         "drop_last": (False, True),

@@ -14,7 +14,7 @@ from adaptive_sampler.selection import Prune, Upsample
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.testing import Loop
 from adaptive_sampler.torch import AdaptiveSampler, DistributedAdaptiveSampler, IndexedDataset, distributed_store
-from tests.resume.cells import Cell
+from tests.resume.cells import ACCELERATE, Cell
 from tests.torch.training import data
 
 N, SIZE = 46, 8  # 37 rows are kept: neither whole batches nor whole halves
@@ -45,7 +45,7 @@ def made(cell: Cell, shards: Path, folder: Path, commit: int | None) -> Loop:
         "watch": cell.watched,
         "counts_epochs": cell.loader.startswith("nodes"),
     }
-    if cell.loader == "accelerate":
+    if cell.loader in ACCELERATE:
         from adaptive_sampler.torch import accelerate as ours
 
         how["save"] = lambda hook: json.dumps(ours.state_dict(loader, hook.delivered))
@@ -86,21 +86,19 @@ def loaded(cell: Cell, sampler: AdaptiveSampler, store: ScoreStore, index: None)
 
 def drawn(cell: Cell, sampler: AdaptiveSampler) -> dict[str, Any]:
     """The loader's arguments that say which rows come."""
+    dealt = cell.ranks > 1 and cell.loader not in ACCELERATE  # which deals out batches itself
+    ours: Any = DistributedAdaptiveSampler(sampler) if dealt else sampler
     if cell.batches:
-        return {"batch_sampler": sampler.batches(SIZE, drop_last=cell.drop_last)}
-    dealt = cell.ranks > 1 and cell.loader != "accelerate"
-    return {
-        "sampler": DistributedAdaptiveSampler(sampler) if dealt else sampler,
-        "batch_size": SIZE,
-        "drop_last": cell.drop_last,
-    }
+        return {"batch_sampler": ours.batches(SIZE, drop_last=cell.drop_last)}
+    return {"sampler": ours, "batch_size": SIZE, "drop_last": cell.drop_last}
 
 
 def accelerated(cell: Cell, sampler: AdaptiveSampler, store: ScoreStore, index: None) -> Any:
     """A loader that Accelerate has prepared."""
     from accelerate import Accelerator, DataLoaderConfiguration
 
-    machine = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(even_batches=cell.ranks == 1))
+    settings = DataLoaderConfiguration(use_stateful_dataloader=cell.loader == "accelerate, stateful")
+    machine = Accelerator(cpu=True, dataloader_config=settings)
     dataset = IndexedDataset(data(N), store)
     return machine.prepare(DataLoader(dataset, **drawn(cell, sampler), **WORKERS[cell.workers]))
 

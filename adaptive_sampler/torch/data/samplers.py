@@ -2,21 +2,14 @@
 
 from typing import Any, Literal
 
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import Sampler
 
 from adaptive_sampler.sampler import AdaptiveSampler as FrameworkFree
 from adaptive_sampler.selection import Draw, Prune, Upsample, Window
 from adaptive_sampler.selection.base import Order, Ties
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.walk.batches import Batches
+from adaptive_sampler.torch.ranks.batches import AdaptiveBatchSampler
 from adaptive_sampler.walk.planner import Replan
-
-
-class AdaptiveBatchSampler(Batches, BatchSampler):  # type: ignore[misc]  # both bases type `sampler`, ours narrower
-    """Batches of one of our samplers, as a `torch.utils.data.BatchSampler`, which some frameworks require.
-
-    Raises `InvalidValue` for a sampler that is not ours.
-    """
 
 
 class AdaptiveSampler(FrameworkFree, Sampler[int]):

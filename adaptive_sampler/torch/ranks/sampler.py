@@ -11,6 +11,7 @@ from torch.utils.data import DistributedSampler
 from adaptive_sampler.errors import InvalidValue, NotDistributed
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.torch.ranks.batches import AdaptiveBatchSampler
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.walk.iterators import Progress, SampleIterator
 
@@ -100,6 +101,10 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """As `AdaptiveSampler.set_epoch`."""
         self.sampler.set_epoch(epoch)
+
+    def batches(self, batch_size: int, *, drop_last: bool = False, arrays: bool = False) -> AdaptiveBatchSampler:
+        """A batch sampler over this rank's share, for `DataLoader(batch_sampler=...)`; as `AdaptiveSampler.batches`."""
+        return AdaptiveBatchSampler(self, batch_size, drop_last, arrays)
 
     def loss_weights(self, rows: Any) -> np.ndarray:
         """As `AdaptiveSampler.loss_weights`."""

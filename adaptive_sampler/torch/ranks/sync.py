@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError
+from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError, UnknownName
 from adaptive_sampler.memory.journal import Journal, JournalEntry
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -32,26 +32,29 @@ def distributed_store(
     group: Any = None,
     version: int | None = None,
     exist_ok: bool = False,
+    keys: Sequence[str] | None = None,
+    fingerprint: str | None = None,
 ) -> ScoreStore:
     """The store of a training, on one process or on many: create it, or go on with it. Call it alike on every rank.
 
-    `n`: the number of rows; `scores`: those of the store. Where `path` holds a store it is opened only if that is asked
-    for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process group, and with
-    `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
+    `n`: the number of rows; `scores`, `keys`, `fingerprint`: as for `ScoreStore.create`. Where `path` holds a store it is
+    opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process
+    group, and with `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
     observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
 
     Raises `StoreError` if a store is there and nobody asked to go on with it, `NotDistributed` if `WORLD_SIZE` says that
-    there are more processes and no group is initialised, and `InvalidValue` if the store has other rows or scores. If one
-    rank fails, all raise: that rank its own error, the others `OutOfStep`.
+    there are more processes and no group is initialised, and `InvalidValue` if the store has other rows, scores or keys. If
+    one rank fails, all raise: that rank its own error, the others `OutOfStep`.
     """
+    named = {"keys": keys, "fingerprint": fingerprint}
     if alone("distributed_store"):
-        return _created(path, n, scores, version, exist_ok)
+        return _created(path, n, scores, version, exist_ok, named)
     first = dist.get_rank(group) == 0
 
     def open_first() -> ScoreStore | None:
         if not first:
             return None
-        return _created(path, n, scores, version, exist_ok)
+        return _created(path, n, scores, version, exist_ok, named)
 
     store = together(open_first, group)
 
@@ -84,12 +87,17 @@ def _identity(store: ScoreStore) -> int:
 
 
 def _created(
-    path: str | os.PathLike[str], n: int, scores: Sequence[ScoreLike], version: int | None, exist_ok: bool
+    path: str | os.PathLike[str],
+    n: int,
+    scores: Sequence[ScoreLike],
+    version: int | None,
+    exist_ok: bool,
+    named: dict[str, Any],
 ) -> ScoreStore:
-    """The store as this process, the only one that writes, has it."""
+    """The store as this process, the only one that writes, has it. `named`: its keys and its fingerprint."""
     if version is None:
-        return ScoreStore.create(path, n, scores, exist_ok=exist_ok)
-    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores)
+        return ScoreStore.create(path, n, scores, exist_ok=exist_ok, **named)
+    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores, named["keys"])
 
 
 def sync(
@@ -214,11 +222,27 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
         store.session.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
-def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike]) -> ScoreStore:
-    """The store, if it has `n` rows and these scores. Otherwise closes it and raises `InvalidValue`."""
+def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike], keys: Sequence[str] | None = None) -> ScoreStore:
+    """The store, if it has `n` rows, these scores and, unless `keys` is None, these keys.
+
+    Otherwise closes it and raises `InvalidValue`.
+    """
     try:
         store.session.table.check_same(store.path, n, scores)
+        if keys is not None and not _keyed(store, keys):
+            raise InvalidValue(
+                f"{store.path} has other keys than those passed: its rows are other samples. Name another path, or pass the keys "
+                "that it was made with."
+            )
     except InvalidValue:
         store.close()
         raise
     return store
+
+
+def _keyed(store: ScoreStore, keys: Sequence[str]) -> bool:
+    """Whether the store's rows have these keys, in this order."""
+    try:
+        return store.has_keys and bool(np.array_equal(store.rows(keys), np.arange(len(store))))
+    except UnknownName:
+        return False

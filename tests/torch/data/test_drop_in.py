@@ -9,7 +9,7 @@ from adaptive_sampler import AdaptiveSampler
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection import Draw, Prune, Upsample, Window
 from adaptive_sampler.torch import IndexedDataset, JTTSampler, L2RWSampler, PrunedSampler, SlidingWindowSampler
-from adaptive_sampler.torch.data.samplers import AdaptiveBatchSampler
+from adaptive_sampler.torch.ranks.batches import AdaptiveBatchSampler
 from tests.torch.samples import N, dataset, make_store
 
 KEPT = [row for row in range(N) if row >= N // 2]  # the half with the highest score

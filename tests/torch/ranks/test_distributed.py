@@ -180,3 +180,18 @@ def test_each_rank_foretells_its_share_of_the_coming_epoch(drop_last: bool) -> N
         foretold = [sampler.upcoming_length() for sampler in samplers]
         assert [len(list(sampler)) for sampler in samplers] == foretold
         assert foretold == [(6 if drop_last else 7) if epoch == 0 else (3 if drop_last else 4)] * 4
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_of_a_ranks_share_are_its_rows_in_order(drop_last: bool) -> None:
+    store = ScoreStore.create(None, 46, [Loss()])
+    for rank in range(2):
+        shares = [
+            DistributedAdaptiveSampler(AdaptiveSampler(store, RandomPrune(0.8)), num_replicas=2, rank=rank)
+            for _ in range(2)
+        ]
+        batches = shares[0].batches(8, drop_last=drop_last)
+        rows = list(shares[1])
+        assert len(batches) == batches.upcoming_length() == (2 if drop_last else 3)
+        assert list(batches) == [rows[at : at + 8] for at in range(0, 8 * len(batches), 8)]
+        assert isinstance(batches, torch.utils.data.BatchSampler)

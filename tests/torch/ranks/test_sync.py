@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import NotDistributed, StoreError
+from adaptive_sampler.errors import InvalidValue, NotDistributed, StoreError
 from adaptive_sampler.scoring import EL2N, EMA, L2RW, Confidence, Error, Forgetting, Loss, Margin, Variability
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, JTTSampler, PrunedSampler, distributed_store, sync
@@ -336,6 +336,21 @@ def test_one_script_trains_alone_and_goes_on_alone(tmp_path: Path) -> None:
         assert store.commit() == run_ + 1
         store.close()
     assert np.isfinite(ScoreStore.open(tmp_path / "s", mode="r")["loss"]).sum() == 2
+
+
+@pytest.mark.parametrize("goes_on", [{"exist_ok": True}, {"version": 0}])
+@pytest.mark.parametrize("other", [["b", "a"], ["a", "c"], None])
+def test_a_store_is_made_with_keys_and_gone_on_with_by_the_same_keys(
+    tmp_path: Path, goes_on: dict[str, Any], other: list[str] | None
+) -> None:
+    distributed_store(tmp_path / "s", 2, [Loss()], keys=["a", "b"]).close()
+    if other is not None:
+        with pytest.raises(
+            InvalidValue, match=r"has other keys than those passed.*pass the keys that it was made with"
+        ):
+            distributed_store(tmp_path / "s", 2, [Loss()], keys=other, **goes_on)
+    with distributed_store(tmp_path / "s", 2, [Loss()], keys=["a", "b"], **goes_on) as store:
+        assert store.rows(["b"]).tolist() == [1]
 
 
 def test_an_earlier_runs_store_is_not_gone_on_with_unasked(tmp_path: Path) -> None:
