@@ -82,6 +82,7 @@ PARTS: dict[str, set[str]] = {
         "shards.indexing",
         "shards.reading",
         "shards.sources",
+        "torch.ranks",
     },
     # contracts: what is new is checked against them, a whole training among it
     "testing": {

@@ -11,11 +11,12 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.order import ShardOrder
-from adaptive_sampler.shards.reading.progress import KIND, check_same
+from adaptive_sampler.shards.reading.progress import KIND, ShardProgress, check_same
 from adaptive_sampler.shards.reading.settings import Counts, ShardReading
 from adaptive_sampler.shards.reading.share import Place, share
 from adaptive_sampler.shards.reading.walk import bounded
 from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.torch.ranks.visits import walked_otherwise
 from adaptive_sampler.webdataset.delivery import ShardDelivery, readers_in
 from adaptive_sampler.webdataset.loader import PlannedLoader
 from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
@@ -177,7 +178,10 @@ class PlannedShards(IterableDataset[Any]):
             self._stream = None
         if self.delivery.loaded is not None:
             loaded, self.delivery.loaded = self.delivery.loaded, None
-            check_same(loaded, self.order(epoch))
+            order = self.order(epoch)
+            check_same(loaded, order)
+            done = ShardProgress.of(epoch.more["resume"])
+            walked_otherwise(self.plans.owner, lambda: order.rows_left(done.stints))
         self.delivery.begin(epoch, workers)
         return epoch
 

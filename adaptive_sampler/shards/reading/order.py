@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,11 @@ class ShardOrder:
             return visits, np.arange(len(visits))
         address = key(self.seed, self.epoch, Purpose.SHARDS, len(past), place.rank, place.worker, place.num_workers)
         return visits, window_order(len(visits), self.window, np.uint64(address))
+
+    def rows_left(self, past: Sequence[Stint]) -> NDArray[Any]:
+        """(visits,) the rows of the visits that the stints of `past` have not delivered."""
+        left = self._left(past)
+        return self.kept.rows[self.places(np.arange(left) if isinstance(left, int) else left)]
 
     def _left(self, past: Sequence[Stint]) -> int | Ints:
         if not past:

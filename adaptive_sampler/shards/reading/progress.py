@@ -66,8 +66,13 @@ class ShardProgress:
         if not self.taken:
             return self.past, 0
         if (place.num_replicas, place.num_workers) != (self.num_replicas, self.num_workers):
-            return (*self.past, self._stint()), 0
+            return self.stints, 0
         return self.past, self._count(place.rank, place.worker)
+
+    @property
+    def stints(self) -> tuple[Stint, ...]:
+        """All stints up to now, the present one included."""
+        return (*self.past, self._stint()) if self.taken else self.past
 
     def _stint(self) -> Stint:
         rows = range(self.num_replicas)

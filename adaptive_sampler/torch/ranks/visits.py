@@ -1,5 +1,7 @@
 """How often each row may be counted in an epoch of all ranks: as often as the plan visits it, however ranks are padded."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from adaptive_sampler.memory.journal import Journal
@@ -59,6 +61,16 @@ def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
         journal.tally = _tally(sampler, plan, _key(sampler, plan, sampler.start), position)
 
 
+def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarray]) -> None:
+    """Note the visits that are left of the epoch, for a resumed loop whose order is not the sampler's.
+
+    `rows_left`: called on ranks only, it returns the row of each such visit, (visits,). To be called once the epoch has begun.
+    """
+    journal, plan = sampler.store.session.journal, sampler.fixed_plan
+    if journal is not None and plan is not None:
+        journal.tally = _counted(_key(sampler, plan, sampler.start), np.bincount(rows_left(), minlength=plan.n))
+
+
 def _key(sampler: AdaptiveSampler, plan: Plan, start: int) -> tuple[str, int, int]:
     return plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
 
@@ -69,4 +81,8 @@ def _tally(sampler: AdaptiveSampler, plan: Plan, key: tuple[str, int, int], posi
     if position or length != plan.num_samples:
         walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
         occurrences = np.bincount(walk.take(position, length), minlength=plan.n)
-    return VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max()))))
+    return _counted(key, occurrences)
+
+
+def _counted(key: tuple[str, int, int], occurrences: np.ndarray) -> VisitTally:
+    return VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max(initial=0)))))
