@@ -1,11 +1,9 @@
 """The cells of the matrix of resuming: what a training can be made of, and which combinations there are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from itertools import product
 from typing import Any
-
-from allpairspy import AllPairs
 
 
 @dataclass(frozen=True)
@@ -22,20 +20,13 @@ class Axes:
 
     def covering(self) -> list[Any]:
         """A few of them, in which any two values of two axes that can come together do."""
-
-        def kept(values: list[Any]) -> bool:
-            return len(values) < len(self.values) or self.possible(self.cell(*values))
-
-        found = [self.cell(*values) for values in AllPairs(list(self.values.values()), filter_func=kept)]
-        return found + list(self._missed(found))
-
-    def _missed(self, found: list[Any]) -> Iterator[Any]:
-        """For each pair of values that no cell of `found` has, a cell that does."""
-        seen = {pair for cell in found for pair in pairs(cell)}
-        for cell in self.every():
-            if not pairs(cell) <= seen:
-                seen |= pairs(cell)
-                yield cell
+        left = {cell: pairs(cell) for cell in self.every()}
+        missing, chosen = set().union(*left.values()), []
+        while missing:
+            best = max(left, key=lambda cell: len(left[cell] & missing))
+            missing -= left[best]
+            chosen.append(best)
+        return chosen
 
 
 def pairs(cell: Any) -> set[tuple[int, object, int, object]]:
