@@ -11,11 +11,9 @@ from typing import Any
 
 from adaptive_sampler.errors import InvalidValue
 
-WAIT = 600  # seconds for all that one process does
 
-
-def in_processes(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`act(rank, *arguments)` in each of `ranks` fresh processes -> what each returned.
+def in_processes(ranks: int, timeout: float, act: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`act(rank, *arguments)` in each of `ranks` fresh processes -> what each returned within `timeout` seconds.
 
     Several processes are a gloo process group of torch.distributed. Raises `InvalidValue` if the arguments cannot be
     pickled, and RuntimeError, with its traceback, for what `act` raised on any rank.
@@ -38,9 +36,9 @@ def in_processes(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[A
             process.start()
         for _, end in pipes:
             end.close()  # so that a process that ends without a word is noticed
-        answers = [_answer(pipe) for pipe, _ in pipes]
+        answers = [_answer(pipe, timeout) for pipe, _ in pipes]
         for process in started:
-            process.join(WAIT)
+            process.join(1)  # it has answered, or is to be ended
             process.kill()
     failed = [f"rank {rank}: {said}" for rank, (well, said) in enumerate(answers) if not well]
     if failed:
@@ -54,9 +52,9 @@ def _context() -> Any:
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
-def _answer(pipe: Any) -> tuple[bool, Any]:
+def _answer(pipe: Any, timeout: float) -> tuple[bool, Any]:
     try:
-        return pipe.recv() if pipe.poll(WAIT) else (False, f"no answer within {WAIT} s")
+        return pipe.recv() if pipe.poll(timeout) else (False, f"no answer within {timeout} s: pass timeout=")
     except EOFError:
         return False, "the process ended without an answer"
 

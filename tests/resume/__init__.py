@@ -4,5 +4,6 @@ import multiprocessing
 
 # Each check has fresh processes: let them be forked from one that has loaded what they all need.
 multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["torch.distributed", "adaptive_sampler.torch", "adaptive_sampler.testing", "tests.torch.training"]
+    ["numba", "torchdata.stateful_dataloader", "accelerate", "webdataset", "adaptive_sampler.testing"]
+    + [f"tests.resume.{module}" for module in ("loaders", "by_lightning", "by_trainer")]
 )
