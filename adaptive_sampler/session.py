@@ -109,7 +109,12 @@ class Session:
     # -- ranks ----------------------------------------------------------------------------------------------------------
 
     def keep_journal(self) -> None:
-        """From now on keep updates in a journal; `sync` folds them on every rank."""
+        """From now on keep updates in a journal; `sync` folds them on every rank.
+
+        A rank that does not commit reads what is still on disk now: the first rank may drop the version that it has open.
+        """
+        if self.mode == "journal":
+            self.table.fetch()
         made_from = self.settled("a journal is wanted")
         self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
 

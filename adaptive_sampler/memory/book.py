@@ -90,6 +90,14 @@ class Book:
         self._fetch(part, start, key, column, self._load)
         return part
 
+    def committed(self, load: Callable[[str], Load]) -> None:
+        """Note that everything was committed. What is still on disk is read by `load`, of the new version, from now on.
+
+        The version that it was read from until now may be dropped.
+        """
+        self.dirty[:] = False
+        self._load = None if self._load is None else load
+
     def program(self, lines: Mapping[str, int]) -> Program:
         """How to fold a matrix of values in which `lines` gives the line of each score."""
         steps, decays, custom = [], [], []

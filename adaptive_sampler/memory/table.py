@@ -95,6 +95,11 @@ class Table:
         """Every book once, in the order of the first score of each."""
         return list({id(c.book): c.book for c in self.columns.values()}.values())
 
+    def fetch(self) -> None:
+        """Read all columns that are still on disk."""
+        for book in self.books:
+            book.records  # noqa: B018 - reads the columns
+
     def __getitem__(self, name: str) -> Columns:
         """The columns of a score. Raises `UnknownName` if there is none of that name."""
         try:

@@ -72,7 +72,7 @@ class Files:
             keys.settle(self.kept_keys(table.n))
         self.keys = keys
         for book in table.books:
-            book.dirty[:] = False
+            book.committed(lambda name: self.repository.loader(self.manifest, name))
 
     @property
     def storage(self) -> Storage:

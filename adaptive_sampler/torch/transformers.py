@@ -62,6 +62,7 @@ class SamplerCallback(TrainerCallback):
         if state.global_step:
             saved = _saved(state)
             _same_place(saved, *divmod(state.global_step, self._steps_per_epoch))
+            _skips(args, saved)
             self._begun_at -= saved["done"]
             # The Trainer skips the batches before that place itself, so the sampler begins the epoch at its start.
             self.sampler.load_state_dict(saved["walk"] | {"position": 0})
@@ -205,6 +206,16 @@ def _same_place(saved: dict[str, Any], epoch: int, step: int) -> None:
             f"the checkpoint lies after step {ours[1]} of epoch {ours[0]}, and the Trainer, which takes an epoch's length once, "
             f"would go on after step {step} of epoch {epoch}: epochs had other lengths, and rows would be trained twice or never. "
             "Train with num_samples=, which keeps lengths constant; this checkpoint's model can begin a new training."
+        )
+
+
+def _skips(args: Any, saved: dict[str, Any]) -> None:
+    """Raise `ResumeError` if the Trainer would not skip the batches of the epoch that are done, but train on them again."""
+    if args.ignore_data_skip and saved["done"]:
+        raise ResumeError(
+            f"ignore_data_skip=True, and the checkpoint lies after step {saved['done']} of epoch {saved['walk']['epoch']}: the "
+            "Trainer would begin that epoch anew, and train on its first rows twice. Leave ignore_data_skip at False, or resume "
+            "from the checkpoint of an epoch's end."
         )
 
 

@@ -60,6 +60,17 @@ def test_a_commit_that_would_keep_no_version_is_refused_before_anything_is_writt
     assert numbers(ScoreStore.open(tmp_path / "s", mode="r")) == [1]
 
 
+def test_a_score_that_a_reopened_store_has_not_read_yet_outlives_the_version_it_was_opened_at(tmp_path: Path) -> None:
+    filled(tmp_path / "s").close()
+    with ScoreStore.open(tmp_path / "s") as store:
+        for step in range(3):
+            store.fold("loss", [0], [10 + step])  # of el2n and of its count nothing was read, and nothing changes
+            store.commit(keep=1)
+        assert not (tmp_path / "s/v1").exists()
+        assert store["el2n"].tolist() == list(range(100))
+        assert store.count("el2n").all()
+
+
 def test_of_many_ranks_the_first_alone_commits_and_drops(tmp_path: Path) -> None:
     three(tmp_path / "s").close()
     with ScoreStore.open(tmp_path / "s", mode="journal") as of_another_rank:

@@ -73,12 +73,19 @@ def with_checkpoints(folder: Path, epochs: int, every: int) -> TrainingArguments
 
 
 def train(
-    store: ScoreStore, folder: Path, checkpoint: Path | None = None, *, policy: Any = None, epochs: int = 3
+    store: ScoreStore,
+    folder: Path,
+    checkpoint: Path | None = None,
+    *,
+    policy: Any = None,
+    epochs: int = 3,
+    unskipped: bool = False,
 ) -> Any:
     """Train, with a checkpoint at every second step -> rows of each step."""
     torch.manual_seed(0)
     sampler = AdaptiveSampler(store, policy or Prune(0.5, "loss"), seed=1)
     arguments = with_checkpoints(folder, epochs, every=2)
+    arguments.ignore_data_skip = unskipped
     hook = LossHook(nn.CrossEntropyLoss(), store)
     trainer = Trainer(
         Model(), arguments, train_dataset=IndexedDataset(Samples(), store, key="row"), sampler=sampler, hook=hook
@@ -156,6 +163,20 @@ def trained(store: ScoreStore, folder: Path, checkpoint: Path | None = None, **s
     trainer.seen = []
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.seen
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_that_skips_nothing_resumes_at_an_epochs_end_only(place: Path) -> None:
+    folder = place.parent / "checkpoints"
+    with scored(ScoreStore.create(place, N, SCORES)) as store:
+        steps = train(store, folder, epochs=2)
+    end, within = folder / "checkpoint-6", folder / "checkpoint-8"
+    with ScoreStore.open(place, version=SamplerCallback.commit_of(end)) as store:
+        assert train(store, folder / "again", end, epochs=2, unskipped=True) == steps[6:]
+    with ScoreStore.open(place, version=SamplerCallback.commit_of(within)) as store:
+        with pytest.raises(ResumeError, match="ignore_data_skip=True, and the checkpoint lies after step 2 of epoch 1"):
+            train(store, folder, within, epochs=2, unskipped=True)
+        assert train(store, folder, within, epochs=2) == steps[8:]  # the remedy
 
 
 @pytest.mark.filterwarnings("ignore:::transformers")

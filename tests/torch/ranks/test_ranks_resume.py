@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import ResumeError
-from adaptive_sampler.scoring import Loss
+from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, distributed_store, sync
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
@@ -87,3 +87,21 @@ def test_a_frozen_store_that_longer_training_fed_resumes_in_its_first_epochs(pla
             again.load_state_dict(json.loads(state))
             assert list(again) == rest
             assert sorted(done + rest) == list(range(N // 2, N))
+
+
+def keep_one(rank: int, path: str) -> list[float]:
+    """Commit twice on each rank, keeping one version -> a score that was only read afterwards, on the second rank last."""
+    store = distributed_store(path, N, [EL2N(), Loss()], version=1)
+    for step in range(2):
+        store.fold("loss", [rank], [step])
+        sync(store)
+        store.commit(keep=1)
+    sync(store)  # the first rank has dropped what the second had opened
+    return store["el2n"].tolist()
+
+
+def test_ranks_read_every_score_after_the_version_that_they_opened_was_dropped(place: Path) -> None:
+    with ScoreStore.create(place, N, [EL2N(), Loss()]) as store:
+        store.fold("el2n", range(N), range(N))
+        store.commit()
+    assert succeeded(run(2, keep_one, str(place))) == [list(range(N))] * 2
