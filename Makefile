@@ -35,9 +35,10 @@ core: $(VENV)/.dev $(VENV)/core/.core
 all-tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-# Every combination of loaders, workers, ranks and plans, stopped after every batch: hours. The suite runs a covering of them.
+# Every combination of loaders, workers, ranks and plans, stopped after every batch, and the full examples killed at random
+# moments: hours. The suite runs a covering of them.
 resume: $(VENV)/.dev
-	RESUME=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/resume
+	RESUME=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/resume tests/torch/examples
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -11,6 +11,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+at_length = pytest.mark.skipif(os.environ.get("RESUME") != "all", reason="`make resume` runs it, which may take hours")
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "docs" / "examples"
 LIMIT = 120.0  # seconds that a run may take, on a machine that is busy

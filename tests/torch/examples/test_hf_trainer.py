@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, ROOT, Run
+from tests.torch.examples.killed import EXAMPLES, ROOT, Run, at_length
 
 SCRIPT = EXAMPLES / "hf_trainer.py"
 
@@ -38,7 +38,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return result(folder)
 
 
-@pytest.mark.parametrize("saved", [5, 65])
+@pytest.mark.parametrize("saved", [pytest.param(5, marks=at_length), 65])
 def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
     never_killed: Any, tmp_path: Path, saved: int
 ) -> None:
@@ -62,6 +62,7 @@ def moment(folder: Path, rng: random.Random) -> Callable[[], bool]:
     return reached
 
 
+@at_length
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
     rng = random.Random(5)
     for _ in range(2):

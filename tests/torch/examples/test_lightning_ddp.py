@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, Run
+from tests.torch.examples.killed import EXAMPLES, Run, at_length
 
 SCRIPT = EXAMPLES / "lightning_ddp.py"
 STEPS = 29  # of an epoch on two ranks
@@ -39,7 +39,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return result(folder)
 
 
-@pytest.mark.parametrize("step", [5, 2 * STEPS + 5])
+@pytest.mark.parametrize("step", [pytest.param(5, marks=at_length), 2 * STEPS + 5])
 def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
     never_killed: Any, tmp_path: Path, step: int
 ) -> None:
@@ -62,6 +62,7 @@ def some_checkpoints_later(folder: Path, rng: random.Random) -> Callable[[], boo
     return reached
 
 
+@at_length
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
     rng = random.Random(7)
     for _ in range(2):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, Run
+from tests.torch.examples.killed import EXAMPLES, Run, at_length
 
 SCRIPT = EXAMPLES / "torchrun.py"
 
@@ -49,7 +49,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return result(folder)
 
 
-@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize("epoch", [pytest.param(0, marks=at_length), 2])
 def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
     never_killed: Any, tmp_path: Path, epoch: int
 ) -> None:
@@ -59,6 +59,7 @@ def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
     assert result(tmp_path) == never_killed
 
 
+@at_length
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights_and_scores(never_killed: Any, tmp_path: Path) -> None:
     rng = random.Random(7)
     for _ in range(2):
@@ -92,6 +93,7 @@ def test_begun_on_two_ranks_and_gone_on_with_by_one_every_row_is_visited_as_ofte
     assert counts == (1 + 5 * kept.astype(int)).tolist()
 
 
+@at_length
 def test_begun_again_when_it_has_ended_it_trains_no_more(tmp_path: Path) -> None:
     printed = started(tmp_path, 1).output()
     ended = result(tmp_path)
