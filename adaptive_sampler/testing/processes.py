@@ -5,7 +5,8 @@ import os
 import pickle
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -64,37 +65,24 @@ def _one(
 ) -> None:
     multiprocessing.set_start_method(method, force=True)  # a loader's workers begin as they do in the caller's process
     try:
-        with _Group(rank, ranks, meet):
+        with process_group(rank, ranks, meet) if ranks > 1 else nullcontext():
             answer = True, act(rank, *arguments)
     except Exception:
         answer = False, traceback.format_exc()
     pipe.send(answer)
 
 
-class _Group:
-    """A process group around what a rank does, if there are several ranks."""
+@contextmanager
+def process_group(rank: int, ranks: int, meet: str) -> Iterator[None]:
+    """A gloo process group of torch.distributed, and the environment that goes with it. `meet`: a file that all ranks see."""
+    import torch.distributed as dist
 
-    def __init__(self, rank: int, ranks: int, meet: str) -> None:
-        self._rank, self._ranks, self._meet = rank, ranks, meet
-
-    def __enter__(self) -> None:
-        if self._ranks == 1:
-            return
-        import torch.distributed as dist
-
-        numbers = {"RANK": self._rank, "WORLD_SIZE": self._ranks, "LOCAL_RANK": self._rank, "MASTER_PORT": 0}
-        numbers |= {"LOCAL_WORLD_SIZE": self._ranks, "OMP_NUM_THREADS": 1}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in numbers.items()}
-        dist.init_process_group(
-            "gloo",
-            init_method=f"file://{self._meet}",
-            rank=self._rank,
-            world_size=self._ranks,
-            timeout=timedelta(seconds=60),
-        )
-
-    def __exit__(self, *error: Any) -> None:
-        if self._ranks > 1:
-            import torch.distributed as dist
-
-            dist.destroy_process_group()
+    numbers = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": 0}
+    numbers["OMP_NUM_THREADS"] = 1
+    os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in numbers.items()}
+    patience = timedelta(seconds=60)
+    dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=ranks, timeout=patience)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

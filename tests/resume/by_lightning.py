@@ -6,9 +6,7 @@ from typing import Any
 
 import lightning
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -26,6 +24,7 @@ from adaptive_sampler.torch import (
 from adaptive_sampler.torch.lightning import SamplerCallback
 from tests.resume.cells import Fit
 from tests.resume.loaders import SIZE, WORKERS, N
+from tests.torch.lightning_ranks import Environment
 from tests.torch.training import data
 
 
@@ -131,32 +130,11 @@ class Fitted:
             accumulate_grad_batches=cell.accumulate,
             **({"limit_train_batches": cell.limit} if cell.limit else {}),
             **({"val_check_interval": cell.validate} if cell.validate else {}),
-            **({"strategy": "ddp", "devices": 2, "plugins": [Among()]} if cell.ranks > 1 else {"devices": 1}),
+            **({"strategy": "ddp", "devices": 2, "plugins": [Environment()]} if cell.ranks > 1 else {"devices": 1}),
         )
         trainer.fit(self.module, ckpt_path=resume, weights_only=False if resume else None)
         weights = torch.nn.utils.parameters_to_vector(self.module.net.parameters())
         trace.scores["weights"] = weights.detach().numpy().tobytes()
-
-
-class Among(LightningEnvironment):
-    """The ranks are started already."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._global_rank, self._world_size = dist.get_rank(), dist.get_world_size()
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def global_rank(self) -> int:
-        return dist.get_rank()
-
-    def local_rank(self) -> int:
-        return dist.get_rank()
-
-    def world_size(self) -> int:
-        return dist.get_world_size()
 
 
 def made(cell: Fit, folder: Path, commit: int | None) -> Fitted:

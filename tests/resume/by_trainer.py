@@ -18,7 +18,7 @@ from adaptive_sampler.torch import AdaptiveSampler, IndexedDataset, LossHook, di
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
 from tests.resume.cells import Tuned
 from tests.resume.loaders import SIZE, WORKERS, N
-from tests.torch.training import data
+from tests.torch.training import Model, Samples
 
 PLANS: dict[str, Any] = {
     "each epoch": lambda: {"policy": Prune(0.8, by="loss", max_age=1), "num_samples": 37},
@@ -26,29 +26,6 @@ PLANS: dict[str, Any] = {
     "second stage": lambda: {"policy": Upsample(2, by="error"), "num_samples": 53},
     "second stage, frozen": lambda: {"policy": Upsample(2, by="error"), "replan": "once"},
 }
-
-
-class Samples(torch.utils.data.Dataset[Any]):
-    """Dict samples, as the Trainer's collators want them."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        inputs, label = data(N)[row]
-        return {"inputs": inputs, "labels": int(label)}
-
-
-class Model(nn.Module):
-    """One layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(6, 3)
-
-    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.net(inputs)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 class Noting(AdaptiveTrainer):
@@ -109,7 +86,7 @@ class Trained:
         trainer = Noting(
             Model(),
             arguments,
-            train_dataset=IndexedDataset(Samples(), self.store, key="row"),
+            train_dataset=IndexedDataset(Samples(N), self.store, key="row"),
             sampler=self.sampler,
             hook=None if frozen else LossHook(nn.CrossEntropyLoss(), self.store),
             callbacks=[Saved(trace)],

@@ -1,14 +1,13 @@
 """Real processes with a gloo process group among them, for tests."""
 
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
+
+from adaptive_sampler.testing.processes import process_group
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch.distributed", "adaptive_sampler.torch", "tests.torch.training"])
@@ -44,16 +43,11 @@ def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 def _rank(act: Callable[..., Any], rank: int, ranks: int, meet: str, answers: Any, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    about = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "OMP_NUM_THREADS": 1}
-    os.environ |= {name: str(value) for name, value in about.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    dist.init_process_group(
-        "gloo", init_method=f"file://{meet}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
-    )
-    try:
-        answers.put((rank, act(rank, *arguments)))
-    except Exception as error:
-        answers.put((rank, Failed(f"{type(error).__name__}: {error}")))
-    dist.destroy_process_group()
+    with process_group(rank, ranks, meet):
+        try:
+            answers.put((rank, act(rank, *arguments)))
+        except Exception as error:
+            answers.put((rank, Failed(f"{type(error).__name__}: {error}")))
 
 
 def succeeded(results: list[Any]) -> list[Any]:

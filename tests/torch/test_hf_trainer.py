@@ -19,33 +19,10 @@ from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, L
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, AdaptiveTrainerMixin, SamplerCallback
 from tests.torch.processes import run, succeeded
-from tests.torch.training import data
+from tests.torch.training import Model, Samples
 
 N, BATCH = 44, 4
 SCORES = [EL2N(), Loss()]
-
-
-class Samples(torch.utils.data.Dataset[Any]):
-    """Dict samples, as the Trainer's collators want them."""
-
-    def __len__(self) -> int:
-        return N
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        inputs, label = data(N)[row]
-        return {"inputs": inputs, "labels": int(label)}
-
-
-class Model(nn.Module):
-    """Notes the inputs it is trained on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(6, 3)
-
-    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.net(inputs)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 class Trainer(AdaptiveTrainer):
@@ -88,7 +65,7 @@ def train(
     arguments.ignore_data_skip = unskipped
     hook = LossHook(nn.CrossEntropyLoss(), store)
     trainer = Trainer(
-        Model(), arguments, train_dataset=IndexedDataset(Samples(), store, key="row"), sampler=sampler, hook=hook
+        Model(), arguments, train_dataset=IndexedDataset(Samples(N), store, key="row"), sampler=sampler, hook=hook
     )
     trainer.seen = []
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -156,7 +133,7 @@ def trained(store: ScoreStore, folder: Path, checkpoint: Path | None = None, **s
     trainer = Trainer(
         Model(),
         arguments,
-        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        train_dataset=IndexedDataset(Samples(N), store, key="row"),
         sampler=AdaptiveSampler(store, Prune(0.5, "loss"), seed=1, warmup_epochs=1, **sampling),
         hook=LossHook(nn.CrossEntropyLoss(), store),
     )
@@ -248,7 +225,7 @@ def test_a_trainer_that_makes_its_own_loader_is_stopped_at_the_first_step(place:
     trainer = SelfLoading(
         Model(),
         TrainingArguments(str(place.parent), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no"),
-        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        train_dataset=IndexedDataset(Samples(N), store, key="row"),
         sampler=AdaptiveSampler(store, Prune(0.5, "loss")),
         hook=LossHook(nn.CrossEntropyLoss(), store),
     )
@@ -268,7 +245,7 @@ def adaptive(place: Path, *, n: int = N, **arguments: Any) -> AdaptiveTrainer:
     return AdaptiveTrainer(
         Model(),
         settings,
-        train_dataset=IndexedDataset(Samples(), key="row"),
+        train_dataset=IndexedDataset(Samples(N), key="row"),
         sampler=AdaptiveSampler(store, KeepAll()),
         hook=LossHook(nn.CrossEntropyLoss(), store),
         **collator,

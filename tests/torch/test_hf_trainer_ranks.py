@@ -16,8 +16,7 @@ from adaptive_sampler.torch import IndexedDataset, LossHook, distributed_store
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer, SamplerCallback
 from tests.torch.processes import run, succeeded
-from tests.torch.test_hf_trainer import Model, Samples
-from tests.torch.training import columns
+from tests.torch.training import Model, Samples, columns
 
 N, BATCH, EPOCHS = 44, 8, 3
 SCORES = [Loss(fold=EMA())]
@@ -52,7 +51,7 @@ def train(store: ScoreStore, folder: Path, policy: str, accumulate: int, checkpo
     trainer = Trainer(
         Model(),
         arguments,
-        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        train_dataset=IndexedDataset(Samples(N), store, key="row"),
         sampler=sampler,
         hook=LossHook(nn.CrossEntropyLoss(), store),
     )

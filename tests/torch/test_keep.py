@@ -13,7 +13,7 @@ from adaptive_sampler.errors import UnknownName
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.torch import AdaptiveSampler, IndexedDataset, LossHook
-from tests.torch.training import data
+from tests.torch.training import Model, Samples, data
 
 N, BATCH, EPOCHS = 40, 4, 3  # 10 steps an epoch
 EVERY, LEFT = 4, 2  # a checkpoint after so many steps; as many are left
@@ -62,22 +62,6 @@ def with_the_trainer(store: ScoreStore, folder: Path, keep: int | None, checkpoi
     transformers = pytest.importorskip("transformers")
     from adaptive_sampler.torch.transformers import AdaptiveTrainer
 
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Linear(6, 3)
-
-        def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-            logits = self.net(inputs)
-            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    class Samples(torch.utils.data.Dataset[Any]):
-        def __len__(self) -> int:
-            return N
-
-        def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-            return dict(zip(("inputs", "labels"), data(N)[i], strict=True))
-
     seen: list[Any] = []
 
     class Noting(AdaptiveTrainer):
@@ -100,7 +84,7 @@ def with_the_trainer(store: ScoreStore, folder: Path, keep: int | None, checkpoi
     trainer = Noting(
         Model(),
         settings,
-        train_dataset=IndexedDataset(Samples(), store, key="row"),
+        train_dataset=IndexedDataset(Samples(N), store, key="row"),
         sampler=AdaptiveSampler(store, KeepAll(), seed=1),
         hook=LossHook(nn.CrossEntropyLoss(), store),
         keep=keep,

@@ -7,8 +7,6 @@ from typing import Any
 import lightning
 import pytest
 import torch
-import torch.distributed as dist
-from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -19,6 +17,7 @@ from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, IndexedDataset, LossHook, check, distributed_store, sync
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.lightning import SamplerCallback
+from tests.torch.lightning_ranks import Environment
 from tests.torch.processes import all_failed, run, succeeded
 from tests.torch.training import data
 
@@ -133,27 +132,6 @@ def ddp(rank: int, path: str, ckpt: str | None, kind: str) -> Any:
         plugins=[environment],
     )
     return module.seen, store["loss"].tolist(), type(trainer.train_dataloader.sampler).__name__
-
-
-class Environment(LightningEnvironment):
-    """The ranks are started by the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._global_rank, self._world_size = dist.get_rank(), dist.get_world_size()
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def global_rank(self) -> int:
-        return dist.get_rank()
-
-    def local_rank(self) -> int:
-        return dist.get_rank()
-
-    def world_size(self) -> int:
-        return dist.get_world_size()
 
 
 def test_ddp_on_two_ranks_covers_the_plan_keeps_our_sampler_and_resumes(place: Path) -> None:

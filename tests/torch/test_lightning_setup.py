@@ -24,8 +24,8 @@ from adaptive_sampler.torch import (
     distributed_store,
 )
 from adaptive_sampler.torch.lightning import SamplerCallback
+from tests.torch.lightning_ranks import Environment
 from tests.torch.processes import run, succeeded
-from tests.torch.test_lightning import Environment
 from tests.torch.training import data
 
 N, SIZE, LENGTH, EPOCHS = 46, 8, 37, 3  # 37 samples are no whole number of batches, alone or on two ranks

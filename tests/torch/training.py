@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.scoring import EL2N, EMA, Error, Forgetting, Loss
@@ -38,6 +38,32 @@ def data(n: int = N) -> TensorDataset:
     inputs = torch.randn(n, 6, generator=generator) + nn.functional.one_hot(labels, 6)
     labels[::7] = (labels[::7] + 1) % 3
     return TensorDataset(inputs, labels)
+
+
+class Samples(Dataset[Any]):
+    """The same points as dict samples, as the Trainer's collators want them."""
+
+    def __init__(self, n: int) -> None:
+        self.points = data(n)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        inputs, label = self.points[row]
+        return {"inputs": inputs, "labels": int(label)}
+
+
+class Model(nn.Module):
+    """One layer, which computes its loss itself, as the Trainer's models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(6, 3)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.net(inputs)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 def new_store(path: Path | None, n: int = N) -> ScoreStore:

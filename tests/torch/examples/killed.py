@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from adaptive_sampler import ScoreStore
 
 at_length = pytest.mark.skipif(os.environ.get("RESUME") != "all", reason="`make resume` runs it, which may take hours")
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,3 +79,23 @@ class Run:
         with contextlib.suppress(OSError):  # it has gone, or is somebody else's
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
+
+
+def a_little_later(reached: Callable[[], object], rng: random.Random) -> Callable[[], bool]:
+    """Whether `reached()` is true, told some milliseconds late: in a step, a commit, a write."""
+    wait = rng.uniform(0, 0.05)
+
+    def later() -> bool:
+        if not reached():
+            return False
+        time.sleep(wait)
+        return True
+
+    return later
+
+
+def result(folder: Path) -> tuple[list[bytes], bytes, list[int]]:
+    """The weights, the scores and how often each row was counted, exactly."""
+    weights = [tensor.numpy().tobytes() for tensor in torch.load(folder / "final.pt").values()]
+    with ScoreStore.open(folder / "scores.zarr", mode="r") as store:
+        return weights, store["el2n"].tobytes(), store.count("el2n").tolist()

@@ -1,16 +1,13 @@
 """docs/examples/hf_trainer.py: killed with all its ranks and begun again, it trains what it would have trained."""
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, ROOT, Run, at_length
+from tests.torch.examples.killed import EXAMPLES, ROOT, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "hf_trainer.py"
 
@@ -22,13 +19,6 @@ def started(folder: Path, ranks: int = 2) -> Run:
 def last(folder: Path) -> int:
     """The step of the newest whole checkpoint; -1 before the first."""
     return max((int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/whole")), default=-1)
-
-
-def result(folder: Path) -> tuple[list[bytes], bytes, list[int]]:
-    """The weights, the scores and how often each row was counted, exactly."""
-    weights = [tensor.numpy().tobytes() for tensor in torch.load(folder / "final.pt").values()]
-    with ScoreStore.open(folder / "scores.zarr", mode="r") as store:
-        return weights, store["el2n"].tobytes(), store.count("el2n").tolist()
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +41,8 @@ def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
 
 def moment(folder: Path, rng: random.Random) -> Callable[[], bool]:
     """Whether a few checkpoints have come since this was called, and some milliseconds: in a step, a commit, a write."""
-    wanted, wait = last(folder) + 5 * rng.randint(0, 6) + 1, rng.uniform(0, 0.05)
-
-    def reached() -> bool:
-        if last(folder) < wanted:
-            return False
-        time.sleep(wait)
-        return True
-
-    return reached
+    wanted = last(folder) + 5 * rng.randint(0, 6) + 1
+    return a_little_later(lambda: last(folder) >= wanted, rng)
 
 
 @at_length

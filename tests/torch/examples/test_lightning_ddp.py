@@ -1,16 +1,13 @@
 """docs/examples/lightning_ddp.py: killed with all its ranks and begun again, it trains what it would have trained."""
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, Run, at_length
+from tests.torch.examples.killed import EXAMPLES, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "lightning_ddp.py"
 STEPS = 29  # of an epoch on two ranks
@@ -23,13 +20,6 @@ def started(folder: Path) -> Run:
 def last_step(folder: Path) -> int:
     """The step of the newest checkpoint; -1 before the first."""
     return max((int(path.stem.split("=")[1]) for path in folder.glob("*.ckpt")), default=-1)
-
-
-def result(folder: Path) -> tuple[list[bytes], bytes, list[int]]:
-    """The weights, the scores and how often each row was counted, exactly."""
-    weights = [tensor.numpy().tobytes() for tensor in torch.load(folder / "final.pt").values()]
-    with ScoreStore.open(folder / "scores.zarr", mode="r") as store:
-        return weights, store["el2n"].tobytes(), store.count("el2n").tolist()
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +41,8 @@ def test_killed_within_an_epoch_it_goes_on_to_the_same_weights_and_scores(
 
 def some_checkpoints_later(folder: Path, rng: random.Random) -> Callable[[], bool]:
     """Whether a few checkpoints have come since this was called, and some milliseconds: in a step, a commit, a write."""
-    wanted, wait = last_step(folder) + 1 + 5 * rng.randint(0, 8), rng.uniform(0, 0.05)
-
-    def reached() -> bool:
-        if last_step(folder) < wanted:
-            return False
-        time.sleep(wait)
-        return True
-
-    return reached
+    wanted = last_step(folder) + 1 + 5 * rng.randint(0, 8)
+    return a_little_later(lambda: last_step(folder) >= wanted, rng)
 
 
 @at_length

@@ -353,6 +353,14 @@ def test_a_store_is_made_with_keys_and_gone_on_with_by_the_same_keys(
         assert store.rows(["b"]).tolist() == [1]
 
 
+@pytest.mark.parametrize("goes_on", [{"exist_ok": True}, {"version": 0}])
+def test_a_store_that_was_made_for_another_dataset_is_refused(tmp_path: Path, goes_on: dict[str, Any]) -> None:
+    distributed_store(tmp_path / "s", 2, [Loss()], fingerprint="one").close()
+    with pytest.raises(InvalidValue, match=r"was made for the dataset 'one', not for 'two'.*another path"):
+        distributed_store(tmp_path / "s", 2, [Loss()], fingerprint="two", **goes_on)
+    distributed_store(tmp_path / "s", 2, [Loss()], fingerprint="one", **goes_on).close()
+
+
 def test_an_earlier_runs_store_is_not_gone_on_with_unasked(tmp_path: Path) -> None:
     distributed_store(tmp_path / "s", N, [Loss()]).close()
     with pytest.raises(StoreError, match=r"holds a store already.*exist_ok=True.*overwrite=True"):
