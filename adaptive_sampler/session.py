@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,9 +16,10 @@ from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
-from adaptive_sampler.storage.opening import Opened
+from adaptive_sampler.storage.opening import Opened, check_samples
 
 Mode = Literal["r+", "r", "journal"]
 
@@ -105,6 +106,14 @@ class Session:
         """
         self.drain()
         return MadeFrom(self.version, self.updates) if self.journal is None else self.journal.settled(wanted)
+
+    def check_asked(
+        self, n: int, scores: Sequence[ScoreLike], keys: Iterable[str] | None = None, fingerprint: str | None = None
+    ) -> None:
+        """Raise `InvalidValue` unless the store has `n` rows, these scores, and these keys and fingerprint as far as given."""
+        self.table.check_same(self.files.path, n, scores)
+        named = self.keys if keys is None else files.grown_keys(None, 0, n, keys)
+        check_samples(Opened(self.files, self.table, self.keys, self.meta), named, fingerprint)
 
     # -- ranks ----------------------------------------------------------------------------------------------------------
 

@@ -96,16 +96,16 @@ def _existing(
     try:
         found.table.check_same(found.files.path, asked.n, scores)
         named = None if keys is None else grown_keys(None, 0, asked.n, keys)
-        _check_samples(found, named, fingerprint)
+        check_samples(found, named, fingerprint)
     except BaseException:
         close(found.files)
         raise
     return found
 
 
-def _check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) -> None:
+def check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) -> None:
     """Raise `InvalidValue` if a store's keys or fingerprint say that its rows are other samples."""
-    same = named is found.keys is None
+    same = named is found.keys
     at = 0 if named is None or found.keys is None else found.keys.first_difference(named)
     if not same and at is not None:
         raise InvalidValue(

@@ -139,22 +139,22 @@ class PlannedShards(IterableDataset[Any]):
         if self.delivery.loaded is not None:
             return dict(self.delivery.loaded)
         if epoch is None:
-            return {"kind": KIND, "begun": False, "sampler": sampler.state_dict()}
+            return _unbegun(sampler.state_dict())
         if not self.delivery.known:
             if self.plans.walked_by_workers():
                 raise ResumeError(
                     "the samples go through a DataLoader of yours, and only it knows what its workers have delivered. "
                     "Save the state of a torchdata StatefulDataLoader, or iterate .loader(...)."
                 )
-            return {"kind": KIND, "begun": False, "sampler": self._sampler_state()}
-        stream = self._stream
+            return _unbegun(self._sampler_state())
+        if self.delivery.over:
+            return _unbegun(sampler.state_after())
+        stream, order = self._stream, self.order(epoch)
         if stream is not None and stream.begun:
             self.delivery.note_own(stream.taken)
-        order = self.order(epoch)
         progress, whole = self.delivery.progress(epoch, order)
-        over = self.delivery.over
-        if over or (over is None and whole and stream is not None and stream.let_go):
-            return {"kind": KIND, "begun": False, "sampler": sampler.state_after()}
+        if whole and self.delivery.over is None and stream is not None and stream.let_go:
+            return _unbegun(sampler.state_after())
         return progress.state(order) | {"turn": self.delivery.turn, "sampler": self._sampler_state()}
 
     def load_state_dict(self, state: Any) -> None:
@@ -220,3 +220,8 @@ class PlannedShards(IterableDataset[Any]):
     def position(self) -> tuple[int, int]:
         """Where this process's stream is: (worker, visits that it has delivered)."""
         return (0, 0) if self._stream is None else (self._stream.place.worker, self._stream.taken)
+
+
+def _unbegun(sampler: dict[str, Any]) -> dict[str, Any]:
+    """The state of a stream whose epoch, that of the sampler's state, has not begun."""
+    return {"kind": KIND, "begun": False, "sampler": sampler}

@@ -13,6 +13,11 @@ from adaptive_sampler.torch.data.batches import tensor_of
 from adaptive_sampler.torch.data.chain import chain
 from adaptive_sampler.torch.data.dataset import IndexedDataset, nested_in
 
+_COLLATE = (
+    "Begin it by `rows, samples = zip(*batch)`, collate `samples` as before, and return both: `return torch.tensor(rows), "
+    "collated`."
+)
+
 
 def split(loader: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
     """(rows, sample) for each batch of a loader over an `IndexedDataset`; rows are (batch,) int64.
@@ -46,8 +51,7 @@ def _batches(loader: Any) -> Iterator[Any]:
             raise
         raise InvalidValue(
             f"the loader's collate_fn fails ({type(error).__name__}) because it gets (row, sample) from an IndexedDataset, and "
-            "takes samples alone. Begin it by `rows, samples = zip(*batch)`, collate `samples` as before, and return both: "
-            "`return torch.tensor(rows), collated`."
+            f"takes samples alone. {_COLLATE}"
         ) from error
 
 
@@ -125,7 +129,4 @@ def _no_rows(batch: Any, loader: Any) -> str:
         )
     if indexed[0].key is not None:
         return f"{what}: the loader's collate_fn leaves out the entry {indexed[0].key!r} of its samples. Keep it in the batch."
-    return (
-        f"{what}: the loader's collate_fn gets (row, sample) from an IndexedDataset, and leaves the rows out. Begin it by "
-        "`rows, samples = zip(*batch)`, collate `samples` as before, and return both: `return torch.tensor(rows), collated`."
-    )
+    return f"{what}: the loader's collate_fn gets (row, sample) from an IndexedDataset, and leaves the rows out. {_COLLATE}"

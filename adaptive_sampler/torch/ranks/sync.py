@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError, UnknownName
+from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -97,7 +97,7 @@ def _created(
     """The store as this process, the only one that writes, has it. `named`: its keys and its fingerprint."""
     if version is None:
         return ScoreStore.create(path, n, scores, exist_ok=exist_ok, **named)
-    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores, named["keys"])
+    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores, **named)
 
 
 def sync(
@@ -222,27 +222,14 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: Visit
         store.session.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
 
 
-def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike], keys: Sequence[str] | None = None) -> ScoreStore:
-    """The store, if it has `n` rows, these scores and, unless `keys` is None, these keys.
+def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike], **named: Any) -> ScoreStore:
+    """The store, if it has `n` rows, these scores, and the keys and the fingerprint of `named`.
 
     Otherwise closes it and raises `InvalidValue`.
     """
     try:
-        store.session.table.check_same(store.path, n, scores)
-        if keys is not None and not _keyed(store, keys):
-            raise InvalidValue(
-                f"{store.path} has other keys than those passed: its rows are other samples. Name another path, or pass the keys "
-                "that it was made with."
-            )
+        store.session.check_asked(n, scores, **named)
     except InvalidValue:
         store.close()
         raise
     return store
-
-
-def _keyed(store: ScoreStore, keys: Sequence[str]) -> bool:
-    """Whether the store's rows have these keys, in this order."""
-    try:
-        return store.has_keys and bool(np.array_equal(store.rows(keys), np.arange(len(store))))
-    except UnknownName:
-        return False
