@@ -60,7 +60,8 @@ def histogram(
     if plan is not None:
         _outline(axes, scores, known, plan, edges)
     axes.set(xlabel=_with_missing(by, scores), ylabel="rows")
-    axes.legend(frameon=False)
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend, whose "best" place a slow machine warns of
+    axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
 
 
