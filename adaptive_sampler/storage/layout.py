@@ -1,7 +1,7 @@
 """A version as any Zarr v3 client sees it: one group per score, one uncompressed array per column, and descriptions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,33 +24,51 @@ EXPLAIN = {
 }
 
 
+class Array(NamedTuple):
+    """An array of `n` elements in chunks of `chunk`: its dtype and fill value, and what it holds, in words."""
+
+    n: int
+    chunk: int
+    column: Column
+    holds: str
+
+
 def metadata(
     scores: Sequence[ScoreLike], n: int, chunk: int, keys: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """The zarr.json of every group and array of a version, name -> bytes.
+    """The zarr.json of every group and array of a version of a store, name -> bytes.
 
     These objects describe the columns and nothing else, so they rarely change.
     """
+    arrays = {
+        f"{score.name}/{name}": Array(n, chunk, column, EXPLAIN.get(name, ""))
+        for score in scores
+        for name, column in all_columns(score.fold).items()
+    }
+    for name, array in keys.items():
+        words = EXPLAIN.get(name.removeprefix("keys/"), "")
+        arrays[name] = Array(len(array), max(len(array), 1), Column(str(array.dtype), 0), words)
+    return zarr_objects(about, {score.name: {"score": describe(score)} for score in scores}, arrays)
+
+
+def zarr_objects(
+    about: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], arrays: Mapping[str, Array]
+) -> dict[str, bytes]:
+    """The zarr.json of a group with attributes `about`, of `groups` in it, by name, and of `arrays`, by path."""
     import zarr  # takes 0.35 s, which only a commit with new zarr.json objects has to spend
 
     objects: dict[str, Any] = {}
     root = zarr.open_group(zarr.storage.MemoryStore(objects), mode="w", attributes=dict(about))
-    for score in scores:
-        group = root.create_group(score.name, attributes={"score": describe(score)})
-        for name, column in all_columns(score.fold).items():
-            _array(group, name, n, chunk, column)
-    for name, array in keys.items():
-        _array(root, name, len(array), max(len(array), 1), Column(str(array.dtype), 0))
+    for name, attributes in groups.items():
+        root.create_group(name, attributes=dict(attributes))
+    for path, array in arrays.items():
+        root.create_array(
+            path,
+            shape=(array.n,),
+            chunks=(array.chunk,),
+            dtype=array.column.dtype,
+            fill_value=array.column.fill,
+            compressors=None,
+            attributes={"description": array.holds},
+        )
     return {name: value.to_bytes() for name, value in objects.items()}
-
-
-def _array(group: Any, name: str, n: int, chunk: int, column: Column) -> None:
-    group.create_array(
-        name,
-        shape=(n,),
-        chunks=(chunk,),
-        dtype=column.dtype,
-        fill_value=column.fill,
-        compressors=None,
-        attributes={"description": EXPLAIN.get(name.removeprefix("keys/"), "")},
-    )

@@ -1,64 +1,72 @@
-"""Builds an index: scans new and changed shards, keeps the tables of the others, and replaces the index atomically."""
+"""Builds an index: scans new and changed shards, keeps the tables of the others, and commits them as a new version."""
 
+import contextlib
 import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import braceexpand
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.disk import sync, write_whole
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels.keys import hash_keys
+from adaptive_sampler.errors import InvalidValue, StoreLocked
 from adaptive_sampler.progress import Show, shown
-from adaptive_sampler.shards.errors import DuplicateKey, Handler, ShardError
-from adaptive_sampler.shards.indexing.columns import FORMAT, POINTER, MappedColumns, write
+from adaptive_sampler.shards.errors import Handler, ShardError
+from adaptive_sampler.shards.indexing.columns import put
+from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Contents, Opened, newest
+from adaptive_sampler.shards.indexing.merge import check_rows_stay, merged, repeated
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.storage.generation import GenerationWriter
+from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.versions import Versions
+
+KEPT = 2  # versions: the newest, and the one that a process which opens the index at this moment may have read of
+PAUSE = 0.05  # seconds between two looks at whether another builder is done
+
+Result = TypeVar("Result")
 
 
 class _Stop(Exception):
     """A handler returned False."""
 
 
-def build(
-    urls: str | Iterable[str],
-    path: Path,
-    workers: int | None,
-    handler: Handler,
-    progress: Show,
-    renumber: bool,
-    access: Access,
-) -> None:
-    """Write the index of `urls` to `path`; see ShardIndex.build."""
-    known = {} if renumber else _known(path)
-    order = _in_order(expand(urls), list(known), path)
-    tables: list[ShardTable] = []
-    damage: list[dict[str, str]] = []
-    last = next(reversed(known), None)
-    for url, result in _scanned(order, known, workers, progress, access):
-        try:
-            table = _judged(result, handler, damage)
-        except _Stop:
-            break
-        if table is not None:
-            _check_rows_stay(known.get(url), table, url == last)
-            tables.append(table)
-    columns, layouts = _merged(tables)
-    _check_keys(columns, tables, handler, damage)
-    attributes = {
-        "format": FORMAT,
-        "urls": [t.url for t in tables],
-        "stamps": [t.stamp for t in tables],
-        "layouts": layouts,
-        "damage": damage,
-    }
-    _publish(path, columns, attributes)
+class Request(NamedTuple):
+    """What `ShardIndex.build` was asked for: the URLs, one by one, and its other arguments."""
+
+    urls: list[str]
+    workers: int | None
+    handler: Handler
+    progress: Show
+    renumber: bool
+    access: Access
+
+
+def build(request: Request, path: str | Path) -> None:
+    """Index the shards at `path`; see ShardIndex.build. If another process is doing it, wait for what it makes."""
+    versions = Versions(storage_at(path), INDEX)
+    before = newest(versions)
+    if before is not None and _nothing_new(before, request):
+        return
+    with _alone(versions, request.progress) as waited:
+        present = newest(versions)
+        theirs = waited and present is not None and (before is None or present.manifest != before.manifest)
+        if theirs and present is not None and _answers(present, request):
+            return
+        columns, about = _indexed(present, request)
+        if present is not None and _same(present, columns, about):
+            return
+
+        def write(writer: GenerationWriter) -> None:
+            meta["columns"] = put(writer, columns, None if present is None else present.columns)
+
+        meta, parent = about.meta(), None if present is None else present.manifest
+        made = versions.commit(parent, write, meta, note="built", pin=False, observed=0)
+        versions.drop(KEPT, made.version)
 
 
 def expand(urls: str | Iterable[str]) -> list[str]:
@@ -78,73 +86,122 @@ def expand(urls: str | Iterable[str]) -> list[str]:
     return expanded
 
 
-def _known(path: Path) -> dict[str, ShardTable]:
-    """The tables of the present index at `path`, by URL; empty if there is no index."""
-    if not (path / POINTER).is_file():
-        return {}
-    columns = MappedColumns(path / (path / POINTER).read_text().strip())
-    about, bounds = columns.attributes, columns("shard_starts").tolist()
-    layouts = [tuple(names) for names in about["layouts"]]
-    tables = {}
-    for shard, (url, stamp) in enumerate(zip(about["urls"], about["stamps"], strict=True)):
-        low, high = bounds[shard], bounds[shard + 1]
-        member_ends = _bounds(columns("member_ends", max(low - 1, 0), high), low)
-        key_ends = _bounds(columns("key_ends", max(low - 1, 0), high), low)
-        tables[url] = ShardTable(
-            url,
-            stamp,
-            layouts,
-            columns("layout", low, high),
-            columns("offsets", low, high),
-            columns("starts", int(member_ends[0]), int(member_ends[-1])),
-            columns("sizes", int(member_ends[0]), int(member_ends[-1])),
-            columns("keys", int(key_ends[0]), int(key_ends[-1])).tobytes(),
-            np.diff(key_ends),
-        )
-    return tables
+@contextlib.contextmanager
+def _alone(versions: Versions, progress: Show) -> Iterator[bool]:
+    """Be the only builder in this block; the block is given whether there was another one first, who is done or dead."""
+    waited = False
+    with shown(progress, f"waiting for another process that writes {versions.where}") as tell:
+        while True:
+            try:
+                lease = versions.storage.lease()
+                break
+            except StoreLocked:
+                if not waited and not callable(progress):
+                    tell(0, None)
+                waited = True
+                time.sleep(PAUSE)
+    try:
+        yield waited
+    finally:
+        lease.release()
 
 
-def _bounds(ends: NDArray[np.int64], low: int) -> NDArray[np.int64]:
-    return ends if low else np.concatenate([np.zeros(1, np.int64), ends])
+def _nothing_new(present: Opened, request: Request) -> bool:
+    """Whether an index has all shards that are asked for, unchanged, so that nothing is to be done."""
+    if request.renumber or present.about.missing or set(request.urls) != set(present.about.urls):
+        return False
+    stamps = dict(zip(present.about.urls, present.about.stamps, strict=True))
+
+    def unchanged(url: str) -> bool:
+        with contextlib.suppress(ShardError, OSError):
+            return _stamp(url, request.access) == stamps[url]
+        return False
+
+    return all(same for _, same in _each(unchanged, list(stamps), request, "looking for changed shards"))
 
 
-def _in_order(urls: list[str], known: list[str], path: Path) -> list[str]:
+def _answers(present: Opened, request: Request) -> bool:
+    """Whether what another builder has just made is what is asked for here."""
+    about = present.about
+    if request.renumber and about.urls != [url for url in request.urls if url not in about.missing]:
+        return False
+    return {*about.urls, *about.missing} == set(request.urls)
+
+
+def _indexed(present: Opened | None, request: Request) -> tuple[dict[str, NDArray[Any]], Contents]:
+    """The columns of an index of all shards, and what it says of them. Those that it has already keep their rows."""
+    known = {} if present is None or request.renumber else present.tables()
+    order = _in_order(request.urls, list(known), present)
+    tables: list[ShardTable] = []
+    damage: list[dict[str, str]] = []
+    last = next(reversed(known), None)
+    with contextlib.suppress(_Stop):
+        for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
+            table = _judged(url, result, request.handler, damage)
+            if table is not None:
+                check_rows_stay(known.get(url), table, url == last)
+                tables.append(table)
+            if present is not None and table is known.get(url):
+                damage += [error for error in present.about.damage if error["url"] == url]
+    columns, layouts = merged(tables)
+    twice = repeated(columns, tables)
+    with contextlib.suppress(_Stop):
+        if twice is not None:
+            _judged(EVERYWHERE, twice, request.handler, damage)
+    found = {table.url: table.stamp for table in tables}
+    missing = [url for url in order if url not in found]
+    return columns, Contents(list(found), list(found.values()), layouts, damage, missing)
+
+
+def _same(present: Opened, columns: Mapping[str, NDArray[Any]], about: Contents) -> bool:
+    """Whether this is what an index says and holds already."""
+    return present.about == about and all(
+        present.columns.shapes[name][:2] == (values.dtype.name, len(values))
+        and np.array_equal(present.columns(name), values)
+        for name, values in columns.items()
+    )
+
+
+def _in_order(urls: list[str], known: list[str], present: Opened | None) -> list[str]:
     gone = set(known) - set(urls)
-    if gone:
+    if gone and present is not None:
         raise InvalidValue(
-            f"{path} indexes {sorted(gone)[0]} and {len(gone) - 1} more shards that are not among the {len(urls)} given: "
-            "without them the rows behind would move. List them too, or pass renumber=True and start a new store."
+            f"{present.versions.where} indexes {sorted(gone)[0]} and {len(gone) - 1} more shards that are not among the "
+            f"{len(urls)} given: without them the rows behind would move. List them too, or pass renumber=True and start a "
+            "new store."
         )
     old = set(known)
     return known + [url for url in urls if url not in old]
 
 
-def _scanned(
-    urls: list[str], known: dict[str, ShardTable], workers: int | None, progress: Show, access: Access
-) -> Iterator[tuple[str, ShardTable | Exception]]:
-    def one(url: str) -> ShardTable | Exception:
-        try:
-            old = known.get(url)
-            if old is not None:
-                source = access.open(url)
-                source.close()
-                if source.stamp == old.stamp:
-                    return old
-            return scan(url, access)
-        except (ShardError, OSError) as error:
-            return error
-
+def _each(
+    work: Callable[[str], Result], urls: list[str], request: Request, what: str
+) -> Iterator[tuple[str, Result]]:
+    """(URL, what `work` makes of it), in order, while threads work ahead; `what`: the title of the progress."""
     # Threads are enough, because a header pass waits for the disk or the network, not for Python.
-    with (
-        ThreadPoolExecutor(workers or min(32, 4 * (os.cpu_count() or 1))) as pool,
-        shown(progress, "indexing shards") as tell,
-    ):
-        for done, (url, result) in enumerate(zip(urls, pool.map(one, urls), strict=True), 1):
+    threads = request.workers or min(32, 4 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(threads) as pool, shown(request.progress, what) as tell:
+        for done, (url, result) in enumerate(zip(urls, pool.map(work, urls), strict=True), 1):
             tell(done, len(urls))
             yield url, result
 
 
-def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
+def _scanned(known: Mapping[str, ShardTable], access: Access, url: str) -> ShardTable | Exception:
+    """The table of a shard: the `known` one, if the shard has not changed, or else a new one; or what is wrong with it."""
+    try:
+        old = known.get(url)
+        return old if old is not None and _stamp(url, access) == old.stamp else scan(url, access)
+    except (ShardError, OSError) as error:
+        return error
+
+
+def _stamp(url: str, access: Access) -> str:
+    source = access.open(url)
+    source.close()
+    return source.stamp
+
+
+def _judged(url: str, result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
     """The table that goes into the index, or None for a shard that could not be scanned.
 
     Every error goes to `handler`, and is listed in `damage` if it returns True. Raises `_Stop` if it returns False.
@@ -153,94 +210,5 @@ def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[
     for error in errors:
         if not handler(error):
             raise _Stop
-        damage.append({"error": type(error).__name__, "message": str(error)})
+        damage.append({"error": type(error).__name__, "message": str(error), "url": url})
     return None if isinstance(result, Exception) else result
-
-
-def _check_rows_stay(old: ShardTable | None, new: ShardTable, last: bool) -> None:
-    if old is None or new.keys == old.keys:
-        return
-    if last and new.keys.startswith(old.keys):
-        return
-    raise InvalidValue(
-        f"{new.url} has changed since it was indexed: {len(old.key_lengths)} samples then, {len(new.key_lengths)} "
-        "now, with other keys, so rows would move. Write changed data as new shards, or pass renumber=True and "
-        "start a new store."
-    )
-
-
-def _merged(tables: list[ShardTable]) -> tuple[dict[str, NDArray[Any]], list[tuple[str, ...]]]:
-    layouts: dict[tuple[str, ...], int] = {}
-    layout = []
-    for table in tables:
-        numbers = [layouts.setdefault(names, len(layouts)) for names in table.layouts]
-        layout.append(np.array(numbers, np.uint32)[table.layout])
-    widths = np.array([len(names) for names in layouts], np.int64)
-    merged = _joined(layout, np.uint32)
-    keys = b"".join(t.keys for t in tables)
-    columns = {
-        "shard_starts": np.cumsum([0, *(len(t.offsets) for t in tables)], dtype=np.int64),
-        "offsets": _joined([t.offsets for t in tables], np.int64),
-        "layout": merged,
-        "member_ends": np.cumsum(widths[merged] if len(merged) else [], dtype=np.int64),
-        "starts": _narrow(_joined([t.starts for t in tables], np.int64)),
-        "sizes": _narrow(_joined([t.sizes for t in tables], np.int64)),
-        "key_ends": np.cumsum(_joined([t.key_lengths for t in tables], np.int64)),
-        "keys": np.frombuffer(keys, np.uint8),
-    }
-    return columns, list(layouts)
-
-
-def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
-
-
-def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
-    """Use four bytes per member instead of eight if all values fit: members above 4 GiB are rare."""
-    return values.astype(np.uint32) if not len(values) or values.max() < 1 << 32 else values
-
-
-def _check_keys(
-    columns: dict[str, NDArray[Any]], tables: list[ShardTable], handler: Handler, damage: list[dict[str, str]]
-) -> None:
-    hashes = hash_keys(columns["keys"], columns["key_ends"])
-    order = np.argsort(hashes, kind="stable")
-    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-    repeats = [(int(order[i]), int(order[i + 1])) for i in same]
-    blob, ends = columns["keys"], columns["key_ends"]
-
-    def key(row: int) -> bytes:
-        return blob[int(ends[row - 1]) if row else 0 : int(ends[row])].tobytes()
-
-    repeats = [(a, b) for a, b in repeats if key(a) == key(b)]
-    if not repeats:
-        return
-    (a, b), bounds = repeats[0], columns["shard_starts"]
-    where = [tables[int(np.searchsorted(bounds, row, "right")) - 1].url for row in (a, b)]
-    error = DuplicateKey(
-        f"key {key(a).decode('utf-8', 'surrogateescape')!r} names row {a} in {where[0]} and row {b} in {where[1]}; "
-        f"{len(repeats)} rows repeat a key. Write the shards with distinct keys; a handler that returns True keeps "
-        "all samples, told apart by their rows only."
-    )
-    _judged(error, handler, damage)
-
-
-def _publish(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
-    """Write a new generation beside the present one, then name it in the pointer file: readers see one or the other."""
-    path.mkdir(parents=True, exist_ok=True)
-    numbers = sorted(int(p.name[1:]) for p in path.glob("g*") if p.name[1:].isdecimal())
-    fresh = path / f".{uuid.uuid4().hex}.partial"
-    target = path / f"g{numbers[-1] + 1 if numbers else 0}"
-    try:
-        write(fresh, columns, attributes)
-        for file in fresh.rglob("*"):
-            if file.is_file():
-                sync(file)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    write_whole(path / POINTER, [target.name.encode()])
-    sync(path)
-    # The previous generation stays: a reader may have opened it and not yet mapped all of it.
-    for number in numbers[:-1]:
-        shutil.rmtree(path / f"g{number}", ignore_errors=True)

@@ -1,72 +1,129 @@
-"""Stores columns as uncompressed Zarr arrays, so that a process can map the part that it needs."""
+"""The columns of an index as uncompressed Zarr arrays: written into a version, and read chunk by chunk, each checked once."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1  # the version of the index format
-POINTER = "CURRENT"  # the file that names the generation to read
-CHUNK = 1 << 20  # elements per chunk; with fewer than 256 Ki, Zarr's cost per chunk becomes noticeable
+from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.scoring.base import Column
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest
+from adaptive_sampler.storage.layout import Array, zarr_objects
+from adaptive_sampler.storage.versions import Versions
+
+CHUNK = 1 << 20  # elements per chunk; with fewer than 256 Ki, the cost of a file per chunk becomes noticeable
+
+# Column -> the dtypes that it may have, and what it holds. Those of members take four bytes where all values fit.
+KINDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "shard_starts": (("int64",), "the first row of each shard, then the number of all rows"),
+    "offsets": (("int64",), "per row: where in its shard the body of its first member begins"),
+    "layout": (("uint32",), "per row: the number of its tuple of part names in the manifest's `layouts`"),
+    "member_ends": (("int64",), "per row: the number of members up to its last"),
+    "starts": (("int64", "uint32"), "per member: where its body begins, counted from its row's offset"),
+    "sizes": (("int64", "uint32"), "per member: the bytes of its body"),
+    "key_ends": (("int64",), "per row: where its key ends in `keys`"),
+    "keys": (("uint8",), "the keys in UTF-8, one after another"),
+}
+ABOUT = {
+    "adaptive_sampler": "one version of an index of shards; its URLs and part names are in manifests/, under its number"
+}
 
 
-def write(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
-    """Write a new Zarr group at `path`: `columns` (1-d) by name, and JSON `attributes`."""
-    import zarr  # imported late, here and below: it takes longer than the import of the rest of the package
+def put(writer: GenerationWriter, columns: Mapping[str, NDArray[Any]], parent: "MappedColumns | None") -> dict[str, Any]:
+    """Put `columns`, (elements,) each, and share the chunks that are those of `parent`. Returns `shapes` for the manifest.
 
-    group = zarr.create_group(str(path), attributes=attributes)
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for name, values in columns.items():
-            chunk = min(CHUNK, max(len(values), 1))
-            array = group.create_array(
-                name, shape=values.shape, dtype=values.dtype, chunks=(chunk,), compressors=None, filters=None
-            )
-            if len(values):
-                array[:] = values
+    The shapes are {column: [dtype, elements, elements per chunk]}.
+    """
+    shapes: dict[str, Any] = {}
+    for name, values in columns.items():
+        chunk = min(CHUNK, max(len(values), 1))
+        shapes[name] = [values.dtype.name, len(values), chunk]
+        same = parent is not None and parent.shapes[name][::2] == (values.dtype.name, chunk)
+        for number in range(-(-len(values) // chunk)):
+            part = values[number * chunk : (number + 1) * chunk]
+            missing = np.zeros(chunk - len(part), values.dtype)  # Zarr's chunks are of one length
+            held = parent.held(name, number) if same and parent is not None else None
+            if held is not None and np.array_equal(held[: len(part)], part) and not held[len(part) :].any():
+                writer.share(f"{name}/c/{number}")
+            else:
+                writer.put(f"{name}/c/{number}", [_little(part), missing] if len(missing) else [_little(part)])
+    arrays = {
+        name: Array(n, chunk, Column(dtype, 0), KINDS[name][1]) for name, (dtype, n, chunk) in shapes.items()
+    }
+    for name, data in zarr_objects(ABOUT, {}, arrays).items():
+        writer.put(name, [data])
+    return shapes
+
+
+def _little(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)
 
 
 class MappedColumns:
-    """The columns of one Zarr group written by `write`, each chunk mapped at its first use."""
+    """The columns of one version. A chunk is mapped, and held against its checksum, when it is first used.
 
-    def __init__(self, path: Path) -> None:
-        import zarr
+    shapes: column -> (dtype, elements, elements per chunk).
+    """
 
-        self._path = path
-        group = zarr.open_group(str(path), mode="r")
-        self.attributes: dict[str, Any] = dict(group.attrs)
-        self._arrays = {name: (a.dtype, a.shape[0], a.chunks[0]) for name, a in group.arrays()}
+    def __init__(self, versions: Versions, manifest: Manifest) -> None:
+        self._versions, self._manifest = versions, manifest
+        self.shapes = {name: _shape(name, manifest.meta["columns"][name]) for name in KINDS}
         self._chunks: dict[tuple[str, int], NDArray[Any]] = {}
 
     def length(self, name: str) -> int:
         """How many elements the column has."""
-        return self._arrays[name][1]
+        return self.shapes[name][1]
 
     def bytes(self, name: str) -> int:
         """How many bytes the column's elements take."""
-        dtype, length, _ = self._arrays[name]
-        return int(dtype.itemsize) * length
+        dtype, length, _ = self.shapes[name]
+        return np.dtype(dtype).itemsize * length
 
     def __call__(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Elements start … stop − 1 of a column; stop=None: to its end.
 
-        A view of the mapped file if they lie in one chunk, otherwise a copy.
+        A view of the mapped file if they lie in one chunk, otherwise a copy. Raises `StoreDamaged` if a chunk is not what
+        was committed, and for elements that the column does not have.
         """
-        dtype, length, chunk = self._arrays[name]
-        stop = length if stop is None else min(stop, length)
+        dtype, length, chunk = self.shapes[name]
+        stop = length if stop is None else stop
         if stop <= start:
             return np.zeros(0, dtype)
+        if start < 0 or stop > length:
+            raise self.damaged(f"{name} has {length} elements, of which {start} … {stop - 1} are wanted")
         pieces = []
         for number in range(start // chunk, (stop - 1) // chunk + 1):
             base = number * chunk
             pieces.append(self._chunk(name, number)[max(start - base, 0) : stop - base])
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
+    def held(self, name: str, number: int) -> NDArray[Any] | None:
+        """One chunk of a column; None if the column has not so many."""
+        return self._chunk(name, number) if number * self.shapes[name][2] < self.length(name) else None
+
+    def damaged(self, what: str) -> StoreDamaged:
+        """The error for columns that do not fit one another."""
+        return StoreDamaged(
+            f"{self._versions.where}: version {self._manifest.version} of this index contradicts itself: {what}. Build it "
+            "into another folder, from the shards."
+        )
+
     def _chunk(self, name: str, number: int) -> NDArray[Any]:
         found = self._chunks.get((name, number))
         if found is None:
-            file = self._path / name / "c" / str(number)
-            # A plain array over the mapped memory, because np.memmap itself is four times slower to index.
-            found = np.asarray(np.memmap(file, self._arrays[name][0], mode="r"))
-            self._chunks[name, number] = found
+            dtype, _, chunk = self.shapes[name]
+            data = self._versions.read(self._manifest, f"{name}/c/{number}")
+            if data is None or len(data) != chunk * np.dtype(dtype).itemsize:
+                raise self.damaged(f"chunk {number} of {name} is no {chunk} elements of {dtype}")
+            found = self._chunks[name, number] = data.view(np.dtype(dtype).newbyteorder("<"))
         return found
+
+
+def _shape(name: str, said: Any) -> tuple[str, int, int]:
+    """(dtype, elements, elements per chunk), as a manifest has them. Raises ValueError if they are no such."""
+    dtype, length, chunk = said
+    whole = all(type(number) is int for number in (length, chunk))
+    if dtype not in KINDS[name][0] or not whole or length < 0 or chunk < 1:
+        raise ValueError(f"column {name} is {said!r}")
+    return dtype, length, chunk

@@ -1,5 +1,6 @@
 """The index of a set of shards: which row is which sample, and where its bytes are."""
 
+import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.errors import InvalidValue, StoreDamaged
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
-from adaptive_sampler.shards.indexing.build import build
-from adaptive_sampler.shards.indexing.columns import FORMAT, POINTER, MappedColumns
+from adaptive_sampler.shards.indexing.build import Request, build, expand
+from adaptive_sampler.shards.indexing.contents import Opened, opened
 from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.storage.generation import Seal
 
 
 class Extents(NamedTuple):
@@ -37,40 +39,40 @@ class Extents(NamedTuple):
 class ShardIndex:
     """An opened index. Row r is the r-th sample over all shards, so a shard's samples have contiguous rows.
 
-    It is pickled as its path. Only what there is once per shard is held in memory; the rest is mapped.
+    It stays as it was opened, whatever is built at its path meanwhile, also in the processes that it is pickled to: they
+    get its path and its version. Only what there is once per shard is held in memory; the rest is mapped.
 
     urls, stamps: (shards,) the URLs of the shards, and their stamps when they were indexed.
     starts: (shards + 1,) int64, the first row of each shard, and the number of all rows.
-    damage: the errors for which the handler returned True, as {"error": type, "message": text}.
+    damage: the errors for which the handler returned True, as {"error": type, "message": text, "url": of which shard}.
+    path: the folder of the index.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        pointer = self.path / POINTER
-        if not pointer.is_file():
-            raise StoreDamaged(f"{self.path}: no shard index is here. Make one with ShardIndex.build(urls, path).")
-        self._columns = MappedColumns(self.path / pointer.read_text().strip())
-        about = self._columns.attributes
-        if about.get("format") != FORMAT:
-            raise StoreDamaged(
-                f"{self.path}: index format {about.get('format')!r}; this version reads {FORMAT}. Build it again."
-            )
-        self.urls: tuple[str, ...] = tuple(about["urls"])
-        self.stamps: tuple[str, ...] = tuple(about["stamps"])
-        self.damage: tuple[dict[str, str], ...] = tuple(about["damage"])
-        self.starts: NDArray[np.int64] = np.array(self._columns("shard_starts"))
-        self._layouts: list[tuple[str, ...]] = [tuple(names) for names in about["layouts"]]
+    def __init__(self, opened: Opened) -> None:
+        self._opened, self._columns = opened, opened.columns
+        self.path: Path | str = opened.place
+        about = opened.about
+        self.urls: tuple[str, ...] = tuple(about.urls)
+        self.stamps: tuple[str, ...] = tuple(about.stamps)
+        self.damage: tuple[dict[str, str], ...] = tuple(about.damage)
+        self.starts: NDArray[np.int64] = opened.starts
+        self._layouts = about.layouts
+        self._widths = np.array([len(names) for names in about.layouts], np.int64)
 
     @classmethod
-    def open(cls, path: str | Path) -> "ShardIndex":
-        """Open the index at `path`. Raises StoreDamaged if there is none, or if it has another format."""
-        return cls(path)
+    def open(cls, path: str | os.PathLike[str]) -> "ShardIndex":
+        """Open the newest version of the index at `path`.
+
+        Raises `StoreDamaged` if there is none, if it has another format, or if it is not what was committed. Of the columns,
+        a part is held against its checksum when it is first used, which raises the same.
+        """
+        return cls(opened(path))
 
     @classmethod
     def build(
         cls,
         urls: str | Iterable[str],
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         workers: int | None = None,
         handler: Handler = reraise,
@@ -81,26 +83,30 @@ class ShardIndex:
         """Index the shards at `urls` into `path`, and open the index.
 
         `urls`: a list of URLs, or a text in WebDataset's notation (braces, and `::` between URLs). One pass reads the
-        tar headers; it skips the bodies if the source allows that. The index is replaced atomically.
+        tar headers; it skips the bodies if the source allows that. `path`: a folder; it is made if need be. The index is
+        replaced atomically: a build that is killed leaves the last one, and whoever has an index open goes on with it.
 
-        If `path` holds an index already, only new and changed shards are read. Rows never move: new shards come after
-        the known ones, and a change that would move rows is refused unless `renumber` is True.
+        If `path` holds an index already, only new and changed shards are read, and nothing is written if there are none.
+        Rows never move: new shards come after the known ones, and a change that would move rows is refused unless
+        `renumber` is True. If another process builds at `path`, as every rank of a job does, this one waits and opens what
+        was made.
 
         `workers`: threads that read shards. `handler`: decides about missing and damaged shards and duplicate keys;
         errors for which it returns True are listed in `.damage`. `progress`: True for a bar on stderr, or a function of
         (done, of). `access`: how remote shards are opened.
 
-        Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; with the default handler
-        ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
+        Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; StoreDamaged if `path`
+        holds something else than an index, or a damaged one; StoreError if nothing can be written there; and with the
+        default handler ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
         """
-        build(urls, Path(path), workers, handler, progress, renumber, access or Access())
-        return cls(path)
+        build(Request(expand(urls), workers, handler, progress, renumber, access or Access()), path)
+        return cls.open(path)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardIndex, (str(self.path),)
+        return _again, (self.path, self._opened.manifest.version, self._opened.seal)
 
     @property
     def keys(self) -> list[str]:
@@ -132,30 +138,40 @@ class ShardIndex:
         """Where `rows` lie in `shard`. rows: (rows,) int64, at least one, ascending, all of this shard."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         here = rows - low
-        ends = self._columns("member_ends", max(low - 1, 0), high)
-        ends = ends if low else np.concatenate([[0], ends])
+        ends = self._opened.bounds("member_ends", low, high)
         base = int(ends[0])
         starts, sizes = self._columns("starts", base, int(ends[-1])), self._columns("sizes", base, int(ends[-1]))
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
-        first, last = ends[here] - base, ends[here + 1] - base
-        counts = last - first
+        layout = self._columns("layout", low, high)[here]
+        first, counts = ends[here] - base, (ends[here + 1] - ends[here])
+        self._check_members(shard, layout, counts)
         # The numbers of the wanted rows' members, one row after another.
         begin = np.cumsum(counts) - counts
         chosen = np.repeat(first - begin, counts) + np.arange(int(counts.sum()))
         start = starts[chosen].astype(np.int64) + np.repeat(offset, counts)
         size = sizes[chosen].astype(np.int64)
+        if (start < 0).any() or (size < 0).any() or (offset < 0).any():
+            raise self._columns.damaged(f"bytes of shard {shard} have negative places")
         stop = offset.copy()
         some = counts > 0
         stop[some] = (start + size)[(begin + counts - 1)[some]]
-        layout = self._columns("layout", low, high)[here].tolist()
-        names = [self._layouts[i] for i in layout]
+        names = [self._layouts[i] for i in layout.tolist()]
         keys = self._keys_at(low, high, here)
         return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys)
 
+    def _check_members(self, shard: int, layout: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        """Raise `StoreDamaged` unless each row has as many members as it has part names."""
+        if layout.max() >= len(self._widths) or (self._widths[layout] != counts).any():
+            raise self._columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
+
     def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
-        ends = self._columns("key_ends", max(low - 1, 0), high)
-        ends = ends if low else np.concatenate([[0], ends])
+        ends = self._opened.bounds("key_ends", low, high)
         base = int(ends[0])
         blob = self._columns("keys", base, int(ends[-1])).tobytes()
         bounds = zip((ends[here] - base).tolist(), (ends[here + 1] - base).tolist(), strict=True)
         return [blob[a:b].decode("utf-8", "surrogateescape") for a, b in bounds]
+
+
+def _again(path: Path | str, version: int, seal: Seal) -> ShardIndex:
+    """The index as another process has it open: the same version, whatever was built since."""
+    return ShardIndex(opened(path, version, seal))

@@ -49,7 +49,7 @@ def test_braces_and_double_colons_are_webdatasets() -> None:
 
 def test_an_index_is_plain_zarr_of_at_most_64_bytes_a_sample(tmp_path: Path) -> None:
     index = index_of(tmp_path, [500])
-    group = zarr.open_group(str(tmp_path / "index" / "g0"), mode="r")
+    group = zarr.open_group(str(tmp_path / "index" / "v0"), mode="r")
     assert group["sizes"][:4].tolist() == [700, 1, 700, 1]  # type: ignore[index, union-attr]
     assert index.overhead / len(index) <= 64
     stored = sum(f.stat().st_size for f in (tmp_path / "index").rglob("*") if f.is_file())
@@ -129,7 +129,7 @@ def test_a_pipe_has_no_offsets(tmp_path: Path) -> None:
 
 
 def test_no_index_is_named_with_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(StoreDamaged, match=r"no shard index is here.*ShardIndex\.build"):
+    with pytest.raises(StoreDamaged, match=r"holds no index of shards.*ShardIndex\.build"):
         ShardIndex.open(tmp_path)
 
 

@@ -1,0 +1,142 @@
+"""What an index says: its shards, and the columns of their samples, as a version of it has them."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.shards.indexing.columns import MappedColumns
+from adaptive_sampler.shards.indexing.scan import ShardTable
+from adaptive_sampler.storage.generation import Manifest, Seal
+from adaptive_sampler.storage.local import LocalStorage
+from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.versions import Kind, Versions
+
+FORMAT = 2  # of an index; 1 had no checksums
+EVERYWHERE = ""  # the "url" of damage that is of no single shard
+INDEX = Kind("index of shards", "ShardIndex.build(urls, path)", "ShardIndex.build(urls, path)")
+
+
+@dataclass
+class Contents:
+    """The shards of an index, without their samples.
+
+    urls, stamps: the URL of each shard, and its stamp when it was scanned. layouts: the different tuples of part names.
+    damage: the errors for which the handler returned True, as {"error": type, "message": text, "url": of which shard}.
+    missing: the URLs that were asked for and gave no shard.
+    """
+
+    urls: list[str]
+    stamps: list[str]
+    layouts: list[tuple[str, ...]]
+    damage: list[dict[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def meta(self) -> dict[str, Any]:
+        """The JSON data of a manifest that `of` reads."""
+        return {"format": FORMAT, **vars(self), "layouts": [list(names) for names in self.layouts]}
+
+    @classmethod
+    def of(cls, meta: dict[str, Any]) -> "Contents":
+        """What a manifest's `meta` says. Raises `ValueError`, `KeyError` or `TypeError` if it is that of no index."""
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']!r}; this adaptive-sampler reads {FORMAT}")
+        lists = {name: meta[name] for name in ("urls", "stamps", "layouts", "damage", "missing")}
+        names = [name for layout in lists["layouts"] for name in layout]
+        texts = [*lists["urls"], *lists["stamps"], *lists["missing"], *names]
+        texts += [text for error in lists["damage"] for text in (error["error"], error["message"], error["url"])]
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(v, list) for v in lists.values()):
+            raise ValueError("urls, stamps, layouts, damage and missing are lists of texts")
+        if len(lists["urls"]) != len(lists["stamps"]) or len(set(lists["urls"])) != len(lists["urls"]):
+            raise ValueError("each URL occurs once, and has a stamp")
+        return cls(**lists | {"layouts": [tuple(layout) for layout in lists["layouts"]]})
+
+
+class Opened:
+    """One version of an index: what it says of its shards, and their columns. It is not deleted while it is open.
+
+    starts: (shards + 1,) int64, the first row of each shard, and the number of all rows. Raises `StoreDamaged` for a version
+    that is none of an index, or contradicts itself.
+    """
+
+    def __init__(self, versions: Versions, manifest: Manifest, seal: Seal) -> None:
+        self.versions, self.manifest, self.seal = versions, manifest, seal
+        try:
+            self.about = Contents.of(manifest.meta)
+            self.columns = MappedColumns(versions, manifest)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(
+                f"{versions.where}: version {manifest.version} is none of an index of shards ({type(error).__name__}: {error}). "
+                "Name the place of an index, or build one elsewhere."
+            ) from error
+        self.starts: NDArray[np.int64] = np.array(self.columns("shard_starts"))
+        self._check()
+
+    @property
+    def place(self) -> Path | str:
+        """The folder of the index, or the name of another place."""
+        storage = self.versions.storage
+        return storage.path if isinstance(storage, LocalStorage) else storage.where
+
+    def _check(self) -> None:
+        """Raise `StoreDamaged` unless the columns have as many elements as the shards have rows, and these members."""
+        starts, length = self.starts, self.columns.length
+        if len(starts) != len(self.about.urls) + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+            raise self.columns.damaged(f"{len(self.about.urls)} shards begin at rows {starts[:3].tolist()} …")
+        n = int(starts[-1])
+        if any(length(name) != n for name in ("offsets", "layout", "member_ends", "key_ends")):
+            raise self.columns.damaged(f"its columns are not of {n} rows")
+        if length("starts") != length("sizes"):
+            raise self.columns.damaged(f"{length('starts')} members begin, and {length('sizes')} have a size")
+
+    def bounds(self, name: str, low: int, high: int) -> NDArray[np.int64]:
+        """(high − low + 1,) where rows low … high − 1 begin in the column that `name` (`…_ends`) is about, and the end."""
+        ends = self.columns(name, max(low - 1, 0), high)
+        ends = ends if low else np.concatenate([np.zeros(1, np.int64), ends])
+        if (np.diff(ends) < 0).any() or ends[0] < 0:
+            raise self.columns.damaged(f"{name} of rows {low} … {high - 1} do not ascend")
+        return ends
+
+    def tables(self) -> dict[str, ShardTable]:
+        """The samples of each shard, by its URL."""
+        bounds, columns, tables = self.starts.tolist(), self.columns, {}
+        for shard, (url, stamp) in enumerate(zip(self.about.urls, self.about.stamps, strict=True)):
+            low, high = bounds[shard], bounds[shard + 1]
+            members, keys = self.bounds("member_ends", low, high), self.bounds("key_ends", low, high)
+            tables[url] = ShardTable(
+                url,
+                stamp,
+                self.about.layouts,
+                columns("layout", low, high),
+                columns("offsets", low, high),
+                columns("starts", int(members[0]), int(members[-1])),
+                columns("sizes", int(members[0]), int(members[-1])),
+                columns("keys", int(keys[0]), int(keys[-1])).tobytes(),
+                np.diff(keys),
+            )
+        return tables
+
+
+def newest(versions: Versions) -> Opened | None:
+    """The newest version; None if the place holds none yet. Raises `StoreDamaged` if it holds something else."""
+    if versions.storage.pointer() is None:
+        versions.create()
+        return None
+    versions.open()
+    return _version(versions, versions.pointer.head, None)
+
+
+def opened(path: str | os.PathLike[str], version: int | None = None, seal: Seal | None = None) -> Opened:
+    """The index at `path`; None: its newest version. `seal`: of the version's manifest, which may have been dropped since."""
+    versions = Versions(storage_at(path), INDEX)
+    versions.open()
+    return _version(versions, versions.pointer.head if version is None else version, seal)
+
+
+def _version(versions: Versions, version: int, seal: Seal | None) -> Opened:
+    entry = versions.pointer.entry(version)
+    return Opened(versions, versions.manifest(version), seal or entry.manifest)
