@@ -229,6 +229,11 @@ class Stuck(MemoryStorage):
         pass
 
 
+class Careless(MemoryStorage):
+    def held(self, prefix):
+        return False
+
+
 class Hidden(MemoryStorage):
     def names(self, prefix=""):
         return [name for name in super().names(prefix) if name != POINTER]
@@ -242,6 +247,7 @@ class Hidden(MemoryStorage):
         (Racy, "swings that succeeded left a count of .*: some were lost"),
         (Open, "a second lease must raise StoreLocked while the first is held"),
         (Stuck, "a lease that was released is still held"),
+        (Careless, "a prefix that was just held is not held"),
         (Hidden, "names must list the pointer as CURRENT"),
     ],
 )

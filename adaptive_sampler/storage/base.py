@@ -24,6 +24,13 @@ class Lease(Protocol):
         """Give the lease back; a second call does nothing, and neither does a call in a forked child."""
 
 
+class Hold(Protocol):
+    """Keeps an object, or all objects below a prefix, from being deleted by any process; see `Storage.hold`."""
+
+    def release(self) -> None:
+        """End the hold of this process; a second call does nothing. It ends with the process, too."""
+
+
 @runtime_checkable
 class Storage(Protocol):
     """Named immutable objects, one pointer and one lease: all that a store needs of a disk or an object store.
@@ -73,7 +80,20 @@ class Storage(Protocol):
         """
 
     def delete(self, prefix: str) -> None:
-        """Remove the object `prefix`, or all objects below it; do nothing if there are none. Removes `POINTER`, too."""
+        """Remove the object `prefix`, or all objects below it; do nothing if there are none. Removes `POINTER`, too.
+
+        What somebody holds stays, without an error, and so does what the place cannot delete yet: `names` still lists it.
+        """
+
+    def hold(self, prefix: str) -> Hold:
+        """Let `delete(prefix)` leave the object `prefix`, or all objects below it, until the hold is released.
+
+        Several may hold the same prefix, in one process and in many; a forked child has the holds of its parent. Deleting
+        something else, above or below `prefix`, asks nobody. Raises `FileNotFoundError` if nothing is there.
+        """
+
+    def held(self, prefix: str) -> bool:
+        """Whether somebody, in this process or in another one, holds `prefix`."""
 
     def lease(self, *, steal: bool = False) -> Lease:
         """Become the only writer. Raises `StoreLocked` while another writer is alive.

@@ -17,7 +17,7 @@ from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import describe
 from adaptive_sampler.storage import layout
-from adaptive_sampler.storage.base import Lease, Storage
+from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.repository import Repository
 
@@ -33,6 +33,7 @@ class Files:
     manifest: Manifest
     lease: Lease | None
     temporary: bool = False
+    hold: Hold | None = None  # for a reader: keeps its version on disk although it is dropped
     keys: KeyMap | None = None  # the keys of the version that `manifest` describes
 
     def commit(self, table: Table, keys: KeyMap | None, meta: dict[str, Any], *, note: str, pin: bool) -> None:
@@ -95,7 +96,9 @@ class Files:
 
 
 def close(files: Files) -> None:
-    """Give the lock back and delete a temporary store. Does nothing unless this process opened the store for writing."""
+    """End a reader's hold; or give a writer's lock back and delete a temporary store, unless another process opened it."""
+    if files.hold is not None:
+        files.hold.release()
     if files.lease is None or not files.lease.mine:
         return
     files.lease.release()

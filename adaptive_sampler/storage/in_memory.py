@@ -1,5 +1,6 @@
 """A storage in the memory of this process, for tests and short runs: it ends with the process, and writes no file."""
 
+import contextlib
 import os
 import threading
 import uuid
@@ -21,6 +22,7 @@ class MemoryStorage:
         self._objects: dict[str, bytes] = {}
         self._guard = threading.Lock()
         self._holder: MemoryLease | None = None
+        self._holds: list[MemoryHold] = []
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         whole = b"".join(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes() for part in parts)
@@ -56,8 +58,17 @@ class MemoryStorage:
 
     def delete(self, prefix: str) -> None:
         with self._guard:
-            for name in [name for name in self._objects if name == prefix or name.startswith(f"{prefix}/")]:
+            for name in [] if self.held(prefix) else self._below(prefix):
                 del self._objects[name]
+
+    def hold(self, prefix: str) -> "MemoryHold":
+        with self._guard:
+            if not self._below(prefix):
+                raise FileNotFoundError(f"{self.where}/{prefix} is not there")
+            return MemoryHold(self._holds, prefix)
+
+    def held(self, prefix: str) -> bool:
+        return any(hold.prefix == prefix for hold in tuple(self._holds))
 
     def lease(self, *, steal: bool = False) -> "MemoryLease":
         with self._guard:
@@ -78,6 +89,9 @@ class MemoryStorage:
         """Whether this lease is the valid one. For leases."""
         return self._holder is lease
 
+    def _below(self, prefix: str) -> list[str]:
+        return [name for name in self._objects if name == prefix or name.startswith(f"{prefix}/")]
+
     def _object(self, name: str) -> bytes:
         try:
             return self._objects[name]
@@ -89,6 +103,19 @@ class MemoryStorage:
             f"{self.where} lives in the memory of process {os.getpid()} and cannot be sent to another one. Keep what "
             "several processes read in a folder."
         )
+
+
+class MemoryHold:
+    """Keeps what is below `prefix` in a `MemoryStorage`, whose list of holds is `among`."""
+
+    def __init__(self, among: "list[MemoryHold]", prefix: str) -> None:
+        self.prefix, self._among = prefix, among
+        among.append(self)
+
+    def release(self) -> None:
+        """End the hold; a second call does nothing."""
+        with contextlib.suppress(ValueError):
+            self._among.remove(self)
 
 
 class MemoryLease:

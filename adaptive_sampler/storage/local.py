@@ -14,6 +14,7 @@ import numpy as np
 from adaptive_sampler.disk import sync, write_whole
 from adaptive_sampler.errors import PointerMoved, StoreError
 from adaptive_sampler.storage.base import LEASE, POINTER
+from adaptive_sampler.storage.hold import LocalHold, unheld
 from adaptive_sampler.storage.lock import WriterLock
 
 if TYPE_CHECKING:
@@ -107,10 +108,21 @@ class LocalStorage:
         with contextlib.suppress(OSError):
             self.flush()  # finish what a failed commit has begun to write, or files could appear after the deletion
         target = self.path / prefix
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
+        if target.is_symlink():
             target.unlink(missing_ok=True)
+            return
+        with unheld(target) as free:
+            if free and target.is_dir():
+                shutil.rmtree(target)
+            elif free:
+                target.unlink(missing_ok=True)
+
+    def hold(self, prefix: str) -> LocalHold:
+        return LocalHold(self.path / prefix)
+
+    def held(self, prefix: str) -> bool:
+        with unheld(self.path / prefix) as free:
+            return not free
 
     def lease(self, *, steal: bool = False) -> WriterLock:
         try:

@@ -14,12 +14,13 @@ from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDam
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
-from adaptive_sampler.storage.base import LEASE, POINTER, Storage
+from adaptive_sampler.storage.base import LEASE, POINTER, Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.places import storage_at
 from adaptive_sampler.storage.repository import PLANS, Repository
+from adaptive_sampler.storage.versions import Versions
 
 
 @dataclass
@@ -132,20 +133,16 @@ def open_(
         raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
     storage, write = _one_of(path, storage), mode == "r+"
     repository = Repository(storage)
-    repository.versions.open()  # before the lease is taken: a place without a store is left as it is
-    lease = storage.lease(steal=steal) if write else None
+    manifest, hold, lease = _manifest(repository.versions, version, mode, steal)
     try:
-        repository.versions.open()  # and again after it: another writer may have committed in between
-        if lease is not None and lease.taken_over:
-            repository.versions.take_over()
-        manifest = repository.versions.manifest(version)
         table = _restore(repository, manifest, scores, write)
-        files = Files(_path_of(storage), repository, manifest, lease)
+        files = Files(_path_of(storage), repository, manifest, lease, hold=hold)
         if manifest.meta["keys"]:
             files.keys = files.kept_keys(table.n)
     except BaseException as error:
-        if lease:
-            lease.release()
+        for taken in (lease, hold):
+            if taken is not None:
+                taken.release()
         malformed = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
         if isinstance(error, malformed) and not isinstance(error, AdaptiveSamplerError):
             raise StoreDamaged(
@@ -154,6 +151,29 @@ def open_(
         raise
     meta = {name: manifest.meta[name] for name in new_meta(table, None, None)}
     return Opened(files, table, files.keys, json.loads(json.dumps(meta)))
+
+
+def _manifest(
+    versions: Versions, version: int | None, mode: str, steal: bool
+) -> tuple[Manifest, Hold | None, Lease | None]:
+    """The manifest of a version, with a hold on it for a reader, or with the lease for a writer.
+
+    A rank that keeps a journal needs no hold: it reads everything before the first rank may drop the version.
+    """
+    if mode == "r":
+        return *versions.hold(version), None
+    versions.open()  # before the lease is taken: a place without a store is left as it is
+    if mode == "journal":
+        return versions.manifest(version), None, None
+    lease = versions.storage.lease(steal=steal)
+    try:
+        versions.open()  # and again after it: another writer may have committed in between
+        if lease.taken_over:
+            versions.take_over()
+        return versions.manifest(version), None, lease
+    except BaseException:
+        lease.release()
+        raise
 
 
 def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreLike], write: bool) -> Table:
@@ -242,6 +262,11 @@ def _make_room(storage: Storage, overwrite: bool) -> None:
         raise StoreError(
             f"{storage.where} holds a store already. Open it with ScoreStore.open, go on with it by create(..., "
             "exist_ok=True), or replace it by create(..., overwrite=True)."
+        )
+    if any(storage.held(f"manifests/{name}") for name in storage.names("manifests")):
+        raise StoreError(
+            f"{storage.where} cannot be replaced while it is open to read, here or in another process. Close the stores that "
+            "were opened with mode='r', or name another place."
         )
 
 

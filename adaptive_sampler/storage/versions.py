@@ -10,9 +10,11 @@ import numpy as np
 
 from adaptive_sampler.disk import PARTIAL
 from adaptive_sampler.errors import NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
-from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.generation import GenerationWriter, Manifest, folder, manifest_name, read, read_manifest
+from adaptive_sampler.storage.base import Hold, Storage
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, decoded
+
+NUMBER = "(0|[1-9][0-9]*)"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,26 @@ class Versions:
             return read_manifest(self.storage, wanted, entry.manifest)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamaged(f"{self.where}: the manifest of version {wanted} is not one ({error}).") from error
+
+    def hold(self, version: int | None) -> tuple[Manifest, Hold]:
+        """The manifest of `version` (None: of the head), and a hold: until it is released, the version's objects stay.
+
+        They stay although the version is dropped, by this process or another one. The pointer is read anew, again and
+        again if somebody commits or drops meanwhile. Raises as `open` and `manifest` do.
+        """
+        while True:
+            self.open()
+            seen = self._raw
+            try:
+                manifest = self.manifest(version)
+                hold = self.storage.hold(manifest_name(manifest.version))
+            except (StoreDamaged, FileNotFoundError):
+                if self.storage.pointer() == seen:
+                    raise
+                continue  # it was dropped meanwhile
+            if self.storage.pointer() == seen:  # so it was not dropped before it was held
+                return manifest, hold
+            hold.release()
 
     def read(self, manifest: Manifest, name: str) -> np.ndarray | None:
         """The checked bytes of an object, (size,) uint8; None if the version has no object of that name."""
@@ -137,17 +159,24 @@ class Versions:
     def sweep(self) -> None:
         """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped.
 
-        What has a higher number than any that was given out here is another writer's, and stays.
+        A dropped version that somebody holds stays until a later sweep. What has a higher number than any that was given
+        out here is another writer's, and stays.
         """
-        folders = {folder(e.version) for e in self.pointer.entries}
-        manifests = {manifest_name(e.version) for e in self.pointer.entries}
-        found = [*self.storage.names(), *(f"manifests/{name}" for name in self.storage.names("manifests"))]
-        for name in found:
-            number = re.fullmatch(r"v(\d+)|manifests/(\d+)\.json", name)
-            theirs = number is not None and int(number[1] or number[2]) > self.pointer.highest + 1
-            leftover = (number or name.startswith("manifests/")) and name not in folders | manifests
-            if (leftover and not theirs) or name.endswith(PARTIAL):
+        stay = {e.version for e in self.pointer.entries}
+        for name in self.storage.names("manifests"):  # before the versions: who holds a manifest holds its version
+            number = _number(name, NUMBER + r"\.json")
+            if number is None or self._left(number, stay):
+                self.storage.delete(f"manifests/{name}")
+                if number is not None and self.storage.held(f"manifests/{name}"):
+                    stay.add(number)
+        for name in self.storage.names():
+            number = _number(name, "v" + NUMBER)
+            if name.endswith(PARTIAL) or (number is not None and self._left(number, stay)):
                 self.storage.delete(name)
+
+    def _left(self, version: int, stay: set[int]) -> bool:
+        """Whether what has this number is left over: given out by this writer, or about to be, and not to `stay`."""
+        return version <= self.pointer.highest + 1 and version not in stay
 
     def _absent(self, wanted: int) -> UnknownName:
         """The error for a version that is not committed, or no longer kept."""
@@ -169,3 +198,9 @@ class Versions:
         """Raise `PointerMoved` if another writer has committed; else a sweep would delete what that writer committed."""
         if self.storage.pointer() != self._raw:
             raise PointerMoved.at(self.where)
+
+
+def _number(name: str, form: str) -> int | None:
+    """The number in a name of that form, or None if the name has another form."""
+    found = re.fullmatch(form, name)
+    return int(found[1]) if found else None

@@ -27,6 +27,7 @@ def check_storage(make: Callable[[], Storage], again: Callable[[Storage], Storag
     _check_pointer(make(), same)
     _check_race(make(), same)
     _check_lease(make(), same)
+    _check_holds(make(), same)
     _check_store(make())
 
 
@@ -133,6 +134,24 @@ def _check_lease(storage: Storage, same: Callable[[Storage], Storage]) -> None:
     assert not _held(lease), "a lease that was released is still held"
     lease.release()  # a second release does nothing
     same(storage).lease().release()
+
+
+def _check_holds(storage: Storage, same: Callable[[Storage], Storage]) -> None:
+    storage.put("v1/a", [b"held"])
+    storage.put("v10/a", [b"x"])
+    storage.flush()
+    holds = [same(storage).hold("v1"), storage.hold("v1")]
+    for hold in holds:
+        assert storage.held("v1"), "a prefix that was just held is not held"
+        storage.delete("v1")
+        assert bytes(same(storage).get("v1/a")) == b"held", "delete took what somebody holds"
+        hold.release()
+        hold.release()  # a second release does nothing
+    assert not storage.held("v1"), "what everybody has released is still held"
+    storage.delete("v10")
+    storage.delete("v1")
+    assert storage.names() == [], "delete leaves what nobody holds any more"
+    _refuses(lambda: storage.hold("v1"), "hold of what is not there")
 
 
 def _held(lease: Lease) -> bool:

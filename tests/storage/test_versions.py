@@ -148,14 +148,6 @@ def test_two_stores_of_one_note_are_told_apart(tmp_path: Path) -> None:
     assert filled(tmp_path / "a").about["uuid"] != filled(tmp_path / "b").about["uuid"]
 
 
-def test_a_reader_opened_before_a_drop_names_the_remedy(tmp_path: Path) -> None:
-    store = three(tmp_path / "s")
-    reader = ScoreStore.open(tmp_path / "s", version=1, mode="r")
-    store.drop_versions(keep=1)
-    with pytest.raises(StoreError, match=r"If the version was dropped while this store was open, open it again"):
-        np.sum(reader["loss"])
-
-
 def epochs(store: ScoreStore, sampler: AdaptiveSampler, times: int) -> list[tuple[int, dict[str, Any]]]:
     """So many epochs, each with a commit and a state at its end."""
     saved = []
