@@ -52,7 +52,7 @@ PARTS: dict[str, set[str]] = {
     # shards
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
-    "shards.indexing": {"disk", "errors", "kernels", "progress", "shards.errors", "shards.sources"},
+    "shards.indexing": {"errors", "kernels", "progress", "scoring", "shards.errors", "shards.sources", "storage"},
     "shards.reading": {
         "checks",
         "errors",
@@ -158,7 +158,7 @@ OTHERS: dict[str, set[str]] = {
     },
     "typer": {"commands"},
     "webdataset": {"webdataset"},
-    "zarr": {"shards.indexing", "storage"},
+    "zarr": {"storage"},
     **{framework: {"torch"} for framework in ("accelerate", "lightning", "transformers")},
     **{
         contestant: {"commands.bench"}

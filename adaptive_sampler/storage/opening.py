@@ -244,9 +244,7 @@ def _path_of(storage: Storage) -> Path | str:
 
 def _begun(storage: Storage) -> bool:
     """Whether a place holds nothing, or only what is left of a store's making that was cut off before its first commit."""
-    found = storage.names()
-    later = [name for name in (*found, *storage.names("manifests")) if re.match(r"v?[1-9]", name)]
-    return POINTER not in found and not later and all(map(_is_ours, found))
+    return Repository(storage).versions.unbegun() and all(map(_is_ours, storage.names()))
 
 
 def _make_room(storage: Storage, overwrite: bool) -> None:

@@ -23,7 +23,7 @@ def storage_at(path: str | os.PathLike[str]) -> Storage:
         return LocalStorage(unquote(name))
     if scheme != SCHEME or not name:
         raise InvalidValue(
-            f"path={os.fspath(path)!r}: scores are kept in a folder or, while the process lives, in 'memory://name'. Pass a "
-            "folder (a mounted bucket is one), or storage= with a Storage of your own."
+            f"path={os.fspath(path)!r}: scores and indexes are kept in a folder or, while the process lives, in 'memory://name'. "
+            "Pass a folder (a mounted bucket is one); a ScoreStore also takes storage= with a Storage of your own."
         )
     return _in_memory.setdefault(name, MemoryStorage(name))

@@ -10,8 +10,8 @@ import numpy as np
 
 from adaptive_sampler.disk import PARTIAL
 from adaptive_sampler.errors import NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
-from adaptive_sampler.storage.base import Hold, Storage
-from adaptive_sampler.storage.generation import GenerationWriter, Manifest, manifest_name, read, read_manifest
+from adaptive_sampler.storage.base import POINTER, Hold, Storage
+from adaptive_sampler.storage.generation import GenerationWriter, Manifest, Seal, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, decoded
 
 NUMBER = "(0|[1-9][0-9]*)"
@@ -59,26 +59,32 @@ class Versions:
                 f"{self.where} holds no {self._kind.name}: nothing is there. Make one with {self._kind.make}."
             )
 
+    def unbegun(self) -> bool:
+        """Whether nothing was ever committed here: no pointer, and no trace of more than a first commit that was cut off."""
+        later = re.compile(r"v?[1-9]\d*(\.json)?")
+        found = [*self.storage.names(), *self.storage.names("manifests")]
+        return POINTER not in found and not any(map(later.fullmatch, found))
+
     def take_over(self) -> None:
         """End whatever another writer may still be doing. To be called after its lease was taken from it."""
         self._swing(replace(self.pointer, highest=self.pointer.highest + 1))
 
-    def manifest(self, version: int | None) -> Manifest:
-        """The manifest of `version` (None: of the head).
+    def manifest(self, version: int | None, seal: Seal | None = None) -> Manifest:
+        """The manifest of `version` (None: of the head). `seal`: its seal, for a version that may have been dropped since.
 
         Raises `UnknownName` for a version that is not committed, and `StoreDamaged` for a manifest that was changed.
         """
         wanted = self.pointer.head if version is None else version
         entry = self.pointer.entry(wanted)
-        if entry is None:
+        if entry is None and seal is None:
             raise self._absent(wanted)
         try:
-            return read_manifest(self.storage, wanted, entry.manifest)
+            return read_manifest(self.storage, wanted, seal or entry.manifest)  # type: ignore[union-attr]  # one is there
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamaged(f"{self.where}: the manifest of version {wanted} is not one ({error}).") from error
 
-    def hold(self, version: int | None) -> tuple[Manifest, Hold]:
-        """The manifest of `version` (None: of the head), and a hold: until it is released, the version's objects stay.
+    def hold(self, version: int | None, seal: Seal | None = None) -> tuple[Manifest, Hold]:
+        """The manifest that `manifest` gives, and a hold: until it is released, the version's objects stay.
 
         They stay although the version is dropped, by this process or another one. The pointer is read anew, again and
         again if somebody commits or drops meanwhile. Raises as `open` and `manifest` do.
@@ -87,7 +93,7 @@ class Versions:
             self.open()
             seen = self._raw
             try:
-                manifest = self.manifest(version)
+                manifest = self.manifest(version, seal)
                 hold = self.storage.hold(manifest_name(manifest.version))
             except (StoreDamaged, FileNotFoundError):
                 if self.storage.pointer() == seen:

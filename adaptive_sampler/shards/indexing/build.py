@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import braceexpand
@@ -17,10 +16,11 @@ from adaptive_sampler.errors import InvalidValue, StoreLocked
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.shards.errors import Handler, ShardError
 from adaptive_sampler.shards.indexing.columns import put
-from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Contents, Opened, newest
+from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Contents, IndexVersion, newest
 from adaptive_sampler.shards.indexing.merge import check_rows_stay, merged, repeated
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.storage.base import Lease
 from adaptive_sampler.storage.generation import GenerationWriter
 from adaptive_sampler.storage.places import storage_at
 from adaptive_sampler.storage.versions import Versions
@@ -46,14 +46,16 @@ class Request(NamedTuple):
     access: Access
 
 
-def build(request: Request, path: str | Path) -> None:
+def build(request: Request, path: str | os.PathLike[str]) -> None:
     """Index the shards at `path`; see ShardIndex.build. If another process is doing it, wait for what it makes."""
     versions = Versions(storage_at(path), INDEX)
     before = newest(versions)
     if before is not None and _nothing_new(before, request):
         return
-    with _alone(versions, request.progress) as waited:
+    with _alone(versions, request.progress) as (lease, waited):
         present = newest(versions)
+        if lease.taken_over and present is not None:
+            versions.take_over()
         theirs = waited and present is not None and (before is None or present.manifest != before.manifest)
         if theirs and present is not None and _answers(present, request):
             return
@@ -87,8 +89,8 @@ def expand(urls: str | Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _alone(versions: Versions, progress: Show) -> Iterator[bool]:
-    """Be the only builder in this block; the block is given whether there was another one first, who is done or dead."""
+def _alone(versions: Versions, progress: Show) -> Iterator[tuple[Lease, bool]]:
+    """Be the only builder in this block. It is given the lease, and whether another builder, done or dead now, was first."""
     waited = False
     with shown(progress, f"waiting for another process that writes {versions.where}") as tell:
         while True:
@@ -101,12 +103,12 @@ def _alone(versions: Versions, progress: Show) -> Iterator[bool]:
                 waited = True
                 time.sleep(PAUSE)
     try:
-        yield waited
+        yield lease, waited
     finally:
         lease.release()
 
 
-def _nothing_new(present: Opened, request: Request) -> bool:
+def _nothing_new(present: IndexVersion, request: Request) -> bool:
     """Whether an index has all shards that are asked for, unchanged, so that nothing is to be done."""
     if request.renumber or present.about.missing or set(request.urls) != set(present.about.urls):
         return False
@@ -120,7 +122,7 @@ def _nothing_new(present: Opened, request: Request) -> bool:
     return all(same for _, same in _each(unchanged, list(stamps), request, "looking for changed shards"))
 
 
-def _answers(present: Opened, request: Request) -> bool:
+def _answers(present: IndexVersion, request: Request) -> bool:
     """Whether what another builder has just made is what is asked for here."""
     about = present.about
     if request.renumber and about.urls != [url for url in request.urls if url not in about.missing]:
@@ -128,7 +130,7 @@ def _answers(present: Opened, request: Request) -> bool:
     return {*about.urls, *about.missing} == set(request.urls)
 
 
-def _indexed(present: Opened | None, request: Request) -> tuple[dict[str, NDArray[Any]], Contents]:
+def _indexed(present: IndexVersion | None, request: Request) -> tuple[dict[str, NDArray[Any]], Contents]:
     """The columns of an index of all shards, and what it says of them. Those that it has already keep their rows."""
     known = {} if present is None or request.renumber else present.tables()
     order = _in_order(request.urls, list(known), present)
@@ -138,9 +140,10 @@ def _indexed(present: Opened | None, request: Request) -> tuple[dict[str, NDArra
     with contextlib.suppress(_Stop):
         for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
             table = _judged(url, result, request.handler, damage)
-            if table is not None:
-                check_rows_stay(known.get(url), table, url == last)
-                tables.append(table)
+            if table is None:
+                continue
+            check_rows_stay(known.get(url), table, url == last)
+            tables.append(table)
             if present is not None and table is known.get(url):
                 damage += [error for error in present.about.damage if error["url"] == url]
     columns, layouts = merged(tables)
@@ -153,7 +156,7 @@ def _indexed(present: Opened | None, request: Request) -> tuple[dict[str, NDArra
     return columns, Contents(list(found), list(found.values()), layouts, damage, missing)
 
 
-def _same(present: Opened, columns: Mapping[str, NDArray[Any]], about: Contents) -> bool:
+def _same(present: IndexVersion, columns: Mapping[str, NDArray[Any]], about: Contents) -> bool:
     """Whether this is what an index says and holds already."""
     return present.about == about and all(
         present.columns.shapes[name][:2] == (values.dtype.name, len(values))
@@ -162,7 +165,7 @@ def _same(present: Opened, columns: Mapping[str, NDArray[Any]], about: Contents)
     )
 
 
-def _in_order(urls: list[str], known: list[str], present: Opened | None) -> list[str]:
+def _in_order(urls: list[str], known: list[str], present: IndexVersion | None) -> list[str]:
     gone = set(known) - set(urls)
     if gone and present is not None:
         raise InvalidValue(
@@ -174,9 +177,7 @@ def _in_order(urls: list[str], known: list[str], present: Opened | None) -> list
     return known + [url for url in urls if url not in old]
 
 
-def _each(
-    work: Callable[[str], Result], urls: list[str], request: Request, what: str
-) -> Iterator[tuple[str, Result]]:
+def _each(work: Callable[[str], Result], urls: list[str], request: Request, what: str) -> Iterator[tuple[str, Result]]:
     """(URL, what `work` makes of it), in order, while threads work ahead; `what`: the title of the progress."""
     # Threads are enough, because a header pass waits for the disk or the network, not for Python.
     threads = request.workers or min(32, 4 * (os.cpu_count() or 1))
@@ -201,7 +202,9 @@ def _stamp(url: str, access: Access) -> str:
     return source.stamp
 
 
-def _judged(url: str, result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
+def _judged(
+    url: str, result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]
+) -> ShardTable | None:
     """The table that goes into the index, or None for a shard that could not be scanned.
 
     Every error goes to `handler`, and is listed in `damage` if it returns True. Raises `_Stop` if it returns False.

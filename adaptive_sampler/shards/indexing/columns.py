@@ -30,7 +30,9 @@ ABOUT = {
 }
 
 
-def put(writer: GenerationWriter, columns: Mapping[str, NDArray[Any]], parent: "MappedColumns | None") -> dict[str, Any]:
+def put(
+    writer: GenerationWriter, columns: Mapping[str, NDArray[Any]], parent: "MappedColumns | None"
+) -> dict[str, Any]:
     """Put `columns`, (elements,) each, and share the chunks that are those of `parent`. Returns `shapes` for the manifest.
 
     The shapes are {column: [dtype, elements, elements per chunk]}.
@@ -48,9 +50,7 @@ def put(writer: GenerationWriter, columns: Mapping[str, NDArray[Any]], parent: "
                 writer.share(f"{name}/c/{number}")
             else:
                 writer.put(f"{name}/c/{number}", [_little(part), missing] if len(missing) else [_little(part)])
-    arrays = {
-        name: Array(n, chunk, Column(dtype, 0), KINDS[name][1]) for name, (dtype, n, chunk) in shapes.items()
-    }
+    arrays = {name: Array(n, chunk, Column(dtype, 0), KINDS[name][1]) for name, (dtype, n, chunk) in shapes.items()}
     for name, data in zarr_objects(ABOUT, {}, arrays).items():
         writer.put(name, [data])
     return shapes

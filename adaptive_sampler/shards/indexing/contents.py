@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.indexing.scan import ShardTable
-from adaptive_sampler.storage.generation import Manifest, Seal
+from adaptive_sampler.storage.generation import Seal
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.places import storage_at
 from adaptive_sampler.storage.versions import Kind, Versions
@@ -56,15 +56,20 @@ class Contents:
         return cls(**lists | {"layouts": [tuple(layout) for layout in lists["layouts"]]})
 
 
-class Opened:
+class IndexVersion:
     """One version of an index: what it says of its shards, and their columns. It is not deleted while it is open.
 
-    starts: (shards + 1,) int64, the first row of each shard, and the number of all rows. Raises `StoreDamaged` for a version
-    that is none of an index, or contradicts itself.
+    version, seal: by which another process opens the same version, though another one may be the newest by then.
+    starts: (shards + 1,) int64, the first row of each shard, and the number of all rows.
+
+    Raises `StoreDamaged` for a version that is none of an index, or contradicts itself.
     """
 
-    def __init__(self, versions: Versions, manifest: Manifest, seal: Seal) -> None:
-        self.versions, self.manifest, self.seal = versions, manifest, seal
+    def __init__(self, versions: Versions, version: int | None = None, seal: Seal | None = None) -> None:
+        manifest, self._hold = versions.hold(version, seal)  # it ends with this object
+        entry = versions.pointer.entry(manifest.version)
+        self.seal = seal if entry is None else entry.manifest
+        self.versions, self.manifest = versions, manifest
         try:
             self.about = Contents.of(manifest.meta)
             self.columns = MappedColumns(versions, manifest)
@@ -121,22 +126,14 @@ class Opened:
         return tables
 
 
-def newest(versions: Versions) -> Opened | None:
+def newest(versions: Versions) -> IndexVersion | None:
     """The newest version; None if the place holds none yet. Raises `StoreDamaged` if it holds something else."""
-    if versions.storage.pointer() is None:
-        versions.create()
-        return None
-    versions.open()
-    return _version(versions, versions.pointer.head, None)
+    if not versions.unbegun():
+        return IndexVersion(versions)
+    versions.create()
+    return None
 
 
-def opened(path: str | os.PathLike[str], version: int | None = None, seal: Seal | None = None) -> Opened:
-    """The index at `path`; None: its newest version. `seal`: of the version's manifest, which may have been dropped since."""
-    versions = Versions(storage_at(path), INDEX)
-    versions.open()
-    return _version(versions, versions.pointer.head if version is None else version, seal)
-
-
-def _version(versions: Versions, version: int, seal: Seal | None) -> Opened:
-    entry = versions.pointer.entry(version)
-    return Opened(versions, versions.manifest(version), seal or entry.manifest)
+def version_at(path: str | os.PathLike[str], version: int | None = None, seal: Seal | None = None) -> IndexVersion:
+    """The index at `path`, in its newest version or in one that `IndexVersion` says how to find again."""
+    return IndexVersion(Versions(storage_at(path), INDEX), version, seal)

@@ -13,7 +13,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.build import Request, build, expand
-from adaptive_sampler.shards.indexing.contents import Opened, opened
+from adaptive_sampler.shards.indexing.contents import IndexVersion, version_at
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.generation import Seal
 
@@ -48,14 +48,14 @@ class ShardIndex:
     path: the folder of the index.
     """
 
-    def __init__(self, opened: Opened) -> None:
-        self._opened, self._columns = opened, opened.columns
-        self.path: Path | str = opened.place
-        about = opened.about
+    def __init__(self, version: IndexVersion) -> None:
+        self._version, self._columns = version, version.columns
+        self.path: Path | str = version.place
+        about = version.about
         self.urls: tuple[str, ...] = tuple(about.urls)
         self.stamps: tuple[str, ...] = tuple(about.stamps)
         self.damage: tuple[dict[str, str], ...] = tuple(about.damage)
-        self.starts: NDArray[np.int64] = opened.starts
+        self.starts: NDArray[np.int64] = version.starts
         self._layouts = about.layouts
         self._widths = np.array([len(names) for names in about.layouts], np.int64)
 
@@ -66,7 +66,7 @@ class ShardIndex:
         Raises `StoreDamaged` if there is none, if it has another format, or if it is not what was committed. Of the columns,
         a part is held against its checksum when it is first used, which raises the same.
         """
-        return cls(opened(path))
+        return cls(version_at(path))
 
     @classmethod
     def build(
@@ -106,7 +106,7 @@ class ShardIndex:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self._opened.manifest.version, self._opened.seal)
+        return _again, (self.path, self._version.manifest.version, self._version.seal)
 
     @property
     def keys(self) -> list[str]:
@@ -138,7 +138,7 @@ class ShardIndex:
         """Where `rows` lie in `shard`. rows: (rows,) int64, at least one, ascending, all of this shard."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         here = rows - low
-        ends = self._opened.bounds("member_ends", low, high)
+        ends = self._version.bounds("member_ends", low, high)
         base = int(ends[0])
         starts, sizes = self._columns("starts", base, int(ends[-1])), self._columns("sizes", base, int(ends[-1]))
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
@@ -165,13 +165,13 @@ class ShardIndex:
             raise self._columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
 
     def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
-        ends = self._opened.bounds("key_ends", low, high)
+        ends = self._version.bounds("key_ends", low, high)
         base = int(ends[0])
         blob = self._columns("keys", base, int(ends[-1])).tobytes()
         bounds = zip((ends[here] - base).tolist(), (ends[here + 1] - base).tolist(), strict=True)
         return [blob[a:b].decode("utf-8", "surrogateescape") for a, b in bounds]
 
 
-def _again(path: Path | str, version: int, seal: Seal) -> ShardIndex:
+def _again(path: Path | str, version: int, seal: Seal | None) -> ShardIndex:
     """The index as another process has it open: the same version, whatever was built since."""
-    return ShardIndex(opened(path, version, seal))
+    return ShardIndex(version_at(path, version, seal))
