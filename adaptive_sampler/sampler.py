@@ -12,6 +12,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe
+from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
@@ -54,9 +55,8 @@ class AdaptiveSampler:
         )
         if not isinstance(policy, Policy):
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
-        by = getattr(policy, "by", None)
-        if by is not None and by not in store.names:
-            store.count(by)  # raises `UnknownName`, which lists the scores
+        for unknown in set(scores_of(policy)).difference(store.names):
+            store.count(unknown)  # raises `UnknownName`, which lists the scores
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
         self._planner.owner = weakref.ref(self)
         self._turn = Turn()

@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     TIES = 1
     DRAW = 2
     SHARDS = 4
+    SHARE = 5
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

@@ -175,6 +175,30 @@ def _compact(counts: Any, out: Any) -> None:
         m += np.int64(counts[i] != 0)
 
 
+@kernel
+def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: Any) -> None:
+    """Values, one for each bit of `own`, that `some` has too, into `out`, which has room for one more."""
+    m, p, last = np.int64(0), np.int64(0), values.size - 1
+    for i in range(some.size + 1):
+        mine, word = _word(own, own_tail, i), _word(some, some_tail, i)
+        if word == np.uint64(0):
+            p += popcount(mine)
+            continue
+        if mine == _FULL and p + 64 <= values.size:
+            for j in range(64):
+                out[m] = values[p + j]
+                m += np.int64(word & _ONE)
+                word >>= _ONE
+            p += 64
+            continue
+        for _ in range(64):
+            out[m] = values[min(p, last)]
+            m += np.int64(word & _ONE)
+            p += np.int64(mine & _ONE)
+            word >>= _ONE
+            mine >>= _ONE
+
+
 def count(bits: Bits) -> int:
     """How many rows are set."""
     return int(_count(*words_of(bits)))
@@ -197,6 +221,16 @@ def narrow_rows(bits: Bits, n: int, *, first: int = 0) -> NDArray[Any]:
     out = np.empty(count(bits), row_dtype(n))
     _rows(*words_of(bits), first, out)
     return out
+
+
+def part(values: NDArray[Any], own: Bits | None, some: Bits) -> NDArray[Any]:
+    """Of `values`, one for each row of `own` (None: of all rows), those of the rows `some`, which are all among them."""
+    own = np.full(len(some), 255, np.uint8) if own is None else own
+    plain = np.ascontiguousarray(values).view(f"u{values.itemsize}")  # the kernel is compiled for fewer types
+    out = np.empty(count(some) + 1, plain.dtype)
+    if len(plain):
+        _part(*words_of(own), *words_of(some), plain, out)
+    return out[:-1].view(values.dtype)
 
 
 def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:

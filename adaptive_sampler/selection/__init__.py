@@ -1,7 +1,9 @@
 """Policies, which make plans from scores: pick one, or write your own class with a `plan` method."""
 
 from adaptive_sampler.selection.base import Policy, Scores, make
+from adaptive_sampler.selection.composed import Composed
 from adaptive_sampler.selection.draw import Draw
+from adaptive_sampler.selection.exclude import Exclude
 from adaptive_sampler.selection.infobatch import InfoBatch
 from adaptive_sampler.selection.keep_all import KeepAll
 from adaptive_sampler.selection.prune import Prune
@@ -11,7 +13,9 @@ from adaptive_sampler.selection.upsample import Upsample
 from adaptive_sampler.selection.window import Window
 
 __all__ = [
+    "Composed",
     "Draw",
+    "Exclude",
     "InfoBatch",
     "KeepAll",
     "Policy",

@@ -49,7 +49,10 @@ class Policy(Protocol):
 
 
 def describe(policy: Any) -> dict[str, Any]:
-    """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum."""
+    """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum.
+
+    The policies that a policy is composed of are described likewise.
+    """
     fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
     return {"kind": type(policy).__name__} | {f.name: _plain(getattr(policy, f.name)) for f in fields}
 
@@ -57,6 +60,8 @@ def describe(policy: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"length": len(value), "crc32c": checksum([value])}
+    if isinstance(value, tuple):
+        return [describe(part) if isinstance(part, Policy) else _plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -12,10 +12,11 @@ from adaptive_sampler.kernels import bits, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, make
+from adaptive_sampler.selection.composed import Composable
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(Composable):
     """Draw `num_samples` rows (None: as many as the store has), each with probability p proportional to its score `by`.
 
     `floor`: the share of the draw that is uniform: p = (1 − floor)·s/Σs + floor/n. A row never observed counts as if it

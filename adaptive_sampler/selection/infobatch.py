@@ -11,10 +11,11 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, select
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
+from adaptive_sampler.selection.composed import Composable
 
 
 @dataclass(frozen=True)
-class InfoBatch:
+class InfoBatch(Composable):
     """Drop a random share of the rows below the mean score, and reweight the rest of these (Qin et al. 2024).
 
     Of the rows whose score `by` is below the mean, a random `ratio` is dropped; the others get weight 1/(1 − ratio). How

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, make
+from adaptive_sampler.selection.composed import Composable
 
 
 @dataclass(frozen=True)
-class KeepAll:
+class KeepAll(Composable):
     """Visit every row once."""
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:

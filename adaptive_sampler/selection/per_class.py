@@ -24,18 +24,25 @@ def as_labels(per_class: Any) -> np.ndarray | None:
     return labels
 
 
-def choose(labels: np.ndarray | None, n: int, epoch: int, seed: int, chosen: Chosen) -> np.ndarray:
+def choose(
+    labels: np.ndarray | None,
+    n: int,
+    epoch: int,
+    seed: int,
+    chosen: Chosen,
+    purpose: seeds.Purpose = seeds.Purpose.TIES,
+) -> np.ndarray:
     """The rows that `chosen` chooses from all `n` rows (labels None), or from each class separately.
 
-    Returns packed bits, (ceil(n / 8),) uint8. Raises `InvalidValue` for labels of another length.
+    `purpose`: what the random numbers are for. Returns packed bits, (ceil(n / 8),) uint8. Raises `InvalidValue` for labels of
+    another length.
     """
-    ties = seeds.Purpose.TIES
     if labels is None:
-        return chosen(slice(None), seeds.key(seed, epoch, ties))
+        return chosen(slice(None), seeds.key(seed, epoch, purpose))
     kept = np.zeros(n, np.bool_)
     for number, members in enumerate(_classes(labels, n)):
         # a different key for each class: an equal one would choose the same positions within every class
-        part = chosen(members, seeds.key(seed, epoch, ties, number))
+        part = chosen(members, seeds.key(seed, epoch, purpose, number))
         kept[members] = np.unpackbits(part, count=len(members), bitorder="little")
     return np.packbits(kept, bitorder="little")
 

@@ -19,11 +19,12 @@ from adaptive_sampler.selection.base import (
     make,
     stale_age,
 )
+from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_class import as_labels, choose
 
 
 @dataclass(frozen=True, eq=False)
-class Prune:
+class Prune(Composable):
     """Keep a share of the rows: those with the highest or the lowest score `by`, as `order` says.
 
     Paul et al. 2021, section 3, keep the highest. `keep`: a fraction f (float), which gives floor(f·n + ½) rows, or a

@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler import seeds
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_share, cut, make
+from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_class import as_labels, choose
 
 
 @dataclass(frozen=True, eq=False)
-class RandomPrune:
+class RandomPrune(Composable):
     """Keep a uniformly random share `keep` of the rows: a fraction (float) or a count (int). Each plan draws a new one.
 
     `per_class`: (n,) labels; `keep` then applies within each class, of which at least one row stays.
@@ -35,4 +37,6 @@ class RandomPrune:
             kept: np.ndarray = select.hash_window(number, 0, stay, salt=salt)
             return kept
 
-        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, some))
+        # Not the numbers that break ties: together with a policy whose rows tie, it would keep one end of the same order.
+        share = seeds.Purpose.SHARE
+        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, some, share))

@@ -7,10 +7,11 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, make, stale_age
+from adaptive_sampler.selection.composed import Composable
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Composable):
     """Keep the rows whose score `by` lies on one side of `value`.
 
     `order="highest"`: score >= `value`. `order="lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5).

@@ -8,10 +8,11 @@ import numpy as np
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
+from adaptive_sampler.selection.composed import Composable
 
 
 @dataclass(frozen=True)
-class Upsample:
+class Upsample(Composable):
     """Visit every row once, but rows whose score `by` is above 0 λ = `factor` times (Liu et al. 2021, equation 4).
 
     `convention="total"`: λ visits in all, as in the paper's objective. `"extra"`: λ visits beside the first one, λ + 1 in

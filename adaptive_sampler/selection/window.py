@@ -19,11 +19,12 @@ from adaptive_sampler.selection.base import (
     make,
     stale_age,
 )
+from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_class import as_labels, choose
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class Window(Composable):
     """Rank the rows by score `by`, ascending, skip `offset` and keep the next `keep` (Paul et al. 2021, section 4).
 
     Both are fractions f (float), rounded to floor(f·n + ½) rows in such a way that adjacent windows neither overlap nor

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.composed import parts_of, scores_of
 from adaptive_sampler.store import ScoreStore
 
 _ENOUGH = 20  # samples of a class that would stay if the class made no difference; smaller classes are not judged
@@ -14,8 +15,8 @@ _NAMED = 3  # classes in the message
 
 
 def ranks_all_classes(policy: Any) -> bool:
-    """Whether a policy goes by a score and could keep its share within each class, and was not told to."""
-    return getattr(policy, "per_class", policy) is None and getattr(policy, "by", None) is not None
+    """Whether a policy, or a part of it, goes by a score and could keep its share within each class, and was not told to."""
+    return any(getattr(part, "per_class", part) is None and scores_of(part) for part in parts_of(policy))
 
 
 def warn_of_neglect(plan: Plan, policy: Any, store: ScoreStore) -> bool:

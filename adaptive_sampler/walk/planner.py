@@ -10,6 +10,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
+from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
 from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect
@@ -199,12 +200,13 @@ class Planner:
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
-        by = getattr(self.policy, "by", None)
-        if self._warned or by is None or self.epoch < max(self.warmup_epochs, 1) or self.store.observed(by):
+        unfed = [by for by in scores_of(self.policy) if not self.store.observed(by)]
+        if self._warned or not unfed or self.epoch < max(self.warmup_epochs, 1):
             return
-        self._warned = True
+        self._warned, by = True, unfed[0]
+        what = "keeps every row" if unfed == [*scores_of(self.policy)] else f"leaves out no row by {by!r}"
         warnings.warn(
-            f"epoch {self.epoch} keeps every row: {self.policy} goes by {by!r}, and no row of it was observed. It takes "
+            f"epoch {self.epoch} {what}: {self.policy} goes by {by!r}, and no row of it was observed. It takes "
             f"{self.store.session.inputs(by)}: have the training give the store that, or go by a score that it feeds.",
             RuntimeWarning,
             stacklevel=2,
@@ -221,8 +223,7 @@ class Planner:
 
     def _ready(self) -> bool:
         """Whether the policy has scores to plan by."""
-        by = getattr(self.policy, "by", None)
-        return self.epoch >= self.warmup_epochs and (by is None or self.store.observed(by) > 0)
+        return self.epoch >= self.warmup_epochs and all(self.store.observed(by) for by in scores_of(self.policy))
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for worker processes: the store is sent by its path, and the plan, now fixed, by its id."""

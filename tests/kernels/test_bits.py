@@ -26,6 +26,17 @@ class TestBitmap:
         assert rows.dtype == np.int64
         np.testing.assert_array_equal(rows, np.flatnonzero(mask))
 
+    @pytest.mark.parametrize("of_all", [True, False])
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", "float32"])
+    def test_a_part_of_values_is_that_of_its_rows(self, n, share, dtype, of_all):
+        rng = np.random.default_rng(n)
+        own = np.ones(n, bool) if of_all else rng.random(n) < 0.7
+        some = own & (rng.random(n) < share)
+        values = rng.integers(0, 200, np.count_nonzero(own)).astype(dtype)
+        found = bits.part(values, None if of_all else pack(own), pack(some))
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, values[some[own]])
+
     def test_narrow_rows_are_int32_and_start_where_told(self, n, share):
         mask = kept(n, share)
         rows = bits.narrow_rows(pack(mask), n, first=5)

@@ -27,6 +27,7 @@ from tests.references.kernels import (
 )
 from tests.references.policies import (
     ascending,
+    composed,
     cut,
     draw_probabilities,
     per_class,
@@ -60,6 +61,7 @@ __all__ = [
     "MEASURES",
     "WORD",
     "ascending",
+    "composed",
     "confidence",
     "cross_entropy",
     "cut",

@@ -32,6 +32,18 @@ def window(scores: np.ndarray, start: int, stop: int, ages: np.ndarray | None = 
     return kept | set(ranked[start : start + number])
 
 
+def composed(parts: Sequence[dict[int, tuple[int, Any]]]) -> dict[int, tuple[int, Any]]:
+    """Row -> (visits, loss weight) of what all `parts` visit, each given likewise: the products of theirs."""
+    rows = set(parts[0]).intersection(*parts[1:])
+    found = {}
+    for row in rows:
+        visits, weight = 1, 1.0
+        for part in parts:
+            visits, weight = visits * part[row][0], weight * float(part[row][1])
+        found[row] = visits, np.float32(weight)
+    return found
+
+
 def per_class(labels: Sequence[Any], choose: Callable[[np.ndarray], set[int]]) -> set[int]:
     """The rows that `choose` takes in each class. It gets the class's rows, and returns positions among them."""
     kept: set[int] = set()

@@ -7,7 +7,18 @@ from hypothesis import given
 from adaptive_sampler import ScoreStore, testing
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.scoring import Error, Loss
-from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window, make
+from adaptive_sampler.selection import (
+    Draw,
+    Exclude,
+    InfoBatch,
+    KeepAll,
+    Prune,
+    RandomPrune,
+    Threshold,
+    Upsample,
+    Window,
+    make,
+)
 from tests.selection.test_prune import SCORES, kept
 from tests.stores import scored
 
@@ -26,6 +37,9 @@ POLICIES = [
     Draw("loss", 7, replacement=False),
     Draw("loss", 100, floor=0.25, unbiased=True),
     InfoBatch(0.5, "loss", epochs=10),
+    Exclude("loss", lowest=0.2, highest=3, max_age=1),
+    Exclude("loss", highest=0.2, ties="row", per_class=np.arange(30) % 3),
+    Prune(0.9, "loss") & Exclude("loss", lowest=0.1) & Upsample(3, "loss"),
 ]
 VALUES = {
     "all observed": np.arange(30.0) % 7,

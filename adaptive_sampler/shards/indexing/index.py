@@ -49,7 +49,7 @@ class ShardIndex:
     """
 
     def __init__(self, version: IndexVersion) -> None:
-        self._version, self._columns = version, version.columns
+        self._opened, self._columns = version, version.columns
         self.path: Path | str = version.place
         about = version.about
         self.urls: tuple[str, ...] = tuple(about.urls)
@@ -106,7 +106,7 @@ class ShardIndex:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self._version.manifest.version, self._version.seal)
+        return _again, (self.path, self._opened.manifest.version, self._opened.seal)
 
     @property
     def keys(self) -> list[str]:
@@ -138,7 +138,7 @@ class ShardIndex:
         """Where `rows` lie in `shard`. rows: (rows,) int64, at least one, ascending, all of this shard."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         here = rows - low
-        ends = self._version.bounds("member_ends", low, high)
+        ends = self._opened.bounds("member_ends", low, high)
         base = int(ends[0])
         starts, sizes = self._columns("starts", base, int(ends[-1])), self._columns("sizes", base, int(ends[-1]))
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
@@ -165,7 +165,7 @@ class ShardIndex:
             raise self._columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
 
     def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
-        ends = self._version.bounds("key_ends", low, high)
+        ends = self._opened.bounds("key_ends", low, high)
         base = int(ends[0])
         blob = self._columns("keys", base, int(ends[-1])).tobytes()
         bounds = zip((ends[here] - base).tolist(), (ends[here + 1] - base).tolist(), strict=True)
