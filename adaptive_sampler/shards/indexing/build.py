@@ -16,14 +16,11 @@ from adaptive_sampler.disk import sync, write_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
 from adaptive_sampler.progress import Show, shown
-from adaptive_sampler.shards.errors import DuplicateKey, Handler, ShardError
+from adaptive_sampler.shards.errors import Handler, ShardError
 from adaptive_sampler.shards.indexing.columns import FORMAT, POINTER, MappedColumns, write
+from adaptive_sampler.shards.indexing.repeats import Keyed, repeated
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
-
-
-class _Stop(Exception):
-    """A handler returned False."""
 
 
 def build(
@@ -42,15 +39,17 @@ def build(
     damage: list[dict[str, str]] = []
     last = next(reversed(known), None)
     for url, result in _scanned(order, known, workers, progress, access):
-        try:
-            table = _judged(result, handler, damage)
-        except _Stop:
-            break
+        table, goes_on = _judged(result, handler, damage)
         if table is not None:
             _check_rows_stay(known.get(url), table, url == last)
             tables.append(table)
+        if not goes_on:
+            break
     columns, layouts = _merged(tables)
-    _check_keys(columns, tables, handler, damage)
+    kept = _check_keys(columns, layouts, tables, handler, damage)
+    if kept < len(columns["offsets"]):
+        tables = _first(tables, kept)
+        columns, layouts = _merged(tables)
     attributes = {
         "format": FORMAT,
         "urls": [t.url for t in tables],
@@ -144,17 +143,26 @@ def _scanned(
             yield url, result
 
 
-def _judged(result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]) -> ShardTable | None:
-    """The table that goes into the index, or None for a shard that could not be scanned.
+def _judged(
+    result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]
+) -> tuple[ShardTable | None, bool]:
+    """The table that goes into the index, None for a shard that could not be scanned; and whether later shards follow.
 
-    Every error goes to `handler`, and is listed in `damage` if it returns True. Raises `_Stop` if it returns False.
+    Every error goes to `handler`. If it returns False, the samples before the damage are kept.
     """
-    errors = [result] if isinstance(result, Exception) else result.errors
-    for error in errors:
-        if not handler(error):
-            raise _Stop
-        damage.append({"error": type(error).__name__, "message": str(error)})
-    return None if isinstance(result, Exception) else result
+    if isinstance(result, Exception):
+        return None, _decided(result, handler, damage)
+    for before, error in result.flaws:
+        if not _decided(error, handler, damage):
+            return result.first(before), False
+    return result, True
+
+
+def _decided(error: Exception, handler: Handler, damage: list[dict[str, str]]) -> bool:
+    """What `handler` returns for `error`, which is listed in `damage` if it does not raise."""
+    goes_on = handler(error)
+    damage.append({"error": type(error).__name__, "message": str(error)})
+    return goes_on
 
 
 def _check_rows_stay(old: ShardTable | None, new: ShardTable, last: bool) -> None:
@@ -201,8 +209,13 @@ def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _check_keys(
-    columns: dict[str, NDArray[Any]], tables: list[ShardTable], handler: Handler, damage: list[dict[str, str]]
-) -> None:
+    columns: dict[str, NDArray[Any]],
+    layouts: list[tuple[str, ...]],
+    tables: list[ShardTable],
+    handler: Handler,
+    damage: list[dict[str, str]],
+) -> int:
+    """How many rows go into the index: those before the first that repeats a key if `handler` stops there, else all."""
     hashes = hash_keys(columns["keys"], columns["key_ends"])
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
@@ -212,17 +225,26 @@ def _check_keys(
     def key(row: int) -> bytes:
         return blob[int(ends[row - 1]) if row else 0 : int(ends[row])].tobytes()
 
-    repeats = [(a, b) for a, b in repeats if key(a) == key(b)]
+    repeats = sorted(((a, b) for a, b in repeats if key(a) == key(b)), key=lambda pair: pair[1])
     if not repeats:
-        return
-    (a, b), bounds = repeats[0], columns["shard_starts"]
-    where = [tables[int(np.searchsorted(bounds, row, "right")) - 1].url for row in (a, b)]
-    error = DuplicateKey(
-        f"key {key(a).decode('utf-8', 'surrogateescape')!r} names row {a} in {where[0]} and row {b} in {where[1]}; "
-        f"{len(repeats)} rows repeat a key. Write the shards with distinct keys; a handler that returns True keeps "
-        "all samples, told apart by their rows only."
-    )
-    _judged(error, handler, damage)
+        return len(ends)
+    bounds = columns["shard_starts"]
+    first, second = [
+        Keyed(row, tables[int(np.searchsorted(bounds, row, "right")) - 1].url, layouts[columns["layout"][row]])
+        for row in repeats[0]
+    ]
+    error = repeated(key(repeats[0][0]).decode("utf-8", "surrogateescape"), first, second, len(repeats))
+    return len(ends) if _decided(error, handler, damage) else repeats[0][1]
+
+
+def _first(tables: list[ShardTable], rows: int) -> list[ShardTable]:
+    """The tables of the first `rows` rows alone."""
+    kept = []
+    for table in tables:
+        if rows > 0:
+            kept.append(table.first(rows))
+        rows -= len(table.offsets)
+    return kept
 
 
 def _publish(path: Path, columns: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> None:
