@@ -133,7 +133,7 @@ def _left_out(url: str, rangeless: list[tuple[int, Rangeless]]) -> Iterator[Flaw
         yield Flaw(
             before,
             ShardUnsupported(
-                f"{url}: member {name!r} at byte {offset} is {why.what}, so its sample is no range of the shard; "
+                f"{url}: member {name!r} at byte {offset} is {why.what}, so its sample cannot be read alone; "
                 f"{len(its)} samples have such members. {remedy}; a handler that returns True leaves these samples out."
             ),
         )
