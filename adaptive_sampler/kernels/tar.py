@@ -13,7 +13,7 @@ def skim(
     """Run over plain members of the tar archive `data` from `position`; (members found, position behind the last).
 
     `headers` and `sizes` receive the byte of each member's header and its body's bytes, at most their length.
-    Plain is a sound ustar header of a file, without prefix, perhaps behind PAX records that change neither its
+    Plain is a sound header of a file, without a ustar prefix, perhaps behind PAX records that change neither its
     name nor its size; it stops before the first thing that is not. `tar.walk` knows the rest, and is the twin.
     """
     found, at = 0, position
@@ -33,7 +33,9 @@ def skim(
                 size = -1
                 break
             size = 8 * size + data[at + i] - 48
-        if stored != total or size < 0 or data[at + 345] != 0 or data[at + 135] not in (0, 32):
+        # The magic of old GNU headers has a space where that of ustar has its NUL; they have times in place of a prefix.
+        prefix = data[at + 345] != 0 and data[at + 262] == 0
+        if stored != total or size < 0 or prefix or data[at + 135] not in (0, 32):
             break
         kind, body = data[at + 156], at + 512
         following = body + (size + 511) // 512 * 512

@@ -6,7 +6,7 @@ from adaptive_sampler.errors import AdaptiveSamplerError
 
 Handler = Callable[[Exception], bool]
 """Decides what happens after an error, as in WebDataset: return True to go on without what was lost, return False to
-stop without an error, or raise.
+stop without an error, or raise. While an index is built, to stop keeps the samples before the damage, and no later shard.
 """
 
 
@@ -31,11 +31,13 @@ class ShardDamaged(ShardError):
 
 
 class ShardUnsupported(ShardError):
-    """A shard is intact, but single samples cannot be read from it: it is compressed, or has sparse members."""
+    """A shard is intact, but has samples that cannot be read alone: it is compressed, or has sparse members or links; or
+    it has members, and no sample.
+    """
 
 
 class DuplicateKey(ShardError):
-    """Two samples share a key, or two members of one sample share a part name."""
+    """Two samples share a key, or parts of one sample lie apart, or two of its members share a part name."""
 
 
 class RangesUnsupported(ShardError):

@@ -17,7 +17,7 @@ from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.shards.errors import Handler, ShardError
 from adaptive_sampler.shards.indexing.columns import put
 from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Contents, IndexVersion, newest
-from adaptive_sampler.shards.indexing.merge import check_rows_stay, merged, repeated
+from adaptive_sampler.shards.indexing.merge import check_rows_stay, first_rows, merged, repeated
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.base import Lease
@@ -29,10 +29,6 @@ KEPT = 2  # versions: the newest, and the one that a process which opens the ind
 PAUSE = 0.05  # seconds between two looks at whether another builder is done
 
 Result = TypeVar("Result")
-
-
-class _Stop(Exception):
-    """A handler returned False."""
 
 
 class Request(NamedTuple):
@@ -137,20 +133,20 @@ def _indexed(present: IndexVersion | None, request: Request) -> tuple[dict[str, 
     tables: list[ShardTable] = []
     damage: list[dict[str, str]] = []
     last = next(reversed(known), None)
-    with contextlib.suppress(_Stop):
-        for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
-            table = _judged(url, result, request.handler, damage)
-            if table is None:
-                continue
+    for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
+        table, goes_on = _judged(url, result, request.handler, damage)
+        if table is not None:
             check_rows_stay(known.get(url), table, url == last)
             tables.append(table)
             if present is not None and table is known.get(url):
                 damage += [error for error in present.about.damage if error["url"] == url]
+        if not goes_on:
+            break
     columns, layouts = merged(tables)
-    twice = repeated(columns, tables)
-    with contextlib.suppress(_Stop):
-        if twice is not None:
-            _judged(EVERYWHERE, twice, request.handler, damage)
+    twice = repeated(columns, layouts, tables)
+    if twice is not None and not _decided(EVERYWHERE, twice.error, request.handler, damage):
+        tables = first_rows(tables, twice.before)
+        columns, layouts = merged(tables)
     found = {table.url: table.stamp for table in tables}
     missing = [url for url in order if url not in found]
     return columns, Contents(list(found), list(found.values()), layouts, damage, missing)
@@ -204,14 +200,21 @@ def _stamp(url: str, access: Access) -> str:
 
 def _judged(
     url: str, result: ShardTable | Exception, handler: Handler, damage: list[dict[str, str]]
-) -> ShardTable | None:
-    """The table that goes into the index, or None for a shard that could not be scanned.
+) -> tuple[ShardTable | None, bool]:
+    """The table that goes into the index, None for a shard that could not be scanned; and whether later shards follow.
 
-    Every error goes to `handler`, and is listed in `damage` if it returns True. Raises `_Stop` if it returns False.
+    Every error goes to `handler`. If it returns False, the samples before the damage are kept.
     """
-    errors = [result] if isinstance(result, Exception) else result.errors
-    for error in errors:
-        if not handler(error):
-            raise _Stop
-        damage.append({"error": type(error).__name__, "message": str(error), "url": url})
-    return None if isinstance(result, Exception) else result
+    if isinstance(result, Exception):
+        return None, _decided(url, result, handler, damage)
+    for before, error in result.flaws:
+        if not _decided(url, error, handler, damage):
+            return result.first(before), False
+    return result, True
+
+
+def _decided(url: str, error: Exception, handler: Handler, damage: list[dict[str, str]]) -> bool:
+    """What `handler` returns for `error`, which is listed in `damage` if it does not raise."""
+    goes_on = handler(error)
+    damage.append({"error": type(error).__name__, "message": str(error), "url": url})
+    return goes_on

@@ -26,7 +26,7 @@ class Contents:
     """The shards of an index, without their samples.
 
     urls, stamps: the URL of each shard, and its stamp when it was scanned. layouts: the different tuples of part names.
-    damage: the errors for which the handler returned True, as {"error": type, "message": text, "url": of which shard}.
+    damage: the errors that the handler did not raise, as {"error": type, "message": text, "url": of which shard}.
     missing: the URLs that were asked for and gave no shard.
     """
 

@@ -44,7 +44,7 @@ class ShardIndex:
 
     urls, stamps: (shards,) the URLs of the shards, and their stamps when they were indexed.
     starts: (shards + 1,) int64, the first row of each shard, and the number of all rows.
-    damage: the errors for which the handler returned True, as {"error": type, "message": text, "url": of which shard}.
+    damage: the errors that the handler did not raise, as {"error": type, "message": text, "url": of which shard}.
     path: the folder of the index.
     """
 
@@ -92,7 +92,7 @@ class ShardIndex:
         was made.
 
         `workers`: threads that read shards. `handler`: decides about missing and damaged shards and duplicate keys;
-        errors for which it returns True are listed in `.damage`. `progress`: True for a bar on stderr, or a function of
+        errors that it does not raise are listed in `.damage`. `progress`: True for a bar on stderr, or a function of
         (done, of). `access`: how remote shards are opened.
 
         Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; StoreDamaged if `path`

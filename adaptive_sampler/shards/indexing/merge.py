@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.keys import hash_keys
-from adaptive_sampler.shards.errors import DuplicateKey
-from adaptive_sampler.shards.indexing.scan import ShardTable
+from adaptive_sampler.shards.indexing.repeats import Keyed, repeated_key
+from adaptive_sampler.shards.indexing.scan import Flaw, ShardTable
 
 
 def check_rows_stay(old: ShardTable | None, new: ShardTable, last: bool) -> None:
@@ -57,8 +57,18 @@ def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
     return values.astype(np.uint32) if small else values
 
 
-def repeated(columns: dict[str, NDArray[Any]], tables: list[ShardTable]) -> DuplicateKey | None:
-    """The error that names two samples with the same key, and how many rows repeat one; None if all keys differ."""
+def first_rows(tables: list[ShardTable], rows: int) -> list[ShardTable]:
+    """The tables of the first `rows` rows alone."""
+    kept = []
+    for table in tables:
+        if rows > 0:
+            kept.append(table.first(rows))
+        rows -= len(table.offsets)
+    return kept
+
+
+def repeated(columns: dict[str, NDArray[Any]], layouts: list[tuple[str, ...]], tables: list[ShardTable]) -> Flaw | None:
+    """The flaw that names two samples with the same key, and how many rows repeat one; None if all keys differ."""
     hashes = hash_keys(columns["keys"], columns["key_ends"])
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
@@ -68,13 +78,13 @@ def repeated(columns: dict[str, NDArray[Any]], tables: list[ShardTable]) -> Dupl
     def key(row: int) -> bytes:
         return blob[int(ends[row - 1]) if row else 0 : int(ends[row])].tobytes()
 
-    repeats = [(a, b) for a, b in repeats if key(a) == key(b)]
+    repeats = sorted(((a, b) for a, b in repeats if key(a) == key(b)), key=lambda pair: pair[1])
     if not repeats:
         return None
-    (a, b), bounds = repeats[0], columns["shard_starts"]
-    where = [tables[int(np.searchsorted(bounds, row, "right")) - 1].url for row in (a, b)]
-    return DuplicateKey(
-        f"key {key(a).decode('utf-8', 'surrogateescape')!r} names row {a} in {where[0]} and row {b} in {where[1]}; "
-        f"{len(repeats)} rows repeat a key. Write the shards with distinct keys; a handler that returns True keeps "
-        "all samples, told apart by their rows only."
-    )
+    bounds = columns["shard_starts"]
+    first, second = [
+        Keyed(row, tables[int(np.searchsorted(bounds, row, "right")) - 1].url, layouts[columns["layout"][row]])
+        for row in repeats[0]
+    ]
+    name = key(repeats[0][0]).decode("utf-8", "surrogateescape")
+    return Flaw(repeats[0][1], repeated_key(name, first, second, len(repeats)))

@@ -1,19 +1,29 @@
 """Reads the headers of one shard, and makes the table of its samples."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.shards.errors import ShardDamaged
+from adaptive_sampler.shards.errors import ShardDamaged, ShardUnsupported
 from adaptive_sampler.shards.indexing.grouping import Sample, group
-from adaptive_sampler.shards.indexing.tar import walk
-from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.shards.indexing.tar import Rangeless, walk
+from adaptive_sampler.shards.sources.access import BLOCK, Access
 from adaptive_sampler.shards.sources.base import Source
 
 Ints = NDArray[np.int64]
+
+
+class Flaw(NamedTuple):
+    """Something wrong with a shard that a handler has to decide about.
+
+    before: the samples of the shard that come before it, which are kept by a handler that stops.
+    """
+
+    before: int
+    error: Exception
 
 
 @dataclass
@@ -25,7 +35,7 @@ class ShardTable:
     offsets: (n,) the first byte of the body of each sample's first member.
     starts, sizes: (m,) the first byte of each member's body, counted from its sample's offset, and its size in bytes.
     keys: the samples' keys in UTF-8, one after another. key_lengths: (n,) the bytes of each key.
-    errors: damage that a handler has to decide about.
+    flaws: what a handler has to decide about, in the order of the shard.
     """
 
     url: str
@@ -37,28 +47,44 @@ class ShardTable:
     sizes: NDArray[Any]
     keys: bytes
     key_lengths: Ints
-    errors: list[Exception] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
+
+    def first(self, samples: int) -> "ShardTable":
+        """The table of the first `samples` samples alone."""
+        widths = np.array([len(names) for names in self.layouts], np.int64)
+        members = int(widths[self.layout[:samples]].sum()) if samples else 0
+        return replace(
+            self,
+            layout=self.layout[:samples],
+            offsets=self.offsets[:samples],
+            starts=self.starts[:members],
+            sizes=self.sizes[:members],
+            keys=self.keys[: int(self.key_lengths[:samples].sum())],
+            key_lengths=self.key_lengths[:samples],
+        )
 
 
 def scan(url: str, access: Access) -> ShardTable:
-    """Read the headers of the shard at `url`. Damage is noted in the table's `errors`.
+    """Read the headers of the shard at `url`. What is wrong with it is noted in the table's `flaws`.
 
-    Raises ShardMissing if the shard cannot be opened, and ShardUnsupported for a compressed or sparse one.
+    Raises ShardMissing if the shard cannot be opened, and ShardUnsupported for a compressed one.
     """
     source = access.open(url)
-    errors: list[Exception] = []
+    flaws: list[Flaw] = []
     layouts: dict[tuple[str, ...], int] = {}
     layout: list[int] = []
     offsets: list[int] = []
     keys: list[bytes] = []
     places: list[tuple[int, int]] = []
     try:
-        for key, parts in _samples(url, source, errors, access.header_bytes):
+        for key, parts, _ in _whole(url, source, keys, flaws, access.header_bytes):
             keys.append(key.encode("utf-8", "surrogateescape"))
             layout.append(layouts.setdefault(tuple(parts), len(layouts)))
             # A sample whose members were all left out has no parts: it gets the offset of the sample before it.
             offsets.append(next(iter(parts.values()), (offsets[-1] if offsets else 0, 0))[0])
             places += parts.values()
+        if not keys and not flaws and source.read(0, BLOCK).strip(b"\0"):
+            flaws.append(Flaw(0, _no_samples(url)))
     finally:
         source.close()
     widths = np.array([len(names) for names in layouts], np.int64)
@@ -74,16 +100,47 @@ def scan(url: str, access: Access) -> ShardTable:
         sizes=members[:, 1].copy(),
         keys=b"".join(keys),
         key_lengths=np.array([len(key) for key in keys], np.int64),
-        errors=errors,
+        flaws=flaws,
     )
 
 
-def _samples(url: str, source: Source, errors: list[Exception], header_bytes: int) -> Iterator[Sample]:
-    def note(error: Exception) -> bool:
-        errors.append(error)
-        return True
+def _whole(url: str, source: Source, keys: list[bytes], flaws: list[Flaw], header_bytes: int) -> Iterator[Sample]:
+    """Yield the samples of which every member is a range of the shard, and note what is wrong with the others in `flaws`.
 
+    keys: what the caller has taken so far; its length says where in the shard a flaw is.
+    """
+    rangeless: list[tuple[int, Rangeless]] = []
+    behind: list[ShardDamaged] = []
     try:
-        yield from group(walk(source.read, url, source.size, source.mapped(), header_bytes), url, note)
+        members = walk(source.read, url, source.size, source.mapped(), header_bytes, behind.append)
+        for sample in group(members, url, lambda error: flaws.append(Flaw(len(keys), error))):
+            if sample.rangeless is None:
+                yield sample
+            else:
+                rangeless.append((len(keys), sample.rangeless))
     except ShardDamaged as error:
-        errors.append(error)
+        behind.append(error)
+    flaws += _left_out(url, rangeless)
+    flaws.sort(key=lambda flaw: flaw.before)
+    flaws += [Flaw(len(keys), error) for error in behind]
+
+
+def _left_out(url: str, rangeless: list[tuple[int, Rangeless]]) -> Iterator[Flaw]:
+    """One flaw for each remedy, however many samples need it: handlers may warn, and wait, at each."""
+    for remedy in dict.fromkeys(member.why.remedy for _, member in rangeless):
+        its = [(before, member) for before, member in rangeless if member.why.remedy == remedy]
+        before, (name, offset, why) = its[0]
+        yield Flaw(
+            before,
+            ShardUnsupported(
+                f"{url}: member {name!r} at byte {offset} is {why.what}, so its sample cannot be read alone; "
+                f"{len(its)} samples have such members. {remedy}; a handler that returns True leaves these samples out."
+            ),
+        )
+
+
+def _no_samples(url: str) -> ShardUnsupported:
+    return ShardUnsupported(
+        f"{url}: holds no sample: none of its members is a file with a name like key.part. Pack files of such names; a "
+        "handler that returns True goes on without it."
+    )

@@ -1,7 +1,6 @@
 """Walks a tar archive's headers and says where each regular member's bytes lie; the bodies are not read."""
 
 import mmap
-import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
@@ -9,18 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptive_sampler.kernels.tar import skim
-from adaptive_sampler.shards.errors import ShardDamaged, ShardUnsupported
+from adaptive_sampler.shards.errors import ShardDamaged, ShardUnsupported, reraise
+from adaptive_sampler.shards.indexing.extended import EXTENDED, Extended, is_sparse, text
 from adaptive_sampler.shards.sources.access import BLOCK, HEADER_BYTES
 
 _ZEROS = bytes(BLOCK)
-_SPACES = b" " * 8
 _ADLER = 65521
 _RUN = 4096  # members that one call of the kernel finds at most
 _TAIL = 64 * 1024  # bytes after the end marker in which no data may follow: a stray zero block would hide it
+_RECORD = 20 * BLOCK  # what most writers fill up with zeros at the end
+_POSIX = b"ustar\0"
 _REGULAR = b"0\x007"
-_EXTENDED = b"LKxXg"
 _BODILESS = b"\x00123456"  # links, devices, directories, FIFOs: they have no body, whatever their size field says
-_PAX_RECORD = re.compile(rb"(\d+) ([^=]+)=")
+_LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
+_NOTHING: dict[str, str] = {}
+_WITHOUT_LINKS = "Pack with GNU tar's --dereference --hard-dereference"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 
 Read = Callable[[int, int], bytes]
@@ -33,6 +35,27 @@ class Member(NamedTuple):
     name: str
     offset: int
     size: int
+
+
+class NoRange(NamedTuple):
+    """Why a file of an archive is no range of its bytes: the words for it in an error, and how to pack instead."""
+
+    what: str
+    remedy: str
+
+
+_SPARSE = NoRange(
+    "a sparse file: its bytes are kept without the holes",
+    "Pack with bsdtar's --no-read-sparse, or with GNU tar and no --sparse",
+)
+
+
+class Rangeless(NamedTuple):
+    """A sparse file or a link of an archive, whose header ends at byte `offset`."""
+
+    name: str
+    offset: int
+    why: NoRange
 
 
 class _Window:
@@ -51,49 +74,84 @@ class _Window:
 
 
 def walk(
-    read: Read, url: str, size: int | None, mapped: mmap.mmap | None = None, header_bytes: int = HEADER_BYTES
-) -> Iterator[Member]:
-    """Yield the regular members of the archive at `url`, with the names that tarfile gives them.
+    read: Read,
+    url: str,
+    size: int | None,
+    mapped: mmap.mmap | None = None,
+    header_bytes: int = HEADER_BYTES,
+    behind_end: Callable[[ShardDamaged], object] = reraise,
+) -> Iterator[Member | Rangeless]:
+    """Yield the regular members of the archive at `url`, and links and sparse files, with the names that GNU tar gives.
 
     size: bytes of the archive, None if unknown. mapped: the archive as memory, in which a kernel runs ahead over plain
     members, which are most members of most archives. Otherwise at least `header_bytes` are read at a time.
+    behind_end: gets the error if data follow a whole end marker: what comes before them is not in doubt.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
     Raises ShardDamaged if the archive is cut off or a header's checksum is wrong (tarfile, and with it WebDataset,
-    takes a bad header for the end of the archive), and ShardUnsupported for compressed archives and sparse members.
+    takes a bad header for the end of the archive), and ShardUnsupported for compressed archives.
     """
-    window = _Window(read, header_bytes)
-    common: dict[str, str] = {}
-    patches: list[str | dict[str, str]] = []  # for the next member: GNU long names (str), PAX records (dict)
-    position = 0
+    window, extended, position = _Window(read, header_bytes), Extended(), 0
     while True:
-        if mapped is not None and not patches and not common:
+        if mapped is not None and not extended:
             position = yield from _skimmed(mapped, position)
         header = window.get(position, BLOCK)
         if len(header) < BLOCK:
             raise _cut(url, position)
         if header == _ZEROS:
-            if patches:
+            if extended.pending:
                 raise _corrupt(url, position, "an extended header without its member")
-            return _check_end(window, url, position)
-        size_here = _checked_size(header, url, position)
-        kind, body = header[156:157], position + BLOCK
-        name, length, step = _name(header), size_here, size_here
-        if kind in _EXTENDED:
-            _extend(kind, window.get(body, _blocks(step)), common, patches, url, position)
-        else:
-            if patches or common:
-                name, length, step = _patched(name, length, common, patches)
-                patches = []
-            if kind in _REGULAR and not (kind == b"\0" and header[:100].rstrip(b"\0").endswith(b"/")):
-                if size is not None and body + length > size:
-                    raise _cut(url, position)
-                yield Member(name, body, length)
-            elif kind == b"S":
-                raise _sparse(url, position)
-            elif kind in _BODILESS:
-                step = 0
-        position = body + _blocks(step)
+            return _check_end(window, url, position, behind_end)
+        stored = _checked_size(header, url, position)
+        body = position + BLOCK
+        if header[156:157] in EXTENDED:
+            try:
+                extended.add(header[156:157], window.get(body, _blocks(stored)))
+            except ValueError as error:
+                raise _corrupt(url, position, str(error)) from error
+            position = body + _blocks(stored)
+            continue
+        member, stop, following = _described(header, stored, body, extended, window)
+        if size is not None and stop > size:
+            raise _cut(url, position)
+        if member is not None:
+            yield member
+        position = following
+
+
+def _described(
+    header: bytes, stored: int, body: int, extended: Extended, window: _Window
+) -> tuple[Member | Rangeless | None, int, int]:
+    """What a header says -> (the member, None if it is no file or link; where its body ends; where the next header is).
+
+    stored: the header's size field. body: the byte behind the header.
+    """
+    kind, said, length, step = header[156:157], _NOTHING, stored, stored
+    if extended:
+        said, own_size = extended.take()
+        length = _integer(said["size"]) if "size" in said else stored
+        step = length if own_size else stored
+    name = said["path"] if "path" in said else _name(header)
+    if kind == b"S":
+        body = _behind_map(header, body, window)
+    if kind == b"S" or (kind in _REGULAR and is_sparse(said)):
+        return Rangeless(name, body, _SPARSE), body + step, body + _blocks(step)
+    if kind in _REGULAR and not (kind == b"\0" and header[:100].rstrip(b"\0").endswith(b"/")):
+        return Member(name, body, length), body + length, body + _blocks(step)
+    if kind in _LINKS:
+        what = f"{_LINKS[kind]} to {said.get('linkpath') or text(header[157:257])!r}: it has no bytes of its own"
+        return Rangeless(name, body, NoRange(what, _WITHOUT_LINKS)), body, body
+    return None, body, body if kind in _BODILESS else body + _blocks(step)
+
+
+def _behind_map(header: bytes, body: int, window: _Window) -> int:
+    """The first byte behind the blocks that go on with the map of an old GNU sparse file; the size leaves them out."""
+    goes_on = header[482]
+    while goes_on:
+        block = window.get(body, BLOCK)
+        body += BLOCK
+        goes_on = block[504] if len(block) == BLOCK else 0
+    return body
 
 
 def _skimmed(mapped: mmap.mmap, position: int) -> Generator[Member, None, int]:
@@ -103,7 +161,7 @@ def _skimmed(mapped: mmap.mmap, position: int) -> Generator[Member, None, int]:
     while found == _RUN:
         found, position = skim(data, position, headers, sizes)
         for at, size in zip(headers[:found].tolist(), sizes[:found].tolist(), strict=True):
-            yield Member(_text(mapped[at : at + 100]), at + BLOCK, size)
+            yield Member(text(mapped[at : at + 100]), at + BLOCK, size)
     return position
 
 
@@ -159,74 +217,39 @@ def _checked_size(header: bytes, url: str, position: int) -> int:
     raise _corrupt(url, position, "a header whose checksum or size is wrong")
 
 
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
 def _name(header: bytes) -> str:
-    name = _text(header[:100])
-    return f"{_text(header[345:500])}/{name}" if header[345] else name
-
-
-def _extend(
-    kind: bytes,
-    body: bytes,
-    common: dict[str, str],
-    patches: list[str | dict[str, str]],
-    url: str,
-    position: int,
-) -> None:
-    """Note an extended header, which describes the next member (L, K, x, X) or all that follow (g)."""
-    if kind == b"L":
-        patches.append(_text(body))
-    elif kind in b"xX":
-        patches.append({**common, **_records(body, url, position)})
-    elif kind == b"g":
-        common.update(_records(body, url, position))
-
-
-def _records(body: bytes, url: str, position: int) -> dict[str, str]:
-    records, at = {}, 0
-    while match := _PAX_RECORD.match(body, at):
-        length = int(match[1])
-        if length == 0:
-            raise _corrupt(url, position, "a PAX record of length 0")
-        value = body[match.end() : at + length - 1]
-        records[match[2].decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-        at += length
-    if any(key.startswith("GNU.sparse.") for key in records):
-        raise _sparse(url, position)
-    return records
-
-
-def _patched(
-    name: str, stored: int, common: dict[str, str], patches: list[str | dict[str, str]]
-) -> tuple[str, int, int]:
-    """Apply the extended headers before a member to its header -> (name, bytes of the body, bytes to step over).
-
-    They are applied in reverse order, so that the first one wins.
-    """
-    step = stored
-    name = common["path"].rstrip("/") if "path" in common else name
-    size = _integer(common["size"]) if "size" in common else stored
-    for patch in reversed(patches):
-        if isinstance(patch, str):
-            name = patch
-        else:
-            name = patch["path"].rstrip("/") if "path" in patch else name
-            if "size" in patch:
-                size = step = _integer(patch["size"])
-    return name, size, step
+    name = text(header[:100])
+    # Old GNU headers hold times where POSIX has the first folders of a long path (Python's tarfile takes them for such).
+    return f"{text(header[345:500])}/{name}" if header[345] and header[257:263] == _POSIX else name
 
 
 def _integer(value: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _check_end(window: _Window, url: str, position: int) -> None:
-    """Every reader stops at a block of zeros. Raises ShardDamaged if data follows within `_TAIL` bytes."""
-    if window.get(position + BLOCK, _TAIL).strip(b"\0"):
+def _check_end(window: _Window, url: str, position: int, behind_end: Callable[[ShardDamaged], object]) -> None:
+    """Every reader stops at a block of zeros. Looks for data within `_TAIL` bytes behind that at `position`.
+
+    Raises ShardDamaged if they may be the rest of the last sample, and else gives it to `behind_end`.
+    """
+    tail = window.get(position + BLOCK, _TAIL)
+    zeros = len(tail) - len(tail.lstrip(b"\0"))
+    if zeros == len(tail):
+        return
+    # A writer ends with two blocks of zeros, and may fill up its record. Zeros of any other length may be a hole in the
+    # archive, which has swallowed something.
+    marker = position + 2 * BLOCK
+    data = (position + BLOCK + zeros) & -BLOCK
+    if data not in (marker, -(-marker // _RECORD) * _RECORD):
         raise _corrupt(url, position, "a block of zeros with more data behind it")
+    behind_end(
+        ShardDamaged(
+            f"{url}: more data behind the end of the archive, from byte {data} on: another archive, perhaps, of which no "
+            "reader sees anything. Write each archive as a shard of its own; a handler that returns True keeps the "
+            "samples before it.",
+            data,
+        )
+    )
 
 
 def _cut(url: str, position: int) -> ShardDamaged:
@@ -243,7 +266,3 @@ def _corrupt(url: str, position: int, what: str) -> ShardDamaged:
         "Fetch or write the shard again; a handler that returns True keeps the samples before it.",
         position,
     )
-
-
-def _sparse(url: str, position: int) -> ShardUnsupported:
-    return ShardUnsupported(f"{url}: a sparse member at byte {position}. Pack the shard again without --sparse.")
