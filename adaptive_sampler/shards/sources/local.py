@@ -36,17 +36,14 @@ class LocalSource:
     def read(self, start: int, length: int) -> bytes:
         """Bytes start … start + length − 1, fewer only at the end of the file. Raises ShardUnreadable if the disk fails."""
         try:
-            return self._read(start, length)
+            data = os.pread(self._descriptor, length, start)
+            while len(data) < length:  # Linux reads at most 2 GiB at once, and a signal may stop a read early
+                more = os.pread(self._descriptor, length - len(data), start + len(data))
+                if not more:
+                    break
+                data += more
         except OSError as error:
             raise unreadable(self._url, start, length, error) from error
-
-    def _read(self, start: int, length: int) -> bytes:
-        data = os.pread(self._descriptor, length, start)
-        while len(data) < length:  # Linux reads at most 2 GiB at once, and a signal may stop a read early
-            more = os.pread(self._descriptor, length - len(data), start + len(data))
-            if not more:
-                break
-            data += more
         return data
 
     def expect(self, start: int, stop: int) -> None:
