@@ -136,6 +136,7 @@ BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
     "braceexpand": {"shards.indexing"},
+    "aiohttp": {"shards.sources"},
     "fsspec": {"shards.sources"},
     "google_crc32c": {"disk"},
     "matplotlib": {"commands.bench", "commands.demo", "report"},

@@ -7,6 +7,7 @@ from adaptive_sampler.shards.errors import (
     ShardDamaged,
     ShardError,
     ShardMissing,
+    ShardUnreadable,
     ShardUnsupported,
     WrongRange,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "ShardIndex",
     "ShardMissing",
     "ShardReader",
+    "ShardUnreadable",
     "ShardUnsupported",
     "WrongRange",
 ]

@@ -18,6 +18,10 @@ class ShardMissing(ShardError):
     """A shard is not where its URL points."""
 
 
+class ShardUnreadable(ShardError):
+    """A shard could be opened, and then its server or disk did not give some of its bytes."""
+
+
 class ShardChanged(ShardError):
     """A shard is no longer the one that was indexed."""
 

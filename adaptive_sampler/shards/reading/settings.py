@@ -6,7 +6,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.errors import Handler, ShardChanged, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.sources.access import Access
-from adaptive_sampler.shards.sources.base import Source
+from adaptive_sampler.shards.sources.base import Source, same_stamp
 
 
 @dataclass
@@ -65,7 +65,7 @@ def opened(index: ShardIndex, shard: int, reading: ShardReading) -> Source:
     """Open a shard. Raises ShardMissing, or ShardChanged if it has changed since it was indexed."""
     url, stamp = index.urls[shard], index.stamps[shard]
     source = reading.access.open(url)
-    if source.stamp != stamp:
+    if not same_stamp(source.stamp, stamp):
         source.close()
         raise ShardChanged(
             f"{url} has changed: {stamp} when indexed, {source.stamp} now. Run ShardIndex.build again: it reads "

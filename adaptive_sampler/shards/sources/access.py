@@ -1,14 +1,16 @@
 """Opens shards by the scheme of their URL, with the user's settings for requests."""
 
+import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.shards.errors import ShardMissing
 from adaptive_sampler.shards.sources.base import Retry, Source
 from adaptive_sampler.shards.sources.local import LocalSource
 
 BLOCK = 512  # bytes of a tar header
 HEADER_BYTES = 2048  # read at a time: holds the three header blocks of a PAX member, and little of its body
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -19,30 +21,44 @@ class Access:
     retry: what happens when a request fails.
     header_bytes: how many bytes a request asks for while a shard is indexed, at least 512. The default reads little
     more than the headers. A larger value saves requests if samples are small and the server answers slowly.
+    etags: whether a shard with another ETag is another shard. False is for an origin of several machines that give one
+    file different ETags: then a shard's size and modification time tell whether it has changed.
     """
 
     strict_ranges: bool = False
     retry: Retry = Retry()
     header_bytes: int = HEADER_BYTES
+    etags: bool = True
 
     def __post_init__(self) -> None:
         if self.header_bytes < BLOCK:
             raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
 
-    def open(self, url: str) -> Source:
+    def open(self, url: str | os.PathLike[str]) -> Source:
         """Open the shard at `url`.
 
-        Raises ShardMissing if it cannot be opened, RangesUnsupported if `strict_ranges` forbids its server, and
-        InvalidValue for a pipe.
+        Raises ShardMissing if it cannot be opened, is a folder or a Git LFS pointer, ShardUnsupported if it is sent
+        compressed, RangesUnsupported if `strict_ranges` forbids its server, InvalidValue for a pipe or an unknown
+        scheme, and ImportError if a library that the scheme needs is not installed.
         """
-        scheme = urlsplit(url).scheme
-        if scheme == "pipe" or url == "-":
+        url = os.fspath(url)
+        if url.startswith("pipe:") or url == "-":
             raise InvalidValue(
                 f"{url}: a pipe has no offsets to read at. Index the file behind it, or use `selected` on the stream."
             )
-        if scheme in ("", "file"):
+        source = self._source(url)
+        if source.size is not None and source.size < BLOCK and source.read(0, BLOCK).startswith(_POINTER):
+            source.close()
+            raise ShardMissing(
+                f"{url}: is a Git LFS pointer, and the shard that it points to is not here. Run `git lfs pull` where "
+                "the files lie; a handler that returns True goes on without it."
+            )
+        return source
+
+    def _source(self, url: str) -> Source:
+        if "://" not in url or url.startswith("file:"):
             return LocalSource(url)
         # Imported here, because it needs fsspec, which only the extra `cloud` installs.
         from adaptive_sampler.shards.sources.remote import open_remote
 
-        return open_remote(url, self.retry, strict_ranges=self.strict_ranges)
+        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags)

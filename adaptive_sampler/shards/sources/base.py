@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.shards.errors import ShardMissing
+from adaptive_sampler.shards.errors import ShardMissing, ShardUnreadable
 
 T = TypeVar("T")
+_ETAG = ", ETag "
 
 
 class Source(Protocol):
-    """An open shard. If `parallel` is above 0, `read` may be called from several threads."""
+    """An open shard. If `parallel` is above 0, `read` may be called from several threads.
+
+    Whatever goes wrong with the file, the disk, the server or the connection is raised as a ShardError that names the
+    shard: no error of a client's library leaves a source.
+    """
 
     parallel: int  # how many reads should run at a time; 0: call `read` directly, one after another
     merge_gap: int | None  # bytes that are cheaper to read than to skip; None: read a sample when it is delivered
@@ -24,10 +29,16 @@ class Source(Protocol):
 
     @property
     def stamp(self) -> str:
-        """A text that changes when the shard changes: its size, and its modification time or ETag."""
+        """A text that changes when the shard changes: its size, its modification time and its ETag, as far as known.
+
+        Two stamps are compared with `same_stamp`.
+        """
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length − 1, fewer only if the shard ends before."""
+        """Bytes start … start + length − 1, fewer only if the shard ends before.
+
+        Raises ShardUnreadable if they cannot be had, ShardChanged if it is known that they are no longer the shard's.
+        """
 
     def mapped(self) -> mmap.mmap | None:
         """The shard as mapped memory, or None if it cannot be mapped."""
@@ -40,34 +51,80 @@ class Source(Protocol):
 class Retry:
     """How a failed remote read is tried again: `attempts` tries in all, with growing pauses between them.
 
-    delay: the first pause in seconds; the pauses are delay, 2 · delay, 4 · delay, …. Raises InvalidValue for less than
-    one attempt or a negative delay.
+    delay: the first pause in seconds; the pauses are delay, 2 · delay, 4 · delay, …. A server that asks for a longer
+    pause (Retry-After) gets it.
+    longest_wait: if a server asks for a pause of more seconds than this, its error is raised at once.
+    silence: over HTTP, a try has failed when so many seconds pass without a further byte.
+    Raises InvalidValue for less than one attempt, a negative delay or longest_wait, and a silence that is not above 0.
     """
 
     attempts: int = 5
     delay: float = 0.25
+    longest_wait: float = 120.0
+    silence: float = 60.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.delay < 0:
             raise InvalidValue(
                 f"Retry({self.attempts}, {self.delay}): there is at least 1 attempt, and a delay is 0 s or more."
             )
+        if self.longest_wait < 0 or self.silence <= 0:
+            raise InvalidValue(
+                f"Retry(longest_wait={self.longest_wait}, silence={self.silence}): a wait is 0 s or more, and a server "
+                "needs some time to answer: give a silence above 0 s."
+            )
 
-    def call(self, action: Callable[[], T], transient: Callable[[Exception], bool]) -> T:
-        """Call `action`, again after a `transient` error, and return its result. Raises the last error."""
+    def call(self, action: Callable[[], T], pause: Callable[[Exception], float | None]) -> T:
+        """Call `action`, again after an error that may pass, and return its result. Raises the last error.
+
+        pause: says of an error how many seconds the server wants to be left alone, 0 if it does not say; None if trying
+        again does not help.
+        """
         for attempt in range(self.attempts - 1):
             try:
                 return action()
             except Exception as error:
-                if not transient(error):
+                asked = pause(error)
+                if asked is None or asked > self.longest_wait:
                     raise
-            time.sleep(self.delay * 2**attempt)
+            time.sleep(max(self.delay * 2**attempt, asked))
         return action()
 
 
-def missing(url: str, error: Exception) -> ShardMissing:
+def stamp_of(size: int | None, modified: object, etag: object) -> str:
+    """The stamp of a remote shard. What its server does not tell is None or empty.
+
+    A weak ETag counts as the strong one of the same text, because a proxy weakens the ETag of what it may compress.
+    """
+    tag = str(etag or "").removeprefix("W/")
+    return f"{size} bytes, modified {modified or 'unknown'}" + (f"{_ETAG}{tag}" if tag else "")
+
+
+def same_stamp(one: str, other: str) -> bool:
+    """Whether two stamps may be of the same bytes: of two ETags, only these and the sizes count."""
+    (one, _, tag), (other, _, other_tag) = one.partition(_ETAG), other.partition(_ETAG)
+    if tag and other_tag:
+        return tag == other_tag and one.partition(",")[0] == other.partition(",")[0]
+    return one == other
+
+
+def missing(
+    url: str, error: Exception, remedy: str = "Put the shard back, or index the ones that are there"
+) -> ShardMissing:
     """The error for a shard that cannot be opened."""
     return ShardMissing(
-        f"{url}: cannot be opened: {type(error).__name__}: {error}. Put the shard back, or index the ones that are "
-        "there; a handler that returns True goes on without it."
+        f"{url}: cannot be opened: {told(error)}. {remedy}; a handler that returns True goes on without it."
     )
+
+
+def unreadable(url: str, start: int, length: int, error: Exception) -> ShardUnreadable:
+    """The error for bytes that an open shard does not give."""
+    return ShardUnreadable(
+        f"{url}: bytes {start}-{start + length - 1} cannot be read: {told(error)}. Read on when the server or disk is "
+        "well again; a handler that returns True goes on without what is lost."
+    )
+
+
+def told(error: Exception) -> str:
+    """What kind of error it is, and what it says, if anything, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")

@@ -2,9 +2,11 @@
 
 import mmap
 import os
+import stat
 from urllib.parse import unquote, urlsplit
 
-from adaptive_sampler.shards.sources.base import missing
+from adaptive_sampler.shards.errors import ShardMissing
+from adaptive_sampler.shards.sources.base import missing, unreadable
 
 
 class LocalSource:
@@ -21,18 +23,27 @@ class LocalSource:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise missing(url, error) from error
-        status = os.fstat(self._descriptor)
+        self._url, status = url, os.fstat(self._descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            self.close()
+            raise ShardMissing(
+                f"{url}: is a folder, not a shard. Name the shards in it: sorted(Path({path!r}).glob('*.tar')); a handler "
+                "that returns True goes on without it."
+            )
         self.size: int | None = status.st_size
         self.stamp = f"{status.st_size} bytes, mtime {status.st_mtime_ns}"
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length − 1, fewer only at the end of the file."""
-        data = os.pread(self._descriptor, length, start)
-        while len(data) < length:  # Linux reads at most 2 GiB at once, and a signal may stop a read early
-            more = os.pread(self._descriptor, length - len(data), start + len(data))
-            if not more:
-                break
-            data += more
+        """Bytes start … start + length − 1, fewer only at the end of the file. Raises ShardUnreadable if the disk fails."""
+        try:
+            data = os.pread(self._descriptor, length, start)
+            while len(data) < length:  # Linux reads at most 2 GiB at once, and a signal may stop a read early
+                more = os.pread(self._descriptor, length - len(data), start + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise unreadable(self._url, start, length, error) from error
         return data
 
     def expect(self, start: int, stop: int) -> None:

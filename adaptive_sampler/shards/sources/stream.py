@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import BinaryIO
 
-from adaptive_sampler.shards.sources.base import Retry
+from adaptive_sampler.shards.errors import ShardError
+from adaptive_sampler.shards.sources.base import Retry, unreadable
 
 
 class StreamSource:
@@ -14,20 +15,29 @@ class StreamSource:
 
     def __init__(
         self,
+        url: str,
         reopen: Callable[[], BinaryIO],
         size: int | None,
         stamp: str,
         retry: Retry,
-        transient: Callable[[Exception], bool],
+        pause: Callable[[Exception], float | None],
     ) -> None:
-        self._reopen, self._retry, self._transient = reopen, retry, transient
+        self._url, self._reopen, self._retry, self._pause = url, reopen, retry, pause
         self.size, self.stamp = size, stamp
         self._stream: BinaryIO | None = None
         self._position = 0
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes start … start + length − 1, fewer only at the end; a smaller `start` than before reopens the stream."""
-        return self._retry.call(lambda: self._read(start, length), self._transient)
+        """Bytes start … start + length − 1, fewer only at the end; a smaller `start` than before reopens the stream.
+
+        Raises ShardUnreadable if the stream cannot be opened, or breaks off again and again.
+        """
+        try:
+            return self._retry.call(lambda: self._read(start, length), self._pause)
+        except ShardError:
+            raise
+        except Exception as error:
+            raise unreadable(self._url, start, length, error) from error
 
     def _read(self, start: int, length: int) -> bytes:
         try:

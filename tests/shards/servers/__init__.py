@@ -1,0 +1,1 @@
+"""Streams read from real servers: nginx as origin and as caching proxy, and one that speaks S3."""
