@@ -26,7 +26,7 @@ def repeated_key(key: str, first: Keyed, second: Keyed, count: int) -> Duplicate
         return DuplicateKey(
             f"{second.url}: parts of sample {key!r} lie apart: {', '.join(first.parts)} (row {first.row}) and "
             f"{', '.join(second.parts)} (row {second.row}), with members of other samples between; {count} rows are "
-            "such pieces, or repeat a key. Pack with tar --sort=name, because only adjacent members form a sample; a "
+            "such pieces, or repeat a key. Pack with tar --sort=name (GNU tar), because only adjacent members form a sample; a "
             "handler that returns True keeps every piece as a sample."
         )
     return DuplicateKey(

@@ -105,6 +105,8 @@ def walk(
         stored = _checked_size(header, url, position)
         body = position + BLOCK
         if header[156:157] in EXTENDED:
+            if size is not None and body + stored > size:
+                raise _cut(url, position)
             try:
                 extended.add(header[156:157], window.get(body, _blocks(stored)))
             except ValueError as error:
@@ -137,11 +139,12 @@ def _described(
     if kind == b"S" or (kind in _REGULAR and is_sparse(said)):
         return Rangeless(name, body, _SPARSE), body + step, body + _blocks(step)
     if kind in _REGULAR and not (kind == b"\0" and header[:100].rstrip(b"\0").endswith(b"/")):
-        return Member(name, body, length), body + length, body + _blocks(step)
+        return Member(name, body, length), body + max(length, step), body + _blocks(step)
     if kind in _LINKS:
         what = f"{_LINKS[kind]} to {said.get('linkpath') or text(header[157:257])!r}: it has no bytes of its own"
         return Rangeless(name, body, NoRange(what, _WITHOUT_LINKS)), body, body
-    return None, body, body if kind in _BODILESS else body + _blocks(step)
+    step = 0 if kind in _BODILESS else step
+    return None, body + step, body + _blocks(step)
 
 
 def _behind_map(header: bytes, body: int, window: _Window) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_sampler.shards import ShardDamaged
+from adaptive_sampler.shards import ShardDamaged, ShardError
 from adaptive_sampler.shards.indexing.tar import Member, Rangeless
 from tests.shards.members import both, by_tarfile, walked
 from tests.shards.tars import END, OLD_GNU, file, file_with_times, header, octal, pax, sparse
@@ -45,6 +45,16 @@ def test_a_sparse_file_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(file("0.x", b"0") + sparse("old", "a.x", [(4096, b"d" * 9000)], 1 << 20)[:2000])
     with pytest.raises(ShardDamaged, match="cut off: what begins at byte 1024"):
         walked(path)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x", b"g", b"D", b"S", b"0"])
+@pytest.mark.parametrize("length", [1 << 20, 1 << 80], ids=["beyond the end", "beyond all files"])
+def test_a_size_that_the_archive_has_not_is_a_cut(tmp_path: Path, kind: bytes, length: int) -> None:
+    size = octal(length) if length < 8**11 else b"\x80" + length.to_bytes(11, "big")
+    path = written(tmp_path / "x.tar", header(b"a.x", size, kind))
+    for mapped in (True, False):
+        with pytest.raises(ShardDamaged, match="cut off: what begins at byte 0"):
+            walked(path, mapped)
 
 
 # -- links ---------------------------------------------------------------------------------------------------------------
@@ -142,3 +152,33 @@ def test_any_mixture_of_kinds_is_walked_as_tarfile_walks_it(
         every = [m for m in archive if m.isreg() or m.islnk() or m.issym()]
     assert names(path) == [m.name for m in every]
     assert both(path) == [(m.name, m.offset_data, m.size) for m in every if m.isreg() and not m.issparse()]
+
+
+def told(path: Path, mapped: bool) -> list[Member | Rangeless] | str:
+    try:
+        return walked(path, mapped)
+    except ShardError as error:
+        return str(error)
+
+
+old_gnu = st.builds(file_with_times, texts, bodies, st.integers(0, 2**31))
+plain = st.builds(file, texts, bodies)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    found=st.lists(pieces | old_gnu | plain, min_size=1, max_size=6),
+    changes=st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=2),
+    which=st.integers(0, 5),
+)
+def test_the_kernel_sees_what_the_slow_walk_sees_in_any_header(
+    tmp_path_factory: pytest.TempPathFactory, found: list[bytes], changes: list[tuple[int, int]], which: int
+) -> None:
+    raw = bytearray(found[which % len(found)])
+    for at, value in changes:
+        raw[at] = value
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    found[which % len(found)] = bytes(raw)
+    path = written(tmp_path_factory.mktemp("tar") / "x.tar", b"".join(found))
+    assert told(path, mapped=True) == told(path, mapped=False)
