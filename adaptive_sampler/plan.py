@@ -191,16 +191,27 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
         for name, crc in about["files"].items():
             if name not in FILES[1:] or checksum([files[name]]) != crc:
                 raise ValueError(name)
-            arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(files[name].tobytes()), allow_pickle=False)
+            arrays[name.removesuffix(".npy")] = _array(files[name].tobytes())
         plan = Plan(about["n"], about["policy"], about["seed"], epoch, made_from, **arrays)
         _check_arrays(plan)
         if plan.id != about["id"]:
             raise ValueError("id")
-    except (*MALFORMED, EOFError, SyntaxError) as error:  # the last two are NumPy's for a file that is no array
+    except MALFORMED as error:
         raise StoreDamaged(
             f"{where} is not a plan as it was saved ({error}). Delete that folder; the sampler plans again at its next epoch."
         ) from error
     return plan
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array in a .npy file. Raises `ValueError` if it is none."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # whatever the parsers raise that NumPy calls: of Python's source, of zip archives
+        raise ValueError(f"no array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("no array, but an archive")
+    return array
 
 
 def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:

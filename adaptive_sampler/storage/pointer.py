@@ -95,9 +95,11 @@ def decoded(raw: bytes, where: str) -> Pointer:
     try:
         body = json.loads(raw)
         version = body["format"]
+        if not is_whole(version, 1):
+            raise ValueError("format")
     except MALFORMED as error:
         raise StoreDamaged(_damaged(where)) from error
-    if isinstance(version, int) and version > FORMAT:
+    if version > FORMAT:
         raise StoreDamaged(
             f"{where} has format {version}; this adaptive-sampler reads up to {FORMAT}. Upgrade: pip install -U adaptive-sampler."
         )
