@@ -37,16 +37,25 @@ class LocalHold:
 @contextlib.contextmanager
 def unheld(path: Path) -> Iterator[bool]:
     """Whether nobody holds `path`, which is no symbolic link; in the block nobody can begin to."""
-    writing = os.O_RDONLY if path.is_dir() else os.O_RDWR  # over NFS an exclusive lock needs a file that can be written
-    try:
-        descriptor = os.open(path, writing | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # it is gone, or may not be written to: deleting it will tell
+    descriptor = _opened(path)
+    if descriptor is None:
         yield True
         return
     try:
         yield _locked(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int | None:
+    """A descriptor by which `path` can be locked; None for what is not there, or cannot be opened: deleting it will tell."""
+    for access in (
+        os.O_RDWR,
+        os.O_RDONLY,
+    ):  # over NFS an exclusive lock needs a file that can be written; no folder can
+        with contextlib.suppress(OSError):
+            return os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return None
 
 
 def _locked(descriptor: int, kind: int) -> bool:

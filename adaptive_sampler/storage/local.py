@@ -18,7 +18,7 @@ from adaptive_sampler.errors import PointerMoved, StoreDamaged, StoreError
 from adaptive_sampler.storage.base import LEASE, POINTER
 from adaptive_sampler.storage.hold import LocalHold, unheld
 from adaptive_sampler.storage.lock import WriterLock
-from adaptive_sampler.storage.mapped import mapped
+from adaptive_sampler.storage.mapped import contents, mapped
 from adaptive_sampler.storage.remove import remove
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LocalStorage:
 
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
         self.path, self._lasting = Path(path).absolute(), lasting  # so that a later chdir does not move it
-        self._inside: set[str] = set()  # folders that are known to be no symbolic links
+        self._root, self._inside = str(self.path), {""}  # folders that are known to be no symbolic links
         self._spent = 0  # the length of the pointer that was swung in the reserve, until there is a new reserve
         self._told = False  # whether it was said that something cannot be deleted
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
@@ -66,7 +66,7 @@ class LocalStorage:
     def share(self, source: str, target: str) -> None:
         old, new = self._path(source), self._new(target)
         try:
-            if old.is_symlink():
+            if os.path.islink(old):
                 raise OSError("a link to a link would lead elsewhere from another folder")
             os.link(old, new)
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class LocalStorage:
 
     def pointer(self) -> bytes | None:
         try:
-            return mapped(self.path / POINTER).tobytes()
+            return contents(self.path / POINTER)
         except FileNotFoundError:
             return None
         except NotADirectoryError as error:
@@ -124,7 +124,8 @@ class LocalStorage:
 
     def names(self, prefix: str = "") -> list[str]:
         try:
-            found = os.listdir(self._folder(prefix))
+            self._check(prefix)
+            found = os.listdir(self.path / prefix)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for name in found if not NO_OBJECT.fullmatch(name))
@@ -172,22 +173,21 @@ class LocalStorage:
         return target
 
     def _path(self, name: str) -> Path:
-        """Where the object `name` is. Raises `StoreDamaged` as `_folder` does; the object itself may be a link to a file."""
-        folder, _, last = name.rpartition("/")
-        return self._folder(folder) / last
+        """Where the object `name` is; that may be a link to a file. Raises `StoreDamaged` as `_check` does."""
+        self._check(name.rpartition("/")[0])
+        return self.path / name
 
-    def _folder(self, name: str) -> Path:
-        """The folder of that name. Raises `StoreDamaged` if it, or one on the way, is a link, which leads out of here."""
-        folder = self.path / name
-        if name and name not in self._inside:
-            for at in _between(self.path, folder):
-                if at != self.path and at.is_symlink():
-                    raise StoreDamaged(
-                        f"{at} is a symbolic link; a store keeps its folders within its own. Put the folder itself there, or link "
-                        "to the store as a whole."
-                    )
-            self._inside.add(name)
-        return folder
+    def _check(self, folder: str) -> None:
+        """Raise `StoreDamaged` if this folder, or one on the way to it, is a link, which leads out of here."""
+        if folder in self._inside:
+            return
+        self._check(folder.rpartition("/")[0])
+        if os.path.islink(at := f"{self._root}/{folder}"):
+            raise StoreDamaged(
+                f"{at} is a symbolic link; a store keeps its folders within its own. Put the folder itself there, or link to the "
+                "store as a whole."
+            )
+        self._inside.add(folder)
 
     def _keep_room(self, length: int) -> None:
         """Keep a file by which a pointer of `length` bytes can be swung on a full disk; if that fails, go on without."""

@@ -69,13 +69,13 @@ class WriterLock:
         self._stop.set()
         _held.discard(self._name)
         with contextlib.suppress(OSError):
-            if self._holder() == self._record:  # else it was stolen meanwhile
+            if self._locked or self._holder() == self._record:  # else it was stolen meanwhile
                 self._write(b"")
         self._file.close()
 
     def _acquire(self, steal: bool) -> None:
         """Take the lock and write into its file who holds it. Raises `StoreLocked`."""
-        locked = self._lock()
+        locked = self._locked = self._lock()
         holder = self._holder()
         here = holder.get("host") == self._record["host"]
         silent = time.time() - os.fstat(self._file.fileno()).st_mtime

@@ -17,7 +17,7 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
     _hold("epoch", is_whole(meta["epoch"]))
     _hold("delivered", is_whole(meta["delivered"]))
     _hold("runs", isinstance(meta["runs"], list) and bool(meta["runs"]))
-    _hold("plans", _all(meta.get("plans", []), list, str) and all(map(PLAN_ID.fullmatch, meta.get("plans", []))))
+    _hold("plans", _all(meta.get("plans", []), str) and all(map(PLAN_ID.fullmatch, meta.get("plans", []))))
     _hold("keys", isinstance(meta["keys"], bool))
     _hold("layout", meta["layout"] is None or is_whole(meta["layout"]))
     _hold("metadata, fingerprint", isinstance(meta["metadata"], dict) and "fingerprint" in meta)
@@ -27,7 +27,7 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
 
 def _check_scores(meta: dict[str, Any]) -> None:
     """Raise as `check_meta` does unless each score has a description, a book and its counts."""
-    _hold("scores", _all(meta["scores"], list, dict))
+    _hold("scores", _all(meta["scores"], dict))
     names = [score["name"] for score in meta["scores"]]
     _hold("scores", all(isinstance(name, str) and name.isidentifier() for name in names))
     for what in ("books", "observations", "observed", "made"):
@@ -45,8 +45,8 @@ def _hold(what: str, sound: bool) -> None:
         raise ValueError(what)
 
 
-def _all(values: Any, kind: type, of: type) -> bool:
-    return isinstance(values, kind) and all(isinstance(value, of) for value in values)
+def _all(values: Any, of: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, of) for value in values)
 
 
 def _is_time(value: Any) -> bool:
