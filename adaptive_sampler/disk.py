@@ -1,7 +1,9 @@
 """Write files that appear whole or not at all, and compute the checksums that show later whether they are unchanged."""
 
 import contextlib
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +13,9 @@ import google_crc32c
 import numpy as np
 
 PARTIAL = ".partial"  # the suffix of a file that is still being written, or whose writer was killed
+
+FULL = {errno.ENOSPC, errno.EDQUOT}  # there is no room, or no more for this user
+NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 Bytes = np.ndarray | bytes
 
@@ -58,9 +63,16 @@ def write_whole(path: Path, parts: Sequence[Bytes], *, lasting: bool = True) -> 
 
 
 def sync(path: Path) -> None:
-    """Return once a file's content, or a folder's list of file names, is on the disk (fsync)."""
+    """Return once a file's content, or a folder's list of file names, is on the disk (fsync).
+
+    Some network file systems (CIFS, vboxsf) cannot sync a folder and say so. That is ignored, as Git and SQLite do; any
+    other error raises, and any error of a file.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)

@@ -1,5 +1,8 @@
 """The exceptions of this package. Every message names the value, the rule that it breaks, and the remedy."""
 
+# What reading a file raises that was not written by this package, whatever it holds.
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+
 
 class AdaptiveSamplerError(Exception):
     """The base of everything this package raises on purpose."""

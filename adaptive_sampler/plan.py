@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import RowError, StoreDamaged
+from adaptive_sampler.errors import MALFORMED, RowError, StoreDamaged
 from adaptive_sampler.kernels import bits as kernels
+
+PLAN_ID = re.compile("[0-9a-f]{16}")
+FILES = ("plan.json", "kept.npy", "counts.npy", "weights.npy")  # of a saved plan, which need not have all
+MOST_ROWS, MOST_SEED = 1 << 48, 1 << 64
 
 
 class MadeFrom(NamedTuple):
@@ -177,21 +182,36 @@ def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:
     """
     try:
         about = json.loads(files["plan.json"].tobytes())
+        made_from, epoch = _origin(about)
+        if not is_whole(about["n"], 1, most=MOST_ROWS) or not is_whole(about["seed"], -MOST_SEED, most=MOST_SEED):
+            raise ValueError("n, seed")
+        if not isinstance(about["policy"], dict):
+            raise ValueError("policy")
         arrays = {}
         for name, crc in about["files"].items():
-            if checksum([files[name]]) != crc:
+            if name not in FILES[1:] or checksum([files[name]]) != crc:
                 raise ValueError(name)
-            arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(files[name].tobytes()), allow_pickle=False)
-        made_from = MadeFrom(*about["made_from"])
-        plan = Plan(about["n"], about["policy"], about["seed"], about["epoch"], made_from, **arrays)
+            arrays[name.removesuffix(".npy")] = _array(files[name].tobytes())
+        plan = Plan(about["n"], about["policy"], about["seed"], epoch, made_from, **arrays)
         _check_arrays(plan)
         if plan.id != about["id"]:
             raise ValueError("id")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise StoreDamaged(
             f"{where} is not a plan as it was saved ({error}). Delete that folder; the sampler plans again at its next epoch."
         ) from error
     return plan
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array in a .npy file. Raises `ValueError` if it is none."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # whatever the parsers raise that NumPy calls: of Python's source, of zip archives
+        raise ValueError(f"no array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("no array, but an archive")
+    return array
 
 
 def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:
@@ -200,21 +220,29 @@ def origin_of(about: np.ndarray) -> tuple[MadeFrom, int]:
     `about`: the bytes of plan.json, (size,) uint8. Raises `ValueError` if they are not a plan's.
     """
     try:
-        content = json.loads(about.tobytes())
-        commit, updates = content["made_from"]
-        return MadeFrom(operator.index(commit), operator.index(updates)), operator.index(content["epoch"])
-    except (KeyError, TypeError) as error:
+        return _origin(json.loads(about.tobytes()))
+    except MALFORMED as error:
         raise ValueError(str(error)) from error
+
+
+def _origin(about: Any) -> tuple[MadeFrom, int]:
+    """What `origin_of` returns, of the content of plan.json. Raises `ValueError`, or an error of a wrong type."""
+    commit, updates = about["made_from"]
+    if not (is_whole(commit) and is_whole(updates) and is_whole(about["epoch"])):
+        raise ValueError("made_from, epoch")
+    return MadeFrom(commit, updates), about["epoch"]
 
 
 def _check_arrays(plan: Plan) -> None:
     """Raise `ValueError` unless the arrays' lengths and dtypes are right: the kernels do not check them."""
     if plan.kept is not None:
-        last = np.unpackbits(plan.kept[-1:], bitorder="little")[(plan.n - 1) % 8 + 1 :]
-        if plan.kept.dtype != np.uint8 or plan.kept.shape != (-(-plan.n // 8),) or last.any():
+        if plan.kept.dtype != np.uint8 or plan.kept.shape != (-(-plan.n // 8),):
+            raise ValueError("kept")
+        if np.unpackbits(plan.kept[-1:], bitorder="little")[(plan.n - 1) % 8 + 1 :].any():
             raise ValueError("kept")
     for name, array, kind in (("counts", plan.counts, "u"), ("weights", plan.weights, "f")):
         if array is not None and (array.shape != (plan.num_rows,) or array.dtype.kind != kind):
             raise ValueError(name)
-    if plan.counts is not None and plan.counts.size and plan.counts.min() < 1:
+    counts = plan.counts
+    if counts is not None and counts.size and (counts.min() < 1 or counts.sum(dtype=np.float64) > MOST_ROWS):
         raise ValueError("counts")

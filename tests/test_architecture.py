@@ -38,7 +38,7 @@ PARTS: dict[str, set[str]] = {
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
     "scoring": {"arrays", "errors", "kernels"},
-    "plan": {"disk", "errors", "kernels"},
+    "plan": {"checks", "disk", "errors", "kernels"},
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
@@ -88,15 +89,23 @@ class GenerationWriter:
 def read_manifest(storage: Storage, version: int, expected: Seal) -> Manifest:
     """The manifest of a version.
 
-    Raises `StoreDamaged` if it is not the one that was committed, and `ValueError`, `KeyError` or `TypeError` if what was
-    committed is no manifest.
+    Raises `StoreDamaged` if it is not the one that was committed, and one of `errors.MALFORMED` if what was committed is no
+    manifest of this version.
     """
     data = json.loads(_checked(storage, manifest_name(version), version, expected).tobytes())
-    objects = {name: (int(size), int(crc)) for name, (size, crc) in data["objects"].items()}
-    for name in objects:
+    if data["version"] is True or data["version"] != version or not isinstance(data["meta"], dict):
+        raise ValueError("version, meta")
+    for name in data["objects"]:
         if not OBJECT.fullmatch(name):
             raise ValueError(f"object {name!r}")
-    return Manifest(version, data["meta"], objects)
+    return Manifest(version, data["meta"], {name: checked_seal(value) for name, value in data["objects"].items()})
+
+
+def checked_seal(value: Any) -> Seal:
+    """A seal as JSON has it. Raises `ValueError` if it is none."""
+    if not (isinstance(value, list) and len(value) == 2 and is_whole(value[0]) and is_whole(value[1], most=2**32 - 1)):
+        raise ValueError(f"seal {value!r}")
+    return value[0], value[1]
 
 
 def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarray:
@@ -113,7 +122,7 @@ def _checked(storage: Storage, path: str, version: int, expected: Seal) -> np.nd
             f"{path}: cannot be read ({error.strerror or error}) although version {version} was committed with it. If the "
             "version was dropped while this store was open, open it again; else open another of versions()."
         ) from error
-    if seal([data]) != tuple(expected):
+    if seal([data]) != expected:
         raise StoreDamaged(
             f"{path}: {len(data)} bytes that are not the {expected[0]} bytes committed (checksum differs). The file was "
             "changed or truncated from outside: restore it from a backup, or open another version of the store."

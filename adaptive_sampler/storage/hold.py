@@ -20,7 +20,7 @@ class LocalHold:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._end = weakref.finalize(self, os.close, descriptor)  # never LOCK_UN: that would end a forked child's, too
         if not _locked(descriptor, fcntl.LOCK_SH) or not _is_at(path, descriptor):
             self._end()
@@ -37,16 +37,25 @@ class LocalHold:
 @contextlib.contextmanager
 def unheld(path: Path) -> Iterator[bool]:
     """Whether nobody holds `path`, which is no symbolic link; in the block nobody can begin to."""
-    writing = os.O_RDONLY if path.is_dir() else os.O_RDWR  # over NFS an exclusive lock needs a file that can be written
-    try:
-        descriptor = os.open(path, writing | os.O_NOFOLLOW)
-    except OSError:  # it is gone, or may not be written to: deleting it will tell
+    descriptor = _opened(path)
+    if descriptor is None:
         yield True
         return
     try:
         yield _locked(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int | None:
+    """A descriptor by which `path` can be locked; None for what is not there, or cannot be opened: deleting it will tell."""
+    for access in (
+        os.O_RDWR,
+        os.O_RDONLY,
+    ):  # over NFS an exclusive lock needs a file that can be written; no folder can
+        with contextlib.suppress(OSError):
+            return os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return None
 
 
 def _locked(descriptor: int, kind: int) -> bool:

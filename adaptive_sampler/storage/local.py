@@ -1,9 +1,11 @@
 """A storage on a local disk: one file per object, hard links for what versions share, and a rename for the pointer."""
 
 import contextlib
+import errno
 import fcntl
 import os
-import shutil
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,16 +13,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptive_sampler.disk import sync, write_whole
-from adaptive_sampler.errors import PointerMoved, StoreError
+from adaptive_sampler.disk import FULL, sync, write_whole
+from adaptive_sampler.errors import PointerMoved, StoreDamaged, StoreError
 from adaptive_sampler.storage.base import LEASE, POINTER
 from adaptive_sampler.storage.hold import LocalHold, unheld
 from adaptive_sampler.storage.lock import WriterLock
+from adaptive_sampler.storage.mapped import contents, mapped
+from adaptive_sampler.storage.remove import remove
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = 8  # fsync waits for the disk and needs no core: with eight at once, a commit took half as long
+RESERVE = "RESERVE"  # a file of so many bytes, at least; with it a version can be dropped where no byte is free
+ROOM = 1 << 14
+NO_OBJECT = re.compile(
+    rf"{RESERVE}|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
+)  # the latter: files deleted while they were open
 
 
 class LocalStorage:
@@ -31,6 +40,9 @@ class LocalStorage:
 
     def __init__(self, path: str | os.PathLike[str], *, lasting: bool = True) -> None:
         self.path, self._lasting = Path(path).absolute(), lasting  # so that a later chdir does not move it
+        self._root, self._inside = str(self.path), {""}  # folders that are known to be no symbolic links
+        self._spent = 0  # the length of the pointer that was swung in the reserve, until there is a new reserve
+        self._told = False  # whether it was said that something cannot be deleted
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
         self._first: Callable[[], None] | None = None  # the first write; alone it needs no thread
         self._pool: ThreadPoolExecutor | None = None
@@ -52,8 +64,10 @@ class LocalStorage:
         self._first = None
 
     def share(self, source: str, target: str) -> None:
-        old, new = self.path / source, self._new(target)
+        old, new = self._path(source), self._new(target)
         try:
+            if os.path.islink(old):
+                raise OSError("a link to a link would lead elsewhere from another folder")
             os.link(old, new)
         except FileNotFoundError:
             raise
@@ -65,10 +79,7 @@ class LocalStorage:
         return str(self.path)
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        path = self.path / name  # memory-mapped, not read: objects never change, and keys need not be loaded
-        if not path.stat().st_size:
-            return np.empty(0, np.uint8)
-        return np.asarray(np.memmap(path, np.uint8, "r"))[start:stop]
+        return mapped(self._path(name))[start:stop]  # not read: objects never change, and keys need not be loaded
 
     def flush(self) -> None:
         if not self._lasting:
@@ -86,42 +97,60 @@ class LocalStorage:
 
     def pointer(self) -> bytes | None:
         try:
-            return (self.path / POINTER).read_bytes()
+            return contents(self.path / POINTER)
         except FileNotFoundError:
             return None
         except NotADirectoryError as error:
             raise StoreError(f"{self.where} is a file, or in one. Name the folder of a store.") from error
+        except OSError as error:
+            kind = StoreDamaged if error.errno in (errno.EINVAL, errno.ELOOP) else StoreError
+            raise kind(
+                f"{self.where}/{POINTER} cannot be read: {error.strerror}. Make it readable, or restore it from a backup."
+            ) from error
 
     def swing(self, value: bytes, *, expected: bytes | None) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         with _alone(self.path):
             if self.pointer() != expected:
                 raise PointerMoved.at(self.where)
-            self.put(POINTER, [value])
-            self.flush()
+            try:
+                self.put(POINTER, [value])
+                self.flush()
+            except OSError as error:  # a longer pointer is that of a commit, which must not use up the room to drop one
+                if error.errno not in FULL or len(value) >= len(expected or b"") or not self._swing_in_reserve(value):
+                    raise
+            else:
+                self._keep_room(len(value))
 
     def names(self, prefix: str = "") -> list[str]:
-        folder = self.path / prefix
-        return sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
+        try:
+            self._check(prefix)
+            found = os.listdir(self.path / prefix)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in found if not NO_OBJECT.fullmatch(name))
 
     def delete(self, prefix: str) -> None:
         with contextlib.suppress(OSError):
             self.flush()  # finish what a failed commit has begun to write, or files could appear after the deletion
-        target = self.path / prefix
-        if target.is_symlink():
-            target.unlink(missing_ok=True)
-            return
+        target = self._path(prefix)
         with unheld(target) as free:
-            if free and target.is_dir():
-                shutil.rmtree(target)
-            elif free:
-                target.unlink(missing_ok=True)
+            error = remove(target) if free else None
+        if self._spent:
+            self._keep_room(self._spent)
+        if error is not None and not self._told:
+            import logging  # imported late, as it is rarely needed
+
+            self._told = True
+            logging.getLogger("adaptive_sampler").warning(
+                "%s cannot be deleted (%s) and stays. It takes room and does no harm: delete it by hand.", target, error
+            )
 
     def hold(self, prefix: str) -> LocalHold:
-        return LocalHold(self.path / prefix)
+        return LocalHold(self._path(prefix))
 
     def held(self, prefix: str) -> bool:
-        with unheld(self.path / prefix) as free:
+        with unheld(self._path(prefix)) as free:
             return not free
 
     def lease(self, *, steal: bool = False) -> WriterLock:
@@ -129,15 +158,67 @@ class LocalStorage:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise StoreError(f"{self.path} is a file. Name a folder that does not exist yet.") from error
+        except OSError as error:
+            raise StoreError(
+                f"the folder {self.path} cannot be made: {error.strerror}. Name a place to which this process may write."
+            ) from error
         return WriterLock(self.path / LEASE, steal=steal)
 
     def _new(self, name: str) -> Path:
         """The path of a new object, in a folder that is made; `flush` will sync that folder."""
-        target = self.path / name
+        target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if self._lasting:
             self._changed |= dict.fromkeys(_between(self.path, target.parent))
         return target
+
+    def _path(self, name: str) -> Path:
+        """Where the object `name` is; that may be a link to a file. Raises `StoreDamaged` as `_check` does."""
+        self._check(name.rpartition("/")[0])
+        return self.path / name
+
+    def _check(self, folder: str) -> None:
+        """Raise `StoreDamaged` if this folder, or one on the way to it, is a link, which leads out of here."""
+        if folder in self._inside:
+            return
+        self._check(folder.rpartition("/")[0])
+        if os.path.islink(at := f"{self._root}/{folder}"):
+            raise StoreDamaged(
+                f"{at} is a symbolic link; a store keeps its folders within its own. Put the folder itself there, or link to the "
+                "store as a whole."
+            )
+        self._inside.add(folder)
+
+    def _keep_room(self, length: int) -> None:
+        """Keep a file by which a pointer of `length` bytes can be swung on a full disk; if that fails, go on without."""
+        reserve = self.path / RESERVE
+        with contextlib.suppress(OSError):
+            about = reserve.lstat() if reserve.exists() else None
+            if about is None or not stat.S_ISREG(about.st_mode) or about.st_nlink != 1 or about.st_size < length:
+                write_whole(
+                    reserve, [os.urandom(max(ROOM, 2 * length))], lasting=False
+                )  # no zeros: a disk may save those
+            self._spent = 0
+
+    def _swing_in_reserve(self, value: bytes) -> bool:
+        """Write the pointer over the reserve, whose bytes the disk has already, and rename that. Returns False without one."""
+        reserve = self.path / RESERVE
+        try:
+            descriptor = os.open(reserve, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        with open(descriptor, "wb") as file:
+            about = os.fstat(descriptor)
+            if about.st_nlink != 1 or about.st_size < len(value):
+                return False
+            file.write(value)
+            file.truncate()
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(reserve, self.path / POINTER)
+        sync(self.path)
+        self._spent = len(value)
+        return True
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_sampler.checks import whole_number
-from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.errors import MALFORMED, AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
@@ -18,6 +18,7 @@ from adaptive_sampler.storage.base import LEASE, POINTER, Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.local import LocalStorage
+from adaptive_sampler.storage.meta import check_meta
 from adaptive_sampler.storage.places import storage_at
 from adaptive_sampler.storage.repository import PLANS, Repository
 from adaptive_sampler.storage.versions import Versions
@@ -143,8 +144,7 @@ def open_(
         for taken in (lease, hold):
             if taken is not None:
                 taken.release()
-        malformed = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
-        if isinstance(error, malformed) and not isinstance(error, AdaptiveSamplerError):
+        if isinstance(error, MALFORMED) and not isinstance(error, AdaptiveSamplerError):
             raise StoreDamaged(
                 f"{storage.where}: what its manifest says makes no store ({type(error).__name__}: {error}). Open another version."
             ) from error
@@ -182,6 +182,7 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
     Raises `InvalidValue` if the version does not have one of the `scores`, or describes it differently; and with `write`,
     if it has a custom score that is not among them.
     """
+    check_meta(manifest.meta, manifest.version)
     given = {score.name: score for score in scores}
     restored = [_restore_score(data, given, write) for data in manifest.meta["scores"]]
     unknown = set(given) - {score.name for score in restored}
@@ -192,13 +193,13 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
     meta = manifest.meta
     table = Table(
         restored,
-        int(meta["n"]),
+        meta["n"],
         lambda name: repository.loader(manifest, name),
-        int(meta["chunk"]),
-        {name: int(number) for name, number in meta["books"].items()},
+        meta["chunk"],
+        meta["books"],
     )
     for name, columns in table.columns.items():
-        columns.book.observed, columns.book.observations = int(meta["observed"][name]), int(meta["observations"][name])
+        columns.book.observed, columns.book.observations = meta["observed"][name], meta["observations"][name]
     return table
 
 
@@ -249,8 +250,8 @@ def _begun(storage: Storage) -> bool:
 
 def _make_room(storage: Storage, overwrite: bool) -> None:
     """Raise `StoreError` if the place holds anything; with `overwrite`, a store may be there, complete or half made."""
-    found = storage.names()
-    if not found:
+    found = [name for name in storage.names() if name != "manifests" or storage.names(name)]
+    if found in ([], [LEASE]):  # nothing, or what the making of a store left that failed
         return
     foreign = [name for name in found if not _is_ours(name)]
     if foreign or not {POINTER, LEASE} & set(found):

@@ -3,13 +3,17 @@
 import json
 import time
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import isfinite
 from typing import Any, NamedTuple
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import checksum
-from adaptive_sampler.errors import StoreDamaged
-from adaptive_sampler.storage.generation import Seal
+from adaptive_sampler.errors import MALFORMED, StoreDamaged
+from adaptive_sampler.storage.generation import Seal, checked_seal
 
 FORMAT = 1
+MOST = 1 << 53  # of the numbers of versions
 
 
 class _Version(NamedTuple):
@@ -91,20 +95,37 @@ def decoded(raw: bytes, where: str) -> Pointer:
     try:
         body = json.loads(raw)
         version = body["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not is_whole(version, 1):
+            raise ValueError("format")
+    except MALFORMED as error:
         raise StoreDamaged(_damaged(where)) from error
-    if isinstance(version, int) and version > FORMAT:
+    if version > FORMAT:
         raise StoreDamaged(
             f"{where} has format {version}; this adaptive-sampler reads up to {FORMAT}. Upgrade: pip install -U adaptive-sampler."
         )
     try:
         if body.pop("checksum") != _checksum(body):
             raise ValueError("checksum")
-        entries = tuple(CommitEntry(**e | {"manifest": tuple(e["manifest"])}) for e in body["versions"])
-        pointer = Pointer(body["uuid"], body["head"], body["highest"], entries)
-    except (ValueError, KeyError, TypeError) as error:
+        entries = tuple(_entry(**entry) for entry in body["versions"])
+        numbers = [entry.version for entry in entries]
+        ascending = all(one < next_ for one, next_ in pairwise(numbers))
+        if not ascending or body["head"] != numbers[-1] or not is_whole(body["highest"], numbers[-1], most=MOST):
+            raise ValueError("versions")
+        if not isinstance(body["uuid"], str) or not isinstance(body["head"], int):
+            raise ValueError("uuid, head")
+    except MALFORMED as error:
         raise StoreDamaged(_damaged(where)) from error
-    return pointer
+    return Pointer(body["uuid"], body["head"], body["highest"], entries)
+
+
+def _entry(version: Any, time: Any, note: Any, pinned: Any, observed: Any, manifest: Any) -> CommitEntry:
+    """An entry as JSON has it. Raises `ValueError` or `TypeError` if a commit would not write it."""
+    moment = isinstance(time, float | int) and not isinstance(time, bool) and isfinite(time)
+    if not (moment and is_whole(version, most=MOST) and is_whole(observed)):
+        raise ValueError("a number")
+    if not (isinstance(note, str) and isinstance(pinned, bool)):
+        raise ValueError("note, pinned")
+    return CommitEntry(version, time, note, pinned, observed, checked_seal(manifest))
 
 
 def _checksum(body: dict[str, Any]) -> int:

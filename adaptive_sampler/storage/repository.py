@@ -1,16 +1,15 @@
 """What a store keeps on its storage: its scores as versions, and the plans that were made from them."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.disk import PARTIAL
+from adaptive_sampler.disk import FULL
 from adaptive_sampler.errors import StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.memory.book import Book, Load
-from adaptive_sampler.plan import Plan, from_files, origin_of
+from adaptive_sampler.plan import FILES, PLAN_ID, Plan, from_files, origin_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
@@ -84,14 +83,14 @@ class Repository:
 
     def _drop_plans(self, spared: set[str]) -> None:
         """Delete the plans whose version is gone, except those `spared`."""
-        for plan in self._storage.names(PLANS):
+        for plan in self._plans():
             try:
                 made_from, _ = origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json"))
                 orphaned = plan not in spared and self.versions.pointer.entry(made_from.commit) is None
             except FileNotFoundError:
                 orphaned = True  # half of a plan, left by a process that was killed
-            except (ValueError, NotADirectoryError):
-                orphaned = False  # damaged: it stays, so that reading it says so; or no plan at all
+            except (ValueError, OSError, StoreDamaged):
+                orphaned = False  # damaged: it stays, so that reading it says so
             if orphaned:
                 self._storage.delete(f"{PLANS}/{plan}")
 
@@ -111,30 +110,42 @@ class Repository:
             self._storage.flush()
         except OSError as error:
             self._storage.delete(at)
+            remedy = "make room (drop_versions takes old plans away too)" if error.errno in FULL else "mend that"
             raise StoreError(
                 f"plan {plan.id} could not be kept in {self._where}: {error.strerror or error}. An epoch could not be resumed "
-                "without it: make room (drop_versions takes old plans away too) and ask again."
+                f"without it: {remedy} and ask again."
             ) from error
 
     def plan(self, plan_id: str) -> Plan:
         """A saved plan. Raises `UnknownName` if there is none of that id, `StoreDamaged` if its files were changed."""
-        known = self._storage.names(PLANS)
-        if plan_id not in known or not re.fullmatch(r"[0-9a-f]{16}", plan_id):
+        known = self._plans()
+        if plan_id not in known:
             raise UnknownName(
                 f"{self._where} holds no plan {plan_id!r}. It was made from a version that has been dropped, or in another "
                 f"store; {len(known)} plans are here. Start the epoch anew, or keep its version (commit(pin=True))."
             )
         at = f"{PLANS}/{plan_id}"
-        names = [name for name in self._storage.names(at) if not name.endswith(PARTIAL)]
-        return from_files({name: self._storage.get(f"{at}/{name}") for name in names}, f"{self._where}/{at}")
+        names = [name for name in self._storage.names(at) if name in FILES]
+        try:
+            files = {name: self._storage.get(f"{at}/{name}") for name in names}
+        except OSError as error:
+            raise StoreDamaged(
+                f"{self._where}/{at} cannot be read: {error.strerror or error}. Make it readable, or delete that folder; the "
+                "sampler plans again at its next epoch."
+            ) from error
+        return from_files(files, f"{self._where}/{at}")
 
     def newest_plan(self) -> str | None:
         """The id of the newest saved plan: newest by the scores that it was made from, then by its epoch; or None."""
         found = []
-        for plan in self._storage.names(PLANS):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):  # half a plan, or no plan
+        for plan in self._plans():
+            with contextlib.suppress(OSError, ValueError, StoreDamaged):  # half a plan, or no plan
                 found.append((*origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json")), plan))
         return max(found)[-1] if found else None
+
+    def _plans(self) -> list[str]:
+        """The ids of the plans that are saved, whole or not."""
+        return [name for name in self._storage.names(PLANS) if PLAN_ID.fullmatch(name)]
 
 
 def _put_layout(

@@ -1,5 +1,6 @@
 """Versions in a storage: each is immutable and has a manifest with checksums; a pointer names the newest."""
 
+import contextlib
 import re
 import uuid
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.disk import PARTIAL
-from adaptive_sampler.errors import NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.disk import FULL, PARTIAL
+from adaptive_sampler.errors import MALFORMED, NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.storage.base import POINTER, Hold, Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, Seal, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import Pointer, Version, decoded
@@ -19,11 +20,16 @@ NUMBER = "(0|[1-9][0-9]*)"
 
 @dataclass(frozen=True)
 class Kind:
-    """What is kept in versions, for messages: its `name`, the call that makes one, and the call that replaces one."""
+    """What is kept in versions, for messages: its `name`, the call that makes one, and the call that replaces one.
+
+    `room`, `retry`: how room is made for a commit that failed, and how it is repeated.
+    """
 
     name: str
     make: str
     again: str
+    room: str = "make room (drop_versions)"
+    retry: str = "commit again"
 
 
 class Versions:
@@ -66,8 +72,16 @@ class Versions:
         return POINTER not in found and not any(map(later.fullmatch, found))
 
     def take_over(self) -> None:
-        """End whatever another writer may still be doing. To be called after its lease was taken from it."""
-        self._swing(replace(self.pointer, highest=self.pointer.highest + 1))
+        """End whatever another writer may still be doing. To be called after its lease was taken from it.
+
+        Raises `StoreError` if the storage refuses, and `PointerMoved` if that writer commits just now.
+        """
+        try:
+            self._swing(replace(self.pointer, highest=self.pointer.highest + 1))
+        except OSError as error:
+            raise StoreError(
+                f"{self.where} cannot be taken over from its last writer: {error.strerror or error}. Mend that and open it again."
+            ) from error
 
     def manifest(self, version: int | None, seal: Seal | None = None) -> Manifest:
         """The manifest of `version` (None: of the head). `seal`: its seal, for a version that may have been dropped since.
@@ -80,7 +94,7 @@ class Versions:
             raise self._absent(wanted)
         try:
             return read_manifest(self.storage, wanted, seal or entry.manifest)  # type: ignore[union-attr]  # one is there
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise StoreDamaged(f"{self.where}: the manifest of version {wanted} is not one ({error}).") from error
 
     def hold(self, version: int | None, seal: Seal | None = None) -> tuple[Manifest, Hold]:
@@ -135,11 +149,21 @@ class Versions:
         except OSError as error:
             self._still_mine()
             self.sweep()
-            raise StoreError(
-                f"commit of version {version} to {self.where} failed: {error.strerror or error}. Version "
-                f"{self.pointer.head} is whole, and nothing in memory is lost: make room (drop_versions) and commit again."
-            ) from error
+            raise self._failed(version, error) from error
         return manifest
+
+    def _failed(self, version: int, error: OSError) -> StoreError:
+        """The error for a commit that the storage refused."""
+        head, full = self.pointer.head, error.errno in FULL
+        room, retry = self._kind.room, self._kind.retry
+        whole = f"Version {head} is whole, and nothing in memory is lost"
+        if head < 0:
+            whole, retry = "No version is there yet", f"call {self._kind.make} again"
+            room = "make room there, or name another place,"
+        mend = room if full else ("mend that" if head >= 0 else "name a place that can be written to,")
+        return StoreError(
+            f"commit of version {version} to {self.where} failed: {error.strerror or error}. {whole}: {mend} and {retry}."
+        )
 
     def committed(self) -> list[Version]:
         """The commits, oldest first, without version 0, which is empty."""
@@ -153,32 +177,39 @@ class Versions:
         self._still_mine()
         safe = {e.version for e in self.pointer.entries[-keep:]} | {self.pointer.head, current}
         gone = {e.version for e in self.pointer.entries if e.version not in safe and not e.pinned}
-        try:
-            self._swing(self.pointer.without(gone))  # before any deletion: a version that is listed must be complete
-            self.sweep()
+        try:  # the swing before any deletion: a version that is listed must be complete
+            if gone:
+                self._swing_in_any_room(self.pointer.without(gone))
         except OSError as error:
             raise StoreError(
-                f"{self.where}: old versions could not be deleted: {error.strerror or error}. Version {self.pointer.head} is "
-                "whole, and nothing else was touched: the next commit or drop_versions deletes what is left."
+                f"{self.where}: old versions could not be dropped: {error.strerror or error}. Version {self.pointer.head} is "
+                "whole, and no version was touched: mend that and drop them again."
             ) from error
+        self.sweep()
 
     def sweep(self) -> None:
         """Delete what no version uses: leftovers of commits that broke off, and versions that were dropped.
 
-        A dropped version that somebody holds stays until a later sweep. What has a higher number than any that was given
-        out here is another writer's, and stays.
+        What somebody holds, or what cannot be deleted now, stays until a later sweep. What has a higher number than any
+        that was given out here is another writer's, and stays.
         """
-        stay = {e.version for e in self.pointer.entries}
-        for name in self.storage.names("manifests"):  # before the versions: who holds a manifest holds its version
+        with contextlib.suppress(OSError):
+            stay = {e.version for e in self.pointer.entries} | self._sweep_manifests()
+            for name in self.storage.names():
+                number = _number(name, "v" + NUMBER)
+                if name.endswith(PARTIAL) or (number is not None and self._left(number, stay)):
+                    self.storage.delete(name)
+
+    def _sweep_manifests(self) -> set[int]:
+        """Delete the manifests that are left over. Returns the numbers of those that somebody holds, and so their versions."""
+        listed, held = {e.version for e in self.pointer.entries}, set()
+        for name in self.storage.names("manifests"):
             number = _number(name, NUMBER + r"\.json")
-            if number is None or self._left(number, stay):
+            if number is None or self._left(number, listed):
                 self.storage.delete(f"manifests/{name}")
                 if number is not None and self.storage.held(f"manifests/{name}"):
-                    stay.add(number)
-        for name in self.storage.names():
-            number = _number(name, "v" + NUMBER)
-            if name.endswith(PARTIAL) or (number is not None and self._left(number, stay)):
-                self.storage.delete(name)
+                    held.add(number)
+        return held
 
     def _left(self, version: int, stay: set[int]) -> bool:
         """Whether what has this number is left over: given out by this writer, or about to be, and not to `stay`."""
@@ -199,6 +230,16 @@ class Versions:
         raw = pointer.encoded()
         self.storage.swing(raw, expected=self._raw)
         self.pointer, self._raw = pointer, raw
+
+    def _swing_in_any_room(self, pointer: Pointer) -> None:
+        """Swing the pointer; where there is no room for that, delete leftovers and try once more."""
+        try:
+            self._swing(pointer)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.sweep()
+            self._swing(pointer)
 
     def _still_mine(self) -> None:
         """Raise `PointerMoved` if another writer has committed; else a sweep would delete what that writer committed."""

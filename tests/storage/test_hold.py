@@ -128,6 +128,14 @@ def test_a_hold_that_is_pickled_is_a_hold_of_its_own(tmp_path: Path) -> None:
         pickle.loads(pickle.dumps(hold))
 
 
+def test_what_may_only_be_read_can_be_held_too(tmp_path: Path) -> None:
+    store = three(tmp_path / "s")
+    (tmp_path / "s/manifests/1.json").chmod(0o444)
+    reader = ScoreStore.open(tmp_path / "s", version=1, mode="r")
+    store.drop_versions(keep=1)
+    assert reader["loss"][0] == 0
+
+
 def test_where_the_file_system_has_no_such_locks_a_drop_deletes(tmp_path: Path, no_flock: None) -> None:
     store = three(tmp_path / "s")
     reader = ScoreStore.open(tmp_path / "s", version=1, mode="r")

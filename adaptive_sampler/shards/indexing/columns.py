@@ -113,7 +113,12 @@ class MappedColumns:
         found = self._chunks.get((name, number))
         if found is None:
             dtype, _, chunk = self.shapes[name]
-            data = self._versions.read(self._manifest, f"{name}/c/{number}")
+            try:
+                data = self._versions.read(self._manifest, f"{name}/c/{number}")
+            except StoreDamaged as error:
+                raise StoreDamaged(
+                    f"{error} An index can also be built anew from its shards, in another folder."
+                ) from error
             if data is None or len(data) != chunk * np.dtype(dtype).itemsize:
                 raise self.damaged(f"chunk {number} of {name} is no {chunk} elements of {dtype}")
             found = self._chunks[name, number] = data.view(np.dtype(dtype).newbyteorder("<"))

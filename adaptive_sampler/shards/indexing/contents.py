@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.errors import MALFORMED, StoreDamaged
 from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.indexing.scan import ShardTable
 from adaptive_sampler.storage.generation import Seal
@@ -18,7 +18,9 @@ from adaptive_sampler.storage.versions import Kind, Versions
 
 FORMAT = 2  # of an index; 1 had no checksums
 EVERYWHERE = ""  # the "url" of damage that is of no single shard
-INDEX = Kind("index of shards", "ShardIndex.build(urls, path)", "ShardIndex.build(urls, path)")
+INDEX = Kind(
+    "index of shards", "ShardIndex.build(urls, path)", "ShardIndex.build(urls, path)", "make room", "build again"
+)
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Contents:
 
     @classmethod
     def of(cls, meta: dict[str, Any]) -> "Contents":
-        """What a manifest's `meta` says. Raises `ValueError`, `KeyError` or `TypeError` if it is that of no index."""
+        """What a manifest's `meta` says. Raises one of `errors.MALFORMED` if it is that of no index."""
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']!r}; this adaptive-sampler reads {FORMAT}")
         lists = {name: meta[name] for name in ("urls", "stamps", "layouts", "damage", "missing")}
@@ -73,7 +75,7 @@ class IndexVersion:
         try:
             self.about = Contents.of(manifest.meta)
             self.columns = MappedColumns(versions, manifest)
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise StoreDamaged(
                 f"{versions.where}: version {manifest.version} is none of an index of shards ({type(error).__name__}: {error}). "
                 "Name the place of an index, or build one elsewhere."

@@ -1,0 +1,53 @@
+"""Check what a manifest says of a store before anything is made from it: the manifest may be anybody's."""
+
+import math
+from typing import Any
+
+from adaptive_sampler.checks import is_whole
+from adaptive_sampler.plan import PLAN_ID
+
+MOST_CHUNKS = 1 << 20  # 10¹² rows in chunks of 2²⁰; a loop over many more would not end
+
+
+def check_meta(meta: dict[str, Any], version: int) -> None:
+    """Raise `ValueError`, `KeyError` or `TypeError` unless the metadata is such as a commit of `version` writes."""
+    n, chunk = meta["n"], meta["chunk"]
+    _hold("n, chunk", is_whole(n, 1) and is_whole(chunk, 1, most=n) and -(-n // chunk) <= MOST_CHUNKS)
+    _hold("parent", is_whole(meta["parent"], -1, most=version - 1))
+    _hold("epoch", is_whole(meta["epoch"]))
+    _hold("delivered", is_whole(meta["delivered"]))
+    _hold("runs", isinstance(meta["runs"], list) and bool(meta["runs"]))
+    _hold("plans", _all(meta.get("plans", []), str) and all(map(PLAN_ID.fullmatch, meta.get("plans", []))))
+    _hold("keys", isinstance(meta["keys"], bool))
+    _hold("layout", meta["layout"] is None or is_whole(meta["layout"]))
+    _hold("metadata, fingerprint", isinstance(meta["metadata"], dict) and "fingerprint" in meta)
+    _hold("created, package", _is_time(meta["created"]) and isinstance(meta["package"], str))
+    _check_scores(meta)
+
+
+def _check_scores(meta: dict[str, Any]) -> None:
+    """Raise as `check_meta` does unless each score has a description, a book and its counts."""
+    _hold("scores", _all(meta["scores"], dict))
+    names = [score["name"] for score in meta["scores"]]
+    _hold("scores", all(isinstance(name, str) and name.isidentifier() for name in names))
+    for what in ("books", "observations", "observed", "made"):
+        _hold(what, isinstance(meta[what], dict) and set(meta[what]) == set(names))
+    for name in names:
+        _hold("books", is_whole(meta["books"][name], most=len(names)))
+        _hold("observed", is_whole(meta["observed"][name], most=meta["n"]))
+        _hold("observations", is_whole(meta["observations"][name]))
+        made = meta["made"][name]
+        _hold("made", isinstance(made, dict) and _is_time(made["time"]) and isinstance(made["package"], str))
+
+
+def _hold(what: str, sound: bool) -> None:
+    if not sound:
+        raise ValueError(what)
+
+
+def _all(values: Any, of: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, of) for value in values)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
