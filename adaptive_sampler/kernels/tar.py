@@ -33,8 +33,7 @@ def skim(
                 size = -1
                 break
             size = 8 * size + data[at + i] - 48
-        # The magic of old GNU headers has a space where that of ustar has its NUL; they have times in place of a prefix.
-        prefix = data[at + 345] != 0 and data[at + 262] == 0
+        prefix = data[at + 345] != 0 and data[at + 262] == 0  # old GNU headers have a space there, and times at 345
         if stored != total or size < 0 or prefix or data[at + 135] not in (0, 32):
             break
         kind, body = data[at + 156], at + 512

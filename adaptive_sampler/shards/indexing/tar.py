@@ -163,8 +163,8 @@ def _skimmed(mapped: mmap.mmap, position: int) -> Generator[Member, None, int]:
     found = _RUN
     while found == _RUN:
         found, position = skim(data, position, headers, sizes)
-        for at, size in zip(headers[:found].tolist(), sizes[:found].tolist(), strict=True):
-            yield Member(text(mapped[at : at + 100]), at + BLOCK, size)
+        names = [text(mapped[at : at + 100]) for at in headers[:found].tolist()]
+        yield from map(Member, names, (headers[:found] + BLOCK).tolist(), sizes[:found].tolist())
     return position
 
 
