@@ -18,11 +18,11 @@ from adaptive_sampler.storage.versions import Versions
 from tests.storage.helpers import filled, running, three
 
 READER = """
-import signal, sys
+import sys, time
 from adaptive_sampler import ScoreStore
 store = ScoreStore.open(sys.argv[1], version=1, mode="r")
 print("open", flush=True)
-signal.pause()
+time.sleep(60)
 """
 
 
