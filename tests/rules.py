@@ -190,3 +190,18 @@ def storage_through_a_session(package: Package, module: str) -> list[str]:
             and _is_one(tree, node.value, {"session", "drained"})
         ),
     )
+
+
+# -- figures -------------------------------------------------------------------------------------------------------------
+
+
+def legends_without_a_place(package: Package, module: str) -> list[str]:
+    """Where a legend has no `loc`, or "best": matplotlib then tries all places, and warns where that takes a second."""
+
+    def holds(node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call) or last_name(node) != "legend":
+            return False
+        places = [ast.unparse(given.value) for given in node.keywords if given.arg == "loc"]
+        return places in ([], ["'best'"], ["0"])
+
+    return _where(package, module, holds)

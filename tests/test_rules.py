@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import adaptive_sampler
 from tests import rules
+from tests.imports import Package
 from tests.planted import planted
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # -- kernels ------------------------------------------------------------------------------------------------------------
 
@@ -161,3 +165,26 @@ def test_a_store_given_to_another_object_is_none_of_its_members(tmp_path: Path) 
 )
 def test_storage_taken_from_a_session_is_found(tmp_path: Path, source: str) -> None:
     assert len(rules.storage_through_a_session(planted(tmp_path, low=f"{source}\n"), "planted.low")) == 1
+
+
+# -- figures -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source", ["axes.legend()", "plt.legend(fontsize=8)", "panels[1].legend(loc='best')", "axes.legend(loc=0)"]
+)
+def test_a_legend_without_a_place_is_found(tmp_path: Path, source: str) -> None:
+    (found,) = rules.legends_without_a_place(planted(tmp_path, low=f"{source}\n"), "planted.low")
+    assert found.startswith("planted/low.py:1: ")
+
+
+@pytest.mark.parametrize("source", ["axes.legend(loc='upper left')", "axes.get_legend()", "_legend(page)"])
+def test_a_legend_with_a_place_and_what_is_no_legend_are_fine(tmp_path: Path, source: str) -> None:
+    assert rules.legends_without_a_place(planted(tmp_path, low=f"{source}\n"), "planted.low") == []
+
+
+@pytest.mark.parametrize("folder", [Path(adaptive_sampler.__file__).parent, BENCHMARKS], ids=lambda folder: folder.name)
+def test_no_legend_of_ours_is_without_a_place(folder: Path) -> None:
+    package = Package(folder)
+    wrong = [where for module in package.files for where in rules.legends_without_a_place(package, module)]
+    assert not wrong, "give each a fixed place, loc=:\n" + "\n".join(wrong)

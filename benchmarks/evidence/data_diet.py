@@ -159,7 +159,7 @@ def figure(records: Records, file: Path) -> None:
             axes.set_yticks((9, 10, 12, 15, 20, 30, 50, 80), labels=("9", "10", "12", "15", "20", "30", "50", "80"))
             axes.minorticks_off()
             axes.set(title=f"equal {equal}", xlabel="share kept in %", ylabel="test error in %")
-        panels[1].legend(fontsize=8)
+        panels[1].legend(fontsize=8, loc="upper right")
 
     draw(file, lines, panels=2)
 

@@ -163,7 +163,7 @@ def figure(records: Records, file: Path) -> None:
                 axes.errorbar(place, y, dy, color=colour, marker="o", capsize=4, linestyle="none", label=by)
             axes.set_xticks([])
             axes.set(title=f"half, equal {equal}", ylabel="test error in %", xlim=(-0.5, len(names) - 0.5))
-        panels[1].legend(fontsize=8)
+        panels[1].legend(fontsize=8, loc="upper right")
 
     draw(file, lines, panels=2)
 

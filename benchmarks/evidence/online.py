@@ -197,7 +197,7 @@ def figure(records: Records, file: Path) -> None:
             )
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("{x:g}")
-        panels[1].legend(fontsize=7)
+        panels[1].legend(fontsize=7, loc="upper right")
 
     draw(file, lines, panels=2)
 

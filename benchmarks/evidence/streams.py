@@ -150,7 +150,7 @@ def figure(records: Records, file: Any) -> None:
             right.errorbar(kept, means, errors, color=colour, marker="o", capsize=3, label=source)
         left.set(xlabel="share kept in %", ylabel="MB read in the last epoch", ylim=(0, None))
         right.set(xlabel="share kept in %", ylabel="test accuracy in %")
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, loc="upper left")
 
     draw(file, lines, panels=2)
 

@@ -180,7 +180,7 @@ def figure(records: Records, file: Path) -> None:
             title="half of the data (dotted: everything)", xlabel="share skipped in %", ylabel="test accuracy in %"
         )
         right.set(title="wrong labels in the window", xlabel="share skipped in %", ylabel="wrong labels in %")
-        left.legend(fontsize=8)
+        left.legend(fontsize=8, loc="lower left")
 
     draw(file, lines, panels=2)
 

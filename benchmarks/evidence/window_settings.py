@@ -107,7 +107,7 @@ def figure(records: Records, file: Path) -> None:
         axes.set(xlabel="wrong labels among those trained on, in %", ylabel="test error in %", yscale="log")
         axes.set_yticks((10, 11, 12, 14, 20, 30, 60), labels=("10", "11", "12", "14", "20", "30", "60"))
         axes.minorticks_off()
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
 
     draw(file, lines)
 

@@ -181,7 +181,7 @@ def figure(records: Records, file: Path) -> None:
             axes.plot([100 * s for s in SHARES], recall, color=colour, marker="o", markersize=3, label=name)
         axes.plot([0, 20, 40], [0, 100, 100], color="#bbbbbb", linestyle=":", label="perfect")
         axes.set(xlabel="share inspected in %", ylabel="wrong labels found in %")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right")
 
     draw(file, lines)
 

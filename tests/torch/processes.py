@@ -10,7 +10,6 @@ import torch
 from adaptive_sampler.testing.processes import process_group
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch.distributed", "adaptive_sampler.torch", "tests.torch.training"])
 
 
 class Failed(Exception):
