@@ -1,0 +1,241 @@
+"""What is mutated: a store, its plans, an index of shards; how each is made, read, and gone on with, by public names."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import EL2N, Forgetting, Loss
+from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune
+from adaptive_sampler.shards import ShardIndex
+from benchmarks.mutating.reading import Reading
+
+N, VERSIONS = 50, 3
+KEYS = [f"key {i}" for i in range(N)]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A folder of ours.
+
+    `make(home)` writes it to home/subject, and whatever else `read` and `steps` need beside it. `read(path, home)` reads
+    all that a user can of the folder at `path`, a copy. `steps`: ways to go on from it, (path, home) -> None. `part`: the
+    folder below it that is mutated, "" for all of it.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    read: Callable[[Path, Path], Reading]
+    steps: Mapping[str, Callable[[Path, Path], None]]
+    part: str = ""
+
+
+# -- a store and its plans ------------------------------------------------------------------------------------------------
+
+
+def make_store(home: Path) -> None:
+    """Three versions of three scores with keys, the second pinned, and the plans of five policies."""
+    with ScoreStore.create(home / "subject", N, _scores(), keys=KEYS, metadata={"of": "a trial"}) as store:
+        rng, plans, states = np.random.default_rng(0), [], []
+        for epoch in range(VERSIONS):
+            store.epoch = epoch
+            rows = np.arange(0, N, epoch + 1)
+            store.update(rows, logits=rng.normal(size=(len(rows), 3)), labels=rng.integers(0, 3, len(rows)))
+            store.commit(f"epoch {epoch}", pin=epoch == 1)
+            for policy in _policies():
+                sampler = AdaptiveSampler(store, policy, seed=epoch)
+                walk = iter(sampler)
+                for _ in range(3):
+                    next(walk)
+                plans.append(sampler.plan.id)
+                states.append(sampler.state_dict())
+    (home / "plans.json").write_text(json.dumps({"ids": plans, "states": states}))
+
+
+def read_store(path: Path, home: Path) -> Reading:
+    """The head and every version, by every public name."""
+    found = Reading()
+    for version in (None, *range(VERSIONS + 3)):
+        label = "head" if version is None else f"version {version}"
+        store = found.tried(label, lambda version=version: ScoreStore.open(path, version=version, mode="r"))
+        if store is not None:
+            with store:
+                _read_version(found, label, store)
+    return found
+
+
+def read_plans(path: Path, home: Path) -> Reading:
+    """Every saved plan, and the rest of the epoch of every state that names one."""
+    found, known = Reading(), json.loads((home / "plans.json").read_text())
+    store = found.tried("head", lambda: ScoreStore.open(path, mode="r"))
+    if store is None:
+        return found
+    folder = path / "plans"
+    there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    with store:
+        for name in dict.fromkeys([*known["ids"], *sorted(there)]):
+            found.item(f"plan {name}", lambda name=name: _described(store.plan(name)))
+    for state, policy in zip(known["states"], _policies() * VERSIONS, strict=True):
+        found.item(f"rest of {state['plan']}", lambda state=state, policy=policy: _rest(path, policy, state))
+    return found
+
+
+def commit_more(path: Path, home: Path) -> None:
+    """Open the store to write, fold more, commit."""
+    with ScoreStore.open(path) as store:
+        _fold_and_commit(store)
+
+
+def create_again(path: Path, home: Path) -> None:
+    """Run the script that made the store once more, as `exist_ok` allows."""
+    with ScoreStore.create(path, N, _scores(), keys=KEYS, exist_ok=True) as store:
+        _fold_and_commit(store)
+
+
+def grow_and_commit(path: Path, home: Path) -> None:
+    """Append rows with keys, commit."""
+    with ScoreStore.open(path) as store:
+        store.grow(N + 7, keys=[f"new {i}" for i in range(7)])
+        _fold_and_commit(store)
+
+
+def drop_old(path: Path, home: Path) -> None:
+    """Open the store to write, drop all versions but the head and the pinned one."""
+    with ScoreStore.open(path) as store:
+        store.drop_versions(keep=1)
+
+
+def walk_on(path: Path, home: Path) -> None:
+    """Open the store to write, walk an epoch of every policy, whose plans are saved, and commit."""
+    with ScoreStore.open(path) as store:
+        for policy in _policies():
+            list(AdaptiveSampler(store, policy, seed=VERSIONS - 1))  # the plans that are there already
+            list(AdaptiveSampler(store, policy, seed=VERSIONS))
+        store.commit()
+
+
+def _scores() -> list[Any]:
+    return [EL2N(), Loss(), Forgetting(never_learned="zero")]
+
+
+def _policies() -> list[Any]:
+    return [KeepAll(), Prune(0.5, "el2n"), Draw("loss", unbiased=True), InfoBatch(epochs=10), RandomPrune(0.5)]
+
+
+def _fold_and_commit(store: ScoreStore) -> None:
+    store.fold("el2n", [0, 1, 2], [0.5, 0.25, 0.125], epoch=VERSIONS)
+    store.commit("more")
+
+
+def _read_version(found: Reading, label: str, store: ScoreStore) -> None:
+    facts = ("version", "names", "scores", "about", "epoch", "has_keys", "mode", "made_from")
+    for fact in facts:
+        found.item(f"{label}: {fact}", lambda fact=fact: getattr(store, fact))
+    found.item(f"{label}: n", lambda: len(store))
+    found.item(f"{label}: versions", lambda: [_version(v) for v in store.versions()])
+    for name in store.names:
+        found.item(f"{label}: a part of {name}", lambda name=name: store.values(name, slice(3, 20)))
+        found.item(f"{label}: {name}", lambda name=name: store[name])
+        found.item(f"{label}: count of {name}", lambda name=name: store.count(name))
+        found.item(f"{label}: last seen of {name}", lambda name=name: store.last_seen(name))
+        found.item(f"{label}: observed of {name}", lambda name=name: store.observed(name))
+    found.item(f"{label}: keys", lambda: [store.key(row) for row in range(len(store))])
+    found.item(f"{label}: rows", lambda: store.rows(KEYS[::-1]))
+
+
+def _version(version: Any) -> list[Any]:
+    """A version as `versions` tells it; the time only of those that were not committed in a trial."""
+    told = [version.version, version.note, version.pinned, version.observed]
+    return [*told, version.time] if version.version <= VERSIONS else told
+
+
+def _described(plan: Any) -> list[Any]:
+    about = [plan.id, plan.n, plan.policy, plan.seed, plan.epoch, plan.made_from, plan.num_rows, plan.num_samples]
+    return [*about, plan.weighted, plan.rows, plan.repeats, plan.loss_weights, plan.indices()]
+
+
+def _rest(path: Path, policy: Any, state: dict[str, Any]) -> list[int]:
+    with ScoreStore.open(path, version=state["commit"], mode="r") as store:
+        sampler = AdaptiveSampler(store, policy, seed=state["seed"])
+        sampler.load_state_dict(state)
+        return list(sampler)
+
+
+# -- an index -----------------------------------------------------------------------------------------------------------------
+
+
+def make_index(home: Path) -> None:
+    """The index of three shards, one of them cut off, which was built of two and grown; and a shard that is not in it."""
+    (home / "shards").mkdir()
+    for number, count in enumerate((9, 14, 6, 5)):
+        _write_shard(home / f"shards/{number}.tar", number, count)
+    cut = home / "shards/2.tar"
+    cut.write_bytes(cut.read_bytes()[:7000])
+    for shards in (2, 3):
+        _build(home / "subject", home, shards)
+
+
+def read_index(path: Path, home: Path) -> Reading:
+    """Everything that the index says of its shards and samples."""
+    found = Reading()
+    index = found.tried("open", lambda: ShardIndex.open(path))
+    if index is None:
+        return found
+    for fact in ("urls", "stamps", "starts", "damage", "keys", "bytes_per_sample", "overhead"):
+        found.item(fact, lambda fact=fact: getattr(index, fact))
+    found.item("n", lambda: len(index))
+    found.item("some keys", lambda: index.keys_of(5, 12))
+    found.item("shards of rows", lambda: index.shard_of(np.arange(len(index))))
+    for shard in range(len(index.urls)):
+        found.item(f"extents of shard {shard}", lambda shard=shard: _extents(index, shard, 1))
+        found.item(f"some extents of shard {shard}", lambda shard=shard: _extents(index, shard, 3))
+    return found
+
+
+def build_again(path: Path, home: Path) -> None:
+    """Build the index again over the same shards."""
+    _build(path, home, 3)
+
+
+def build_more(path: Path, home: Path) -> None:
+    """Build the index again over one shard more."""
+    _build(path, home, 4)
+
+
+def build_anew(path: Path, home: Path) -> None:
+    """Build the index anew, as if none were there."""
+    _build(path, home, 3, renumber=True)
+
+
+def _build(path: Path, home: Path, shards: int, **options: Any) -> None:
+    urls = [str(home / f"shards/{number}.tar") for number in range(shards)]
+    ShardIndex.build(urls, path, workers=1, handler=lambda error: True, **options)
+
+
+def _write_shard(path: Path, number: int, count: int) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for sample in range(count):
+            parts = ("bin", "cls") if sample % 3 else ("bin", "cls", "json")
+            for size, part in enumerate(parts, 1):
+                info = tarfile.TarInfo(f"s{number}/{sample:03d}.{part}")
+                info.size = 100 * size + sample
+                archive.addfile(info, io.BytesIO(bytes(info.size)))
+
+
+def _extents(index: ShardIndex, shard: int, step: int) -> list[Any]:
+    rows = np.arange(int(index.starts[shard]), int(index.starts[shard + 1]), step)
+    return list(index.extents(shard, rows)) if len(rows) else []
+
+
+STEPS = {"commit": commit_more, "create again": create_again, "grow": grow_and_commit, "drop": drop_old}
+STORE = Subject("store", make_store, read_store, STEPS)
+PLANS = Subject("plans", make_store, read_plans, {"walk on": walk_on, "commit": commit_more, "drop": drop_old}, "plans")
+BUILDS = {"build again": build_again, "build of more": build_more, "build anew": build_anew}
+INDEX = Subject("index", make_index, read_index, BUILDS)
+SUBJECTS = {subject.name: subject for subject in (STORE, PLANS, INDEX)}
