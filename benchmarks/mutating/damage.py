@@ -67,9 +67,10 @@ def grow_by_zeros(folder: Folder) -> tuple[str, str]:
 
 def swap(folder: Folder) -> tuple[str, str]:
     one = folder.file(filled=True)
-    like = [name for name in folder.files() if abs(len(folder.read(name)) - len(folder.read(one))) < 8]
-    others = like if folder.rng.integers(2) else folder.files()
-    other = folder.one([name for name in others if folder.read(name) != folder.read(one)])
+    data = folder.read(one)
+    others = [name for name in folder.files() if folder.read(name) != data]
+    like = [name for name in others if abs(len(folder.read(name)) - len(data)) < 8]
+    other = folder.one(like if folder.rng.integers(2) else others)
     _exchange(folder, one, other)
     return one, f"exchanged with {other}"
 
@@ -144,7 +145,7 @@ def forbid(folder: Folder) -> tuple[str, str]:
 
 
 def add_a_stranger(folder: Folder) -> tuple[str, str]:
-    names = ("v7", "v1/el2n/more", "manifests/9.json", "manifests/x", "g9", "notes.txt", "CURRENT.1.partial", "plans/x")
+    names = ("v7", "v1/loss/more", "manifests/9.json", "manifests/x", "g9", "notes.txt", "CURRENT.1.partial", "plans/x")
     name = folder.one([n for n in names if not (folder.path / n).exists() and (folder.path / n).parent.is_dir()])
     if folder.rng.integers(2):
         (folder.path / name).mkdir()

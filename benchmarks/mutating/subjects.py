@@ -5,18 +5,19 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.scoring import EL2N, Forgetting, Loss
+from adaptive_sampler.scoring import Forgetting, Loss
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Prune, RandomPrune
 from adaptive_sampler.shards import ShardIndex
 from benchmarks.mutating.reading import Reading
 
-N, VERSIONS = 50, 3
+N, VERSIONS = 50, 2
 KEYS = [f"key {i}" for i in range(N)]
 
 
@@ -40,14 +41,14 @@ class Subject:
 
 
 def make_store(home: Path) -> None:
-    """Three versions of three scores with keys, the second pinned, and the plans of five policies."""
+    """Two versions of two scores with keys, the first pinned, and the plans of five policies."""
     with ScoreStore.create(home / "subject", N, _scores(), keys=KEYS, metadata={"of": "a trial"}) as store:
         rng, plans, states = np.random.default_rng(0), [], []
         for epoch in range(VERSIONS):
             store.epoch = epoch
             rows = np.arange(0, N, epoch + 1)
             store.update(rows, logits=rng.normal(size=(len(rows), 3)), labels=rng.integers(0, 3, len(rows)))
-            store.commit(f"epoch {epoch}", pin=epoch == 1)
+            store.commit(f"epoch {epoch}", pin=epoch == 0)
             for policy in _policies():
                 sampler = AdaptiveSampler(store, policy, seed=epoch)
                 walk = iter(sampler)
@@ -61,7 +62,7 @@ def make_store(home: Path) -> None:
 def read_store(path: Path, home: Path) -> Reading:
     """The head and every version, by every public name."""
     found = Reading()
-    for version in (None, *range(VERSIONS + 3)):
+    for version in (None, *range(VERSIONS + 2)):
         label = "head" if version is None else f"version {version}"
         store = found.tried(label, lambda version=version: ScoreStore.open(path, version=version, mode="r"))
         if store is not None:
@@ -73,16 +74,20 @@ def read_store(path: Path, home: Path) -> Reading:
 def read_plans(path: Path, home: Path) -> Reading:
     """Every saved plan, and the rest of the epoch of every state that names one."""
     found, known = Reading(), json.loads((home / "plans.json").read_text())
-    store = found.tried("head", lambda: ScoreStore.open(path, mode="r"))
-    if store is None:
-        return found
     folder = path / "plans"
-    there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    with store:
-        for name in dict.fromkeys([*known["ids"], *sorted(there)]):
-            found.item(f"plan {name}", lambda name=name: _described(store.plan(name)))
-    for state, policy in zip(known["states"], _policies() * VERSIONS, strict=True):
-        found.item(f"rest of {state['plan']}", lambda state=state, policy=policy: _rest(path, policy, state))
+    there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    for version in range(1, VERSIONS + 1):
+        label = f"version {version}"
+        store = found.tried(label, lambda version=version: ScoreStore.open(path, version=version, mode="r"))
+        if store is None:
+            continue
+        with store:
+            for name in dict.fromkeys([*known["ids"], *there] if version == VERSIONS else ()):
+                found.item(f"plan {name}", lambda name=name: _described(store.plan(name)))
+            for state, policy in zip(known["states"], _policies() * VERSIONS, strict=True):
+                if state["commit"] == version:
+                    rest = partial(_rest, store, policy, state)
+                    found.item(f"the rest of plan {state['plan']}", rest)
     return found
 
 
@@ -121,15 +126,15 @@ def walk_on(path: Path, home: Path) -> None:
 
 
 def _scores() -> list[Any]:
-    return [EL2N(), Loss(), Forgetting(never_learned="zero")]
+    return [Loss(), Forgetting(never_learned="zero")]
 
 
 def _policies() -> list[Any]:
-    return [KeepAll(), Prune(0.5, "el2n"), Draw("loss", unbiased=True), InfoBatch(epochs=10), RandomPrune(0.5)]
+    return [KeepAll(), Prune(0.5, "loss"), Draw("loss", unbiased=True), InfoBatch(epochs=10), RandomPrune(0.5)]
 
 
 def _fold_and_commit(store: ScoreStore) -> None:
-    store.fold("el2n", [0, 1, 2], [0.5, 0.25, 0.125], epoch=VERSIONS)
+    store.fold("loss", [0, 1, 2], [0.5, 0.25, 0.125], epoch=VERSIONS)
     store.commit("more")
 
 
@@ -160,11 +165,10 @@ def _described(plan: Any) -> list[Any]:
     return [*about, plan.weighted, plan.rows, plan.repeats, plan.loss_weights, plan.indices()]
 
 
-def _rest(path: Path, policy: Any, state: dict[str, Any]) -> list[int]:
-    with ScoreStore.open(path, version=state["commit"], mode="r") as store:
-        sampler = AdaptiveSampler(store, policy, seed=state["seed"])
-        sampler.load_state_dict(state)
-        return list(sampler)
+def _rest(store: ScoreStore, policy: Any, state: dict[str, Any]) -> list[int]:
+    sampler = AdaptiveSampler(store, policy, seed=state["seed"])
+    sampler.load_state_dict(state)
+    return list(sampler)
 
 
 # -- an index -----------------------------------------------------------------------------------------------------------------

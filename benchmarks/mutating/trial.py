@@ -129,7 +129,7 @@ class Trials:
         shutil.rmtree(box, ignore_errors=True)
         box.mkdir(parents=True)
         (box / PRECIOUS).write_text(PRECIOUS)
-        copied(of or self.home / "subject", box / "subject")
+        copied(str(of or self.home / "subject"), str(box / "subject"))
         return box / "subject"
 
     def _mutated(self, path: Path, kind: tuple[str, bool], rng: np.random.Generator) -> tuple[str, str] | None:
