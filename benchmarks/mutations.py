@@ -65,7 +65,14 @@ def _failures(found: Sequence[Verdict]) -> Iterator[Row]:
     for v in found:
         if v.outcome in OUTCOMES[2:]:
             kind = f"{v.mutation}{', resealed' if v.resealed else ''}"
-            yield {"trial": v.number, "subject": v.subject, "kind": kind, "step": v.step, "did": v.did, "why": f"{v.outcome}: {v.why}"}
+            yield {
+                "trial": v.number,
+                "subject": v.subject,
+                "kind": kind,
+                "step": v.step,
+                "did": v.did,
+                "why": f"{v.outcome}: {v.why}",
+            }
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -98,5 +105,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1, help="processes at once")
     parser.add_argument("--subject", choices=list(SUBJECTS), help="only this one")
     parser.add_argument("--only", type=int, help="only the trial of this number, and all that is known of it")
-    parser.add_argument("--folder", type=Path, default=None, help="where the copies are made; a folder in memory is faster")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the copies are made; a folder in memory is faster"
+    )
     main(parser.parse_args())

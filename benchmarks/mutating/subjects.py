@@ -2,12 +2,17 @@
 
 import io
 import json
+import os
 import tarfile
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -40,6 +45,18 @@ class Subject:
 # -- a store and its plans ------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _same_every_time() -> Iterator[None]:
+    """Stop the clock, and let identifiers be 1, 2, 3 …: a trial meets the same bytes in every run."""
+    numbers = (uuid.UUID(int=number << 96) for number in count(1))
+    with (
+        mock.patch("time.time", return_value=1_800_000_000.25),
+        mock.patch("uuid.uuid4", side_effect=numbers),
+    ):
+        yield
+
+
+@_same_every_time()
 def make_store(home: Path) -> None:
     """Two versions of two scores with keys, the first pinned, and the plans of five policies."""
     with ScoreStore.create(home / "subject", N, _scores(), keys=KEYS, metadata={"of": "a trial"}) as store:
@@ -83,11 +100,10 @@ def read_plans(path: Path, home: Path) -> Reading:
             continue
         with store:
             for name in dict.fromkeys([*known["ids"], *there] if version == VERSIONS else ()):
-                found.item(f"plan {name}", lambda name=name: _described(store.plan(name)))
+                found.item(f"plan {name}", partial(_plan, store, name))
             for state, policy in zip(known["states"], _policies() * VERSIONS, strict=True):
                 if state["commit"] == version:
-                    rest = partial(_rest, store, policy, state)
-                    found.item(f"the rest of plan {state['plan']}", rest)
+                    found.item(f"the rest of plan {state['plan']}", partial(_rest, store, policy, state))
     return found
 
 
@@ -152,6 +168,14 @@ def _read_version(found: Reading, label: str, store: ScoreStore) -> None:
         found.item(f"{label}: observed of {name}", lambda name=name: store.observed(name))
     found.item(f"{label}: keys", lambda: [store.key(row) for row in range(len(store))])
     found.item(f"{label}: rows", lambda: store.rows(KEYS[::-1]))
+    found.tried(f"{label}: lengths", lambda: _check_lengths(store))
+
+
+def _check_lengths(store: ScoreStore) -> None:
+    """Raise `AssertionError` unless every column has a value for each row."""
+    for name in store.names:
+        for column in (store[name], store.count(name), store.last_seen(name)):
+            assert column.shape == (len(store),), f"{name}: {column.shape} in a store of {len(store)} rows"
 
 
 def _version(version: Any) -> list[Any]:
@@ -160,7 +184,8 @@ def _version(version: Any) -> list[Any]:
     return [*told, version.time] if version.version <= VERSIONS else told
 
 
-def _described(plan: Any) -> list[Any]:
+def _plan(store: ScoreStore, name: str) -> list[Any]:
+    plan = store.plan(name)
     about = [plan.id, plan.n, plan.policy, plan.seed, plan.epoch, plan.made_from, plan.num_rows, plan.num_samples]
     return [*about, plan.weighted, plan.rows, plan.repeats, plan.loss_weights, plan.indices()]
 
@@ -174,13 +199,16 @@ def _rest(store: ScoreStore, policy: Any, state: dict[str, Any]) -> list[int]:
 # -- an index -----------------------------------------------------------------------------------------------------------------
 
 
+@_same_every_time()
 def make_index(home: Path) -> None:
     """The index of three shards, one of them cut off, which was built of two and grown; and a shard that is not in it."""
     (home / "shards").mkdir()
-    for number, count in enumerate((9, 14, 6, 5)):
-        _write_shard(home / f"shards/{number}.tar", number, count)
+    for number, samples in enumerate((9, 14, 6, 5)):
+        _write_shard(home / f"shards/{number}.tar", number, samples)
     cut = home / "shards/2.tar"
     cut.write_bytes(cut.read_bytes()[:7000])
+    for shard in (home / "shards").iterdir():
+        os.utime(shard, ns=(10**18, 10**18))
     for shards in (2, 3):
         _build(home / "subject", home, shards)
 
@@ -222,9 +250,9 @@ def _build(path: Path, home: Path, shards: int, **options: Any) -> None:
     ShardIndex.build(urls, path, workers=1, handler=lambda error: True, **options)
 
 
-def _write_shard(path: Path, number: int, count: int) -> None:
+def _write_shard(path: Path, number: int, samples: int) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for sample in range(count):
+        for sample in range(samples):
             parts = ("bin", "cls") if sample % 3 else ("bin", "cls", "json")
             for size, part in enumerate(parts, 1):
                 info = tarfile.TarInfo(f"s{number}/{sample:03d}.{part}")
@@ -234,7 +262,12 @@ def _write_shard(path: Path, number: int, count: int) -> None:
 
 def _extents(index: ShardIndex, shard: int, step: int) -> list[Any]:
     rows = np.arange(int(index.starts[shard]), int(index.starts[shard + 1]), step)
-    return list(index.extents(shard, rows)) if len(rows) else []
+    if not len(rows):
+        return []
+    found = index.extents(shard, rows)
+    lengths = {len(found.offset), len(found.stop), len(found.first), len(found.names), len(found.keys)}
+    assert lengths == {len(rows)}, f"extents of {len(rows)} rows have the lengths {lengths}"
+    return list(found)
 
 
 STEPS = {"commit": commit_more, "create again": create_again, "grow": grow_and_commit, "drop": drop_old}

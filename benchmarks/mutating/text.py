@@ -34,7 +34,9 @@ def change_a_member(folder: Folder) -> tuple[str, str]:
     name, content = folder.json_file()
     at = folder.one([path for path in paths(content) if path])
     inner, key = inside(content, at)
-    how = folder.one(("removed", "renamed", "repeated")) if isinstance(inner, dict) else folder.one(("removed", "again"))
+    how = (
+        folder.one(("removed", "renamed", "repeated")) if isinstance(inner, dict) else folder.one(("removed", "again"))
+    )
     if how == "again":
         inner.insert(key, inner[key])
     else:

@@ -1,7 +1,9 @@
 """One trial: a copy of a folder is mutated, read, gone on with and read again; the verdict says whether that is right."""
 
+import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,11 @@ class Verdict:
     why: str = ""
 
 
+def kind(number: int) -> tuple[str, bool]:
+    """The mutation of the trial of this number, and whether checksums are made good after it: the kinds take turns."""
+    return KINDS[number % len(KINDS)]
+
+
 Expected = dict[str, Reading]
 """What must be read of a subject: as it was made, by the name "", and after each step, by the step's name."""
 
@@ -82,27 +89,31 @@ class Trials:
     space: Path
     seed: int
 
+    @cached_property
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """The sizes and times of all files in `home` when this was first asked."""
+        return _stamps(self.home)
+
     def expected(self) -> Expected:
         """What is read of copies that nothing happened to. Raises `AssertionError` if a step is refused, or fails."""
-        found = {}
+        found, _ = {}, self.stamps
         for step in ("", *self.subject.steps):
             reading = found[step] = self._gone_on(self._fresh("sound"), step)
             assert step not in reading.refused, f"{self.subject.name}, {step}: {reading.refused[step]}"
             assert not reading.raw, f"{self.subject.name}, {step}: {reading.raw}"
         return found
 
-    def verdict(self, number: int, kind: tuple[str, bool], expected: Expected) -> Verdict:
-        """Mutate a copy in the way that `kind` names, and judge what is read of it, before and after a step."""
-        rng, (mutation, resealed) = np.random.default_rng([self.seed, number]), kind
+    def verdict(self, number: int, expected: Expected) -> Verdict:
+        """Mutate a copy, and judge what is read of it, before and after a step."""
+        rng, (mutation, resealed) = np.random.default_rng([self.seed, number]), kind(number)
         step = list(self.subject.steps)[int(rng.integers(len(self.subject.steps)))]
         path = self._fresh(f"{number}")
-        done = self._mutated(path, kind, rng)
+        done = self._mutated(path, mutation, resealed, rng)
         if done is None:
             return Verdict(number, self.subject.name, mutation, resealed, "", "", step, "nothing")
         twin = self._fresh(f"{number}, step", of=path)
         before, after = self.subject.read(path, self.home), self._gone_on(twin, step)
-        touched = _touched(path.parent) or _touched(twin.parent)
-        if touched:
+        if _touched(path.parent) or _touched(twin.parent) or _stamps(self.home) != self.stamps:
             wrong = "something beside the folder was changed"
         elif resealed:
             wrong = self.subject.read(path, self.home).wrong(before)
@@ -132,12 +143,11 @@ class Trials:
         copied(str(of or self.home / "subject"), str(box / "subject"))
         return box / "subject"
 
-    def _mutated(self, path: Path, kind: tuple[str, bool], rng: np.random.Generator) -> tuple[str, str] | None:
+    def _mutated(self, path: Path, name: str, resealed: bool, rng: np.random.Generator) -> tuple[str, str] | None:
         """Mutate the folder -> the file and what was done to it; None if there is nothing that the mutation can change."""
-        name, resealed = kind
         if name == TWO and not resealed:
             names = rng.choice(list(MUTATIONS), 2, replace=False).tolist()
-            done = [found for one in names if (found := self._mutated(path, (one, False), rng))]
+            done = [found for one in names if (found := self._mutated(path, one, False, rng))]
             return (done[0][0], " and ".join(f"{n} {did}" for n, did in done)) if done else None
         mutate = (RESEALED if resealed else MUTATIONS)[name]
         for _ in range(TRIES):
@@ -170,3 +180,8 @@ def _judged(before: Reading, after: Reading, step: str, expected: Expected, wron
 
 def _touched(box: Path) -> bool:
     return {p.name for p in box.iterdir()} - {PRECIOUS, "subject"} != set() or (box / PRECIOUS).read_text() != PRECIOUS
+
+
+def _stamps(top: Path) -> dict[str, tuple[int, int]]:
+    stats = {path: os.stat(path) for folder, _, names in os.walk(top) for path in (f"{folder}/{n}" for n in names)}
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in stats.items()}

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.mutating.subjects import Subject
-from benchmarks.mutating.trial import KINDS, Trials, Verdict
+from benchmarks.mutating.trial import Trials, Verdict, kind
 
 MEMORY = 8 << 30  # bytes that the process may map: beyond it a number from a file that asks for more raises MemoryError
 LIMIT = 20.0  # seconds that a trial may take
@@ -25,21 +25,19 @@ def run(
     trials, child = Trials(subject, home, space, seed), None
     try:
         for number in numbers:
-            child = child or _Child(trials)
-            verdict = child.ask(number, limit)
-            if verdict.outcome in ("HUNG", "RAW") and not child.alive:
-                child = None
-            yield verdict
+            if child is None or child.ended:
+                child = _Child(trials)
+            yield child.ask(number, limit)
     finally:
         if child is not None:
             child.end()
 
 
 class _Child:
-    """The process, which waits for numbers of trials."""
+    """The process, which waits for numbers of trials. `ended`: whether it is gone."""
 
     def __init__(self, trials: Trials) -> None:
-        self.trials = trials
+        self.trials, self.ended = trials, False
         context = multiprocessing.get_context("spawn")  # not a fork: the caller may have threads
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(trials, other), daemon=True)
@@ -48,31 +46,32 @@ class _Child:
         try:
             assert self.pipe.recv() == "ready"
         except EOFError as error:
-            raise RuntimeError(f"{trials.subject.name}: what nobody mutated could not be read; see above.") from error
-
-    @property
-    def alive(self) -> bool:
-        return self.process.is_alive()
+            self.end()
+            raise RuntimeError(f"{trials.subject.name}: what nobody mutated was not read; see above.") from error
 
     def ask(self, number: int, limit: float) -> Verdict:
-        """The verdict of a trial. After one that hung or ended the process, the process is gone."""
-        self.pipe.send(number)
+        """The verdict of a trial. If it hangs or ends the process, the process is gone afterwards."""
         try:
+            self.pipe.send(number)
             if self.pipe.poll(limit):
                 found: Verdict = self.pipe.recv()
                 return found
             outcome, why = "HUNG", f"no answer within {limit:g} s"
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             self.process.join()
             outcome, why = "RAW", f"the process died, exit code {self.process.exitcode}"
         self.end()
-        mutation, resealed = KINDS[number % len(KINDS)]
+        mutation, resealed = kind(number)
         return Verdict(number, self.trials.subject.name, mutation, resealed, "", "", "", outcome, why)
 
     def end(self) -> None:
-        """End the process."""
+        """End the process; does nothing if it is gone."""
+        if self.ended:
+            return
+        self.ended = True
         self.process.kill()
         self.process.join()
+        self.process.close()
         self.pipe.close()
 
 
@@ -87,4 +86,4 @@ def _serve(trials: Trials, pipe: Connection) -> None:
             number = pipe.recv()
         except EOFError:
             return
-        pipe.send(trials.verdict(number, KINDS[number % len(KINDS)], expected))
+        pipe.send(trials.verdict(number, expected))
