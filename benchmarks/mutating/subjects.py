@@ -23,6 +23,7 @@ from adaptive_sampler.shards import ShardIndex
 from benchmarks.mutating.reading import Reading
 
 N, VERSIONS = 50, 2
+VISITS = 40  # that a plan draws: fewer than there are rows, so that it has an array of each kind
 KEYS = [f"key {i}" for i in range(N)]
 
 
@@ -132,13 +133,17 @@ def drop_old(path: Path, home: Path) -> None:
         store.drop_versions(keep=1)
 
 
-def walk_on(path: Path, home: Path) -> None:
-    """Open the store to write, walk an epoch of every policy, whose plans are saved, and commit."""
+def walk_again(path: Path, home: Path) -> None:
+    """Open the store to write, walk an epoch of every policy whose plan is saved already."""
     with ScoreStore.open(path) as store:
         for policy in _policies():
-            list(AdaptiveSampler(store, policy, seed=VERSIONS - 1))  # the plans that are there already
-            list(AdaptiveSampler(store, policy, seed=VERSIONS))
-        store.commit()
+            list(AdaptiveSampler(store, policy, seed=VERSIONS - 1))
+
+
+def walk_anew(path: Path, home: Path) -> None:
+    """Open the store to write, walk an epoch whose plan, of three arrays, is not saved yet."""
+    with ScoreStore.open(path) as store:
+        list(AdaptiveSampler(store, Draw("loss", VISITS, unbiased=True), seed=VERSIONS))
 
 
 def _scores() -> list[Any]:
@@ -146,7 +151,7 @@ def _scores() -> list[Any]:
 
 
 def _policies() -> list[Any]:
-    return [KeepAll(), Prune(0.5, "loss"), Draw("loss", unbiased=True), InfoBatch(epochs=10), RandomPrune(0.5)]
+    return [KeepAll(), Prune(0.5, "loss"), Draw("loss", VISITS, unbiased=True), InfoBatch(epochs=10), RandomPrune(0.5)]
 
 
 def _fold_and_commit(store: ScoreStore) -> None:
@@ -272,7 +277,8 @@ def _extents(index: ShardIndex, shard: int, step: int) -> list[Any]:
 
 STEPS = {"commit": commit_more, "create again": create_again, "grow": grow_and_commit, "drop": drop_old}
 STORE = Subject("store", make_store, read_store, STEPS)
-PLANS = Subject("plans", make_store, read_plans, {"walk on": walk_on, "commit": commit_more, "drop": drop_old}, "plans")
+WALKS = {"walk again": walk_again, "walk anew": walk_anew, "commit": commit_more, "drop": drop_old}
+PLANS = Subject("plans", make_store, read_plans, WALKS, "plans")
 BUILDS = {"build again": build_again, "build of more": build_more, "build anew": build_anew}
 INDEX = Subject("index", make_index, read_index, BUILDS)
 SUBJECTS = {subject.name: subject for subject in (STORE, PLANS, INDEX)}
