@@ -67,12 +67,16 @@ def build(request: Request, path: str | os.PathLike[str]) -> None:
         versions.drop(KEPT, made.version)
 
 
-def expand(urls: str | Iterable[str]) -> list[str]:
+def expand(urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """Expand WebDataset's shard notation (braces, and `::` between URLs) into a list; a list of URLs is taken as it is.
+
+    A path is one shard.
 
     Raises InvalidValue for an empty list, and for a URL that occurs twice.
     """
-    text = urls.split("::") if isinstance(urls, str) else [str(url) for url in urls]
+    if isinstance(urls, os.PathLike):
+        urls = [urls]
+    text = urls.split("::") if isinstance(urls, str) else [os.fspath(url) for url in urls]
     expanded = [url for part in text for url in (braceexpand.braceexpand(part) if isinstance(urls, str) else [part])]
     if not expanded:
         raise InvalidValue("urls is empty: give at least one shard.")

@@ -71,7 +71,7 @@ class ShardIndex:
     @classmethod
     def build(
         cls,
-        urls: str | Iterable[str],
+        urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         path: str | os.PathLike[str],
         *,
         workers: int | None = None,
@@ -82,9 +82,10 @@ class ShardIndex:
     ) -> "ShardIndex":
         """Index the shards at `urls` into `path`, and open the index.
 
-        `urls`: a list of URLs, or a text in WebDataset's notation (braces, and `::` between URLs). One pass reads the
-        tar headers; it skips the bodies if the source allows that. `path`: a folder; it is made if need be. The index is
-        replaced atomically: a build that is killed leaves the last one, and whoever has an index open goes on with it.
+        `urls`: a list of URLs and paths, one path, or a text in WebDataset's notation (braces, and `::` between URLs). One
+        pass reads the tar headers; it skips the bodies if the source allows that. `path`: a folder; it is made if need be.
+        The index is replaced atomically: a build that is killed leaves the last one, and whoever has an index open goes on
+        with it.
 
         If `path` holds an index already, only new and changed shards are read, and nothing is written if there are none.
         Rows never move: new shards come after the known ones, and a change that would move rows is refused unless

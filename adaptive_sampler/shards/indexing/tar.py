@@ -23,6 +23,7 @@ _BODILESS = b"\x00123456"  # links, devices, directories, FIFOs: they have no bo
 _LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
 _NOTHING: dict[str, str] = {}
 _WITHOUT_LINKS = "Pack with GNU tar's --dereference --hard-dereference"
+_ZIP = b"PK\x03\x04"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 
 Read = Callable[[int, int], bytes]
@@ -211,6 +212,8 @@ def _checked_size(header: bytes, url: str, position: int) -> int:
             return size
     except ValueError:
         pass
+    if position == 0 and header.startswith(_ZIP):
+        raise ShardUnsupported(f"{url}: a zip archive. Pack the files as a tar; no other kind of archive is a shard.")
     for magic, name in _COMPRESSED.items():
         if position == 0 and header.startswith(magic):
             raise ShardUnsupported(
