@@ -100,12 +100,13 @@ class WriterLock:
         return True
 
     def _holder(self) -> dict[str, Any]:
-        """What the file says of its holder (pid, host, since); empty if it says nothing."""
+        """What the file says of its holder (pid, host, since); empty if it says nothing, or something else."""
         try:
             holder = json.loads(os.pread(self._file.fileno(), 1 << 16, 0))
         except (ValueError, RecursionError):
             return {}
-        return holder if isinstance(holder, dict) else {}
+        ours = isinstance(holder, dict) and {"pid", "host"} <= holder.keys()
+        return holder if ours else {}
 
     def _write(self, record: bytes) -> None:
         """Make the file say `record`, and be as long as before, so that this needs no room on the disk."""

@@ -294,3 +294,10 @@ def test_a_last_shard_may_still_grow_after_its_index_was_moved(tmp_path: Path) -
     parts = [(f"s0/{i:05d}.{part}", body(f"s0/{i:05d}")) for i in range(4) for part in ("bin", "cls")]
     write_tar(Path(urls[0]), parts)
     assert len(ShardIndex.build(urls, tmp_path / "moved")) == 4
+
+
+def test_a_lock_that_names_no_holder_holds_nobody_up(tmp_path: Path) -> None:
+    build = more_shards(tmp_path, [3, 4])
+    build(1)
+    (tmp_path / "index" / "LOCK").write_text('{"zarr_format": 3, "node_type": "group"}')
+    assert len(build(2)) == 7
