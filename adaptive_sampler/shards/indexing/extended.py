@@ -4,7 +4,7 @@ import re
 
 EXTENDED = b"LKxXg"
 _SPARSE = "GNU.sparse."
-_OF_USE = ("path", "linkpath", "size", _SPARSE)  # the beginnings of the PAX keys that are looked at
+_OF_USE = (b"path", b"linkpath", b"size", _SPARSE.encode())  # the beginnings of the PAX keys that are looked at
 _RECORD = re.compile(rb"(\d+) ([^=]+)=")
 
 
@@ -64,9 +64,9 @@ def _records(body: bytes) -> dict[str, str]:
         length = int(match[1])
         if length == 0:
             raise ValueError("a PAX record of length 0")
-        key = match[2].decode("utf-8", "surrogateescape")
-        value = body[match.end() : at + length - 1].decode("utf-8", "surrogateescape")
-        if key.startswith(_OF_USE):
+        if match[2].startswith(_OF_USE):
+            key = match[2].decode("utf-8", "surrogateescape")
+            value = body[match.end() : at + length - 1].decode("utf-8", "surrogateescape")
             records[key] = value.rstrip("/") if key == "path" else value
         at += length
     return records

@@ -59,6 +59,10 @@ class Rangeless(NamedTuple):
     why: NoRange
 
 
+Described = tuple[Member | Rangeless | None, int, int]
+"""The member, None if it is no file or link; the byte behind its body; where the next header is."""
+
+
 class _Window:
     """A view that only moves forward: it reads at least `least` bytes at a time, and no byte twice."""
 
@@ -114,7 +118,11 @@ def walk(
                 raise _corrupt(url, position, str(error)) from error
             position = body + _blocks(stored)
             continue
-        member, stop, following = _described(header, stored, body, extended, window)
+        if header[156:157] == b"0" and not extended:  # looked at here, because most members are such
+            described: Described = Member(_name(header), body, stored), body + stored, body + _blocks(stored)
+        else:
+            described = _described(header, stored, body, extended, window)
+        member, stop, following = described
         if size is not None and stop > size:
             raise _cut(url, position)
         if member is not None:
@@ -122,10 +130,8 @@ def walk(
         position = following
 
 
-def _described(
-    header: bytes, stored: int, body: int, extended: Extended, window: _Window
-) -> tuple[Member | Rangeless | None, int, int]:
-    """What a header says -> (the member, None if it is no file or link; where its body ends; where the next header is).
+def _described(header: bytes, stored: int, body: int, extended: Extended, window: _Window) -> Described:
+    """What a header says of its member.
 
     stored: the header's size field. body: the byte behind the header.
     """
