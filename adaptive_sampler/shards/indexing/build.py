@@ -139,17 +139,19 @@ def _indexed(present: IndexVersion | None, request: Request) -> tuple[dict[str, 
     last = next(reversed(known), None)
     for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
         table, goes_on = _judged(url, result, request.handler, damage)
+        table = known.get(url) if table is None else table
         if table is not None:
             check_rows_stay(known.get(url), table, url == last)
             tables.append(table)
-            if present is not None and table is known.get(url):
+            if present is not None and result is known.get(url):
                 damage += [error for error in present.about.damage if error["url"] == url]
         if not goes_on:
             break
+    tables += [known[url] for url in list(known)[len(tables) :]]  # the rows of a shard stay, whatever became of it
     columns, layouts = merged(tables)
     twice = repeated(columns, layouts, tables)
     if twice is not None and not _decided(EVERYWHERE, twice.error, request.handler, damage):
-        tables = first_rows(tables, twice.before)
+        tables = first_rows(tables, max(twice.before, sum(len(table.offsets) for table in known.values())))
         columns, layouts = merged(tables)
     found = {table.url: table.stamp for table in tables}
     missing = [url for url in order if url not in found]

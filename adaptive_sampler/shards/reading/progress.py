@@ -19,7 +19,10 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("seed", "epoch", "window", "length"), ("a whole number, 0 or more", is_whole)),
     "drop_last": ("true or false", lambda value: isinstance(value, bool)),
     **dict.fromkeys(("num_replicas", "num_workers"), ("a whole number, 1 or more", lambda value: is_whole(value, 1))),
-    "taken": ("a list of [rank, worker, count], whole numbers", lambda value: bool(value) and _table(value, 3)),
+    "taken": (
+        "a list of [rank, worker, count], whole numbers",
+        lambda value: isinstance(value, list) and bool(value) and _table(value, 3),
+    ),
     "past": ("a list of tables of whole numbers", lambda value: isinstance(value, list) and all(map(_table, value))),
 }
 

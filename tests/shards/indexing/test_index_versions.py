@@ -152,6 +152,24 @@ def test_shards_that_are_still_missing_are_asked_for_again_and_write_nothing(tmp
     assert (len(index), index.damage) == (7, ())
 
 
+def test_rows_stay_where_an_indexed_shard_is_gone(tmp_path: Path) -> None:
+    urls = shards(tmp_path, [3, 4, 2])
+    before = ShardIndex.build(urls[:2], tmp_path / "index")
+    Path(urls[0]).unlink()
+    index = ShardIndex.build(urls, tmp_path / "index", handler=go_on)
+    assert index.keys[:7] == before.keys
+    assert (len(index), [error["error"] for error in index.damage]) == (9, ["ShardMissing"])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_rows_stay_where_a_handler_stops_at_an_indexed_shard(tmp_path: Path, first: int) -> None:
+    urls = shards(tmp_path, [3, 4, 2])
+    before = ShardIndex.build(urls[:2], tmp_path / "index")
+    Path(urls[first]).unlink()
+    index = ShardIndex.build(urls, tmp_path / "index", handler=lambda error: False)
+    assert index.keys == before.keys
+
+
 def test_damage_is_still_told_after_shards_were_added(tmp_path: Path) -> None:
     urls = shards(tmp_path, [5, 2])
     Path(urls[0]).write_bytes(Path(urls[0]).read_bytes()[: 3 * 2560 + 900])

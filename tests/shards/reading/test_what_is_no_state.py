@@ -66,6 +66,7 @@ def test_a_state_with_another_entry_is_another_place_or_refused(index: ShardInde
         ({"taken": [[0, 0, -1]]}, r"taken=\[\[0, 0, -1\]\], which must be a list of \[rank, worker, count\]"),
         ({"taken": [[0, 0, 99]]}, "worker 0 of rank 0 delivered 99 visits, of 15 among 1 ranks with 1 workers each"),
         ({"taken": [[5, 0, 1]]}, "worker 0 of rank 5 delivered 1 visits, of 15 among 1 ranks"),
+        ({"taken": np.zeros(2)}, r"taken=array.*, which must be a list"),
         ({"taken": []}, r"taken=\[\], which must be a list"),
         ({"past": [[[-1]]]}, r"past=\[\[\[-1\]\]\], which must be a list of tables of whole numbers"),
         ({"length": 20}, "saved with length 20 and is loaded with 15"),
