@@ -171,8 +171,7 @@ class HttpSource:
                 raise FileNotFoundError(self.url)
             if response.status == 416:  # no such bytes: the file is empty, or shorter than it was
                 self._look(response)
-                if self.size == 0:
-                    return b""
+                return b""
             response.raise_for_status()
             self._look(response)
             if response.status != 206 and response.content_type == "text/html":

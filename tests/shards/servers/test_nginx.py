@@ -13,6 +13,7 @@ from adaptive_sampler.shards import (
     RangesUnsupported,
     Retry,
     ShardChanged,
+    ShardDamaged,
     ShardError,
     ShardIndex,
     ShardMissing,
@@ -117,6 +118,12 @@ def test_a_shard_that_is_sent_compressed_is_told(site: Site, tmp_path: Path) -> 
 def test_a_folder_is_told(site: Site, tmp_path: Path, folder: str, words: str) -> None:
     with pytest.raises(ShardMissing, match=words):
         ShardIndex.build(f"{site.address}/{folder}/", tmp_path / "index", access=ONCE)
+
+
+def test_an_empty_file_is_told_as_cut_off_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "empty.tar").touch()
+    with nginx(f"root {tmp_path};") as address, pytest.raises(ShardDamaged, match=r"empty\.tar: cut off.*at byte 0"):
+        ShardIndex.build(f"{address}/empty.tar", tmp_path / "index", access=ONCE)
 
 
 # -- a server that fails ------------------------------------------------------------------------------------------------
@@ -233,15 +240,31 @@ def test_a_weak_etag_beside_the_strong_one_of_the_same_text_is_no_change(site: S
     assert reads_all(site.urls("weakened"), tmp_path)
 
 
+def replace(path: Path) -> None:
+    """Put another file of the same size in place of `path`, two seconds later by its clock."""
+    later = path.stat().st_mtime_ns + 2 * 10**9
+    shutil.copy(path, path.with_suffix(".new"))
+    os.utime(path.with_suffix(".new"), ns=(later, later))
+    path.with_suffix(".new").replace(path)
+
+
 @pytest.mark.parametrize("etags", [True, False])
 def test_a_shard_that_is_replaced_by_one_of_the_same_size_is_told(tmp_path: Path, etags: bool) -> None:
     access = Access(etags=etags)
     (path,) = map(Path, shards(tmp_path, [COUNT], SIZE))
     with nginx(f"root {tmp_path};") as address:
         index = ShardIndex.build(f"{address}/{path.name}", tmp_path / "index", access=access)
-        later = path.stat().st_mtime_ns + 2 * 10**9
-        shutil.copy(path, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-        os.utime(path, ns=(later, later))
+        replace(path)
         with pytest.raises(ShardChanged, match=r"shard-000\.tar has changed"):
             read(index, [1], access=access)
+
+
+@pytest.mark.parametrize("ranges", ["", "max_ranges 0;"], ids=["ranges", "stream"])
+def test_a_shard_that_is_replaced_between_two_requests_is_told(tmp_path: Path, ranges: str) -> None:
+    (path,) = map(Path, shards(tmp_path, [COUNT], SIZE))
+    with nginx(f"root {tmp_path}; {ranges}") as address:
+        source = ONCE.open(f"{address}/{path.name}")
+        replace(path)
+        with pytest.raises(ShardChanged, match=r"shard-000\.tar: was .* when opened and is"):
+            source.read(0, 512)
+        source.close()

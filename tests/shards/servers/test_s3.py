@@ -71,6 +71,13 @@ def test_a_shard_that_is_replaced_by_one_of_the_same_size_is_told(client: Any, t
         read(index, range(2))
 
 
+@pytest.mark.parametrize("etags", [True, False])
+def test_an_index_keeps_the_etag_unless_it_is_told_not_to(client: Any, tmp_path: Path, etags: bool) -> None:
+    index = ShardIndex.build(URLS, tmp_path / "index", access=Access(etags=etags))
+    etag = client.head_object(Bucket=BUCKET, Key="train/shard-000.tar")["ETag"]
+    assert (etag in index.stamps[0]) == etags
+
+
 @pytest.mark.parametrize("url", [f"s3://{BUCKET}/train/none.tar", "s3://no-such-bucket/x.tar"])
 def test_a_shard_that_is_not_there_is_named(client: Any, tmp_path: Path, url: str) -> None:
     with pytest.raises(ShardMissing, match=rf"^{url}: cannot be opened: "):
