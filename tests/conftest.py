@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis's profiles, small on each run, larger at night; where files lie; what is forked from."""
+"""What every test shares: Hypothesis's profiles, small on every run and larger at night; where files lie; the server of forks."""
 
 import os
 import tempfile

@@ -19,5 +19,5 @@ def begin() -> None:
     that needs one, Lightning and the Trainer would be loaded anew, for seconds, in each process of the others.
     """
     if USERS & sys.modules.keys():
-        forkserver.set_forkserver_preload([module for module in NEEDED if module in sys.modules])
+        forkserver.set_forkserver_preload([*(module for module in NEEDED if module in sys.modules), "tests.frozen"])
         forkserver.ensure_running()

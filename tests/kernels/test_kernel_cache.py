@@ -14,7 +14,7 @@ import adaptive_sampler
 from tests import references
 
 ROOT = Path(adaptive_sampler.__file__).parents[1]
-PROCESSES, ROUNDS = 8, 20
+FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 20, 4
 ONCE = "adaptive_sampler compiles its kernels once (10 to 20 s in all); later runs load them from "
 ALWAYS = (
     "adaptive_sampler compiles its kernels in every process (10 to 20 s in all): no folder for them can be written."
@@ -89,7 +89,7 @@ def together(processes, check=False):
 
 for _ in range({ROUNDS}):
     shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
-    assert together({PROCESSES}) == [0] * {PROCESSES}
+    assert together({FORKS_AT_ONCE}) == [0] * {FORKS_AT_ONCE}
     assert together(1, check=True) == [0], "what they left behind is no warm cache"
 """
 
@@ -126,11 +126,19 @@ from adaptive_sampler.kernels.window import window_order
 assert window_order(5, 5, np.uint64(1)).tolist() == EXPECTED
 {COUNT}"""
 
-# What `adaptive-sampler compile` runs.
+# What `adaptive-sampler compile` runs; and of it one kernel alone.
 AHEAD = """
 import sys
 from adaptive_sampler.commands import compile
 
+compile.run(progress=False)
+"""
+ONE_AHEAD = """
+import numpy as np
+from adaptive_sampler.commands import compile
+from adaptive_sampler.kernels import bits
+
+compile._steps = lambda folder: [("a bit", lambda: bits.test(np.array([1], np.uint8), np.array([0])))]
 compile.run(progress=False)
 """
 
@@ -206,6 +214,14 @@ def ended(process: "subprocess.Popen[str]", says: str = "") -> tuple[int, int]:
     return int(compiled), int(read)
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds one kernel; for copies of it."""
+    folder = tmp_path_factory.mktemp("warm")
+    assert ended(started(ONE, NUMBA_CACHE_DIR=str(folder))) == (1, 0)
+    return folder
+
+
 @pytest.fixture
 def read_only(tmp_path: Path) -> Path:
     """The package in a folder where no cache can be written, not even by root: a file stands in each cache's place."""
@@ -240,7 +256,7 @@ def test_processes_that_start_at_once_on_a_cold_cache_neither_crash_nor_spoil_it
 
 def test_fresh_interpreters_that_start_at_once_on_a_cold_cache_leave_a_warm_one(tmp_path: Path) -> None:
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    for process in [started(EPOCH, **cache) for _ in range(PROCESSES)]:
+    for process in [started(EPOCH, **cache) for _ in range(INTERPRETERS)]:
         ended(process)
     compiled, read = ended(started(EPOCH, **cache))
     assert compiled == 0
@@ -310,17 +326,17 @@ def test_a_warm_cache_is_read_without_loading_what_numba_compiles_with() -> None
     assert read > 20
 
 
-def test_a_kernel_read_from_the_cache_can_be_part_of_one_that_is_compiled(tmp_path: Path) -> None:
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    ended(started(ONE, **cache))
-    assert ended(started(ONE + PART, **cache), ALWAYS) == (0, 1)  # of a string nothing is kept
+def test_a_kernel_read_from_the_cache_can_be_part_of_one_that_is_compiled(warm: Path) -> None:
+    assert ended(started(ONE + PART, NUMBA_CACHE_DIR=str(warm)), ALWAYS) == (0, 1)  # of a string nothing is kept
 
 
 @pytest.mark.parametrize("damaged", ["*.nbi", "*.nbc"])
 @pytest.mark.parametrize("left", [b"", b"no pickle", b"\x80\x04K"])
-def test_a_damaged_cache_is_compiled_anew_and_whole_afterwards(tmp_path: Path, damaged: str, left: bytes) -> None:
+def test_a_damaged_cache_is_compiled_anew_and_whole_afterwards(
+    warm: Path, tmp_path: Path, damaged: str, left: bytes
+) -> None:
+    shutil.copytree(warm, tmp_path / "cache")
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    ended(started(ONE, **cache))
     files = [*(tmp_path / "cache").rglob(damaged)]
     assert files
     for file in files:
@@ -335,7 +351,7 @@ def test_a_disk_without_room_for_a_cache_ends_no_call(tmp_path: Path) -> None:
 
 
 def test_compiling_ahead_onto_a_disk_without_room_is_an_error(tmp_path: Path) -> None:
-    process = started(FULL_DISK + AHEAD, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    process = started(FULL_DISK + ONE_AHEAD, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     err = process.communicate(timeout=300)[1]
     assert process.returncode == 1
     assert "No space left on device. Set NUMBA_CACHE_DIR to a folder that can" in err
