@@ -1,7 +1,10 @@
 """Edits whose checksums are made good again: then it is the validation of values that must notice, if anything does."""
 
 import json
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.plan import MadeFrom, Plan
@@ -111,7 +114,7 @@ def _seal_plan(folder: Folder, name: str) -> None:
     about, at = _json(folder, name), folder.path / name
     try:
         parts = [about[key] for key in ("n", "policy", "seed", "epoch")]
-        plan = Plan(*parts, MadeFrom(*about["made_from"]), **_arrays(folder, at.parent, about["files"]))
+        plan = Plan(*parts, MadeFrom(*about["made_from"]), **_arrays(at.parent, about["files"]))
         about["id"] = plan.id
     except Exception:  # no plan any more: it stays with its old id
         return
@@ -120,7 +123,5 @@ def _seal_plan(folder: Folder, name: str) -> None:
         at.parent.rename(at.parent.with_name(plan.id))
 
 
-def _arrays(folder: Folder, at: Any, files: dict[str, int]) -> dict[str, Any]:
-    import numpy as np
-
+def _arrays(at: Path, files: dict[str, int]) -> dict[str, Any]:
     return {name.removesuffix(".npy"): np.load(at / name) for name in files}

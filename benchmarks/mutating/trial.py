@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -54,7 +55,7 @@ PRECIOUS = "precious.txt"  # a file beside the folder, which nothing may touch
 
 @dataclass(frozen=True)
 class Verdict:
-    """`outcome`: right, refused, WRONG, RAW or HUNG; "nothing" if there was nothing to mutate.
+    """`outcome`: right, refused, WRONG, RAW or HUNG.
 
     `resealed`: whether checksums were made good again. Such an edit is another folder that is whole; "right" then only says
     that two readings agree. `of`: what the file was for. `did`: what was done to it. `why`: the item, and what was read.
@@ -67,13 +68,8 @@ class Verdict:
     of: str
     did: str
     step: str
-    outcome: str
+    outcome: str = "HUNG"
     why: str = ""
-
-
-def kind(number: int) -> tuple[str, bool]:
-    """The mutation of the trial of this number, and whether checksums are made good after it: the kinds take turns."""
-    return KINDS[number % len(KINDS)]
 
 
 Expected = dict[str, Reading]
@@ -103,14 +99,16 @@ class Trials:
             assert not reading.raw, f"{self.subject.name}, {step}: {reading.raw}"
         return found
 
-    def verdict(self, number: int, expected: Expected) -> Verdict:
-        """Mutate a copy, and judge what is read of it, before and after a step."""
-        rng, (mutation, resealed) = np.random.default_rng([self.seed, number]), kind(number)
+    def verdicts(self, number: int, expected: Expected) -> Iterator[Verdict]:
+        """Mutate a copy, and judge what is read of it, before and after a step.
+
+        Yields the verdict as far as it is known before anything is read, then the whole of it.
+        """
+        rng = np.random.default_rng([self.seed, number])
         step = list(self.subject.steps)[int(rng.integers(len(self.subject.steps)))]
-        path = self._fresh(f"{number}")
-        done = self._mutated(path, mutation, resealed, rng)
-        if done is None:
-            return Verdict(number, self.subject.name, mutation, resealed, "", "", step, "nothing")
+        path, mutation, resealed, (name, did) = self._mutated(number, rng)
+        verdict = Verdict(number, self.subject.name, mutation, resealed, what(name), f"{name}: {did}", step)
+        yield verdict
         twin = self._fresh(f"{number}, step", of=path)
         before, after = self.subject.read(path, self.home), self._gone_on(twin, step)
         if _touched(path.parent) or _touched(twin.parent) or _stamps(self.home) != self.stamps:
@@ -122,9 +120,9 @@ class Trials:
         for box in (path.parent, twin.parent):
             shutil.rmtree(box)
         outcome, why = _judged(before, after, step, expected, wrong)
-        return Verdict(
-            number, self.subject.name, mutation, resealed, what(done[0]), f"{done[0]}: {done[1]}", step, outcome, why
-        )
+        for folder in (self.space, self.home):  # a reader of the result has others
+            why = why.replace(f"{folder}/", "")
+        yield replace(verdict, outcome=outcome, why=why)
 
     def _gone_on(self, path: Path, step: str) -> Reading:
         """Take the step on the folder, and read it then."""
@@ -143,11 +141,23 @@ class Trials:
         copied(str(of or self.home / "subject"), str(box / "subject"))
         return box / "subject"
 
-    def _mutated(self, path: Path, name: str, resealed: bool, rng: np.random.Generator) -> tuple[str, str] | None:
+    def _mutated(self, number: int, rng: np.random.Generator) -> tuple[Path, str, bool, tuple[str, str]]:
+        """A copy that is mutated -> its path, the kind of mutation, the file's name and what was done to it.
+
+        Where there is nothing that the kind whose turn it is can change, the next one has its turn.
+        """
+        for turn in range(number, number + len(KINDS)):
+            (mutation, resealed), path = KINDS[turn % len(KINDS)], self._fresh(f"{number}")
+            done = self._once(path, mutation, resealed, rng)
+            if done is not None:
+                return path, mutation, resealed, done
+        raise AssertionError(f"{self.subject.name} has nothing that can be mutated")
+
+    def _once(self, path: Path, name: str, resealed: bool, rng: np.random.Generator) -> tuple[str, str] | None:
         """Mutate the folder -> the file and what was done to it; None if there is nothing that the mutation can change."""
         if name == TWO and not resealed:
             names = rng.choice(list(MUTATIONS), 2, replace=False).tolist()
-            done = [found for one in names if (found := self._mutated(path, one, False, rng))]
+            done = [found for one in names if (found := self._once(path, one, False, rng))]
             return (done[0][0], " and ".join(f"{n} {did}" for n, did in done)) if done else None
         mutate = (RESEALED if resealed else MUTATIONS)[name]
         for _ in range(TRIES):

@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import resource
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.mutating.subjects import Subject
-from benchmarks.mutating.trial import Trials, Verdict, kind
+from benchmarks.mutating.trial import Trials, Verdict
 
 MEMORY = 8 << 30  # bytes that the process may map: beyond it a number from a file that asks for more raises MemoryError
 LIMIT = 20.0  # seconds that a trial may take
@@ -19,8 +20,7 @@ def run(
 ) -> Iterator[Verdict]:
     """The verdicts of these trials of a subject, whose folder is in `home`; copies are made in `space`.
 
-    The kinds of mutations take turns: trial `number` is of kind `number` modulo their count. Raises `RuntimeError` if what
-    nobody mutated is not read.
+    The kinds of mutations take turns by `number`. Raises `RuntimeError` if what nobody mutated is not read.
     """
     trials, child = Trials(subject, home, space, seed), None
     try:
@@ -51,18 +51,20 @@ class _Child:
 
     def ask(self, number: int, limit: float) -> Verdict:
         """The verdict of a trial. If it hangs or ends the process, the process is gone afterwards."""
+        verdict = Verdict(number, self.trials.subject.name, "", False, "", "", "")
         try:
             self.pipe.send(number)
-            if self.pipe.poll(limit):
-                found: Verdict = self.pipe.recv()
-                return found
-            outcome, why = "HUNG", f"no answer within {limit:g} s"
+            for _ in range(2):  # what was mutated, then the verdict
+                if not self.pipe.poll(limit):
+                    self.end()
+                    return replace(verdict, outcome="HUNG", why=f"no answer within {limit:g} s")
+                verdict = self.pipe.recv()
         except (EOFError, ConnectionError):
             self.process.join()
-            outcome, why = "RAW", f"the process died, exit code {self.process.exitcode}"
-        self.end()
-        mutation, resealed = kind(number)
-        return Verdict(number, self.trials.subject.name, mutation, resealed, "", "", "", outcome, why)
+            why = f"the process died, exit code {self.process.exitcode}"
+            self.end()
+            return replace(verdict, outcome="RAW", why=why)
+        return verdict
 
     def end(self) -> None:
         """End the process; does nothing if it is gone."""
@@ -86,4 +88,5 @@ def _serve(trials: Trials, pipe: Connection) -> None:
             number = pipe.recv()
         except EOFError:
             return
-        pipe.send(trials.verdict(number, expected))
+        for verdict in trials.verdicts(number, expected):
+            pipe.send(verdict)

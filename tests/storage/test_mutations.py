@@ -117,6 +117,7 @@ def test_a_reader_that_hangs_or_dies_is_found_and_the_next_trial_runs(
     found = trials(Subject("planted", make, read, {"nothing": do_nothing}), tmp_path, range(2), limit)
     assert [verdict.outcome for verdict in found] == [outcome, outcome]
     assert why in found[1].why
+    assert found[1].of == "CURRENT"
 
 
 def test_a_file_that_appears_beside_the_folder_is_found(tmp_path: Path) -> None:
