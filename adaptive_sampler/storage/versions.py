@@ -143,20 +143,14 @@ class Versions:
 
     def _failed(self, version: int, error: OSError) -> StoreError:
         """The error for a commit that the storage refused."""
-        head, full = self.pointer.head, error.errno in FULL
-        if head < 0:
-            remedy = (
-                f"make room there, or name another place, and call {self._kind.make} again"
-                if full
-                else (f"name a place that can be written to, and call {self._kind.make} again")
-            )
-            whole = "No version is there yet"
+        full = error.errno in FULL
+        if self.pointer.head < 0:
+            first = "make room there, or name another place" if full else "name a place that can be written to"
+            rest = f"No version is there yet: {first}, and call {self._kind.make} again."
         else:
-            remedy = "make room (drop_versions) and commit again" if full else "mend that and commit again"
-            whole = f"Version {head} is whole, and nothing in memory is lost"
-        return StoreError(
-            f"commit of version {version} to {self.where} failed: {error.strerror or error}. {whole}: {remedy}."
-        )
+            first = "make room (drop_versions)" if full else "mend that"
+            rest = f"Version {self.pointer.head} is whole, and nothing in memory is lost: {first} and commit again."
+        return StoreError(f"commit of version {version} to {self.where} failed: {error.strerror or error}. {rest}")
 
     def committed(self) -> list[Version]:
         """The commits, oldest first, without version 0, which is empty."""
@@ -174,9 +168,10 @@ class Versions:
             if gone:
                 self._swing_in_any_room(self.pointer.without(gone))
         except OSError as error:
+            remedy = "make some room beside it" if error.errno in FULL else "mend that"
             raise StoreError(
                 f"{self.where}: old versions could not be dropped: {error.strerror or error}. Version {self.pointer.head} is "
-                "whole, and no version was touched: mend that and drop them again."
+                f"whole, and no version was touched: {remedy} and drop them again."
             ) from error
         self.sweep()
 
