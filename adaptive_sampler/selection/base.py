@@ -70,11 +70,14 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
 
     `epoch`, `seed`: those that the policy's `plan` was called with.
     `arrays`: `kept`, (n,) bool, or the same packed by np.packbits with bitorder="little", (ceil(n / 8),) uint8; `counts`
-    and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, and for a plan without samples.
+    and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, for a weight that is NaN or inf, and for a
+    plan without samples.
     """
     if arrays.get("kept") is not None:
         arrays["kept"] = _packed(np.asarray(arrays["kept"]), len(store))
     weights = arrays.get("weights")
+    if weights is not None and not np.isfinite(weights).all():
+        raise InvalidValue(f"{policy}: a loss weight is {weights[~np.isfinite(weights)][0]}. Weigh by finite numbers.")
     if weights is not None and (weights == 1).all():
         arrays["weights"] = None
     plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)

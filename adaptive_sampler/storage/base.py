@@ -70,7 +70,8 @@ class Storage(Protocol):
         """Make the pointer hold `value`, durably and atomically: a reader sees the old value or the new one.
 
         Raises `PointerMoved`, and changes nothing, unless the pointer holds `expected` (None: it was never swung). If
-        several writers expect the same value, only one of them succeeds.
+        several writers expect the same value, only one of them succeeds. A value that is shorter than the one before should
+        need no room: with it versions are dropped, which is how room is made.
         """
 
     def names(self, prefix: str = "") -> list[str]:

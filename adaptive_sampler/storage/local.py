@@ -195,9 +195,8 @@ class LocalStorage:
         with contextlib.suppress(OSError):
             about = reserve.lstat() if reserve.exists() else None
             if about is None or not stat.S_ISREG(about.st_mode) or about.st_nlink != 1 or about.st_size < length:
-                write_whole(
-                    reserve, [os.urandom(max(ROOM, 2 * length))], lasting=False
-                )  # no zeros: a disk may save those
+                noise = os.urandom(max(ROOM, 2 * length))  # zeros would take no room on a disk that compresses
+                write_whole(reserve, [noise], lasting=False)
             self._spent = 0
 
     def _swing_in_reserve(self, value: bytes) -> bool:

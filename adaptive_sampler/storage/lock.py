@@ -18,13 +18,7 @@ from adaptive_sampler.errors import StoreError, StoreLocked
 BEAT = 15.0  # seconds between heartbeats
 DEAD = 4 * BEAT  # seconds after which a holder on another host, without a heartbeat, counts as dead
 
-NO_LOCKS = {
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.EINVAL,
-}  # what a file system says without
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # the file system has none
 LENGTH = 256  # bytes of the file, which it keeps for ever: a full disk has no room for new ones
 
 _held: set[str] = set()  # paths that this process has locked: a record lock does not exclude its own process

@@ -154,16 +154,15 @@ class Versions:
 
     def _failed(self, version: int, error: OSError) -> StoreError:
         """The error for a commit that the storage refused."""
-        head, full = self.pointer.head, error.errno in FULL
-        room, retry = self._kind.room, self._kind.retry
-        whole = f"Version {head} is whole, and nothing in memory is lost"
-        if head < 0:
-            whole, retry = "No version is there yet", f"call {self._kind.make} again"
-            room = "make room there, or name another place,"
-        mend = room if full else ("mend that" if head >= 0 else "name a place that can be written to,")
-        return StoreError(
-            f"commit of version {version} to {self.where} failed: {error.strerror or error}. {whole}: {mend} and {retry}."
-        )
+        full = error.errno in FULL
+        if self.pointer.head < 0:
+            first = "make room there, or name another place" if full else "name a place that can be written to"
+            rest = f"No version is there yet: {first}, and call {self._kind.make} again."
+        else:
+            first = self._kind.room if full else "mend that"
+            whole = f"Version {self.pointer.head} is whole, and nothing in memory is lost"
+            rest = f"{whole}: {first} and {self._kind.retry}."
+        return StoreError(f"commit of version {version} to {self.where} failed: {error.strerror or error}. {rest}")
 
     def committed(self) -> list[Version]:
         """The commits, oldest first, without version 0, which is empty."""
@@ -181,9 +180,10 @@ class Versions:
             if gone:
                 self._swing_in_any_room(self.pointer.without(gone))
         except OSError as error:
+            remedy = "make some room beside it" if error.errno in FULL else "mend that"
             raise StoreError(
                 f"{self.where}: old versions could not be dropped: {error.strerror or error}. Version {self.pointer.head} is "
-                "whole, and no version was touched: mend that and drop them again."
+                f"whole, and no version was touched: {remedy} and drop them again."
             ) from error
         self.sweep()
 

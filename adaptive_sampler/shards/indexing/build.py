@@ -20,6 +20,7 @@ from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Content
 from adaptive_sampler.shards.indexing.merge import check_rows_stay, first_rows, merged, repeated
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
+from adaptive_sampler.shards.sources.base import same_stamp
 from adaptive_sampler.storage.base import Lease
 from adaptive_sampler.storage.generation import GenerationWriter
 from adaptive_sampler.storage.places import storage_at
@@ -116,7 +117,7 @@ def _nothing_new(present: IndexVersion, request: Request) -> bool:
 
     def unchanged(url: str) -> bool:
         with contextlib.suppress(ShardError, OSError):
-            return _stamp(url, request.access) == stamps[url]
+            return same_stamp(_stamp(url, request.access), stamps[url])
         return False
 
     return all(same for _, same in _each(unchanged, list(stamps), request, "looking for changed shards"))
@@ -193,7 +194,7 @@ def _scanned(known: Mapping[str, ShardTable], access: Access, url: str) -> Shard
     """The table of a shard: the `known` one, if the shard has not changed, or else a new one; or what is wrong with it."""
     try:
         old = known.get(url)
-        return old if old is not None and _stamp(url, access) == old.stamp else scan(url, access)
+        return old if old is not None and same_stamp(_stamp(url, access), old.stamp) else scan(url, access)
     except (ShardError, OSError) as error:
         return error
 
