@@ -200,7 +200,7 @@ class Heavy:
 
 
 def test_weights_without_measure_are_refused():
-    with pytest.raises(InvalidValue, match="a loss weight is inf. Weigh by finite"):
+    with pytest.raises(InvalidValue, match=r"a loss weight is inf\. Weigh by finite"):
         Composed(Heavy(), Heavy()).plan(scored([1.0, 2.0]), epoch=0, seed=0)
 
 
