@@ -133,7 +133,13 @@ class Repository:
                 f"{self._where}/{at} cannot be read: {error.strerror or error}. Make it readable, or delete that folder; the "
                 "sampler plans again at its next epoch."
             ) from error
-        return from_files(files, f"{self._where}/{at}")
+        plan = from_files(files, f"{self._where}/{at}")
+        if plan.id != plan_id:
+            raise StoreDamaged(
+                f"{self._where}/{at} holds plan {plan.id}: folders were exchanged. Delete that folder; the sampler plans again at "
+                "its next epoch."
+            )
+        return plan
 
     def newest_plan(self) -> str | None:
         """The id of the newest saved plan: newest by the scores that it was made from, then by its epoch; or None."""

@@ -13,10 +13,11 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import AdaptiveSamplerError, StoreDamaged, StoreError
 from adaptive_sampler.scoring import EL2N, Forgetting, Loss, Score
 from adaptive_sampler.scoring.folds import Mean
-from adaptive_sampler.selection import Draw
+from adaptive_sampler.selection import Draw, Prune
 from adaptive_sampler.storage.generation import seal
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.pointer import Pointer, decoded
+from tests.storage.helpers import filled
 
 N = 50
 
@@ -177,6 +178,19 @@ def test_keys_that_point_outside_their_text_are_refused(
 def test_an_unknown_plan_is_refused(sound: tuple[Path, str, dict[str, Any]], plan: str) -> None:
     with pytest.raises(KeyError, match="holds no plan"):
         ScoreStore.open(sound[0], mode="r").plan(plan)
+
+
+def test_plans_that_were_exchanged_are_refused(tmp_path: Path) -> None:
+    store = filled(tmp_path / "s")
+    one, two = (Prune(keep, "loss").plan(store, epoch=2, seed=0) for keep in (0.5, 0.25))
+    for plan in (one, two):
+        store.session.save_plan(plan)
+    folder = tmp_path / "s" / "plans"
+    (folder / one.id).rename(tmp_path / "aside")
+    (folder / two.id).rename(folder / one.id)
+    (tmp_path / "aside").rename(folder / two.id)
+    with pytest.raises(StoreDamaged, match=f"plans/{one.id} holds plan {two.id}: folders were exchanged"):
+        store.plan(one.id)
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, sound: tuple[Path, str, dict[str, Any]]) -> None:

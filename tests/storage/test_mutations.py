@@ -126,6 +126,8 @@ def test_a_file_that_appears_beside_the_folder_is_found(tmp_path: Path) -> None:
 
 
 def test_trials_are_the_same_in_every_run(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    one, two = (trials(SUBJECTS["index"], tmp_path / name, range(4)) for name in "ab")
+    subject, home = SUBJECTS["index"], tmp_path / "home"
+    home.mkdir()
+    subject.make(home)
+    one, two = (list(run(subject, home, tmp_path / name, 0, range(4), 60)) for name in "ab")
     assert [(v.did, v.step) for v in one] == [(v.did, v.step) for v in two]
