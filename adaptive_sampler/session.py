@@ -141,8 +141,7 @@ class Session:
 
     def newest_plan(self) -> Plan | None:
         """The newest saved plan, or None if none is saved; see `Repository.newest_plan`."""
-        found = self.files.repository.newest_plan()
-        return None if found is None else self.files.repository.plan(found)
+        return self.files.repository.newest_plan()
 
     def plans_in_force(self) -> list[str]:
         """The ids of the plans that states of this store's samplers may name; a commit lists them.

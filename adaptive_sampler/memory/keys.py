@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, UnknownName
 from adaptive_sampler.kernels import keys as kernels
 
 
@@ -59,9 +59,12 @@ class KeyMap:
         return sum(array.nbytes for array in self._table())
 
     def key(self, row: int) -> str:
-        """The key of a row."""
+        """The key of a row. Raises `StoreDamaged` if its bytes are no UTF-8."""
         start = self._ends[row - 1] + 1 if row else 0
-        return self._text[start : self._ends[row]].tobytes().decode()
+        try:
+            return self._text[start : self._ends[row]].tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise StoreDamaged(f"the key of row {row} is no UTF-8 ({error}). Open another version.") from error
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""

@@ -141,13 +141,13 @@ class Repository:
             )
         return plan
 
-    def newest_plan(self) -> str | None:
-        """The id of the newest saved plan: newest by the scores that it was made from, then by its epoch; or None."""
-        found = []
-        for plan in self._plans():
-            with contextlib.suppress(OSError, ValueError, StoreDamaged):  # half a plan, or no plan
-                found.append((*origin_of(self._storage.get(f"{PLANS}/{plan}/plan.json")), plan))
-        return max(found)[-1] if found else None
+    def newest_plan(self) -> Plan | None:
+        """The newest saved plan: newest by the scores that it was made from, then by its epoch; None if none is saved.
+
+        Raises `StoreDamaged` if the files of any plan were changed, as they say which one is the newest.
+        """
+        whole = [name for name in self._plans() if "plan.json" in self._storage.names(f"{PLANS}/{name}")]
+        return max(map(self.plan, whole), key=lambda plan: (plan.made_from, plan.epoch, plan.id), default=None)
 
     def _plans(self) -> list[str]:
         """The ids of the plans that are saved, whole or not."""

@@ -180,6 +180,27 @@ def test_an_unknown_plan_is_refused(sound: tuple[Path, str, dict[str, Any]], pla
         ScoreStore.open(sound[0], mode="r").plan(plan)
 
 
+def test_a_key_that_is_no_utf8_is_told(tmp_path: Path, sound: tuple[Path, str, dict[str, Any]]) -> None:
+    shutil.copytree(sound[0], tmp_path / "s")
+    text = tmp_path / "s/v2/keys/text/c/0"
+    data = b"\xff" + text.read_bytes()[1:]
+    text.unlink()  # it is shared with version 1
+    text.write_bytes(data)
+    hostile(tmp_path / "s", put(["objects", "keys/text/c/0"], seal([data])))
+    with pytest.raises(StoreDamaged, match="the key of row 0 is no UTF-8"):
+        ScoreStore.open(tmp_path / "s", mode="r").key(0)
+
+
+def test_a_changed_plan_is_told_where_the_newest_is_asked_for(tmp_path: Path) -> None:
+    store = filled(tmp_path / "s")
+    plan = Prune(0.5, "loss").plan(store, epoch=2, seed=0)
+    store.session.save_plan(plan)
+    about = tmp_path / "s" / "plans" / plan.id / "plan.json"
+    about.write_text(about.read_text().replace('"epoch": 2', '"epoch": 1'))
+    with pytest.raises(StoreDamaged, match=f"plans/{plan.id} is not a plan as it was saved"):
+        store.session.newest_plan()
+
+
 def test_plans_that_were_exchanged_are_refused(tmp_path: Path) -> None:
     store = filled(tmp_path / "s")
     one, two = (Prune(keep, "loss").plan(store, epoch=2, seed=0) for keep in (0.5, 0.25))
