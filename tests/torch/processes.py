@@ -21,10 +21,11 @@ def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
 
     A rank that ends without an answer is None.
     """
+    method = multiprocessing.get_start_method(allow_none=True)
     with tempfile.TemporaryDirectory() as folder:
         answers: Any = _context.SimpleQueue()
         started = [
-            _context.Process(target=_rank, args=(act, rank, ranks, f"{folder}/meet", answers, arguments))
+            _context.Process(target=_rank, args=(method, act, rank, ranks, f"{folder}/meet", answers, arguments))
             for rank in range(ranks)
         ]
         for process in started:
@@ -40,7 +41,17 @@ def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
     return results
 
 
-def _rank(act: Callable[..., Any], rank: int, ranks: int, meet: str, answers: Any, arguments: tuple[Any, ...]) -> None:
+def _rank(
+    method: str | None,
+    act: Callable[..., Any],
+    rank: int,
+    ranks: int,
+    meet: str,
+    answers: Any,
+    arguments: tuple[Any, ...],
+) -> None:
+    # A loader's workers begin as they do for a user. For the end of those that the server had begun torch waited 5 s each.
+    multiprocessing.set_start_method(method, force=True)
     torch.set_num_threads(1)
     with process_group(rank, ranks, meet):
         try:
