@@ -1,5 +1,6 @@
 """Real processes with a gloo process group among them, for tests."""
 
+import contextlib
 import multiprocessing
 import tempfile
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 
 from adaptive_sampler.testing.processes import process_group
+
+LIMIT = 120  # seconds for an answer, and for the end after it
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -23,22 +26,28 @@ def run(ranks: int, act: Callable[..., Any], *arguments: Any) -> list[Any]:
     """
     method = multiprocessing.get_start_method(allow_none=True)
     with tempfile.TemporaryDirectory() as folder:
-        answers: Any = _context.SimpleQueue()
+        pipes = [_context.Pipe(duplex=False) for _ in range(ranks)]
         started = [
-            _context.Process(target=_rank, args=(method, act, rank, ranks, f"{folder}/meet", answers, arguments))
+            _context.Process(target=_rank, args=(method, act, rank, ranks, f"{folder}/meet", pipes[rank][1], arguments))
             for rank in range(ranks)
         ]
         for process in started:
             process.start()
-        results: list[Any] = [None] * ranks
+        for _, end in pipes:
+            end.close()  # so that a process that ends without an answer is noticed
+        results = [_answer(pipe) for pipe, _ in pipes]  # before the wait: a long answer is only sent while it is read
         for process in started:
-            process.join(120)
+            process.join(LIMIT)
             if process.is_alive():
                 process.kill()
-        while not answers.empty():
-            rank, answer = answers.get()
-            results[rank] = answer
     return results
+
+
+def _answer(pipe: Any) -> Any:
+    with contextlib.suppress(EOFError):
+        if pipe.poll(LIMIT):
+            return pipe.recv()
+    return None
 
 
 def _rank(
@@ -47,7 +56,7 @@ def _rank(
     rank: int,
     ranks: int,
     meet: str,
-    answers: Any,
+    answer: Any,
     arguments: tuple[Any, ...],
 ) -> None:
     # A loader's workers begin as they do for a user. For the end of those that the server had begun torch waited 5 s each.
@@ -55,9 +64,9 @@ def _rank(
     torch.set_num_threads(1)
     with process_group(rank, ranks, meet):
         try:
-            answers.put((rank, act(rank, *arguments)))
+            answer.send(act(rank, *arguments))
         except Exception as error:
-            answers.put((rank, Failed(f"{type(error).__name__}: {error}")))
+            answer.send(Failed(f"{type(error).__name__}: {error}"))
 
 
 def succeeded(results: list[Any]) -> list[Any]:
