@@ -12,13 +12,17 @@ from adaptive_sampler.shards.reading.share import Place, Stint
 
 _FAMILY = "adaptive_sampler.shards/"
 KIND = _FAMILY + "2"
+READERS = 1 << 20  # of one epoch, at most: more ranks times workers than any job has
 _ORDER = ("plan", "seed", "epoch", "window", "drop_last", "length")
 # What a state of this kind holds: name -> (what that is, whether a value is such)
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "plan": ("a plan's id", lambda value: isinstance(value, str)),
     **dict.fromkeys(("seed", "epoch", "window", "length"), ("a whole number, 0 or more", is_whole)),
     "drop_last": ("true or false", lambda value: isinstance(value, bool)),
-    **dict.fromkeys(("num_replicas", "num_workers"), ("a whole number, 1 or more", lambda value: is_whole(value, 1))),
+    **dict.fromkeys(
+        ("num_replicas", "num_workers"),
+        (f"a whole number from 1 to {READERS}", lambda value: is_whole(value, 1, most=READERS)),
+    ),
     "taken": (
         "a list of [rank, worker, count], whole numbers",
         lambda value: isinstance(value, list) and bool(value) and _table(value, 3),
@@ -130,6 +134,10 @@ def _checked(state: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"the state is damaged: {name}={short(state[name])}, which must be {what}. Load what state_dict() returned."
             )
     ranks, workers, length = state["num_replicas"], state["num_workers"], state["length"]
+    if ranks * workers > READERS:
+        raise ResumeError(
+            f"the state is damaged: it is of {ranks} ranks with {workers} workers each. Load what state_dict() returned."
+        )
     for rank, worker, count in state["taken"]:
         if rank >= ranks or worker >= workers or count > length:
             raise ResumeError(

@@ -63,10 +63,12 @@ def test_a_state_with_another_entry_is_another_place_or_refused(index: ShardInde
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_replicas": 0}, "num_replicas=0, which must be a whole number, 1 or more"),
+        ({"num_replicas": 0}, "num_replicas=0, which must be a whole number from 1 to 1048576"),
         ({"taken": [[0, 0, -1]]}, r"taken=\[\[0, 0, -1\]\], which must be a list of \[rank, worker, count\]"),
         ({"taken": [[0, 0, 99]]}, "worker 0 of rank 0 delivered 99 visits, of 15 among 1 ranks with 1 workers each"),
         ({"taken": [[5, 0, 1]]}, "worker 0 of rank 5 delivered 1 visits, of 15 among 1 ranks"),
+        ({"num_replicas": 2**70}, r"num_replicas=.*, which must be a whole number from 1 to 1048576"),
+        ({"num_replicas": 2**11, "num_workers": 2**10}, "it is of 2048 ranks with 1024 workers each"),
         ({"taken": np.zeros(2)}, r"taken=array.*, which must be a list"),
         ({"taken": []}, r"taken=\[\], which must be a list"),
         ({"past": [[[-1]]]}, r"past=\[\[\[-1\]\]\], which must be a list of tables of whole numbers"),
