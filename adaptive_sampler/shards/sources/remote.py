@@ -180,7 +180,10 @@ class HttpSource:
             if response.status != 206 and response.content_type == "text/html":
                 raise _no_shard(self.url, "a web page (a folder's list of files, or a page to sign in)")
             if response.status != 206:  # leaving the block drops the connection before the body arrives
-                raise RangesUnsupported(f"{self.url}: the server answers a byte range with the whole file.")
+                raise RangesUnsupported(
+                    f"{self.url}: the server answers a byte range with the whole file, after it has served ranges. Have every "
+                    "machine behind this URL serve them; a handler that returns True goes on without what is lost."
+                )
             if self.size is None:  # then a range that ends early ends with the file
                 return await body_of(response, self.url, start, length, at_most=True)
             return await body_of(response, self.url, start, min(length, self.size - start))

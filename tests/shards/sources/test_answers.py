@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_sampler.shards import Access, Retry, ShardIndex, ShardMissing, ShardReader, WrongRange
+from adaptive_sampler.shards import Access, RangesUnsupported, Retry, ShardIndex, ShardMissing, ShardReader, WrongRange
 from tests.shards.tars import body, plan_of, shards
 
 COUNT = 6
@@ -163,3 +163,11 @@ def test_an_answer_that_is_neither_the_file_nor_a_range_is_told(server: Server, 
 def test_a_wait_that_cannot_be_understood_is_none(server: Server, when: str) -> None:
     server.answers(lambda request: Answer(429, {"Retry-After": when}) if request.nth == 1 else request.right())
     assert len(built(server)) == COUNT
+
+
+def test_a_whole_file_in_place_of_a_later_range_is_told_with_the_remedy(server: Server) -> None:
+    index = built(server)
+    whole = {"Content-Length": str(len((server.folder / "shard-000.tar").read_bytes()))}
+    server.answers(lambda request: Answer(200, whole, [request.data]) if request.nth > 1 else request.right())
+    with pytest.raises(RangesUnsupported, match=r"shard\.tar: .* after it has served ranges\. Have every machine"):
+        read(server, index)
