@@ -59,14 +59,16 @@ def text(raw: bytes) -> str:
 
 
 def _records(body: bytes) -> dict[str, str]:
+    """The records of use. Raises ValueError for what is no record, as GNU tar and newer Pythons' tarfile refuse it."""
     records, at = {}, 0
-    while match := _RECORD.match(body, at):
-        length = int(match[1])
-        if length == 0:
-            raise ValueError("a PAX record of length 0")
+    while at < len(body) and body[at]:  # some writers count the zeros that fill up the block
+        match = _RECORD.match(body, at)
+        end = at + int(match[1]) if match else 0
+        if match is None or end <= match.end() or body[end - 1 : end] != b"\n":
+            raise ValueError("a PAX record whose length or form is wrong")
         if match[2].startswith(_OF_USE):
             key = match[2].decode("utf-8", "surrogateescape")
-            value = body[match.end() : at + length - 1].decode("utf-8", "surrogateescape")
+            value = body[match.end() : end - 1].decode("utf-8", "surrogateescape")
             records[key] = value.rstrip("/") if key == "path" else value
-        at += length
+        at = end
     return records

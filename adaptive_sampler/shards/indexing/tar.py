@@ -18,6 +18,7 @@ _RUN = 4096  # members that one call of the kernel finds at most
 _TAIL = 64 * 1024  # bytes after the end marker in which no data may follow: a stray zero block would hide it
 _RECORD = 20 * BLOCK  # what most writers fill up with zeros at the end
 _POSIX = b"ustar\0"
+_MAGIC = 257  # where it stands
 _REGULAR = b"0\x007"
 _BODILESS = b"\x00123456"  # links, devices, directories, FIFOs: they have no body, whatever their size field says
 _LINKS = {b"1": "a hard link", b"2": "a symbolic link"}
@@ -113,7 +114,7 @@ def walk(
             if size is not None and body + stored > size:
                 raise _cut(url, position)
             try:
-                extended.add(header[156:157], window.get(body, _blocks(stored)))
+                extended.add(header[156:157], window.get(body, _blocks(stored))[:stored])
             except ValueError as error:
                 raise _corrupt(url, position, str(error)) from error
             position = body + _blocks(stored)
@@ -192,6 +193,11 @@ def header_is(header: bytes, size: int) -> bool:
         return False
 
 
+def name_in(header: bytes) -> str:
+    """The name that a header itself gives its member; an extended header before it may have said another."""
+    return _name(header)
+
+
 def number(field: bytes) -> int:
     """The number in a header's field: octal, or base 256 if its first bit is set. Raises ValueError for neither."""
     if field[0] in (0o200, 0o377):
@@ -201,6 +207,12 @@ def number(field: bytes) -> int:
 
 
 def _sound(header: bytes) -> bool:
+    """Whether the checksum is right, and the magic, if there is one, where it belongs.
+
+    The checksum alone is as right in a header that begins a byte too late, if its first byte is also its body's.
+    """
+    if header.find(b"ustar", _MAGIC - 4, _MAGIC + 9) not in (-1, _MAGIC):
+        return False
     # The low half of Adler-32 is 1 + the sum of the bytes (mod 65521), and takes a fifteenth of the time of sum().
     field = header[148:156]
     total = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
@@ -232,7 +244,7 @@ def _checked_size(header: bytes, url: str, position: int) -> int:
 def _name(header: bytes) -> str:
     name = text(header[:100])
     # Old GNU headers hold times where POSIX has the first folders of a long path (Python's tarfile takes them for such).
-    return f"{text(header[345:500])}/{name}" if header[345] and header[257:263] == _POSIX else name
+    return f"{text(header[345:500])}/{name}" if header[345] and header[_MAGIC:263] == _POSIX else name
 
 
 def _integer(value: str) -> int:

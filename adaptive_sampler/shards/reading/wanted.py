@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.indexing.tar import header_is
+from adaptive_sampler.shards.indexing.tar import header_is, name_in
 from adaptive_sampler.shards.reading.settings import ShardReading
 from adaptive_sampler.shards.sources.access import BLOCK
 
@@ -30,6 +30,7 @@ class Wanted:
 
     def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading) -> None:
         self.url, self.rows, self._reading = index.urls[shard], rows.tolist(), reading
+        self._index, self._shard = index, shard
         self._extents = extents = index.extents(shard, rows)
         self.begin: Ints = np.maximum(extents.offset - (BLOCK if reading.verify else 0), 0)
         # A sample without parts has the offset of the sample before it: `stop` must not fall back to that offset.
@@ -49,8 +50,11 @@ class Wanted:
         names = extents.names[nth]
         if names and self._reading.verify:
             at = starts[member] - base
-            if not header_is(data[at - BLOCK : at], sizes[member]):
-                raise self._moved(nth, member)
+            header, name = data[at - BLOCK : at], f"{sample['__key__']}.{names[0]}"
+            if not header_is(header, sizes[member]):
+                raise self._moved(nth, member, f"no header of a member of {sizes[member]} bytes stands before it")
+            if not header.startswith(name.encode("utf-8", "surrogateescape") + b"\0"):
+                self._check_name(nth, member, header)
         kept = 0
         for name in names:
             at, size = starts[member] - base, sizes[member]
@@ -62,12 +66,22 @@ class Wanted:
         self._reading.counts.bytes_kept += kept
         return sample
 
-    def _moved(self, nth: int, member: int) -> ShardDamaged:
-        start, size = self._extents.start[member], self._extents.size[member]
+    def _check_name(self, nth: int, member: int, header: bytes) -> None:
+        """Raise ShardDamaged if `header` names another member, unless an extended header may have named it otherwise."""
+        key, part = self._extents.keys[nth], self._extents.names[nth][0]
+        name = name_in(header)
+        if name.startswith(key + ".") and name[len(key) + 1 :].lower() == part:
+            return
+        row, end = self.rows[nth], 0
+        if row > self._index.starts[self._shard]:
+            end = int(self._index.extents(self._shard, np.array([row - 1])).stop[0])
+        if self._extents.start[member] == -(-end // BLOCK) * BLOCK + BLOCK:
+            raise self._moved(nth, member, f"the header before it is of {name!r}")
+
+    def _moved(self, nth: int, member: int, why: str) -> ShardDamaged:
+        start = self._extents.start[member]
         return ShardDamaged(
-            f"{self.url}: {self._called(nth)} is no longer at byte {start}: no header of a member of {size} bytes "
-            "stands before it. Run ShardIndex.build again.",
-            start,
+            f"{self.url}: {self._called(nth)} is no longer at byte {start}: {why}. Run ShardIndex.build again.", start
         )
 
     def _cut_off(self, nth: int, at: int) -> ShardDamaged:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
 from adaptive_sampler.shards import DuplicateKey, ShardChanged, ShardDamaged, ShardIndex, ShardMissing, ShardReader
 from adaptive_sampler.shards.indexing.build import expand
-from tests.shards.tars import index_of, plan_of, shards, write_tar
+from tests.shards.tars import END, file, index_of, pax, plan_of, shards, write_tar
 
 
 def go_on(error: Exception) -> bool:
@@ -202,6 +202,33 @@ def test_moved_bytes_are_noticed_though_size_and_time_are_the_same(tmp_path: Pat
     reader = ShardReader(index, plan_of(5, range(5)), handler=go_on)
     assert [s["__index__"] for s in reader] == [0]
     assert reader.counts.samples_lost == 4
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_another_shard_of_the_same_size_and_time_is_noticed_by_its_names(tmp_path: Path, row: int) -> None:
+    index = index_of(tmp_path, [5, 5])
+    status = Path(index.urls[0]).stat()
+    Path(index.urls[0]).write_bytes(Path(index.urls[1]).read_bytes())
+    os.utime(index.urls[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    words = rf"sample 's0/0000{row}' .* is no longer at byte \d+: the header before it is of 's1/0000{row}\.bin'"
+    with pytest.raises(ShardDamaged, match=words):
+        list(ShardReader(index, plan_of(10, [row])))
+
+
+@pytest.mark.parametrize("name", ["n" * 90 + "/" + "n" * 60 + ".BIN", "ä" * 90 + ".bin", "A.Bin", "b.bin"])
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_name_that_is_not_in_its_header_alone_is_no_change(tmp_path: Path, format: int, name: str) -> None:
+    if format == tarfile.USTAR_FORMAT and len(name.encode()) > 155:
+        name = name.replace("ä", "a")
+    path = write_tar(tmp_path / "x.tar", [("0.bin", b"0"), (name, b"1"), ("z.bin", b"2")], format)
+    index = ShardIndex.build(path, tmp_path / "index")
+    assert [s["bin"] for s in ShardReader(index, plan_of(3, range(3)), window=0)] == [b"0", b"1", b"2"]
+
+
+def test_a_name_that_an_extended_header_says_is_no_change(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(pax([("path", "real.bin")]) + file("other.bin", b"1") + END)
+    index = ShardIndex.build(tmp_path / "x.tar", tmp_path / "index")
+    assert [s["__key__"] for s in ShardReader(index, plan_of(1, [0]))] == ["real"]
 
 
 def test_a_handler_that_stops_ends_the_epoch_in_good_order(tmp_path: Path) -> None:

@@ -112,6 +112,41 @@ def test_a_global_comment_does_not_slow_the_walk(tmp_path: Path, monkeypatch: py
     assert names(path) == ["a.x", "b.x"]
 
 
+# -- damage that a checksum does not show ---------------------------------------------------------------------------------
+
+RECORDS = {
+    "longer than the header": b"99 path=x.txt\n",
+    "shorter than itself": b"5 path=x.txt\n",
+    "of length 0": b"0 path=x.txt\n",
+    "without a length": b"path=x.txt\n",
+    "without an end": b"14 path=x.txt!",
+    "behind a sound one": b"11 mtime=1\nrest",
+}
+
+
+@pytest.mark.parametrize("records", RECORDS.values(), ids=RECORDS)
+def test_records_that_gnu_tar_calls_malformed_are_damage(tmp_path: Path, records: bytes) -> None:
+    extended = header(b"pax", octal(len(records)), b"x") + records + bytes(-len(records) % 512)
+    path = written(tmp_path / "x.tar", extended + file("a.txt", b"1"))
+    with pytest.raises(ShardDamaged, match="corrupt: a PAX record whose length or form is wrong, at byte 0"):
+        walked(path)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"L"])
+def test_what_fills_up_the_block_of_an_extended_header_says_nothing(tmp_path: Path, kind: bytes) -> None:
+    said = b"14 path=x.txt\n" if kind == b"x" else b"x.txt"
+    rest = b"14 path=y.txt\n" if kind == b"x" else b"y" * 10
+    extended = header(b"extended", octal(len(said)), kind) + (said + rest).ljust(512, b"\0")
+    assert names(written(tmp_path / "x.tar", extended + file("a.txt", b"1"))) == ["x.txt"]
+
+
+def test_a_header_that_begins_a_byte_late_is_damage_though_its_sum_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes((file("b1.txt", b"b") + END)[1:] + b"\0")
+    with pytest.raises(ShardDamaged, match="a header whose checksum or size is wrong, at byte 0"):
+        walked(path)
+
+
 # -- all of them ----------------------------------------------------------------------------------------------------------
 
 texts = st.text("abä.", min_size=1, max_size=40)

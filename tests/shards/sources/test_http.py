@@ -145,7 +145,7 @@ def test_another_range_than_asked_for_is_refused_and_both_are_named(
     index = built(server)
     server.shift, server.shorten = shift, shorten
     reader = ShardReader(index, plan_of(60, [5]), verify=verify, access=Access(retry=Retry(2, 0)))
-    words = r"shard-000\.tar: asked for bytes \d+-\d+, answered by 'bytes \d+-\d+/\d+' and \d+ bytes"
+    words = r"shard-000\.tar: asked for bytes \d+-\d+, answered by 'bytes \d+-\d+/\d+'"
     with pytest.raises(WrongRange, match=words):
         list(reader)
 
@@ -234,7 +234,7 @@ def test_local_shards_import_no_fsspec(tmp_path: Path) -> None:
         "import sys; sys.modules['fsspec'] = None\n"
         "from adaptive_sampler.shards import ShardIndex\n"
         f"assert len(ShardIndex.build({str(tmp_path / 'shard-000.tar')!r}, {str(tmp_path / 'index')!r})) == 2\n"
-        "try: ShardIndex.build('http://127.0.0.1:1/x.tar', 'nowhere')\n"
+        f"try: ShardIndex.build('http://127.0.0.1:1/x.tar', {str(tmp_path / 'other')!r})\n"
         "except ImportError as error: print(error)\n"
         "assert 'torch' not in sys.modules and 'webdataset' not in sys.modules\n"
     )

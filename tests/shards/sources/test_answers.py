@@ -1,0 +1,173 @@
+"""What a server or a proxy answers wrongly is an error that names the shard, and what is odd but right is read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from adaptive_sampler.shards import Access, RangesUnsupported, Retry, ShardIndex, ShardMissing, ShardReader, WrongRange
+from tests.shards.tars import body, plan_of, shards
+
+COUNT = 6
+
+
+@dataclass
+class Request:
+    """A request for bytes start … stop − 1 of a file, its `nth` since the answers changed."""
+
+    data: bytes
+    start: int
+    stop: int
+    nth: int
+
+    def right(self, *, size: int | str | None = None) -> "Answer":
+        """The bytes, with a Content-Range that gives the file's `size`."""
+        told = f"bytes {self.start}-{self.stop - 1}/{len(self.data) if size is None else size}"
+        return Answer(206, {"Content-Range": told}, [self.data[self.start : self.stop]])
+
+
+@dataclass
+class Answer:
+    """An answer; its body ends with the connection unless a Content-Length is among the headers."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Iterable[bytes] = ()
+
+
+@dataclass
+class Server:
+    """Serves one shard by `answer`."""
+
+    folder: Path
+    url: str
+    answer: Callable[[Request], Answer] = Request.right
+    nth: int = 0
+
+    def answers(self, how: Callable[[Request], Answer]) -> None:
+        """Answer in another way from now on."""
+        self.answer, self.nth = how, 0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    data = Path(shards(tmp_path, [COUNT])[0]).read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            start, stop = (int(at) for at in self.headers["Range"].removeprefix("bytes=").split("-"))
+            serving.nth += 1
+            answer = Request(data, start, len(data), serving.nth)
+            answer.stop = min(stop + 1, len(data))
+            found = Answer(416) if start >= len(data) else serving.answer(answer)
+            self.send_response(found.status)
+            for name, value in found.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in found.body:
+                try:
+                    self.wfile.write(piece)
+                except ConnectionError:  # the client has seen enough
+                    return
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    serving = Server(tmp_path, f"http://127.0.0.1:{httpd.server_address[1]}/shard.tar")
+    thread = Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield serving
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def built(server: Server, tries: int = 2) -> ShardIndex:
+    return ShardIndex.build(server.url, server.folder / "index", access=Access(retry=Retry(tries, 0)))
+
+
+def read(server: Server, index: ShardIndex, tries: int = 2) -> list[dict[str, Any]]:
+    plan = plan_of(COUNT, [1, 4])
+    return list(ShardReader(index, plan, access=Access(retry=Retry(tries, 0)), merge_gap=0))
+
+
+def assert_right(samples: list[dict[str, Any]]) -> None:
+    assert sorted(sample["__index__"] for sample in samples) == [1, 4]
+    assert all(sample["bin"] == body(sample["__key__"]) for sample in samples)
+
+
+def without_end(request: Request) -> Answer:
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield bytes(1 << 16)
+
+    return Answer(206, request.right().headers, pieces())
+
+
+@pytest.mark.parametrize("while_indexing", [True, False])
+def test_a_body_without_end_is_left_where_the_range_ends(server: Server, while_indexing: bool) -> None:
+    index = None if while_indexing else built(server)
+    server.answers(without_end)
+    with pytest.raises(
+        WrongRange, match=r"shard\.tar: asked for bytes 0-0, answered by 'bytes 0-0/\d+' and more bytes"
+    ):
+        built(server) if index is None else read(server, index)
+
+
+def test_a_body_that_ends_early_is_told(server: Server) -> None:
+    index = built(server)
+
+    def early(request: Request) -> Answer:
+        answer = request.right()
+        return Answer(206, answer.headers, [b"".join(answer.body)[:100]]) if request.nth > 1 else answer
+
+    server.answers(early)
+    with pytest.raises(WrongRange, match=r"'bytes \d+-\d+/\d+' and 100 bytes"):
+        read(server, index)
+
+
+def test_a_server_that_does_not_tell_the_size_is_read(server: Server) -> None:
+    server.answers(lambda request: request.right(size="*"))
+    assert_right(read(server, built(server)))
+
+
+def test_a_range_that_a_server_denies_is_asked_for_again(server: Server) -> None:
+    index = built(server)
+    server.answers(lambda request: Answer(416) if request.nth % 2 == 0 else request.right())
+    assert_right(read(server, index, tries=8))
+
+
+def test_a_range_that_a_server_always_denies_is_told(server: Server) -> None:
+    index = built(server)
+    server.answers(lambda request: Answer(416) if request.nth > 1 else request.right())
+    with pytest.raises(
+        WrongRange, match=r"shard\.tar: asked for bytes \d+-\d+, answered by status 416 and 'no Content-R"
+    ):
+        read(server, index)
+
+
+@pytest.mark.parametrize("status", [204, 300, 302, 304])
+def test_an_answer_that_is_neither_the_file_nor_a_range_is_told(server: Server, status: int) -> None:
+    server.answers(lambda request: Answer(status))
+    with pytest.raises(ShardMissing, match=rf"shard\.tar: cannot be opened: ClientResponseError: {status}, .*neither"):
+        built(server)
+
+
+@pytest.mark.parametrize("when", ["soon", "-5", "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"])
+def test_a_wait_that_cannot_be_understood_is_none(server: Server, when: str) -> None:
+    server.answers(lambda request: Answer(429, {"Retry-After": when}) if request.nth == 1 else request.right())
+    assert len(built(server)) == COUNT
+
+
+def test_a_whole_file_in_place_of_a_later_range_is_told_with_the_remedy(server: Server) -> None:
+    index = built(server)
+    whole = {"Content-Length": str(len((server.folder / "shard-000.tar").read_bytes()))}
+    server.answers(lambda request: Answer(200, whole, [request.data]) if request.nth > 1 else request.right())
+    with pytest.raises(RangesUnsupported, match=r"shard\.tar: .* after it has served ranges\. Have every machine"):
+        read(server, index)
