@@ -111,9 +111,10 @@ def _alone(versions: Versions, progress: Show) -> Iterator[tuple[Lease, bool]]:
 
 def _nothing_new(present: IndexVersion, request: Request) -> bool:
     """Whether an index has all shards that are asked for, unchanged, so that nothing is to be done."""
-    if request.renumber or present.about.missing or set(request.urls) != set(present.about.urls):
+    about = present.about
+    if request.renumber or about.missing or about.again or set(request.urls) != set(about.urls):
         return False
-    stamps = dict(zip(present.about.urls, present.about.stamps, strict=True))
+    stamps = dict(zip(about.urls, about.stamps, strict=True))
 
     def unchanged(url: str) -> bool:
         with contextlib.suppress(ShardError, OSError):
@@ -135,28 +136,49 @@ def _indexed(present: IndexVersion | None, request: Request) -> tuple[dict[str, 
     """The columns of an index of all shards, and what it says of them. Those that it has already keep their rows."""
     known = {} if present is None or request.renumber else present.tables()
     order = _in_order(request.urls, list(known), present)
-    tables: list[ShardTable] = []
-    damage: list[dict[str, str]] = []
-    last = next(reversed(known), None)
-    for url, result in _each(partial(_scanned, known, request.access), order, request, "indexing shards"):
-        table, goes_on = _judged(url, result, request.handler, damage)
-        table = known.get(url) if table is None else table
-        if table is not None:
-            check_rows_stay(known.get(url), table, url == last)
-            tables.append(table)
-            if present is not None and result is known.get(url):
-                damage += [error for error in present.about.damage if error["url"] == url]
-        if not goes_on:
-            break
-    tables += [known[url] for url in list(known)[len(tables) :]]  # the rows of a shard stay, whatever became of it
+    before = Contents([], [], []) if present is None or request.renumber else present.about
+    tables, damage, again = _looked_at(known, before, order, request)
     columns, layouts = merged(tables)
     twice = repeated(columns, layouts, tables)
     if twice is not None and not _decided(EVERYWHERE, twice.error, request.handler, damage):
         tables = first_rows(tables, max(twice.before, sum(len(table.offsets) for table in known.values())))
         columns, layouts = merged(tables)
+        again |= {table.url for table in tables[-1:]}
     found = {table.url: table.stamp for table in tables}
     missing = [url for url in order if url not in found]
-    return columns, Contents(list(found), list(found.values()), layouts, damage, missing)
+    unsure = [url for url in found if url in again]
+    return columns, Contents(list(found), list(found.values()), layouts, damage, missing, unsure)
+
+
+def _looked_at(
+    known: Mapping[str, ShardTable], before: Contents, order: list[str], request: Request
+) -> tuple[list[ShardTable], list[dict[str, str]], set[str]]:
+    """The tables of all shards, the damage that is told of them, and the URLs that the next build looks at again.
+
+    known, before: the tables of the present index and what it says. The rows of a shard stay, whatever became of it.
+    """
+    tables: list[ShardTable] = []
+    damage: list[dict[str, str]] = []
+    again: set[str] = set()
+    as_before = set(known)
+    sure = {url: table for url, table in known.items() if url not in before.again}
+    last = next(reversed(list(known)), None)
+    for url, result in _each(partial(_scanned, sure, request.access), order, request, "indexing shards"):
+        table, goes_on = _judged(url, result, request.handler, damage)
+        table = known.get(url) if table is None else table
+        if table is not None:
+            check_rows_stay(known.get(url), table, url == last)
+            tables.append(table)
+        if result is not sure.get(url):
+            as_before.discard(url)
+        if not goes_on or isinstance(result, Exception):
+            again.add(url)
+        if not goes_on:
+            break
+    tables += [known[url] for url in list(known)[len(tables) :]]
+    damage += [error for error in before.damage if error["url"] in as_before]
+    place = {url: number for number, url in enumerate(order)}
+    return tables, sorted(damage, key=lambda error: place[error["url"]]), again | (as_before & set(before.again))
 
 
 def _same(present: IndexVersion, columns: Mapping[str, NDArray[Any]], about: Contents) -> bool:

@@ -29,7 +29,8 @@ class Contents:
 
     urls, stamps: the URL of each shard, and its stamp when it was scanned. layouts: the different tuples of part names.
     damage: the errors that the handler did not raise, as {"error": type, "message": text, "url": of which shard}.
-    missing: the URLs that were asked for and gave no shard.
+    missing: the URLs that were asked for and gave no shard. again: the shards that the next build looks at though they have
+    not changed: one that could not be read, whose samples are those of before, and one at which the handler stopped.
     """
 
     urls: list[str]
@@ -37,6 +38,7 @@ class Contents:
     layouts: list[tuple[str, ...]]
     damage: list[dict[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
     def meta(self) -> dict[str, Any]:
         """The JSON data of a manifest that `of` reads."""
@@ -47,12 +49,12 @@ class Contents:
         """What a manifest's `meta` says. Raises one of `errors.MALFORMED` if it is that of no index."""
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']!r}; this adaptive-sampler reads {FORMAT}")
-        lists = {name: meta[name] for name in ("urls", "stamps", "layouts", "damage", "missing")}
+        lists = {name: meta[name] for name in ("urls", "stamps", "layouts", "damage", "missing", "again")}
         names = [name for layout in lists["layouts"] for name in layout]
-        texts = [*lists["urls"], *lists["stamps"], *lists["missing"], *names]
+        texts = [*lists["urls"], *lists["stamps"], *lists["missing"], *lists["again"], *names]
         texts += [text for error in lists["damage"] for text in (error["error"], error["message"], error["url"])]
         if not all(isinstance(text, str) for text in texts) or not all(isinstance(v, list) for v in lists.values()):
-            raise ValueError("urls, stamps, layouts, damage and missing are lists of texts")
+            raise ValueError("urls, stamps, layouts, damage, missing and again are lists of texts")
         if len(lists["urls"]) != len(lists["stamps"]) or len(set(lists["urls"])) != len(lists["urls"]):
             raise ValueError("each URL occurs once, and has a stamp")
         return cls(**lists | {"layouts": [tuple(layout) for layout in lists["layouts"]]})
