@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.disk import FULL
-from adaptive_sampler.errors import StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.errors import MALFORMED, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.memory.book import Book, Load
 from adaptive_sampler.plan import FILES, PLAN_ID, Plan, from_files, origin_of
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
+from adaptive_sampler.storage.meta import check_meta
 from adaptive_sampler.storage.versions import Kind, Versions
 
 PLANS = "plans"
@@ -77,8 +78,11 @@ class Repository:
         """The ids of the plans that were in force when the present versions were committed."""
         named: set[str] = set()
         for entry in self.versions.pointer.entries:
-            with contextlib.suppress(StoreDamaged):  # such a version cannot be opened, so no state needs its plans
-                named.update(self.versions.manifest(entry.version).meta.get("plans", ()))
+            # A version whose manifest is damaged cannot be opened, so no state needs its plans.
+            with contextlib.suppress(StoreDamaged, *MALFORMED):
+                meta = self.versions.manifest(entry.version).meta
+                check_meta(meta, entry.version)
+                named.update(meta.get("plans", ()))
         return named
 
     def _drop_plans(self, spared: set[str]) -> None:

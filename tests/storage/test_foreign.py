@@ -67,17 +67,17 @@ def change_pointer(place: Path, change: Callable[[dict[str, Any]], None]) -> Non
     (place / "CURRENT").write_text(json.dumps(body))
 
 
-def change_manifest(place: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the manifest of version 2, and its seal in the pointer."""
-    name = place / "manifests/2.json"
+def change_manifest(place: Path, change: Callable[[dict[str, Any]], None], version: int = 2) -> None:
+    """Change the manifest of a version, and its seal in the pointer."""
+    name = place / f"manifests/{version}.json"
     manifest = json.loads(name.read_text())
     change(manifest)
     name.write_text(json.dumps(manifest))
-    reseal(place, name.read_bytes())
+    reseal(place, name.read_bytes(), version)
 
 
-def reseal(place: Path, manifest: bytes) -> None:
-    change_pointer(place, lambda body: changed(body, ("versions", -1, "manifest"), seal([manifest])))
+def reseal(place: Path, manifest: bytes, version: int = -1) -> None:
+    change_pointer(place, lambda body: changed(body, ("versions", version, "manifest"), seal([manifest])))
 
 
 def use(place: Path) -> None:
@@ -119,6 +119,17 @@ def test_a_pointer_that_no_commit_writes_is_refused(place: Path, path: tuple[Any
         for mode in ("r", "r+"):
             with pytest.raises(StoreDamaged, match="CURRENT is not what a commit wrote"):
                 ScoreStore.open(place, mode=mode)
+
+
+@pytest.mark.parametrize("plans", [1e300, [[1]], "text", [None]])
+def test_plans_that_an_older_manifest_does_not_name_are_no_plans_when_others_are_dropped(
+    place: Path, plans: Any
+) -> None:
+    change_manifest(place, lambda body: changed(body, ("meta", "plans"), plans), version=1)
+    with ScoreStore.open(place) as store:
+        store.drop_versions(keep=2)
+    with pytest.raises(StoreDamaged, match="makes no store"):
+        ScoreStore.open(place, version=1, mode="r")
 
 
 @pytest.mark.parametrize("content", ["", "[" * 100_000, "1e400", '"' + "x" * 100, "null", "[]", '{"format": 1}', "\0"])
