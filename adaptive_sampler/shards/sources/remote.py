@@ -155,6 +155,12 @@ class HttpSource:
         stream = self.filesystem.open(self.url, block_size=0, size=self.size or 1, headers=identity)
         try:
             self._look(stream.r)
+            if stream.r.status == 206:
+                told = stream.r.headers.get("Content-Range", "no Content-Range")
+                raise WrongRange(
+                    f"{self.url}: asked for the whole file, answered by {told!r}. Have every machine behind this URL serve "
+                    "ranges, or none; a handler that returns True goes on without what is lost."
+                )
         except ShardError:
             stream.close()
             raise
