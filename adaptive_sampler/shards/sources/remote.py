@@ -210,8 +210,8 @@ class HttpSource:
     def _look(self, response: Any) -> None:
         """Note the size and stamp that an answer tells. Raises ShardChanged if they are others than before."""
         headers = response.headers
-        coding = headers.get("Content-Encoding", "identity")
-        if coding != "identity":
+        coding = headers.get("Content-Encoding", "").strip()
+        if coding.lower() not in ("", "identity"):
             raise ShardUnsupported(
                 f"{self.url}: is sent compressed (Content-Encoding: {coding}), so that no byte has a fixed place. Serve "
                 "the tar itself without that header, uncompressed; a handler that returns True goes on without it."

@@ -136,6 +136,16 @@ def test_a_server_that_does_not_tell_the_size_is_read(server: Server) -> None:
     assert_right(read(server, built(server)))
 
 
+@pytest.mark.parametrize("coding", ["", "Identity"])
+def test_an_encoding_that_is_none_is_read_however_it_is_spelled(server: Server, coding: str) -> None:
+    def answer(request: Request) -> Answer:
+        right = request.right()
+        return Answer(206, right.headers | {"Content-Encoding": coding}, right.body)
+
+    server.answers(answer)
+    assert_right(read(server, built(server)))
+
+
 def test_a_range_that_a_server_denies_is_asked_for_again(server: Server) -> None:
     index = built(server)
     server.answers(lambda request: Answer(416) if request.nth % 2 == 0 else request.right())
