@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from adaptive_sampler.arrays import library, to_host
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
@@ -51,18 +52,33 @@ class Policy(Protocol):
 def describe(policy: Any) -> dict[str, Any]:
     """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum.
 
-    The policies that a policy is composed of are described likewise.
+    The policies among its arguments, such as those that it is composed of, are described likewise. Raises `InvalidValue` for
+    an argument that cannot be described, because plans of different policies could not be told apart then.
     """
     fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
-    return {"kind": type(policy).__name__} | {f.name: _plain(getattr(policy, f.name)) for f in fields}
+    kind = type(policy).__name__
+    return {"kind": kind} | {f.name: _plain(getattr(policy, f.name), f"{kind}.{f.name}") for f in fields}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return {"length": len(value), "crc32c": checksum([value])}
-    if isinstance(value, tuple):
-        return [describe(part) if isinstance(part, Policy) else _plain(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(value: Any, where: str) -> Any:
+    """`value` as JSON data; `where`: what it is, for the message."""
+    if library(value):
+        array = to_host(value)
+        if array.ndim and not array.dtype.hasobject:
+            return {"length": len(array), "crc32c": checksum([array])}
+        value = array.tolist()
+    if isinstance(value, Policy):
+        return describe(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, where) for part in value]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _plain(part, where) for name, part in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise InvalidValue(
+        f"{where} is {value!r}, which a plan cannot name. Give a policy numbers, texts, arrays, other policies, and lists or "
+        "dicts of these, and keep anything else in a plain attribute, which is no field of the dataclass."
+    )
 
 
 def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray | None) -> Plan:

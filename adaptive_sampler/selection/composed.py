@@ -35,7 +35,7 @@ class Composed(Composable):
 
     def __init__(self, *parts: Policy) -> None:
         for part in parts:
-            if not isinstance(part, Policy) or isinstance(part, type):
+            if not callable(getattr(part, "plan", None)) or isinstance(part, type):  # a sampler's plan is no method
                 raise InvalidValue(
                     f"{part!r} cannot be composed: it has no method plan(store, *, epoch, seed). Pass one of "
                     "adaptive_sampler.selection, or an object of your own that has it."
@@ -55,6 +55,10 @@ class Composed(Composable):
         """
         plans = [part.plan(store, epoch=epoch, seed=seed) for part in self.parts]
         for part, plan in zip(self.parts, plans, strict=True):
+            if not isinstance(plan, Plan):
+                raise InvalidValue(
+                    f"{part} plans {type(plan).__name__}, no Plan: have its method plan return what selection.make returns."
+                )
             if plan.n != len(store):
                 raise InvalidValue(
                     f"{part} plans {plan.n} rows for a store of {len(store)}: plan all rows of the store."
@@ -69,11 +73,15 @@ class Composed(Composable):
 
 
 def scores_of(policy: Any) -> tuple[str, ...]:
-    """The names of the scores that a policy goes by, those of its parts if it is composed; without repeats."""
+    """The names of the scores that a policy goes by, those of its parts if it is composed; without repeats.
+
+    They are its attribute `by`, a name or a list of names.
+    """
     if isinstance(policy, Composed):
         return tuple(dict.fromkeys(name for part in policy.parts for name in scores_of(part)))
     by = getattr(policy, "by", None)
-    return () if by is None else (by,)
+    names = by if isinstance(by, (list, tuple)) else (by,)
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def parts_of(policy: Any) -> tuple[Any, ...]:

@@ -15,12 +15,25 @@ Chosen = Callable[[Any, int], np.ndarray]
 
 
 def as_labels(per_class: Any) -> np.ndarray | None:
-    """`per_class` as an array on the host, (n,), or None. Raises `InvalidValue` if it has not exactly one axis."""
+    """`per_class` as an array on the host, (n,), or None.
+
+    Raises `InvalidValue` if it has not exactly one axis, and for labels that are not of one kind, or NaN.
+    """
     if per_class is None:
         return None
     labels = to_host(per_class)
     if labels.ndim != 1:
         raise InvalidValue(f"per_class has shape {labels.shape}: one label for each row, (n,), is needed. Flatten it.")
+    if labels.dtype.hasobject:  # such as texts in a column of pandas
+        kinds = sorted({type(label).__name__ for label in labels.tolist()})
+        labels = np.array(labels.tolist()) if len(kinds) == 1 else labels
+        if labels.dtype.hasobject or labels.ndim != 1:
+            raise InvalidValue(f"per_class has labels of type {', '.join(kinds)}: give numbers alone, or texts alone.")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        row = int(np.flatnonzero(np.isnan(labels))[0])
+        raise InvalidValue(
+            f"per_class of row {row} is NaN, which is no class. Give rows without a label one of their own."
+        )
     return labels
 
 

@@ -183,6 +183,23 @@ def test_what_is_no_policy_cannot_be_composed(other):
         KeepAll() & other
 
 
+def test_a_sampler_is_no_policy_though_it_has_a_plan():
+    with pytest.raises(InvalidValue, match=r"AdaptiveSampler\(.*cannot be composed: it has no method plan"):
+        KeepAll() & AdaptiveSampler(two_scores(), KeepAll())
+
+
+@pytest.mark.parametrize("answer", [None, np.arange(3)], ids=["nothing", "rows"])
+def test_a_policy_of_ones_own_that_returns_no_plan_is_named(answer):
+    class Wrong:
+        def plan(self, store, *, epoch, seed):
+            return answer
+
+    with pytest.raises(
+        InvalidValue, match=r"Wrong object .* plans .*, no Plan: have its method plan return what selec"
+    ):
+        (KeepAll() & Wrong()).plan(two_scores(), epoch=0, seed=0)
+
+
 def test_one_policy_alone_is_not_composed():
     with pytest.raises(InvalidValue, match=r"two policies or more, and got 1: pass Composed\(a, b\)"):
         Composed(KeepAll())

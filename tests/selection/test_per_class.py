@@ -133,3 +133,27 @@ def test_a_plan_remembers_by_which_labels_it_was_made(policy):
     plan = policy([0, 0, 1, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
     other = policy([0, 1, 0, 1]).plan(scored(np.arange(4.0)), epoch=0, seed=0)
     assert plan.policy["per_class"] != other.policy["per_class"]
+
+
+@each
+def test_texts_as_pandas_has_them_are_labels(policy):
+    store, labels = scored(np.arange(4.0)), ["a", "b", "a", "b"]
+    plans = [policy(given).plan(store, epoch=0, seed=0) for given in (labels, np.array(labels, object))]
+    assert plans[0].id == plans[1].id
+
+
+@each
+@pytest.mark.parametrize("labels", [["a", None], [1, "a"], [0, None]], ids=repr)
+def test_labels_of_several_kinds_are_refused(policy, labels):
+    with pytest.raises(
+        InvalidValue, match=r"per_class has labels of type \w+, \w+: give numbers alone, or texts alone"
+    ):
+        policy(np.array(labels, object))
+
+
+@each
+def test_a_label_that_is_nan_is_refused(policy):
+    with pytest.raises(
+        InvalidValue, match=r"per_class of row 1 is NaN, which is no class\. Give rows without a label one"
+    ):
+        policy([0.0, np.nan])

@@ -18,10 +18,12 @@ class LocalSource:
     )
 
     def __init__(self, url: str) -> None:
-        path = unquote(urlsplit(url).path) if url.startswith("file:") else url
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except OSError as error:
+            path = unquote(urlsplit(url).path) if url.startswith("file:") else url
+            # Without O_NONBLOCK, opening a named pipe waits for whoever writes to it.
+            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+            self._descriptor = os.open(path, flags)
+        except (OSError, ValueError) as error:  # ValueError: the text is no path, or no URL
             raise missing(url, error) from error
         self._url, status = url, os.fstat(self._descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -29,6 +31,12 @@ class LocalSource:
             raise ShardMissing(
                 f"{url}: is a folder, not a shard. Name the shards in it: sorted(Path({path!r}).glob('*.tar')); a handler "
                 "that returns True goes on without it."
+            )
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise ShardMissing(
+                f"{url}: is a pipe or a device, not a file, so that it has no bytes to read again. Write it to a file; a "
+                "handler that returns True goes on without it."
             )
         self.size: int | None = status.st_size
         self.stamp = f"{status.st_size} bytes, mtime {status.st_mtime_ns}"
@@ -52,10 +60,16 @@ class LocalSource:
             os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def mapped(self) -> mmap.mmap | None:
-        """The file as mapped memory, for the header pass, which needs few pages. None for an empty file."""
+        """The file as mapped memory, for the header pass, which needs few pages.
+
+        None for an empty file, and where the system maps no files, as some file systems in user space do not.
+        """
         if not self.size:
             return None
-        found = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        try:
+            found = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # ValueError: the file has been emptied since it was opened
+            return None
         if hasattr(mmap, "MADV_RANDOM"):
             found.madvise(mmap.MADV_RANDOM)
         return found

@@ -155,6 +155,12 @@ class HttpSource:
         stream = self.filesystem.open(self.url, block_size=0, size=self.size or 1, headers=identity)
         try:
             self._look(stream.r)
+            if stream.r.status == 206:
+                told = stream.r.headers.get("Content-Range", "no Content-Range")
+                raise WrongRange(
+                    f"{self.url}: asked for the whole file, answered by {told!r}. Have every machine behind this URL serve "
+                    "ranges, or none; a handler that returns True goes on without what is lost."
+                )
         except ShardError:
             stream.close()
             raise
@@ -204,8 +210,8 @@ class HttpSource:
     def _look(self, response: Any) -> None:
         """Note the size and stamp that an answer tells. Raises ShardChanged if they are others than before."""
         headers = response.headers
-        coding = headers.get("Content-Encoding", "identity")
-        if coding != "identity":
+        coding = headers.get("Content-Encoding", "").strip()
+        if coding.lower() not in ("", "identity"):
             raise ShardUnsupported(
                 f"{self.url}: is sent compressed (Content-Encoding: {coding}), so that no byte has a fixed place. Serve "
                 "the tar itself without that header, uncompressed; a handler that returns True goes on without it."

@@ -25,7 +25,7 @@ class StreamSource:
         self._url, self._reopen, self._retry, self._pause = url, reopen, retry, pause
         self.size, self.stamp = size, stamp
         self._stream: BinaryIO | None = None
-        self._position = 0
+        self._position, self._ended = 0, False
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes start … start + length − 1, fewer only at the end; a smaller `start` than before reopens the stream.
@@ -43,7 +43,7 @@ class StreamSource:
         try:
             if self._stream is None or start < self._position:
                 self.close()
-                self._stream, self._position = self._reopen(), 0
+                self._stream, self._position, self._ended = self._reopen(), 0, False
             while self._position < start:
                 if not self._take(min(start - self._position, 1 << 20)):
                     return b""
@@ -58,7 +58,8 @@ class StreamSource:
 
     def _take(self, length: int) -> bytes:
         assert self._stream is not None
-        chunk = self._stream.read(length)
+        chunk = b"" if self._ended else self._stream.read(length)  # asked again, a client may warn of an endless loop
+        self._ended = not chunk
         self._position += len(chunk)
         return chunk
 

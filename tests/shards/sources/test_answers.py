@@ -59,11 +59,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            start, stop = (int(at) for at in self.headers["Range"].removeprefix("bytes=").split("-"))
+            start, stop = self.headers.get("Range", f"bytes=0-{len(data) - 1}").removeprefix("bytes=").split("-")
             serving.nth += 1
-            answer = Request(data, start, len(data), serving.nth)
-            answer.stop = min(stop + 1, len(data))
-            found = Answer(416) if start >= len(data) else serving.answer(answer)
+            asked = Request(data, int(start), min(int(stop) + 1, len(data)), serving.nth)
+            found = Answer(416) if asked.start >= len(data) else serving.answer(asked)
             self.send_response(found.status)
             for name, value in found.headers.items():
                 self.send_header(name, value)
@@ -137,6 +136,16 @@ def test_a_server_that_does_not_tell_the_size_is_read(server: Server) -> None:
     assert_right(read(server, built(server)))
 
 
+@pytest.mark.parametrize("coding", ["", "Identity"])
+def test_an_encoding_that_is_none_is_read_however_it_is_spelled(server: Server, coding: str) -> None:
+    def answer(request: Request) -> Answer:
+        right = request.right()
+        return Answer(206, right.headers | {"Content-Encoding": coding}, right.body)
+
+    server.answers(answer)
+    assert_right(read(server, built(server)))
+
+
 def test_a_range_that_a_server_denies_is_asked_for_again(server: Server) -> None:
     index = built(server)
     server.answers(lambda request: Answer(416) if request.nth % 2 == 0 else request.right())
@@ -157,6 +166,30 @@ def test_an_answer_that_is_neither_the_file_nor_a_range_is_told(server: Server, 
     server.answers(lambda request: Answer(status))
     with pytest.raises(ShardMissing, match=rf"shard\.tar: cannot be opened: ClientResponseError: {status}, .*neither"):
         built(server)
+
+
+def test_a_range_in_place_of_the_whole_file_is_told(server: Server) -> None:
+    def answer(request: Request) -> Answer:
+        if request.nth == 1:
+            return Answer(200, {"Content-Length": str(len(request.data))}, [request.data])
+        return Request(request.data, 0, 1000, request.nth).right()
+
+    server.answers(answer)
+    with pytest.raises(
+        WrongRange, match=r"shard\.tar: asked for the whole file, answered by 'bytes 0-999/\d+'\. Have every"
+    ):
+        built(server)
+
+
+def test_a_stream_that_has_ended_is_not_asked_for_more(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.answers(lambda request: Answer(200, {}, [request.data]))
+    index, access, told = built(server), Access(retry=Retry(1)), list[Exception]()
+    server.answers(lambda request: Answer(200, {}, [request.data[:3000]]))
+    plan = plan_of(COUNT, range(COUNT))
+    reader = ShardReader(index, plan, access=access, window=0, merge_gap=0, handler=lambda e: not told.append(e))
+    assert [sample["__index__"] for sample in reader] == [0]
+    assert len(told) == COUNT - 1
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("when", ["soon", "-5", "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"])

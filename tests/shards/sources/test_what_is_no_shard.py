@@ -19,6 +19,7 @@ from adaptive_sampler.shards import (
     ShardUnreadable,
     ShardUnsupported,
 )
+from adaptive_sampler.shards.sources.local import LocalSource
 from benchmarks.helpers.server import serving
 from tests.shards.tars import index_of, plan_of, shards
 
@@ -77,6 +78,39 @@ def test_a_folder_costs_only_itself_where_a_handler_goes_on(paths: list[Path], t
     index = ShardIndex.build([tmp_path, *paths], tmp_path / "index", handler=lambda e: not errors.append(e))
     assert len(index) == 6
     assert len(errors) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("kind", ["named pipe", "device"])
+def test_a_named_pipe_and_a_device_are_told_and_nobody_waits_for_them(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "pipe.tar" if kind == "named pipe" else Path(os.devnull)
+    if kind == "named pipe":
+        os.mkfifo(path)
+    with pytest.raises(ShardMissing, match=rf"^{path}: is a pipe or a device, not a file.*Write it to a file"):
+        build([path], tmp_path)
+
+
+@pytest.mark.parametrize("url", ["a\0.tar", "file://[a.tar"])
+def test_what_is_neither_a_path_nor_a_url_is_told(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ShardMissing, match="cannot be opened: ValueError"):
+        build([url], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENODEV, "No such device"), ValueError("mmap length is greater")], ids=repr
+)
+def test_a_shard_is_indexed_where_the_system_maps_no_files(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("adaptive_sampler.shards.sources.local.mmap.mmap", refuse)
+    source = Access().open(paths[0])
+    assert source.mapped() is None
+    monkeypatch.undo()
+    monkeypatch.setattr(LocalSource, "mapped", lambda self: None)
+    assert len(build(paths, tmp_path)) == 6
 
 
 @pytest.mark.parametrize("remote", [False, True])
