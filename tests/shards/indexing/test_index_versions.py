@@ -188,6 +188,17 @@ def test_what_shards_were_added_to_is_shared_not_written_again(tmp_path: Path, m
     assert len(read(ShardIndex.open(tmp_path / "index"))) == 13
 
 
+def test_an_index_of_many_files_takes_one_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptive_sampler.shards.indexing.columns.CHUNK", 4)
+    build = more_shards(tmp_path, [40, 3])
+    before = len(os.listdir("/dev/fd"))
+    index = build(1)
+    assert len(read(index)) == 40
+    assert len(os.listdir("/dev/fd")) == before + 1  # the hold on its version
+    del index
+    assert len(os.listdir("/dev/fd")) == before
+
+
 # -- readers are not disturbed ----------------------------------------------------------------------------------------
 
 
