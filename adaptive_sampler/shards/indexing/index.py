@@ -57,7 +57,6 @@ class ShardIndex:
         self.damage: tuple[dict[str, str], ...] = tuple(about.damage)
         self.starts: NDArray[np.int64] = version.starts
         self._layouts = about.layouts
-        self._widths = np.array([len(names) for names in about.layouts], np.int64)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ShardIndex":
@@ -147,7 +146,7 @@ class ShardIndex:
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
         layout = self._columns("layout", low, high)[here]
         first, counts = ends[here] - base, (ends[here + 1] - ends[here])
-        self._check_members(shard, layout, counts)
+        self._opened.check_members(shard, layout, counts)
         # The numbers of the wanted rows' members, one row after another.
         begin = np.cumsum(counts) - counts
         chosen = np.repeat(first - begin, counts) + np.arange(int(counts.sum()))
@@ -161,11 +160,6 @@ class ShardIndex:
         names = [self._layouts[i] for i in layout.tolist()]
         keys = self._keys_at(low, high, here)
         return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys)
-
-    def _check_members(self, shard: int, layout: NDArray[Any], counts: NDArray[np.int64]) -> None:
-        """Raise `StoreDamaged` unless each row has as many members as it has part names."""
-        if layout.max() >= len(self._widths) or (self._widths[layout] != counts).any():
-            raise self._columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
 
     def _no_rows(self, first: int, last: int) -> InvalidValue:
         """The error for rows of which some are not in the index."""
