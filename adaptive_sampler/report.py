@@ -182,8 +182,13 @@ def _outline(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, edge
             color="0.1",
             linestyle=style,
             linewidth=1.5,
-            label=f"{what} {plan.policy['kind']} in epoch {plan.epoch} ({shown:,}{f'; {missing:,} not shown' * (missing > 0)})",
+            label=f"{what} {_kind(plan)} in epoch {plan.epoch} ({shown:,}{f'; {missing:,} not shown' * (missing > 0)})",
         )
+
+
+def _kind(plan: Plan) -> str:
+    """The name of the plan's policy, or those of its parts."""
+    return " & ".join(part["kind"] for part in plan.policy.get("parts", [plan.policy]))
 
 
 def _visits(plan: Plan, n: int) -> np.ndarray:

@@ -21,7 +21,7 @@ DEAD = 4 * BEAT  # seconds after which a holder on another host, without a heart
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # the file system has none
 LENGTH = 256  # bytes of the file, which it keeps for ever: a full disk has no room for new ones
 
-_held: set[str] = set()  # paths that this process has locked: a record lock does not exclude its own process
+_held: dict[str, "WriterLock"] = {}  # by path, those of this process: a record lock does not exclude its own process
 
 
 class WriterLock:
@@ -35,19 +35,20 @@ class WriterLock:
     def __init__(self, path: Path, *, steal: bool = False) -> None:
         self._path, self._owner = path, os.getpid()
         self.taken_over = steal
-        self._name = os.path.realpath(path)
-        if self._name in _held:
+        self._end = contextlib.ExitStack()  # closes the file, then forgets its path: no other thread may open it before
+        name = os.path.realpath(path)
+        if _held.setdefault(name, self) is not self:  # in one step, so that of two threads one is refused
             raise StoreLocked(
                 f"{path.parent} is open for writing in this very process. Close that store, or use mode='r'."
             )
+        self._end.callback(_held.pop, name, None)
         self._record = {"pid": self._owner, "host": socket.gethostname(), "since": time.time()}
-        self._file = _opened(path)  # kept open, because closing it would free the lock
         try:
+            self._file = self._end.enter_context(_opened(path))  # kept open, because closing it would free the lock
             self._acquire(steal)
         except BaseException:
-            self._file.close()
+            self._end.close()
             raise
-        _held.add(self._name)
         self._stop = threading.Event()
         threading.Thread(target=self._beat, daemon=True, name="adaptive-sampler-lock").start()
 
@@ -61,11 +62,14 @@ class WriterLock:
         if not self.mine:
             return
         self._stop.set()
-        _held.discard(self._name)
         with contextlib.suppress(OSError):
             if self._locked or self._holder() == self._record:  # else it was stolen meanwhile
                 self._write(b"")
-        self._file.close()
+        self._end.close()
+
+    def inherited(self) -> None:
+        """Forget a lock that is the parent's, in a forked child, where closing its file later would free the child's own."""
+        self._end.close()
 
     def _acquire(self, steal: bool) -> None:
         """Take the lock and write into its file who holds it. Raises `StoreLocked`."""
@@ -113,6 +117,15 @@ class WriterLock:
         while not self._stop.wait(BEAT):
             with contextlib.suppress(OSError):
                 os.utime(self._path, follow_symlinks=False)
+
+
+def _after_fork() -> None:
+    """In a child: none of the locks is its own, so it waits for its parent as for any other process, and no longer."""
+    for lock in list(_held.values()):
+        lock.inherited()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -1,12 +1,20 @@
 """Read a file, if possible without copying it, on any file system, whatever lies there in its place."""
 
+import ctypes
 import errno
 import mmap
 import os
 import stat
+import weakref
 from pathlib import Path
 
 import numpy as np
+
+FAILED = ctypes.c_void_p(-1).value
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -18,13 +26,26 @@ def mapped(path: Path) -> np.ndarray:
     try:
         if not size:
             return np.empty(0, np.uint8)
-        try:  # private: not every file system can share a mapping, and nobody writes to this one
-            data: mmap.mmap | bytes = mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        try:
+            return map_file(descriptor, size)
         except OSError:
-            data = _read(descriptor)
-        return np.frombuffer(data, np.uint8)
+            return np.frombuffer(_read(descriptor), np.uint8)
     finally:
         os.close(descriptor)
+
+
+def map_file(descriptor: int, size: int) -> np.ndarray:
+    """The first `size` bytes of an open file, mapped for as long as an array shows them; the file may be closed.
+
+    Python's own mmap keeps a descriptor of each file, of which a process has 1024 by default, and large columns are of
+    more files than that. The map is private: not every file system can share one, and nobody writes to it.
+    """
+    start = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, descriptor, 0)
+    if start == FAILED:
+        raise OSError(code := ctypes.get_errno(), os.strerror(code))
+    memory = (ctypes.c_ubyte * size).from_address(start)
+    weakref.finalize(memory, libc.munmap, start, size).atexit = False  # somebody may read until the very end
+    return np.frombuffer(memoryview(memory).toreadonly(), np.uint8)
 
 
 def contents(path: Path) -> bytes:

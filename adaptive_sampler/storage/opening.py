@@ -1,5 +1,6 @@
 """How a process gets a store: it makes a new one, or restores one as of a version."""
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage.base import LEASE, POINTER, Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
-from adaptive_sampler.storage.generation import Manifest
+from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.meta import check_meta
 from adaptive_sampler.storage.places import storage_at
@@ -253,7 +254,7 @@ def _make_room(storage: Storage, overwrite: bool) -> None:
     found = [name for name in storage.names() if name != "manifests" or storage.names(name)]
     if found in ([], [LEASE]):  # nothing, or what the making of a store left that failed
         return
-    foreign = [name for name in found if not _is_ours(name)]
+    foreign = [name for name in found if not _is_ours(name)] or _other_versions(storage)
     if foreign or not {POINTER, LEASE} & set(found):
         what = (foreign or [f"no {POINTER}"])[0]
         raise StoreError(f"{storage.where} holds something else than a store ({what}). Name another place.")
@@ -267,6 +268,16 @@ def _make_room(storage: Storage, overwrite: bool) -> None:
             f"{storage.where} cannot be replaced while it is open to read, here or in another process. Close the stores that "
             "were opened with mode='r', or name another place."
         )
+
+
+def _other_versions(storage: Storage) -> list[str]:
+    """The name of the manifest that shows that versions of something else are kept here, such as an index of shards."""
+    versions = Repository(storage).versions
+    with contextlib.suppress(StoreError):  # damaged: whatever it was
+        versions.open()
+        head = versions.manifest(None)
+        return [] if "scores" in head.meta else [manifest_name(head.version)]
+    return []
 
 
 def _is_ours(name: str) -> bool:

@@ -13,7 +13,7 @@ from adaptive_sampler.disk import FULL, PARTIAL
 from adaptive_sampler.errors import MALFORMED, NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.storage.base import POINTER, Hold, Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, Seal, manifest_name, read, read_manifest
-from adaptive_sampler.storage.pointer import Pointer, Version, decoded
+from adaptive_sampler.storage.pointer import MOST, Pointer, Version, decoded
 
 NUMBER = "(0|[1-9][0-9]*)"
 
@@ -77,7 +77,7 @@ class Versions:
         Raises `StoreError` if the storage refuses, and `PointerMoved` if that writer commits just now.
         """
         try:
-            self._swing(replace(self.pointer, highest=self.pointer.highest + 1))
+            self._swing(replace(self.pointer, highest=self._next()))
         except OSError as error:
             raise StoreError(
                 f"{self.where} cannot be taken over from its last writer: {error.strerror or error}. Mend that and open it again."
@@ -139,8 +139,8 @@ class Versions:
         refuses, and `PointerMoved` if another writer has committed.
         """
         self._still_mine()
+        version = self._next()
         self.sweep()
-        version = self.pointer.highest + 1
         try:
             writer = GenerationWriter(self.storage, version, parent)
             write(writer)
@@ -151,6 +151,15 @@ class Versions:
             self.sweep()
             raise self._failed(version, error) from error
         return manifest
+
+    def _next(self) -> int:
+        """The number of the next version. Raises `StoreError` if a pointer that names it could not be read."""
+        if self.pointer.highest >= MOST:
+            raise StoreError(
+                f"{self.where} has no number left for another version: {self.pointer.highest} was given out. Nothing was changed. "
+                f"Make a new one at another place with {self._kind.make}."
+            )
+        return self.pointer.highest + 1
 
     def _failed(self, version: int, error: OSError) -> StoreError:
         """The error for a commit that the storage refused."""

@@ -10,6 +10,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import StoreError, StoreLocked
 from adaptive_sampler.scoring import Loss
+from adaptive_sampler.storage import mapped
 from adaptive_sampler.storage.local import LocalStorage
 from tests.storage.helpers import filled, running, three
 
@@ -164,24 +166,35 @@ def test_an_error_of_syncing_a_file_or_of_a_broken_disk_fails_the_commit(
 
 def test_where_maps_cannot_be_shared_they_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path / "s", keys=KEYS).close()
-    map_ = mmap.mmap
+    map_, asked = mapped.libc.mmap, []
 
-    def private_alone(descriptor: int, size: int, flags: int = mmap.MAP_SHARED, *more: int) -> mmap.mmap:
-        if flags & mmap.MAP_SHARED:
-            raise OSError(errno.ENODEV, "No such device")
-        return map_(descriptor, size, flags, *more)
+    def private_alone(start: None, size: int, access: int, flags: int, *more: int) -> int | None:
+        asked.append(flags)
+        return mapped.FAILED if flags & mmap.MAP_SHARED else map_(start, size, access, flags, *more)
 
-    monkeypatch.setattr(mmap, "mmap", private_alone)
+    monkeypatch.setattr(mapped, "libc", SimpleNamespace(mmap=private_alone, munmap=mapped.libc.munmap))
     with ScoreStore.open(tmp_path / "s", mode="r") as store:
         assert (store["loss"][9], store.rows(["key 9"]).tolist()) == (9, [9])
+    assert set(asked) == {mmap.MAP_PRIVATE}
 
 
 def test_what_cannot_be_mapped_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path / "s", keys=KEYS).close()
-    monkeypatch.setattr(mmap, "mmap", failing(errno.ENODEV))
+    asked: list[object] = []
+    monkeypatch.setattr(mapped, "libc", SimpleNamespace(mmap=lambda *about: asked.append(about) or mapped.FAILED))
     with ScoreStore.open(tmp_path / "s") as store:
         assert (store["loss"][9], store.rows(["key 9"]).tolist()) == (9, [9])
         store.commit()
+    assert asked
+
+
+def test_a_mapped_file_is_closed_and_cannot_be_written_by_an_array(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"what is there")
+    opened = len(os.listdir("/dev/fd"))
+    data = mapped.mapped(tmp_path / "file")[5:]
+    assert (data.tobytes(), len(os.listdir("/dev/fd"))) == (b"is there", opened)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        data.flags.writeable = True
 
 
 NO_LOCKS = """

@@ -18,7 +18,7 @@ from adaptive_sampler.scoring import Forgetting, Loss
 from adaptive_sampler.selection import Draw
 from adaptive_sampler.storage.generation import seal
 from adaptive_sampler.storage.local import LocalStorage
-from adaptive_sampler.storage.pointer import decoded
+from adaptive_sampler.storage.pointer import MOST, decoded
 
 N = 20
 JUNK: list[Any] = [None, True, -1, 1.5, float("nan"), "1", [], {}, [1], 10**30]
@@ -130,6 +130,17 @@ def test_plans_that_an_older_manifest_does_not_name_are_no_plans_when_others_are
         store.drop_versions(keep=2)
     with pytest.raises(StoreDamaged, match="makes no store"):
         ScoreStore.open(place, version=1, mode="r")
+
+
+def test_a_store_without_a_number_for_another_version_stays_readable(place: Path) -> None:
+    change_pointer(place, lambda body: changed(body, ("highest",), MOST))
+    with ScoreStore.open(place) as store:
+        store.fold("loss", [0], [5])
+        with pytest.raises(StoreError, match=r"no number left for another version.*ScoreStore\.create"):
+            store.commit()
+        store.drop_versions(keep=1)
+    assert ScoreStore.open(place, mode="r")["loss"][0] == 2
+    ScoreStore.create(place.parent / "new", N, [Loss()]).close()  # the remedy
 
 
 @pytest.mark.parametrize("content", ["", "[" * 100_000, "1e400", '"' + "x" * 100, "null", "[]", '{"format": 1}', "\0"])

@@ -1,9 +1,13 @@
 """One writer at a time, whatever became of the last one; readers are never in the way, and never see half a commit."""
 
 import json
+import multiprocessing
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +15,11 @@ import pytest
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import StoreError, StoreLocked
 from adaptive_sampler.scoring import EL2N, Loss
+from adaptive_sampler.storage.lock import WriterLock
 from benchmarks.helpers.writer import WRITER, kill, start
 from tests.storage.helpers import filled, running
+
+FORK = multiprocessing.get_context("fork")
 
 HOLDER = """
 import sys, time
@@ -126,6 +133,46 @@ def test_a_forked_child_may_not_write(tmp_path: Path) -> None:
     assert f"process {child} writes to a store that process {os.getpid()} opened" in os.read(reading, 1000).decode()
     os.close(reading)
     os.close(writing)
+
+
+def lock_in_a_child(path: Path, pipe: Any) -> None:
+    pipe.recv()  # when the parent has released its own
+    mine = WriterLock(path)
+    pipe.send(mine.mine)
+    pipe.recv()
+
+
+def test_a_forked_child_may_write_once_its_parent_does_not(tmp_path: Path) -> None:
+    parents = WriterLock(tmp_path / "LOCK")
+    pipe, childs = FORK.Pipe()
+    child = FORK.Process(target=lock_in_a_child, args=(tmp_path / "LOCK", childs))
+    child.start()
+    try:
+        parents.release()
+        pipe.send("released")
+        assert pipe.poll(30)
+        assert pipe.recv()
+        with pytest.raises(StoreLocked, match=f"by pid {child.pid}"):
+            WriterLock(tmp_path / "LOCK")
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_of_threads_that_lock_at_once_one_has_the_lock(tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def lock(_: int) -> list[WriterLock]:
+        barrier.wait()
+        try:
+            return [WriterLock(tmp_path / "LOCK")]
+        except StoreLocked:
+            return []
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(100):
+            (holder,) = [lock for locks in pool.map(lock, range(8)) for lock in locks]
+            holder.release()
 
 
 @pytest.mark.parametrize("write", [lambda s: s.commit(), lambda s: s.fold("loss", [0], [1]), lambda s: s.grow(200)])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import MALFORMED, StoreDamaged
 from adaptive_sampler.shards.indexing.columns import MappedColumns
+from adaptive_sampler.shards.indexing.grouping import RESERVED
 from adaptive_sampler.shards.indexing.scan import ShardTable
 from adaptive_sampler.storage.generation import Seal
 from adaptive_sampler.storage.local import LocalStorage
@@ -57,7 +58,15 @@ class Contents:
             raise ValueError("urls, stamps, layouts, damage, missing and again are lists of texts")
         if len(lists["urls"]) != len(lists["stamps"]) or len(set(lists["urls"])) != len(lists["urls"]):
             raise ValueError("each URL occurs once, and has a stamp")
+        if not all(map(_is_layout, lists["layouts"])):
+            raise ValueError(
+                f"the parts of a sample have different names, none of which is {', '.join(sorted(RESERVED))}"
+            )
         return cls(**lists | {"layouts": [tuple(layout) for layout in lists["layouts"]]})
+
+
+def _is_layout(names: Any) -> bool:
+    return isinstance(names, list) and len(set(names)) == len(names) and not RESERVED & set(names)
 
 
 class IndexVersion:
@@ -83,6 +92,7 @@ class IndexVersion:
                 "Name the place of an index, or build one elsewhere."
             ) from error
         self.starts: NDArray[np.int64] = np.array(self.columns("shard_starts"))
+        self._widths = np.array([len(names) for names in self.about.layouts], np.int64)
         self._check()
 
     @property
@@ -110,17 +120,23 @@ class IndexVersion:
             raise self.columns.damaged(f"{name} of rows {low} … {high - 1} do not ascend")
         return ends
 
+    def check_members(self, shard: int, layout: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        """Raise `StoreDamaged` unless each row of `layout` has as many members as it has part names. counts: (rows,)."""
+        if len(layout) and (layout.max() >= len(self._widths) or (self._widths[layout] != counts).any()):
+            raise self.columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
+
     def tables(self) -> dict[str, ShardTable]:
         """The samples of each shard, by its URL."""
         bounds, columns, tables = self.starts.tolist(), self.columns, {}
         for shard, (url, stamp) in enumerate(zip(self.about.urls, self.about.stamps, strict=True)):
             low, high = bounds[shard], bounds[shard + 1]
             members, keys = self.bounds("member_ends", low, high), self.bounds("key_ends", low, high)
+            self.check_members(shard, layout := columns("layout", low, high), np.diff(members))
             tables[url] = ShardTable(
                 url,
                 stamp,
                 self.about.layouts,
-                columns("layout", low, high),
+                layout,
                 columns("offsets", low, high),
                 columns("starts", int(members[0]), int(members[-1])),
                 columns("sizes", int(members[0]), int(members[-1])),

@@ -57,7 +57,6 @@ class ShardIndex:
         self.damage: tuple[dict[str, str], ...] = tuple(about.damage)
         self.starts: NDArray[np.int64] = version.starts
         self._layouts = about.layouts
-        self._widths = np.array([len(names) for names in about.layouts], np.int64)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ShardIndex":
@@ -126,13 +125,15 @@ class ShardIndex:
         return sum(self._columns.bytes(name) for name in names)
 
     def keys_of(self, start: int, stop: int) -> list[str]:
-        """The keys of rows start … stop − 1."""
+        """The keys of rows start … stop − 1. Raises InvalidValue for rows that are not in the index."""
+        if stop > start and not 0 <= start < stop <= len(self):
+            raise self._no_rows(start, stop - 1)
         return self._keys_at(start, stop, np.arange(stop - start)) if stop > start else []
 
     def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(rows,) the number of each row's shard. Raises InvalidValue for a row that is not in the index."""
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise InvalidValue(f"rows {rows.min()} … {rows.max()}: this index has rows 0 … {len(self) - 1}.")
+            raise self._no_rows(int(rows.min()), int(rows.max()))
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def extents(self, shard: int, rows: NDArray[np.int64]) -> Extents:
@@ -145,7 +146,7 @@ class ShardIndex:
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
         layout = self._columns("layout", low, high)[here]
         first, counts = ends[here] - base, (ends[here + 1] - ends[here])
-        self._check_members(shard, layout, counts)
+        self._opened.check_members(shard, layout, counts)
         # The numbers of the wanted rows' members, one row after another.
         begin = np.cumsum(counts) - counts
         chosen = np.repeat(first - begin, counts) + np.arange(int(counts.sum()))
@@ -160,10 +161,9 @@ class ShardIndex:
         keys = self._keys_at(low, high, here)
         return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys)
 
-    def _check_members(self, shard: int, layout: NDArray[Any], counts: NDArray[np.int64]) -> None:
-        """Raise `StoreDamaged` unless each row has as many members as it has part names."""
-        if layout.max() >= len(self._widths) or (self._widths[layout] != counts).any():
-            raise self._columns.damaged(f"samples of shard {shard} have more members or fewer than part names")
+    def _no_rows(self, first: int, last: int) -> InvalidValue:
+        """The error for rows of which some are not in the index."""
+        return InvalidValue(f"rows {first} … {last}: this index has rows 0 … {len(self) - 1}.")
 
     def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
         ends = self._opened.bounds("key_ends", low, high)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue, StoreDamaged
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.shards import ShardDamaged, ShardIndex, ShardReader
 from adaptive_sampler.shards.indexing import build as building
@@ -188,6 +188,17 @@ def test_what_shards_were_added_to_is_shared_not_written_again(tmp_path: Path, m
     assert len(read(ShardIndex.open(tmp_path / "index"))) == 13
 
 
+def test_an_index_of_many_files_takes_one_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptive_sampler.shards.indexing.columns.CHUNK", 4)
+    build = more_shards(tmp_path, [40, 3])
+    before = len(os.listdir("/dev/fd"))
+    index = build(1)
+    assert len(read(index)) == 40
+    assert len(os.listdir("/dev/fd")) == before + 1  # the hold on its version
+    del index
+    assert len(os.listdir("/dev/fd")) == before
+
+
 # -- readers are not disturbed ----------------------------------------------------------------------------------------
 
 
@@ -261,6 +272,16 @@ def test_a_place_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     ShardIndex.build(urls, tmp_path / "index")
     with pytest.raises(StoreDamaged, match="makes no store"):
         ScoreStore.open(tmp_path / "index")
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"exist_ok": True}])
+def test_a_store_never_replaces_an_index(tmp_path: Path, how: dict[str, bool]) -> None:
+    ShardIndex.build(shards(tmp_path, [3]), tmp_path / "index")
+    before = tree(tmp_path / "index")
+    with pytest.raises(StoreError, match=r"makes no store|holds something else than a store.*Name another place"):
+        ScoreStore.create(tmp_path / "index", 3, [Loss()], **how)
+    assert tree(tmp_path / "index") == before
+    ScoreStore.create(tmp_path / "scores", 3, [Loss()], **how).close()
 
 
 def test_an_index_that_lost_its_pointer_is_not_taken_for_a_new_one(tmp_path: Path) -> None:

@@ -100,3 +100,11 @@ def test_a_shard_that_is_still_missing_beside_a_damaged_one_is_nothing_new(tmp_p
     for _ in range(2):
         ShardIndex.build(urls, tmp_path / "index", handler=go_on)
     assert sorted(p.name for p in (tmp_path / "index").glob("v*")) == ["v0"]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(2, 9), (-1, 2), (-2, -1), (5, 9), (0, 10**18)])
+def test_keys_of_rows_that_an_index_does_not_have_are_refused(tmp_path: Path, start: int, stop: int) -> None:
+    index = ShardIndex.build(shards(tmp_path, [3]), tmp_path / "index")
+    with pytest.raises(InvalidValue, match=rf"rows {start} … {stop - 1}: this index has rows 0 … 2"):
+        index.keys_of(start, stop)
+    assert index.keys_of(stop, start) == []
