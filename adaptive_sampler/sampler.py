@@ -11,7 +11,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
-from adaptive_sampler.selection.base import describe
+from adaptive_sampler.selection.base import describe, is_policy
 from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
@@ -53,7 +53,7 @@ class AdaptiveSampler:
         self.num_samples = (
             None if num_samples is None else whole_number("num_samples", num_samples, 1, otherwise=" or None")
         )
-        if not isinstance(policy, Policy):
+        if not is_policy(policy):
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
         for unknown in set(scores_of(policy)).difference(store.names):
             store.count(unknown)  # raises `UnknownName`, which lists the scores

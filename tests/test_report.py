@@ -111,6 +111,13 @@ def test_kept_rows_that_no_axis_can_show_are_counted(store: ScoreStore) -> None:
     assert "kept by KeepAll in epoch 2 (100; 5 not shown)" in words(report.histogram(store, "el2n", plan=plan))
 
 
+def test_a_composed_policy_is_labelled_by_its_parts(store: ScoreStore) -> None:
+    plan = (Prune(0.5, "el2n") & RandomPrune(0.5)).plan(store, epoch=1, seed=0)
+    assert f"kept by Prune & RandomPrune in epoch 1 ({plan.num_rows})" in words(
+        report.histogram(store, "el2n", plan=plan)
+    )
+
+
 def test_a_plan_of_more_rows_than_the_store_has_is_refused(store: ScoreStore) -> None:
     with ScoreStore.create(None, N + 1, [EL2N()]) as other:
         plan = RandomPrune(0.5).plan(other, epoch=0, seed=0)

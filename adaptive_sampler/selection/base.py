@@ -49,6 +49,11 @@ class Policy(Protocol):
         """The plan of one epoch."""
 
 
+def is_policy(value: Any) -> bool:
+    """Whether `value` is a policy: it has a method `plan`. A sampler's plan is no method, and a class is no policy yet."""
+    return callable(getattr(value, "plan", None)) and not isinstance(value, type)
+
+
 def describe(policy: Any) -> dict[str, Any]:
     """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum.
 

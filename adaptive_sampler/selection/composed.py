@@ -8,7 +8,7 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Policy, Scores, make
+from adaptive_sampler.selection.base import Policy, Scores, is_policy, make
 
 
 class Composable:
@@ -35,7 +35,7 @@ class Composed(Composable):
 
     def __init__(self, *parts: Policy) -> None:
         for part in parts:
-            if not callable(getattr(part, "plan", None)) or isinstance(part, type):  # a sampler's plan is no method
+            if not is_policy(part):
                 raise InvalidValue(
                     f"{part!r} cannot be composed: it has no method plan(store, *, epoch, seed). Pass one of "
                     "adaptive_sampler.selection, or an object of your own that has it."
