@@ -112,13 +112,20 @@ class IndexVersion:
         if length("starts") != length("sizes"):
             raise self.columns.damaged(f"{length('starts')} members begin, and {length('sizes')} have a size")
 
-    def bounds(self, name: str, low: int, high: int) -> NDArray[np.int64]:
-        """(high − low + 1,) where rows low … high − 1 begin in the column that `name` (`…_ends`) is about, and the end."""
+    def bounds(
+        self, name: str, low: int, high: int, here: slice | NDArray[np.int64] = slice(None)
+    ) -> tuple[int, int, NDArray[np.int64], NDArray[np.int64]]:
+        """Where rows low … high − 1 lie in the column that `name` (`…_ends`) is about: from its element `base` to `stop` − 1.
+
+        Returns base, stop, and of the rows low + `here` the first element and the one behind the last, counted from `base`.
+        """
         ends = self.columns(name, max(low - 1, 0), high)
         ends = ends if low else np.concatenate([np.zeros(1, np.int64), ends])
-        if (np.diff(ends) < 0).any() or ends[0] < 0:
+        base, stop = int(ends[0]), int(ends[-1])
+        first, last = ends[:-1][here] - base, ends[1:][here] - base
+        if base < 0 or (first < 0).any() or (last < first).any() or (last > stop - base).any():
             raise self.columns.damaged(f"{name} of rows {low} … {high - 1} do not ascend")
-        return ends
+        return base, stop, first, last
 
     def check_members(self, shard: int, layout: NDArray[Any], counts: NDArray[np.int64]) -> None:
         """Raise `StoreDamaged` unless each row of `layout` has as many members as it has part names. counts: (rows,)."""
@@ -130,18 +137,19 @@ class IndexVersion:
         bounds, columns, tables = self.starts.tolist(), self.columns, {}
         for shard, (url, stamp) in enumerate(zip(self.about.urls, self.about.stamps, strict=True)):
             low, high = bounds[shard], bounds[shard + 1]
-            members, keys = self.bounds("member_ends", low, high), self.bounds("key_ends", low, high)
-            self.check_members(shard, layout := columns("layout", low, high), np.diff(members))
+            begin, end, first, last = self.bounds("member_ends", low, high)
+            self.check_members(shard, layout := columns("layout", low, high), last - first)
+            key_begin, key_end, key_first, key_last = self.bounds("key_ends", low, high)
             tables[url] = ShardTable(
                 url,
                 stamp,
                 self.about.layouts,
                 layout,
                 columns("offsets", low, high),
-                columns("starts", int(members[0]), int(members[-1])),
-                columns("sizes", int(members[0]), int(members[-1])),
-                columns("keys", int(keys[0]), int(keys[-1])).tobytes(),
-                np.diff(keys),
+                columns("starts", begin, end),
+                columns("sizes", begin, end),
+                columns("keys", key_begin, key_end).tobytes(),
+                key_last - key_first,
             )
         return tables
 

@@ -24,6 +24,7 @@ class Extents(NamedTuple):
     offset, stop: (rows,) bytes offset … stop − 1 of the shard hold the bodies of a sample's members.
     first: (rows,) a sample's members are first … first + len(names) − 1 in `start` and `size`.
     names: (rows,) the part names of each sample. keys: (rows,) the samples' keys.
+    heads: (rows,) what a plain header of a sample's first member begins with: its name, and a NUL.
     start, size: (members,) the first byte in the shard, and the size in bytes, of each member's body.
     """
 
@@ -34,6 +35,7 @@ class Extents(NamedTuple):
     start: list[int]
     size: list[int]
     keys: list[str]
+    heads: list[bytes]
 
 
 class ShardIndex:
@@ -57,6 +59,8 @@ class ShardIndex:
         self.damage: tuple[dict[str, str], ...] = tuple(about.damage)
         self.starts: NDArray[np.int64] = version.starts
         self._layouts = about.layouts
+        parts = ("".join(names[:1]).encode("utf-8", "surrogateescape") for names in about.layouts)
+        self._first_parts = [b"." + part + b"\0" for part in parts]
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ShardIndex":
@@ -128,7 +132,8 @@ class ShardIndex:
         """The keys of rows start … stop − 1. Raises InvalidValue for rows that are not in the index."""
         if stop > start and not 0 <= start < stop <= len(self):
             raise self._no_rows(start, stop - 1)
-        return self._keys_at(start, stop, np.arange(stop - start)) if stop > start else []
+        raw = self._raw_keys(start, stop, np.arange(stop - start)) if stop > start else []
+        return [key.decode("utf-8", "surrogateescape") for key in raw]
 
     def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(rows,) the number of each row's shard. Raises InvalidValue for a row that is not in the index."""
@@ -140,12 +145,11 @@ class ShardIndex:
         """Where `rows` lie in `shard`. rows: (rows,) int64, at least one, ascending, all of this shard."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         here = rows - low
-        ends = self._opened.bounds("member_ends", low, high)
-        base = int(ends[0])
-        starts, sizes = self._columns("starts", base, int(ends[-1])), self._columns("sizes", base, int(ends[-1]))
+        base, end, first, last = self._opened.bounds("member_ends", low, high, here)
+        starts, sizes = self._columns("starts", base, end), self._columns("sizes", base, end)
         offset = self._columns("offsets", low, high)[here].astype(np.int64)
         layout = self._columns("layout", low, high)[here]
-        first, counts = ends[here] - base, (ends[here + 1] - ends[here])
+        counts = last - first
         self._opened.check_members(shard, layout, counts)
         # The numbers of the wanted rows' members, one row after another.
         begin = np.cumsum(counts) - counts
@@ -158,19 +162,20 @@ class ShardIndex:
         some = counts > 0
         stop[some] = (start + size)[(begin + counts - 1)[some]]
         names = [self._layouts[i] for i in layout.tolist()]
-        keys = self._keys_at(low, high, here)
-        return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys)
+        raw = self._raw_keys(low, high, here)
+        keys = [key.decode("utf-8", "surrogateescape") for key in raw]
+        heads = [key + self._first_parts[i] for key, i in zip(raw, layout.tolist(), strict=True)]
+        return Extents(offset, stop, begin.tolist(), names, start.tolist(), size.tolist(), keys, heads)
 
     def _no_rows(self, first: int, last: int) -> InvalidValue:
         """The error for rows of which some are not in the index."""
         return InvalidValue(f"rows {first} … {last}: this index has rows 0 … {len(self) - 1}.")
 
-    def _keys_at(self, low: int, high: int, here: NDArray[np.int64]) -> list[str]:
-        ends = self._opened.bounds("key_ends", low, high)
-        base = int(ends[0])
-        blob = self._columns("keys", base, int(ends[-1])).tobytes()
-        bounds = zip((ends[here] - base).tolist(), (ends[here + 1] - base).tolist(), strict=True)
-        return [blob[a:b].decode("utf-8", "surrogateescape") for a, b in bounds]
+    def _raw_keys(self, low: int, high: int, here: NDArray[np.int64]) -> list[bytes]:
+        """The keys of the rows low + `here`, of low … high − 1, as they are in the archive."""
+        base, end, first, last = self._opened.bounds("key_ends", low, high, here)
+        blob = self._columns("keys", base, end).tobytes()
+        return [blob[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def _again(path: Path | str, version: int, seal: Seal | None) -> ShardIndex:

@@ -206,13 +206,16 @@ def number(field: bytes) -> int:
     return int(field.partition(b"\0")[0].strip() or b"0", 8)
 
 
-def _sound(header: bytes) -> bool:
-    """Whether the checksum is right, and the magic, if there is one, where it belongs.
+def aligned(header: bytes) -> bool:
+    """Whether the magic, if there is one, stands where it belongs.
 
-    The checksum alone is as right in a header that begins a byte too late, if its first byte is also its body's.
+    A checksum alone is as right in a header that begins a byte too late, if its first byte is also its body's.
     """
-    if header.find(b"ustar", _MAGIC - 4, _MAGIC + 9) not in (-1, _MAGIC):
-        return False
+    return header.find(b"ustar", _MAGIC - 4, _MAGIC + 9) in (-1, _MAGIC)
+
+
+def _sound(header: bytes) -> bool:
+    """Whether the checksum is right."""
     # The low half of Adler-32 is 1 + the sum of the bytes (mod 65521), and takes a fifteenth of the time of sum().
     field = header[148:156]
     total = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
@@ -226,7 +229,7 @@ def _sound(header: bytes) -> bool:
 def _checked_size(header: bytes, url: str, position: int) -> int:
     try:
         size = number(header[124:136])
-        if size >= 0 and _sound(header):
+        if size >= 0 and aligned(header) and _sound(header):
             return size
     except ValueError:
         pass

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.indexing.tar import header_is, name_in
+from adaptive_sampler.shards.indexing.tar import aligned, header_is, name_in
 from adaptive_sampler.shards.reading.settings import ShardReading
 from adaptive_sampler.shards.sources.access import BLOCK
 
@@ -50,10 +50,11 @@ class Wanted:
         names = extents.names[nth]
         if names and self._reading.verify:
             at = starts[member] - base
-            header, name = data[at - BLOCK : at], f"{sample['__key__']}.{names[0]}"
-            if not header_is(header, sizes[member]):
+            header = data[at - BLOCK : at]
+            named = header.startswith(extents.heads[nth])
+            if not header_is(header, sizes[member]) or not (named or aligned(header)):
                 raise self._moved(nth, member, f"no header of a member of {sizes[member]} bytes stands before it")
-            if not header.startswith(name.encode("utf-8", "surrogateescape") + b"\0"):
+            if not named:
                 self._check_name(nth, member, header)
         kept = 0
         for name in names:
