@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,24 @@ def test_who_waited_builds_what_the_other_was_not_asked_for(tmp_path: Path, monk
     monkeypatch.setattr(building, "scan", lambda url, access: (time.sleep(0.5), scan(url, access))[1])
     with ThreadPoolExecutor(2) as pool:
         assert [len(index) for index in pool.map(later, range(2))] == [3, 7]
+
+
+def test_who_waited_is_told_itself_of_a_shard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [*shards(tmp_path, [3]), str(tmp_path / "none.tar")]
+    ready, scan = threading.Event(), building.scan
+
+    def slow(url: str, access: Any) -> Any:
+        ready.set()
+        time.sleep(0.3)
+        return scan(url, access)
+
+    monkeypatch.setattr(building, "scan", slow)
+    with ThreadPoolExecutor(1) as pool:
+        lenient = pool.submit(ShardIndex.build, urls, tmp_path / "index", handler=go_on)
+        assert ready.wait(30)
+        with pytest.raises(ShardMissing, match=r"none\.tar"):
+            ShardIndex.build(urls, tmp_path / "index")
+        assert len(lenient.result()) == 3
 
 
 def test_renumbering_by_several_is_done_once(tmp_path: Path) -> None:
