@@ -49,14 +49,23 @@ def build(request: Request, path: str | os.PathLike[str]) -> None:
     before = newest(versions)
     if before is not None and _nothing_new(before, request):
         return
+    looked = None  # where shards are still missing, it takes no lock to see that, so that ranks do it side by side
+    if before is not None and _unsure(before) and _answers(before, request):
+        looked = _indexed(before, request)
+        if _same(before, *looked):
+            return
     with _alone(versions, request.progress) as (lease, waited):
         present = newest(versions)
         if lease.taken_over and present is not None:
             versions.take_over()
         theirs = waited and present is not None and (before is None or present.manifest != before.manifest)
         if theirs and present is not None and _answers(present, request):
+            lease.release()
+            if _unsure(present) and not request.renumber:
+                build(request, path)  # what the other handler let pass, this one has to decide about
             return
-        columns, about = _indexed(present, request)
+        unmoved = before is not None and present is not None and present.manifest == before.manifest
+        columns, about = looked if looked is not None and unmoved else _indexed(present, request)
         if present is not None and _same(present, columns, about):
             return
 
@@ -112,7 +121,7 @@ def _alone(versions: Versions, progress: Show) -> Iterator[tuple[Lease, bool]]:
 def _nothing_new(present: IndexVersion, request: Request) -> bool:
     """Whether an index has all shards that are asked for, unchanged, so that nothing is to be done."""
     about = present.about
-    if request.renumber or about.missing or about.again or set(request.urls) != set(about.urls):
+    if request.renumber or _unsure(present) or set(request.urls) != set(about.urls):
         return False
     stamps = dict(zip(about.urls, about.stamps, strict=True))
 
@@ -122,6 +131,11 @@ def _nothing_new(present: IndexVersion, request: Request) -> bool:
         return False
 
     return all(same for _, same in _each(unchanged, list(stamps), request, "looking for changed shards"))
+
+
+def _unsure(present: IndexVersion) -> bool:
+    """Whether there are shards that the next build looks at, though nothing may have changed."""
+    return bool(present.about.missing or present.about.again)
 
 
 def _answers(present: IndexVersion, request: Request) -> bool:

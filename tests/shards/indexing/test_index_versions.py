@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ import pytest
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.scoring import Loss
-from adaptive_sampler.shards import ShardDamaged, ShardIndex, ShardReader
+from adaptive_sampler.shards import ShardDamaged, ShardIndex, ShardMissing, ShardReader
 from adaptive_sampler.shards.indexing import build as building
+from adaptive_sampler.storage.local import LocalStorage
 from tests.shards.tars import body, plan_of, shards, write_tar
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -108,6 +110,24 @@ def test_who_waited_builds_what_the_other_was_not_asked_for(tmp_path: Path, monk
         assert [len(index) for index in pool.map(later, range(2))] == [3, 7]
 
 
+def test_who_waited_is_told_itself_of_a_shard_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [*shards(tmp_path, [3]), str(tmp_path / "none.tar")]
+    ready, scan = threading.Event(), building.scan
+
+    def slow(url: str, access: Any) -> Any:
+        ready.set()
+        time.sleep(0.3)
+        return scan(url, access)
+
+    monkeypatch.setattr(building, "scan", slow)
+    with ThreadPoolExecutor(1) as pool:
+        lenient = pool.submit(ShardIndex.build, urls, tmp_path / "index", handler=go_on)
+        assert ready.wait(30)
+        with pytest.raises(ShardMissing, match=r"none\.tar"):
+            ShardIndex.build(urls, tmp_path / "index")
+        assert len(lenient.result()) == 3
+
+
 def test_renumbering_by_several_is_done_once(tmp_path: Path) -> None:
     urls = shards(tmp_path, [3, 4])
     ShardIndex.build(urls, tmp_path / "index")
@@ -138,6 +158,29 @@ def test_nothing_new_needs_no_right_to_write(tmp_path: Path, monkeypatch: pytest
     build(1)
     monkeypatch.setattr("adaptive_sampler.storage.local.LocalStorage.lease", lambda *_, **__: pytest.fail("a lease"))
     assert len(build(1)) == 3
+
+
+def test_shards_that_are_still_missing_need_no_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [*shards(tmp_path, [3]), str(tmp_path / "none.tar")]
+    ShardIndex.build(urls, tmp_path / "index", handler=go_on)
+    lease = LocalStorage.lease
+    monkeypatch.setattr(LocalStorage, "lease", lambda *_, **__: pytest.fail("a lease"))
+    assert len(ShardIndex.build(urls, tmp_path / "index", handler=go_on)) == 3
+    with pytest.raises(ShardMissing, match=r"none\.tar"):
+        ShardIndex.build(urls, tmp_path / "index")
+    monkeypatch.setattr(LocalStorage, "lease", lease)
+    write_tar(Path(urls[1]), [("late.bin", body("late"))])
+    assert ShardIndex.build(urls, tmp_path / "index").keys[3:] == ["late"]
+
+
+def test_of_a_shard_that_is_still_missing_a_handler_is_told_once(tmp_path: Path) -> None:
+    urls = [*shards(tmp_path, [3, 2]), str(tmp_path / "none.tar")]
+    Path(urls[1]).rename(tmp_path / "away")
+    ShardIndex.build(urls, tmp_path / "index", handler=go_on)
+    (tmp_path / "away").rename(urls[1])
+    told: list[str] = []
+    ShardIndex.build(urls, tmp_path / "index", handler=lambda error: (told.append(str(error)), True)[1])
+    assert [urls[2] in message for message in told] == [True]
 
 
 def test_shards_that_are_still_missing_are_asked_for_again_and_write_nothing(tmp_path: Path) -> None:
