@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.utils import pytorch_worker_info
 
-from adaptive_sampler.errors import ResumeError
+from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
@@ -37,7 +37,8 @@ class PlannedShards(IterableDataset[Any]):
     `adaptive_sampler.shards.ShardReader`: window, samples in the shuffling buffer; drop_last, ranks get equal counts by
     leaving out visits instead of repeating them; merge_gap, bytes between two samples that are read rather than skipped;
     verify, check the header before each sample; handler, decides about damaged data; access, how remote shards are opened.
-    Raises InvalidValue for a `sampler` that is no AdaptiveSampler or plans several times in an epoch.
+    Raises InvalidValue for a `sampler` that is no AdaptiveSampler or plans several times in an epoch, and for one whose store
+    has other rows than the index, or other keys.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class PlannedShards(IterableDataset[Any]):
         self.index, self.stages = index, tuple(stages)
         self.reading = ShardReading(access or Access(), merge_gap, verify, handler)
         self.plans = Plans(sampler, index.starts)
+        _check_keys(sampler, index)
         self._asked = rank, num_replicas
         self._window, self._drop_last = bounded(window, index), drop_last
         self.delivery = ShardDelivery()
@@ -225,3 +227,16 @@ class PlannedShards(IterableDataset[Any]):
 def _unbegun(sampler: dict[str, Any]) -> dict[str, Any]:
     """The state of a stream whose epoch, that of the sampler's state, has not begun."""
     return {"kind": KIND, "begun": False, "sampler": sampler}
+
+
+def _check_keys(sampler: AdaptiveSampler, index: ShardIndex) -> None:
+    """Raise InvalidValue if the store has keys, and they are not those of the index: its rows are other samples."""
+    store = sampler.store
+    if not store.has_keys:
+        return
+    row = index.first_other_key(*store.session.key_map().arrays().values())
+    if row is not None:
+        raise InvalidValue(
+            f"row {row} is {store.key(row)!r} in the store and {index.keys_of(row, row + 1)[0]!r} in the index: the scores are "
+            "those of other samples. Pass the index that the store was made for, or make a store with keys=index.keys."
+        )

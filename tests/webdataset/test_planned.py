@@ -20,7 +20,7 @@ from adaptive_sampler.scoring import Error, Loss
 from adaptive_sampler.selection import KeepAll, Prune, RandomPrune, Upsample
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
-from tests.shards.tars import index_of
+from tests.shards.tars import index_of, shards
 from tests.webdataset.raising import lost
 
 N = 90
@@ -146,6 +146,19 @@ def test_planning_drains_the_hooks_first(index: ShardIndex) -> None:
     hook = Hook()
     store.session.register(hook)
     assert sorted(rows(PlannedShards(index, AdaptiveSampler(store, Prune(5, "loss"))))) == list(range(5))
+
+
+@pytest.mark.parametrize("block", [1 << 20, 7])
+def test_a_store_of_other_samples_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr("adaptive_sampler.shards.indexing.index._BLOCK", block)
+    urls = shards(tmp_path, [5, 4, 8])
+    index = ShardIndex.build(urls, tmp_path / "index")
+    store = ScoreStore.create(None, 17, [Loss()], keys=index.keys)
+    assert rows(PlannedShards(index, AdaptiveSampler(store, KeepAll())))
+    turned = ShardIndex.build(urls[::-1], tmp_path / "index", renumber=True)
+    with pytest.raises(InvalidValue, match=r"row 0 is 's0/00000' in the store and 's2/00000' in the index"):
+        PlannedShards(turned, AdaptiveSampler(store, KeepAll()))
+    assert rows(PlannedShards(turned, AdaptiveSampler(ScoreStore.create(None, 17, [Loss()]), KeepAll())))
 
 
 def test_the_plan_is_saved_in_the_store(index: ShardIndex, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from adaptive_sampler.shards.indexing.contents import IndexVersion, version_at
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.generation import Seal
 
+_BLOCK = 1 << 20  # rows whose keys are compared at once
+
 
 class Extents(NamedTuple):
     """Where the bytes of some samples of one shard lie.
@@ -134,6 +136,29 @@ class ShardIndex:
             raise self._no_rows(start, stop - 1)
         raw = self._raw_keys(start, stop, np.arange(stop - start)) if stop > start else []
         return [key.decode("utf-8", "surrogateescape") for key in raw]
+
+    def first_other_key(self, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> int | None:
+        """The first row that has another key in the index than in a store; None if those that both have agree.
+
+        text, ends: as a store keeps the keys of its n rows: in UTF-8, a NUL behind each, and (n,) where these stand.
+        """
+        rows = min(len(self), len(ends))
+        for low in range(0, rows, _BLOCK):
+            high = min(low + _BLOCK, rows)
+            base, end, first, last = self._opened.bounds("key_ends", low, high)
+            begin = int(ends[low - 1]) + 1 if low else 0
+            lengths = np.diff(ends[low:high], prepend=begin - 1) - 1
+            theirs, mine = text[begin : int(ends[high - 1])], self._columns("keys", base, end)
+            theirs = theirs[theirs != 0]
+            longer = np.flatnonzero(lengths != last - first)
+            alike = int(longer[0]) if len(longer) else high - low
+            stop = int(last[alike - 1]) if alike else 0
+            differ = np.flatnonzero(theirs[:stop] != mine[:stop])
+            if len(differ):
+                return low + int(np.searchsorted(last, differ[0], "right"))
+            if len(longer):
+                return low + alike
+        return None
 
     def shard_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(rows,) the number of each row's shard. Raises InvalidValue for a row that is not in the index."""

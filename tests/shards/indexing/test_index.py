@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged
+from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.shards import DuplicateKey, ShardChanged, ShardDamaged, ShardIndex, ShardMissing, ShardReader
 from adaptive_sampler.shards.indexing.build import expand
 from tests.shards.tars import END, file, index_of, pax, plan_of, shards, write_tar
@@ -283,3 +284,19 @@ def test_names_that_are_no_utf8_come_through(tmp_path_factory: pytest.TempPathFa
     index = ShardIndex.build(str(path), folder / "index")
     assert index.keys == names
     assert [s["x"] for s in whole(index)] == raw
+
+
+@given(
+    keys=st.lists(st.text(alphabet="ab\u00e9", min_size=1, max_size=3), min_size=1, max_size=9, unique=True),
+    row=st.integers(0, 8),
+)
+def test_the_first_row_with_another_key_is_found(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str], row: int
+) -> None:
+    folder = tmp_path_factory.mktemp("keys")
+    index = ShardIndex.build(write_tar(folder / "x.tar", [(f"{key}.x", b"1") for key in keys]), folder / "index")
+    other = [f"{key}c" if at == row else key for at, key in enumerate(keys)]
+    found = index.first_other_key(*KeyMap.of(other).arrays().values())
+    assert found == (row if row < len(keys) else None)
+    shorter = KeyMap.of(other[:row]).arrays().values() if row else KeyMap.of(keys[:1]).arrays().values()
+    assert index.first_other_key(*shorter) is None
