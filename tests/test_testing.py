@@ -1,7 +1,7 @@
 """The shipped contract: what we ship keeps it, and what breaks a rule is told which."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -156,10 +156,10 @@ class BadPolicy:
         if self.rule == "beyond":
             bits[-1] |= 0x80
         counts = np.array([0]) if self.rule == "never" else None
-        weights = np.array([np.nan], np.float32) if self.rule == "weight" else None
         if self.rule == "global":
             np.random.random()  # noqa: NPY002 - what the contract forbids
-        return make(store, self, epoch + (self.rule == "epoch"), seed, kept=bits, counts=counts, weights=weights)
+        plan = make(store, self, epoch + (self.rule == "epoch"), seed, kept=bits, counts=counts)
+        return replace(plan, weights=np.array([np.nan], np.float32)) if self.rule == "weight" else plan
 
 
 @pytest.mark.parametrize(
