@@ -26,7 +26,7 @@ from adaptive_sampler.storage.generation import GenerationWriter
 from adaptive_sampler.storage.places import storage_at
 from adaptive_sampler.storage.versions import Versions
 
-KEPT = 2  # versions: the newest, and the one that a process which opens the index at this moment may have read of
+KEPT = 2  # versions: the newest, and the one before it, which another process may be opening at this moment
 PAUSE = 0.05  # seconds between two looks at whether another builder is done
 
 Result = TypeVar("Result")
@@ -66,15 +66,22 @@ def build(request: Request, path: str | os.PathLike[str]) -> None:
             return
         unmoved = before is not None and present is not None and present.manifest == before.manifest
         columns, about = looked if looked is not None and unmoved else _indexed(present, request)
-        if present is not None and _same(present, columns, about):
-            return
+        if present is None or not _same(present, columns, about):
+            _commit(versions, present, columns, about)
 
-        def write(writer: GenerationWriter) -> None:
-            meta["columns"] = put(writer, columns, None if present is None else present.columns)
 
-        meta, parent = about.meta(), None if present is None else present.manifest
-        made = versions.commit(parent, write, meta, note="built", pin=False, observed=0)
-        versions.drop(KEPT, made.version)
+def _commit(
+    versions: Versions, present: IndexVersion | None, columns: Mapping[str, NDArray[Any]], about: Contents
+) -> None:
+    """Write a new version, which shares with `present` what is the same, and drop old ones."""
+    meta = about.meta()
+
+    def write(writer: GenerationWriter) -> None:
+        meta["columns"] = put(writer, columns, None if present is None else present.columns)
+
+    parent = None if present is None else present.manifest
+    made = versions.commit(parent, write, meta, note="built", pin=False, observed=0)
+    versions.drop(KEPT, made.version)
 
 
 def expand(urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
