@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -83,17 +84,21 @@ def _git(archive: Path, folder: Path, names: Names) -> None:
 
 
 @cache
-def _go() -> TemporaryDirectory[str]:
-    folder = TemporaryDirectory(prefix="pack-go-")
-    run("go", "build", "-o", f"{folder.name}/pack", HERE / "pack.go", GOCACHE=f"{folder.name}/cache")
-    return folder
+def _go() -> Path:
+    """The program that pack.go is the source of; it is built once, for later runs too."""
+    program = Path(gettempdir()) / f"pack-go-{crc32((HERE / 'pack.go').read_bytes()):08x}"
+    if not program.exists():
+        with TemporaryDirectory() as folder:
+            run("go", "build", "-o", f"{folder}/pack", HERE / "pack.go", GOCACHE=f"{folder}/cache")
+            os.replace(f"{folder}/pack", program)
+    return program
 
 
 def _by_go(format: str, letters: bool = True, times: bool = False) -> Tool:
     return Tool(
         "go",
-        lambda archive, folder, names: run(f"{_go().name}/pack", format, archive, folder, *names),
-        lambda archive, folder: run(f"{_go().name}/pack", "extract", archive, folder),
+        lambda archive, folder, names: run(_go(), format, archive, folder, *names),
+        lambda archive, folder: run(_go(), "extract", archive, folder),
         letters=letters,
         times=times,
     )
