@@ -52,7 +52,16 @@ PARTS: dict[str, set[str]] = {
     # shards
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
-    "shards.indexing": {"errors", "kernels", "progress", "scoring", "shards.errors", "shards.sources", "storage"},
+    "shards.indexing": {
+        "disk",
+        "errors",
+        "kernels",
+        "progress",
+        "scoring",
+        "shards.errors",
+        "shards.sources",
+        "storage",
+    },
     "shards.reading": {
         "checks",
         "errors",

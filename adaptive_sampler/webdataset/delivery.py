@@ -103,7 +103,8 @@ def readers_in(state: Any) -> list[Mapping[str, Any]]:
     Raises ResumeError if `state` is not a state of this package, or one that nobody can go on from.
     """
     found = states_in(state)
-    if found or not (isinstance(state, dict) and state.get("kind") == KIND):
+    kind = state.get("kind") if isinstance(state, dict) else None
+    if found or not isinstance(kind, str) or kind != KIND:
         first, progress = merged(found)  # raises
         if not is_whole(first.get("turn", 0), most=progress.num_workers - 1):
             raise ResumeError(

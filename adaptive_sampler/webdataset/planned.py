@@ -217,7 +217,8 @@ class PlannedShards(IterableDataset[Any]):
     def order(self, epoch: PublishedEpoch) -> ShardOrder:
         """The order of an epoch's visits."""
         window = self._window if epoch.shuffle else 0
-        return ShardOrder(epoch.kept, epoch.seed, epoch.number, window, self._drop_last, epoch.length)
+        last, length = self._drop_last, epoch.length
+        return ShardOrder(epoch.kept, epoch.seed, epoch.number, window, last, length, self.index.digest)
 
     def position(self) -> tuple[int, int]:
         """Where this process's stream is: (worker, visits that it has delivered)."""

@@ -46,6 +46,10 @@ def test_what_is_no_state_is_refused(index: ShardIndex, loader: bool, garbage: A
     refused(make, garbage, "no state of ours in it. Load what state_dict")
 
 
+def test_an_array_is_no_kind_of_state(index: ShardIndex) -> None:
+    refused(lambda: planned(index), {"kind": np.zeros(2)}, "no state of ours in it. Load what state_dict")
+
+
 @given(data=st.data())
 def test_a_state_with_another_entry_is_another_place_or_refused(
     index: ShardIndex, good: dict[str, Any], data: st.DataObject

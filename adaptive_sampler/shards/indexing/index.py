@@ -1,5 +1,6 @@
 """The index of a set of shards: which row is which sample, and where its bytes are."""
 
+import json
 import os
 from collections.abc import Iterable
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
@@ -129,6 +131,13 @@ class ShardIndex:
         """The size of the index in bytes, without the keys."""
         names = ("offsets", "member_ends", "layout", "key_ends", "starts", "sizes", "shard_starts")
         return sum(self._columns.bytes(name) for name in names)
+
+    @cached_property
+    def digest(self) -> str:
+        """8 hex digits, equal for indexes whose rows have the same keys, in shards of the same numbers of samples."""
+        seals = sorted(self._opened.manifest.objects.items())
+        rows = [(name, seal) for name, seal in seals if name.startswith(("keys/c/", "key_ends/c/", "shard_starts/c/"))]
+        return f"{checksum([json.dumps(rows).encode()]):08x}"
 
     def keys_of(self, start: int, stop: int) -> list[str]:
         """The keys of rows start … stop − 1. Raises InvalidValue for rows that are not in the index."""

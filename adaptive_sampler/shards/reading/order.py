@@ -24,6 +24,7 @@ class ShardOrder:
     window: how many visits the shuffling buffer of each reader holds; 0 shuffles neither shards nor visits.
     drop_last: ranks get equal counts: True leaves out a few visits, False repeats a few.
     length: the number of visits of the epoch: the plan is cut off there, or repeated until there. None: the plan's own.
+    index: the digest of the index whose rows these are.
     Raises InvalidValue for a negative window.
     """
 
@@ -33,6 +34,7 @@ class ShardOrder:
     window: int = 1000
     drop_last: bool = False
     length: int | None = None
+    index: str = ""
 
     def __post_init__(self) -> None:
         if self.window < 0:

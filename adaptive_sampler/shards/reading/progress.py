@@ -11,12 +11,13 @@ from adaptive_sampler.shards.reading.order import ShardOrder
 from adaptive_sampler.shards.reading.share import Place, Stint
 
 _FAMILY = "adaptive_sampler.shards/"
-KIND = _FAMILY + "2"
+KIND = _FAMILY + "3"
 READERS = 1 << 20  # of one epoch, at most: more ranks times workers than any job has
-_ORDER = ("plan", "seed", "epoch", "window", "drop_last", "length")
+_ORDER = ("plan", "index", "seed", "epoch", "window", "drop_last", "length")
 # What a state of this kind holds: name -> (what that is, whether a value is such)
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "plan": ("a plan's id", lambda value: isinstance(value, str)),
+    "index": ("an index's digest", lambda value: isinstance(value, str)),
     **dict.fromkeys(("seed", "epoch", "window", "length"), ("a whole number, 0 or more", is_whole)),
     "drop_last": ("true or false", lambda value: isinstance(value, bool)),
     **dict.fromkeys(
@@ -171,7 +172,7 @@ def merged(states: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Shar
 
 
 def check_same(state: Mapping[str, Any], order: ShardOrder) -> None:
-    """Raise ResumeError unless `state` was saved with the plan, seed, epoch and settings of `order`."""
+    """Raise ResumeError unless `state` was saved with the plan, index, seed, epoch and settings of `order`."""
     for name, now in _identity(order).items():
         if state[name] != now:
             raise ResumeError(
@@ -181,5 +182,5 @@ def check_same(state: Mapping[str, Any], order: ShardOrder) -> None:
 
 
 def _identity(order: ShardOrder) -> dict[str, Any]:
-    values = (order.kept.plan_id, order.seed, order.epoch, order.window, order.drop_last, len(order))
+    values = (order.kept.plan_id, order.index, order.seed, order.epoch, order.window, order.drop_last, len(order))
     return dict(zip(_ORDER, values, strict=True))

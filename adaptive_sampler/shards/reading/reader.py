@@ -50,7 +50,8 @@ class ShardReader:
     ) -> None:
         self.index, self.place = index, place or Place()
         self._reading = ShardReading(access or Access(), merge_gap, verify, handler)
-        self._order = ShardOrder(Kept.of(plan, index.starts), seed, epoch, bounded(window, index), drop_last)
+        kept, window = Kept.of(plan, index.starts), bounded(window, index)
+        self._order = ShardOrder(kept, seed, epoch, window, drop_last, index=index.digest)
         self._progress = ShardProgress(self.place.num_replicas, self.place.num_workers)
         self._walk = self._started()
 
@@ -86,7 +87,7 @@ class ShardReader:
         """Go on from `state`: this reader's state, or a list of the states of all readers.
 
         There may be more or fewer readers now than when the states were saved. Raises ResumeError for a state of
-        another plan, seed, epoch, window or drop_last.
+        another plan, index, seed, epoch, window or drop_last.
         """
         found, progress = merged(states_in(state))
         check_same(found, self._order)

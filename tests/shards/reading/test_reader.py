@@ -202,6 +202,27 @@ def test_a_state_of_another_order_is_refused(index: ShardIndex, change: dict[str
         ShardReader(index, plan, **change).load_state_dict(state)  # type: ignore[arg-type]
 
 
+def test_a_state_of_another_numbering_is_refused(tmp_path: Path) -> None:
+    urls, plan = shards(tmp_path, [5, 5]), plan_of(10, range(10))
+    index = ShardIndex.build(urls, tmp_path / "index")
+    state = ShardReader(index, plan).state_dict()
+    turned = ShardIndex.build(urls[::-1], tmp_path / "index", renumber=True)
+    with pytest.raises(ResumeError, match=f"saved with index '{index.digest}' and is loaded with '{turned.digest}'"):
+        ShardReader(turned, plan).load_state_dict(state)
+
+
+def test_a_state_is_loaded_where_the_shards_have_moved_to(tmp_path: Path) -> None:
+    urls, plan = shards(tmp_path, [5, 5]), plan_of(10, range(10))
+    reader = ShardReader(ShardIndex.build(urls, tmp_path / "index"), plan)
+    walk = iter(reader)
+    begun = [next(walk)["__key__"] for _ in range(4)]
+    (tmp_path / "elsewhere").mkdir()
+    there = [str(Path(url).rename(tmp_path / "elsewhere" / Path(url).name)) for url in urls]
+    again = ShardReader(ShardIndex.build(there, tmp_path / "other"), plan)
+    again.load_state_dict(reader.state_dict())
+    assert sorted(begun + [sample["__key__"] for sample in again]) == sorted(again.index.keys)
+
+
 def test_a_plan_of_another_length_is_refused_and_the_message_says_how_to_grow(index: ShardIndex) -> None:
     with pytest.raises(InvalidValue, match=r"for 80 rows and the shards have 90.*store\.grow\(90"):
         ShardReader(index, plan_of(80, range(80)))

@@ -13,7 +13,8 @@ from tests.shards.tars import index_of, plan_of
 from tests.walk.states import GARBAGE, damaged, kind, refused, told
 
 GOOD = {
-    "kind": "adaptive_sampler.shards/2",
+    "kind": "adaptive_sampler.shards/3",
+    "index": "4e9fc7c2",
     "seed": 0,
     "epoch": 0,
     "window": 1000,
@@ -74,7 +75,7 @@ def test_a_state_with_another_entry_is_another_place_or_refused(index: ShardInde
         ({"past": [[[-1]]]}, r"past=\[\[\[-1\]\]\], which must be a list of tables of whole numbers"),
         ({"length": 20}, "saved with length 20 and is loaded with 15"),
         ({"plan": "0" * 16}, "saved with plan '0000000000000000' and is loaded with"),
-        ({"kind": "adaptive_sampler.shards/3"}, "Go on with the release that wrote it, or start the epoch anew"),
+        ({"kind": "adaptive_sampler.shards/4"}, "Go on with the release that wrote it, or start the epoch anew"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_remedy(index: ShardIndex, change: dict[str, Any], words: str) -> None:
