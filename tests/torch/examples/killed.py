@@ -37,8 +37,9 @@ class Run:
         alone = {name: text for name, text in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
         ranked = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
         self._printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe that nobody reads would stop the run
+        # Nicely, so that whoever waits for a moment to kill it sees that moment, on a machine that is busy too.
         self._process = subprocess.Popen(
-            [sys.executable, *ranked, str(script), *map(str, arguments)],
+            ["nice", "-n", "10", sys.executable, *ranked, str(script), *map(str, arguments)],
             env=alone | own,
             stdout=self._printed,
             stderr=subprocess.STDOUT,

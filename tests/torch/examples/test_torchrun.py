@@ -25,11 +25,14 @@ def walk_in(folder: Path) -> dict[str, Any]:
 
 
 def within(folder: Path, epoch: int) -> Callable[[], bool]:
-    """Whether a checkpoint of the first half of an epoch, not of its beginning, has come: the next is within it too."""
+    """Whether a checkpoint of the first half of an epoch, not of its beginning, has come: the next is within it too.
+
+    Of this epoch or, if that moment was missed, of a later one.
+    """
 
     def reached() -> bool:
         walk = walk_in(folder)
-        return walk["epoch"] == epoch and 0 < walk["position"] < walk["length"] / 2
+        return walk["epoch"] >= epoch and 0 < walk["position"] < walk["length"] / 2
 
     return reached
 
