@@ -1,6 +1,7 @@
 """Leave out the ends of a ranking: the rows that look mislabelled, or those that are learned already."""
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -17,12 +18,10 @@ from adaptive_sampler.selection.base import (
     check_share,
     cut,
     exactly,
-    fill,
-    make,
-    stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels, choose
+from adaptive_sampler.selection.per_class import as_labels
+from adaptive_sampler.selection.ranked import plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,26 +63,12 @@ class Exclude(Composable):
 
         Raises `InvalidValue` if the ends are all rows of the store, or counts above their number.
         """
-        if not store.observed(self.by):
-            store[self.by]  # raises for an unknown name, also before the first observation
-            return make(store, self, epoch, seed)
-        scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
-        observed = store.observed(self.by) if self.per_class is None else None
 
-        def between(rows: Any, salt: int) -> np.ndarray:
-            part, old = scores[rows], None if age is None else age[rows]
-            low, high = self._ends(len(part))
-            return fill(
-                part,
-                max(high - low, 0),
-                lambda ranked, number: min(low, ranked - number),
-                age=old,
-                salt=salt,
-                ties=self.ties,
-                observed=observed,
-            )
+        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
+            low, high = self._ends(n)
+            return max(high - low, 0), lambda ranked, number: min(low, ranked - number)
 
-        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, between))
+        return plan_stretch(self, store, epoch, seed, stretch)
 
     def _ends(self, n: int) -> tuple[int, int]:
         """The ranks between which `n` rows are kept: from the first one up to before the second one."""

@@ -1,9 +1,8 @@
 """Keep the rows with the highest or the lowest scores: data pruning, as with EL2N, GraNd or forgetting."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
-
-import numpy as np
 
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import (
@@ -15,12 +14,10 @@ from adaptive_sampler.selection.base import (
     check_max_age,
     check_share,
     cut,
-    fill,
-    make,
-    stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels, choose
+from adaptive_sampler.selection.per_class import as_labels
+from adaptive_sampler.selection.ranked import plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +49,11 @@ class Prune(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share of best scores."""
-        if not store.observed(self.by):
-            store[self.by]  # raises for an unknown name, also before the first observation
-            return make(store, self, epoch, seed)
-        scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
-        observed = store.observed(self.by) if self.per_class is None else None
 
-        def best(rows: Any, salt: int) -> np.ndarray:
-            part, old = scores[rows], None if age is None else age[rows]
-            budget = cut({"keep": self.keep}, len(part), least=0 if self.per_class is None else 1)
-            return fill(part, budget, self._start, age=old, salt=salt, ties=self.ties, observed=observed)
+        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
+            return cut({"keep": self.keep}, n, least=0 if self.per_class is None else 1), self._start
 
-        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, best))
+        return plan_stretch(self, store, epoch, seed, stretch)
 
     def _start(self, ranked: int, number: int) -> int:
         """The rank at which the kept rows begin: they are the end of the ascending ranking, or its beginning."""

@@ -1,9 +1,8 @@
 """Keep a window of the ranking: if the data has wrong labels, these rows are at the very top, which a window leaves out."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
-
-import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
@@ -15,12 +14,10 @@ from adaptive_sampler.selection.base import (
     check_max_age,
     check_share,
     cut,
-    fill,
-    make,
-    stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels, choose
+from adaptive_sampler.selection.per_class import as_labels
+from adaptive_sampler.selection.ranked import plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +54,10 @@ class Window(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the window."""
-        if not store.observed(self.by):
-            store[self.by]  # raises for an unknown name, also before the first observation
-            return make(store, self, epoch, seed)
-        scores, age = store[self.by], stale_age(store, self.by, epoch, self.max_age)
-        observed = store.observed(self.by) if self.per_class is None else None
 
-        def within(rows: Any, salt: int) -> np.ndarray:
-            part, old = scores[rows], None if age is None else age[rows]
-            offset = cut({"offset": self.offset}, len(part))
-            budget = cut({"offset": self.offset, "keep": self.keep}, len(part)) - offset
+        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
+            offset = cut({"offset": self.offset}, n)
             # The rows that `fill` keeps first shorten the ranking and the window equally, so the window stays inside it.
-            return fill(
-                part, budget, lambda ranked, number: offset, age=old, salt=salt, ties=self.ties, observed=observed
-            )
+            return cut({"offset": self.offset, "keep": self.keep}, n) - offset, lambda ranked, number: offset
 
-        return make(store, self, epoch, seed, kept=choose(self.per_class, len(store), epoch, seed, within))
+        return plan_stretch(self, store, epoch, seed, stretch)
