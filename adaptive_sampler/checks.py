@@ -1,5 +1,6 @@
 """Checks and limits of arguments that many functions share, so that the same fault gets the same message everywhere."""
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ def is_whole(value: Any, least: int = 0, *, most: int | None = None) -> bool:
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         return False
     return bool(value >= least and (most is None or value <= most))
+
+
+def is_time(value: Any) -> bool:
+    """Whether `value` is a moment as JSON has it: a finite number of seconds, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def whole_number(

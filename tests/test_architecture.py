@@ -53,6 +53,7 @@ PARTS: dict[str, set[str]] = {
     "shards.errors": {"errors"},
     "shards.sources": {"errors", "shards.errors"},
     "shards.indexing": {
+        "checks",
         "disk",
         "errors",
         "kernels",

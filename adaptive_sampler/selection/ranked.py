@@ -16,7 +16,8 @@ Stretch = Callable[[int], tuple[int, Callable[[int, int], int]]]
 def plan_stretch(policy: Any, store: Scores, epoch: int, seed: int, stretch: Stretch) -> Plan:
     """Every row if no row was observed yet, else a stretch of the ranking by the policy's score, of each class if it says so.
 
-    policy: has the fields `by`, `ties`, `per_class` and `max_age` of `Prune`. Raises what `fill` and `make` raise, and `UnknownName` for an unknown score, also before the first observation.
+    policy: has the fields `by`, `ties`, `per_class` and `max_age` of `Prune`. Raises `UnknownName` for an unknown score, also
+    before the first observation, and what `stretch` and `make` raise.
     """
     scores = store[policy.by]
     if not store.observed(policy.by):

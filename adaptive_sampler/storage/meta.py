@@ -1,9 +1,8 @@
 """Check what a manifest says of a store before anything is made from it: the manifest may be anybody's."""
 
-import math
 from typing import Any
 
-from adaptive_sampler.checks import is_whole
+from adaptive_sampler.checks import is_time, is_whole
 from adaptive_sampler.plan import PLAN_ID
 
 MOST_CHUNKS = 1 << 20  # 10¹² rows in chunks of 2²⁰; a loop over many more would not end
@@ -21,7 +20,7 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
     _hold("keys", isinstance(meta["keys"], bool))
     _hold("layout", meta["layout"] is None or is_whole(meta["layout"]))
     _hold("metadata, fingerprint", isinstance(meta["metadata"], dict) and "fingerprint" in meta)
-    _hold("created, package", _is_time(meta["created"]) and isinstance(meta["package"], str))
+    _hold("created, package", is_time(meta["created"]) and isinstance(meta["package"], str))
     _check_scores(meta)
 
 
@@ -37,7 +36,7 @@ def _check_scores(meta: dict[str, Any]) -> None:
         _hold("observed", is_whole(meta["observed"][name], most=meta["n"]))
         _hold("observations", is_whole(meta["observations"][name]))
         made = meta["made"][name]
-        _hold("made", isinstance(made, dict) and _is_time(made["time"]) and isinstance(made["package"], str))
+        _hold("made", isinstance(made, dict) and is_time(made["time"]) and isinstance(made["package"], str))
 
 
 def _hold(what: str, sound: bool) -> None:
@@ -47,7 +46,3 @@ def _hold(what: str, sound: bool) -> None:
 
 def _all(values: Any, of: type) -> bool:
     return isinstance(values, list) and all(isinstance(value, of) for value in values)
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

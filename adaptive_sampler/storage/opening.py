@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adaptive_sampler.checks import whole_number
@@ -20,7 +19,7 @@ from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.meta import check_meta
-from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.places import path_of, storage_at
 from adaptive_sampler.storage.repository import PLANS, Repository
 from adaptive_sampler.storage.versions import Versions
 
@@ -68,7 +67,7 @@ def create(
             _clear(storage)
         repository = Repository(storage)
         repository.versions.create()
-        files = Files(_path_of(storage), repository, Manifest(-1, {}), lease, temporary)
+        files = Files(path_of(storage), repository, Manifest(-1, {}), lease, temporary)
         files.commit(table, named, meta, note="created", pin=False)
     except BaseException:
         lease.release()
@@ -138,7 +137,7 @@ def open_(
     manifest, hold, lease = _manifest(repository.versions, version, mode, steal)
     try:
         table = _restore(repository, manifest, scores, write)
-        files = Files(_path_of(storage), repository, manifest, lease, hold=hold)
+        files = Files(path_of(storage), repository, manifest, lease, hold=hold)
         if manifest.meta["keys"]:
             files.keys = files.kept_keys(table.n)
     except BaseException as error:
@@ -238,10 +237,6 @@ def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Sto
             f"storage={storage!r} is no Storage: adaptive_sampler.testing.check_storage says what one does."
         )
     return storage
-
-
-def _path_of(storage: Storage) -> Path | str:
-    return storage.path if isinstance(storage, LocalStorage) else storage.where
 
 
 def _begun(storage: Storage) -> bool:

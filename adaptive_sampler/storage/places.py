@@ -1,6 +1,7 @@
 """Which storage a path names: a folder, or the kind of storage that the path's scheme stands for."""
 
 import os
+from pathlib import Path
 from urllib.parse import unquote
 
 from adaptive_sampler.errors import InvalidValue
@@ -27,3 +28,8 @@ def storage_at(path: str | os.PathLike[str]) -> Storage:
             "Pass a folder (a mounted bucket is one); a ScoreStore also takes storage= with a Storage of your own."
         )
     return _in_memory.setdefault(name, MemoryStorage(name))
+
+
+def path_of(storage: Storage) -> Path | str:
+    """The folder of a storage, or the name of one that is no folder: what `storage_at` takes."""
+    return storage.path if isinstance(storage, LocalStorage) else storage.where

@@ -4,10 +4,9 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import isfinite
 from typing import Any, NamedTuple
 
-from adaptive_sampler.checks import is_whole
+from adaptive_sampler.checks import is_time, is_whole
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import MALFORMED, StoreDamaged
 from adaptive_sampler.storage.generation import Seal, checked_seal
@@ -120,8 +119,7 @@ def decoded(raw: bytes, where: str) -> Pointer:
 
 def _entry(version: Any, time: Any, note: Any, pinned: Any, observed: Any, manifest: Any) -> CommitEntry:
     """An entry as JSON has it. Raises `ValueError` or `TypeError` if a commit would not write it."""
-    moment = isinstance(time, float | int) and not isinstance(time, bool) and isfinite(time)
-    if not (moment and is_whole(version, most=MOST) and is_whole(observed)):
+    if not (is_time(time) and is_whole(version, most=MOST) and is_whole(observed)):
         raise ValueError("a number")
     if not (isinstance(note, str) and isinstance(pinned, bool)):
         raise ValueError("note, pinned")

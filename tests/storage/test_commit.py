@@ -1,7 +1,6 @@
 """A commit is atomic and durable; only what changed is written; what a killed commit left is never read."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -115,17 +114,6 @@ def test_the_next_commit_cleans_what_a_killed_one_left(tmp_path: Path) -> None:
     assert "v2/odd" not in found
     assert not any(name.endswith(".partial") for name in found)
     assert ScoreStore.open(tmp_path / "s", mode="r")["loss"][0] == 5
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_full_disk_fails_the_commit_and_loses_nothing(small_disk: Path) -> None:

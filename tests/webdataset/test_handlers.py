@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset as wds
@@ -40,15 +41,19 @@ def urls(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     return urls
 
 
+def built(urls: list[str], path: Path, handler: Any) -> tuple[ShardIndex, list[warnings.WarningMessage]]:
+    """The index that is built with one of WebDataset's handlers, and what that warned of."""
+    with warnings.catch_warnings(record=True, action="always") as told:
+        return ShardIndex.build(urls, path, handler=handler), told
+
+
 BEFORE, AFTER = ["s0/00000", "s0/00001"], ["s2/00000", "s2/00001"]
 
 
 @pytest.mark.parametrize(("urls", "damage"), [(d, d) for d in DAMAGED], indirect=["urls"])
 @pytest.mark.parametrize("warns", [True, False])
 def test_continue_keeps_all_but_what_is_lost(tmp_path: Path, urls: list[str], damage: str, warns: bool) -> None:
-    handler = wds.warn_and_continue if warns else wds.ignore_and_continue
-    with warnings.catch_warnings(record=True, action="always") as told:
-        index = ShardIndex.build(urls, tmp_path / "index", handler=handler)
+    index, told = built(urls, tmp_path / "index", wds.warn_and_continue if warns else wds.ignore_and_continue)
     assert index.keys == [*BEFORE, *DAMAGED[damage][2], *AFTER]
     assert len(told) == warns
     assert [d["error"] for d in index.damage] == [DAMAGED[damage][0].__name__]
@@ -57,9 +62,7 @@ def test_continue_keeps_all_but_what_is_lost(tmp_path: Path, urls: list[str], da
 @pytest.mark.parametrize(("urls", "damage"), [(d, d) for d in DAMAGED], indirect=["urls"])
 @pytest.mark.parametrize("warns", [True, False])
 def test_stop_keeps_what_comes_before_the_damage(tmp_path: Path, urls: list[str], damage: str, warns: bool) -> None:
-    handler = wds.warn_and_stop if warns else wds.ignore_and_stop
-    with warnings.catch_warnings(record=True, action="always") as told:
-        index = ShardIndex.build(urls, tmp_path / "index", handler=handler)
+    index, told = built(urls, tmp_path / "index", wds.warn_and_stop if warns else wds.ignore_and_stop)
     assert index.keys == [*BEFORE, *DAMAGED[damage][3]]
     assert len(told) == warns
     assert [d["error"] for d in index.damage] == [DAMAGED[damage][0].__name__]

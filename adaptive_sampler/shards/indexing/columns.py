@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.scoring.base import Column
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
@@ -128,7 +129,6 @@ class MappedColumns:
 def _shape(name: str, said: Any) -> tuple[str, int, int]:
     """(dtype, elements, elements per chunk), as a manifest has them. Raises ValueError if they are no such."""
     dtype, length, chunk = said
-    whole = all(type(number) is int for number in (length, chunk))
-    if dtype not in KINDS[name][0] or not whole or length < 0 or chunk < 1:
+    if dtype not in KINDS[name][0] or not is_whole(length) or not is_whole(chunk, 1):
         raise ValueError(f"column {name} is {said!r}")
     return dtype, length, chunk

@@ -13,8 +13,7 @@ from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.indexing.grouping import RESERVED
 from adaptive_sampler.shards.indexing.scan import ShardTable
 from adaptive_sampler.storage.generation import Seal
-from adaptive_sampler.storage.local import LocalStorage
-from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.places import path_of, storage_at
 from adaptive_sampler.storage.versions import Kind, Versions
 
 FORMAT = 2  # of an index; 1 had no checksums
@@ -98,8 +97,7 @@ class IndexVersion:
     @property
     def place(self) -> Path | str:
         """The folder of the index, or the name of another place."""
-        storage = self.versions.storage
-        return storage.path if isinstance(storage, LocalStorage) else storage.where
+        return path_of(self.versions.storage)
 
     def _check(self) -> None:
         """Raise `StoreDamaged` unless the columns have as many elements as the shards have rows, and these members."""

@@ -120,7 +120,7 @@ def walk(
             position = body + _blocks(stored)
             continue
         if header[156:157] == b"0" and not extended:  # looked at here, because most members are such
-            described: Described = Member(_name(header), body, stored), body + stored, body + _blocks(stored)
+            described: Described = Member(name_in(header), body, stored), body + stored, body + _blocks(stored)
         else:
             described = _described(header, stored, body, extended, window)
         member, stop, following = described
@@ -141,7 +141,7 @@ def _described(header: bytes, stored: int, body: int, extended: Extended, window
         said, own_size = extended.take()
         length = _integer(said["size"]) if "size" in said else stored
         step = length if own_size else stored
-    name = said["path"] if "path" in said else _name(header)
+    name = said["path"] if "path" in said else name_in(header)
     if kind == b"S":
         body = _behind_map(header, body, window)
     if kind == b"S" or (kind in _REGULAR and is_sparse(said)):
@@ -193,11 +193,6 @@ def header_is(header: bytes, size: int) -> bool:
         return False
 
 
-def name_in(header: bytes) -> str:
-    """The name that a header itself gives its member; an extended header before it may have said another."""
-    return _name(header)
-
-
 def number(field: bytes) -> int:
     """The number in a header's field: octal, or base 256 if its first bit is set. Raises ValueError for neither."""
     if field[0] in (0o200, 0o377):
@@ -244,7 +239,8 @@ def _checked_size(header: bytes, url: str, position: int) -> int:
     raise _corrupt(url, position, "a header whose checksum or size is wrong")
 
 
-def _name(header: bytes) -> str:
+def name_in(header: bytes) -> str:
+    """The name that a header itself gives its member; an extended header before it may have said another."""
     name = text(header[:100])
     # Old GNU headers hold times where POSIX has the first folders of a long path (Python's tarfile takes them for such).
     return f"{text(header[345:500])}/{name}" if header[345] and header[_MAGIC:263] == _POSIX else name
