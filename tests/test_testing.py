@@ -23,6 +23,7 @@ from adaptive_sampler.scoring import (
     Max,
     Mean,
     Score,
+    Tokens,
 )
 from adaptive_sampler.selection import Prune, make
 from adaptive_sampler.storage.base import POINTER
@@ -64,6 +65,10 @@ def test_every_score_from_logits_keeps_the_contract(score):
 def test_every_score_of_a_measured_value_keeps_the_contract(score):
     (name,) = score.inputs[0]
     testing.check_score(score, *[(rows, {name: RNG.random(len(rows))}) for rows, _ in BATCHES])
+
+
+def test_the_score_that_counts_tokens_keeps_the_contract():
+    testing.check_score(Tokens(), *[(rows, {"tokens": RNG.integers(9000, size=len(rows))}) for rows, _ in BATCHES])
 
 
 @pytest.mark.parametrize("lasting", [True, False])

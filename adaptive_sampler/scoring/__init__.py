@@ -13,6 +13,7 @@ from adaptive_sampler.scoring.influence import Influence
 from adaptive_sampler.scoring.l2rw import L2RW
 from adaptive_sampler.scoring.loss import Loss
 from adaptive_sampler.scoring.margin import Margin
+from adaptive_sampler.scoring.tokens import Tokens
 from adaptive_sampler.scoring.variability import Variability
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Mean",
     "Score",
     "ScoreLike",
+    "Tokens",
     "Transitions",
     "Variability",
     "describe",
