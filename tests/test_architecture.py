@@ -81,9 +81,10 @@ PARTS: dict[str, set[str]] = {
     "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
     "torch.data": {"arrays", "errors", "sampler", "selection", "store", "torch.ranks", "walk"},
     "torch.hook": {"arrays", "errors", "sampler", "scoring", "store", "torch.data"},
+    "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
     "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
-    "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks"},
+    "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks", "torch.tokens"},
     "webdataset": {
         "checks",
         "errors",
@@ -128,9 +129,10 @@ NEVER_REACHED: dict[str, set[str]] = {
     "memory": {"storage", "session", "store"},
     "shards.sources": {"shards.indexing", "shards.reading"},
     "shards.indexing": {"shards.reading"},
-    "torch.ranks": {"torch.data", "torch.hook", "torch.gradients", "torch"},
-    "torch.data": {"torch.hook", "torch.gradients", "torch"},
-    "torch.hook": {"torch.gradients", "torch"},
+    "torch.ranks": {"torch.data", "torch.hook", "torch.tokens", "torch.gradients", "torch"},
+    "torch.data": {"torch.hook", "torch.tokens", "torch.gradients", "torch"},
+    "torch.hook": {"torch.tokens", "torch.gradients", "torch"},
+    "torch.tokens": {"torch.gradients", "torch"},
     "torch": {"torch.gradients"},
 }
 FRAMEWORKS = {"torch", "webdataset"}  # the adapters' folders are called as what they adapt
@@ -164,6 +166,7 @@ OTHERS: dict[str, set[str]] = {
         "torch.gradients",
         "torch.hook",
         "torch.ranks",
+        "torch.tokens",
         "torch/",
         "webdataset",
     },

@@ -22,6 +22,7 @@ from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
+from adaptive_sampler.torch.tokens.hook import TokenLossHook
 
 __all__ = [
     "AdaptiveSampler",
@@ -33,6 +34,7 @@ __all__ = [
     "LossHook",
     "PrunedSampler",
     "SlidingWindowSampler",
+    "TokenLossHook",
     "alignment",
     "check",
     "distributed_store",

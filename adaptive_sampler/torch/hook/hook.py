@@ -1,8 +1,6 @@
 """The loss hook: wraps a criterion, returns what the criterion returns, and records the scores of every sample."""
 
 import copy
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,20 +10,19 @@ from torch import nn
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
-from adaptive_sampler.torch.data.delivery import Delivery
-from adaptive_sampler.torch.data.rows import checked_rows, row_key, split
-from adaptive_sampler.torch.data.watched import Watched
+from adaptive_sampler.torch.data.rows import checked_rows
 from adaptive_sampler.torch.hook.call import made
 from adaptive_sampler.torch.hook.denominator import Denominator
+from adaptive_sampler.torch.hook.measuring import CriterionRecorder
 from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
-from adaptive_sampler.torch.hook.pending import Fresh, PendingRows
-from adaptive_sampler.torch.hook.recorder import Recorder
+from adaptive_sampler.torch.hook.pending import Fresh
+from adaptive_sampler.torch.hook.recording import Inside, Recording
 from adaptive_sampler.torch.hook.tally import Tally
 from adaptive_sampler.torch.hook.weighted import weighted
 from adaptive_sampler.torch.hook.worn import CALLING, Worn, refuse_rows
 
 
-class LossHook(Worn):
+class LossHook(Recording, Worn):
     """Wraps a criterion: `hook(input, target)` returns what `criterion` returns, and records the samples' scores.
 
     The rows of the samples come from `watch`, or from `rows=` in the call. What is recorded are the criterion's
@@ -46,7 +43,7 @@ class LossHook(Worn):
     """
 
     NAMES = frozenset(("criterion", "store", "sampler", "watch", "claim", "forget", "again", "record")) | frozenset(
-        ("record_outputs", "flush", "delivered", "epoch", "skipped")
+        ("record_outputs", "flush", "delivered", "epoch", "skipped", "effective_samples")
     )
     store: ScoreStore
     _adaptive_sampler: "_Private"
@@ -67,7 +64,8 @@ class LossHook(Worn):
                 f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
                 "compute it as you do and call hook.record(rows, ...)."
             )
-        super().__init__(criterion, _Private(criterion, Recorder(criterion, store, nonfinite, Tally(max_skipped))))
+        recorder = CriterionRecorder(store, nonfinite, Tally(max_skipped), criterion=criterion)
+        super().__init__(criterion, _Private(recorder, criterion=criterion))
         refuse_rows(criterion)
         self.store = store
         self.sampler = sampler
@@ -86,7 +84,7 @@ class LossHook(Worn):
         own, enabled = self._adaptive_sampler, torch.is_grad_enabled()
         if rows is None and not (enabled and (own.again == 0 or own.sampler is not None)):
             return own.criterion(*given, **named)
-        refuse_transforms()
+        refuse_transforms("hook.criterion(...)", "hook.record(rows, logits=..., labels=...)")
         call = made(own.criterion, given, named)
         fresh: Fresh
         if enabled:
@@ -102,62 +100,11 @@ class LossHook(Worn):
         else:
             value, watch = own.recorder.run(call)
         if fresh is not False:
+            own.applied.add(self.store.epoch, call.length, fresh, weights)
             own.recorder.observe(taken, fresh, call, value, losses, watch)
             if own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
                 own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
         return value
-
-    def watch(self, loader: Any) -> Watched:
-        """The samples of a loader over an `IndexedDataset`, to be iterated; their rows are kept for the calls that follow.
-
-        `len` and every other attribute are the loader's, and it may be iterated again and again. Each pass is one epoch of
-        the store's clock, unless one of our samplers sets the clock. Each position of a batch is recorded once, by the
-        first call that includes it. `watch` must be outside of whatever fetches ahead: around a prefetcher, not inside it.
-        Raises `InvalidValue` for batches without rows, for a dataset whose length is not that of the sampler's
-        store, and for a batch that overtakes another (`in_order=False`).
-        """
-        key = row_key(loader)
-
-        def begin() -> Generator[Any, None, None]:
-            owner = object()
-            self._adaptive_sampler.pending.expect(owner)
-            return self._watching(loader, key, owner)
-
-        return Watched(loader, begin)
-
-    def _watching(self, loader: Any, key: str | None, owner: object) -> Generator[Any, None, None]:
-        own, over = self._adaptive_sampler, False
-        one = own.watched.enter(loader, self.store, self.sampler)
-        try:
-            for rows, sample in split(loader, key):
-                one.take(rows)
-                own.pending.put(rows, owner)
-                yield sample
-            over = True
-        finally:
-            one.leave(over=over)
-            own.pending.forget(owner)
-
-    def claim(self, length: int) -> torch.Tensor:
-        """The rows of the watched batch, (length,) int64, for a loss that is computed elsewhere.
-
-        Each batch gives its rows once. Raises `InvalidValue` if they were used already, if the batch has another
-        length, or if it is in doubt which batch the caller holds.
-        """
-        return self._adaptive_sampler.pending.claim(length)
-
-    def forget(self) -> None:
-        """Tell the hook that the loop skips the watched batch: no loss will be computed for it."""
-        self._adaptive_sampler.pending.forget()
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """A context in which a call is no new presentation of its samples: it records nothing. Plan weights still apply."""
-        self._adaptive_sampler.again += 1
-        try:
-            yield
-        finally:
-            self._adaptive_sampler.again -= 1
 
     def record(self, rows: Any, **observation: Any) -> None:
         """Record an observation of a loop that computes its losses elsewhere.
@@ -180,10 +127,6 @@ class LossHook(Worn):
         call = made(self.criterion, (logits, labels), {})
         self._adaptive_sampler.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
 
-    def flush(self) -> None:
-        """Fold everything recorded so far into the store, waiting for the device if necessary."""
-        self._adaptive_sampler.recorder.flush()
-
     @property
     def sampler(self) -> AdaptiveSampler | None:
         """The sampler whose plans weight the samples; None if nothing does."""
@@ -199,37 +142,6 @@ class LossHook(Worn):
             )
         own.sampler = sampler
 
-    @property
-    def delivered(self) -> int:
-        """How many samples of this epoch `watch` has delivered, those before a resume included.
-
-        Pass it to `sampler.state_dict(delivered=...)`. Raises `InvalidValue` if rows were recorded but no loader was
-        watched, because it is then not known what was delivered; and if the batches were not those that the sampler
-        drew, because their number is then no position in the epoch.
-        """
-        watched, recorder = self._adaptive_sampler.watched, self._adaptive_sampler.recorder
-        if watched.run is None and (recorder.tally.seen or len(recorder.transfer)):
-            raise InvalidValue(
-                "hook.delivered counts what hook.watch(loader) delivers, and these rows came by rows= or record: it would say 0. "
-                "Watch the loader, or count the samples that you were given: sampler.state_dict(delivered=your count)."
-            )
-        return watched.count()
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the store's clock, under which observations are recorded; it may be set."""
-        return self.store.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.store.session.clock.show(epoch)
-
-    @property
-    def skipped(self) -> int:
-        """How many observations were left out because a value was not finite."""
-        self.flush()
-        return self._adaptive_sampler.recorder.tally.skipped
-
     def __copy__(self) -> "LossHook":
         """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
         twin = _twin(self, copy.copy(self.criterion))
@@ -244,8 +156,8 @@ class LossHook(Worn):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle the criterion, and the forward and backward hooks on this hook. Of the store only the path is kept."""
-        nonfinite = self._adaptive_sampler.recorder.nonfinite
-        return elsewhere, (type(self), self.criterion, str(self.store.path), nonfinite), _listening(self)
+        named = {"nonfinite": self._adaptive_sampler.recorder.nonfinite}
+        return elsewhere, (type(self), (self.criterion,), str(self.store.path), named), _listening(self)
 
     def __setstate__(self, listening: dict[str, Any]) -> None:
         vars(self).update(listening)
@@ -269,14 +181,10 @@ def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
 
 
 @dataclass
-class _Private:
-    """All private state of a hook, in one object, so that the hook has only one private attribute."""
+class _Private(Inside):
+    """The private state of a `LossHook`: the one attribute beside the criterion's."""
 
-    criterion: nn.Module
-    recorder: Recorder
-    pending: PendingRows = field(default_factory=PendingRows)
-    watched: Delivery = field(default_factory=Delivery)
+    recorder: CriterionRecorder
+    criterion: nn.Module = field(kw_only=True)
     denominator: Denominator = field(default_factory=Denominator)
-    sampler: AdaptiveSampler | None = None
     deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
-    again: int = 0  # how many `again()` contexts are open

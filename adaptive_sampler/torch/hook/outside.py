@@ -13,7 +13,7 @@ _transforms = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_s
 
 
 _REASON = (
-    "a LossHook records on the host. Call torch.compile without fullgraph=True, or compile the model alone and call the hook "
+    "a loss hook records on the host. Call torch.compile without fullgraph=True, or compile the model alone and call the hook "
     "outside: model = torch.compile(model); hook(model(inputs), labels)"
 )
 _uncompiled: list[Callable[..., Any]] = []
@@ -34,19 +34,22 @@ def _called(hook: nn.Module, given: tuple[Any, ...], rows: Any, named: dict[str,
     return hook.forward(*given, rows=rows, **named)
 
 
-def refuse_transforms() -> None:
-    """Raise `InvalidValue` inside a transform such as torch.func.grad or vmap, where tensors have no values to record."""
+def refuse_transforms(inside: str, outside: str) -> None:
+    """Raise `InvalidValue` inside a transform such as torch.func.grad or vmap, where tensors have no values to record.
+
+    The message says to call `inside` there, and `outside` of it what records.
+    """
     if _transforms() is not None:
         raise InvalidValue(
-            "a LossHook was called inside a torch.func transform (grad, vmap, jvp, ...), whose tensors have no values to record. "
-            "Call hook.criterion(...) inside the transform, and hook.record(rows, logits=..., labels=...) outside of it."
+            "a loss hook was called inside a torch.func transform (grad, vmap, jvp, ...), whose tensors have no values to record. "
+            f"Call {inside} inside the transform, and {outside} outside of it."
         )
 
 
-def elsewhere(kind: type, criterion: nn.Module, path: str, nonfinite: Any) -> Any:
-    """Make the hook that a pickle holds: with its criterion, and with `Absent` in place of its store at `path`."""
+def elsewhere(kind: type, given: tuple[Any, ...], path: str, named: dict[str, Any]) -> Any:
+    """Make the hook that a pickle holds, `kind(*given, store, **named)`, with `Absent` in place of its store at `path`."""
     store = Absent(path)
-    hook = kind(criterion, store, nonfinite=nonfinite)
+    hook = kind(*given, store, **named)
     hook._adaptive_sampler.pending = store  # any call that would record raises, because it asks this for its rows
     return hook
 
@@ -69,7 +72,7 @@ class Absent:
         if name.startswith("__"):
             raise AttributeError(name)
         raise InvalidValue(
-            f"this LossHook was loaded from a file or another process, and its store stayed where it was made ({self.path}): "
+            f"this hook was loaded from a file or another process, and its store stayed where it was made ({self.path}): "
             "nothing can be recorded. Open that store or make one, and make the hook anew: LossHook(hook.criterion, store)."
         )
 

@@ -77,6 +77,12 @@ class PendingRows:
         """Note that no batch is pending."""
         self._batch, self._unclaimed = None, 0
 
+    @property
+    def size(self) -> int | None:
+        """How many rows the batch has that a call without rows= would take; None if there is none."""
+        batch = self._of_backward() if _graph_task() != -1 else self._batch
+        return None if batch is None else len(batch.rows)
+
     def claim(self, length: int) -> torch.Tensor:
         """The rows of the pending batch, (length,) int64, for a loss that is computed elsewhere; each batch gives them once.
 

@@ -39,7 +39,7 @@ class Tally:
             warnings.warn(
                 f"{bad} of {rows} observations have a value that is not finite; they are not recorded. The loss or the logits have "
                 "diverged, or labels are outside the classes, or label rows are no distribution (>= 0, sum 1). "
-                "LossHook.skipped counts them; nonfinite='raise' stops at the first.",
+                "The hook's `skipped` counts them; nonfinite='raise' stops at the first.",
                 RuntimeWarning,
                 stacklevel=3,
             )

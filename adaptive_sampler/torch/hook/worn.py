@@ -144,12 +144,6 @@ class Worn(nn.Module):
         self.criterion.apply(fn)
         return self
 
-    def _replicate_for_data_parallel(self) -> Any:
-        raise InvalidValue(
-            f"a {type(self).__name__} inside nn.DataParallel would record from several threads. Compute the loss outside of the "
-            "parallel model, on the gathered outputs, or use DistributedDataParallel."
-        )
-
 
 def _passed_on(name: str) -> Callable[..., Any]:
     """A method that calls the criterion's method of this name; it returns the wrapper if that returns the criterion."""

@@ -1,0 +1,56 @@
+"""Measures each batch after the criterion's call, and records the values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptive_sampler.scoring.sharing import shared
+from adaptive_sampler.torch.hook.call import Call
+from adaptive_sampler.torch.hook.observation import class_of_each, observed
+from adaptive_sampler.torch.hook.pending import Fresh
+from adaptive_sampler.torch.hook.recorder import Recorder
+from adaptive_sampler.torch.hook.reduction import is_torchs
+from adaptive_sampler.torch.hook.side_effects import Looks, SideEffects
+
+
+@dataclass
+class CriterionRecorder(Recorder):
+    """Records, in `store`, the scores of the samples that `criterion` is called with."""
+
+    criterion: nn.Module = field(kw_only=True)
+    looks: Looks = field(default_factory=Looks)
+
+    def run(self, call: Call) -> tuple[Any, SideEffects | None]:
+        """Call the criterion -> (what it returns, the `SideEffects` that watched the call).
+
+        The second is None if the criterion need not be called again for the losses of single samples, or is torch's
+        own.
+        """
+        criterion = self.criterion
+        again = getattr(criterion, "reduction", "none") != "none" and self.store.session.takes("loss")
+        if not again or is_torchs(criterion):
+            return call.on(criterion), None
+        watch = SideEffects(criterion, call.input, closely=self.looks.due())
+        return call.on(criterion), watch
+
+    def observe(
+        self,
+        rows: torch.Tensor,
+        fresh: Fresh,
+        call: Call,
+        value: Any,
+        losses: torch.Tensor | None,
+        watch: SideEffects | None,
+    ) -> None:
+        """Measure a call, and record those of its samples that are `fresh`.
+
+        `rows` (batch,) int64. `value`, `losses`, `watch`: as for `observed`.
+        """
+        with torch.no_grad(), shared():
+            observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
+            values = self.store.session.measure(**observation)
+        wanted = self.store.session.classes.wanted
+        labels = class_of_each(self.criterion, call, observation.get("labels")) if wanted else None
+        self.send_fresh(rows, fresh, values, valid, labels)

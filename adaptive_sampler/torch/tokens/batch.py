@@ -1,0 +1,93 @@
+"""One batch of a call: its labels, what each position predicts, and its documents with their rows and weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptive_sampler.torch.data.rows import checked_rows
+from adaptive_sampler.torch.hook.pending import Fresh
+from adaptive_sampler.torch.hook.recording import Inside
+from adaptive_sampler.torch.tokens.bounds import Found, found
+from adaptive_sampler.torch.tokens.documents import Documents, documents_of, same_document
+from adaptive_sampler.torch.tokens.targets import checked_labels, targets
+
+
+@dataclass(slots=True)
+class Batch:
+    """The labels of a call, and where its documents begin.
+
+    `labels`, `target` (batch, tokens) int64: the labels as they were given, and what each position predicts. `rows`: as
+    they were given. `bounds`: what each of the given bounds found.
+    """
+
+    labels: Tensor
+    target: Tensor
+    rows: Any
+    bounds: list[Found]
+    ignore_index: int
+
+    @property
+    def counted(self) -> Tensor:
+        """(batch, tokens) bool: the positions that predict a label that counts."""
+        return self.target != self.ignore_index
+
+    def documents(self, count: int | None = None) -> Documents:
+        """The documents; `count`: how many rows the watched batch has, None if rows were given or that is not known."""
+        return documents_of(self.bounds, self.rows, count, self.labels, self.ignore_index)
+
+
+def batch_of(labels: Any, rows: Any, bounds: dict[str, Any], ignore_index: int, *, shift: bool) -> Batch:
+    """The `Batch` of a call with these arguments. `bounds`: by name, None where they were not given."""
+    whole = checked_labels(labels)
+    marks = [found(name, given, whole, ignore_index) for name, given in bounds.items() if given is not None]
+    target = targets(whole, same_document(marks, rows, whole), ignore_index, shift=shift)
+    return Batch(whole, target, rows, marks, ignore_index)
+
+
+@dataclass(slots=True)
+class Taken:
+    """The documents of a call, their `rows` (documents,) int64, which are `fresh`, and their plan weights.
+
+    `weights` (documents,) float32, None where nothing weighs or each is 1.
+    """
+
+    documents: Documents
+    rows: Tensor
+    fresh: Fresh
+    weights: np.ndarray | None
+
+    def weight_of_each(self, target: Tensor) -> Tensor | None:
+        """The weight of each position, (batch · tokens,) float32 on the target's device; 0 for one of no document."""
+        if self.weights is None:
+            return None
+        given = torch.from_numpy(self.weights).to(target.device, non_blocking=True)
+        index = self.documents.index
+        if index is None:
+            return given[:, None].expand(target.shape).flatten()
+        return torch.where(index < 0, 0, given[index.clamp(min=0)]).flatten()
+
+
+def taken(batch: Batch, inside: Inside) -> Taken | None:
+    """The documents of a call of a hook, whose private state is `inside`; None if no document matters to the call.
+
+    That is a call without rows that records nothing and is not weighed. Raises `InvalidValue` if it is in doubt which
+    documents these are, and `RowError` for a row outside the sampler's plan.
+    """
+    enabled, counts = torch.is_grad_enabled(), inside.again == 0
+    if batch.rows is None and not (enabled and (counts or inside.sampler is not None)):
+        return None
+    documents = batch.documents(inside.pending.size)
+    fresh: Fresh
+    if enabled:
+        rows, fresh = inside.pending.take(documents.rows, documents.count, count=counts)
+    else:
+        rows, fresh = checked_rows(documents.rows, documents.count), False
+    weights = None if inside.sampler is None else inside.pending.weights(rows, inside.sampler, watched=enabled)
+    if weights is not None and (weights == 1).all():
+        weights = None
+    if fresh is not False:
+        inside.applied.add(inside.recorder.store.epoch, documents.count, fresh, weights)
+    return Taken(documents, rows, fresh, weights)

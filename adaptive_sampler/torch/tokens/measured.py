@@ -1,0 +1,127 @@
+"""From logits or losses to the values of tokens, block by block, and from those to the means of documents."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaptive_sampler.arrays import as_array, to_host
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.scoring.base import ScoreLike
+from adaptive_sampler.scoring.measures import cross_entropy
+from adaptive_sampler.scoring.sharing import shared
+from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.torch.tokens.documents import Documents
+from adaptive_sampler.torch.tokens.scores import given_values
+
+_BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of them lies in memory beside them
+
+
+def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Any]:
+    """The value of each position for each score, (batch · tokens,) float32; anything where the target is ignored.
+
+    `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64. They are read block by block, and not copied but
+    for a block of half precision.
+    """
+    flat, labels = logits.detach().flatten(0, 1), target.flatten()
+    own_loss = store.session.takes("loss", instead_of_logits=True)
+    measured: dict[str, Any] = {}
+    for at in _blocks(labels, ignore_index, max(_BLOCK // flat.shape[1], 1)):
+        block = {"logits": flat[at], "labels": labels[at]}
+        if labels.device.type != "cpu":
+            block["labels"] = torch.where(block["labels"] == ignore_index, 0, block["labels"])
+        with torch.no_grad(), shared():
+            if own_loss:
+                block["loss"] = as_tensor(cross_entropy(block["logits"], block["labels"]))
+            _put(measured, store.session.measure(**block), at, labels)
+    return measured
+
+
+def of_losses(store: ScoreStore, losses: Tensor) -> dict[str, Any]:
+    """The same of the losses of positions, (batch · tokens,), for scores of the loss alone."""
+    with torch.no_grad():
+        return store.session.measure(loss=losses.detach().float())
+
+
+def of_values(scores: list[ScoreLike], values: Mapping[str, Any], target: Tensor, *, shift: bool) -> dict[str, Any]:
+    """The same of `values` that were measured elsewhere, (batch, tokens) or, with `shift`, (batch, tokens − 1)."""
+    found = {}
+    for score, (name, squared) in given_values(scores, values).items():
+        value = as_tensor(values[name]).detach().to(target.device, torch.float32)
+        shapes = [tuple(target.shape), (len(target), target.shape[1] - 1)][: 1 + shift]
+        if tuple(value.shape) not in shapes:
+            raise InvalidValue(
+                f"values {name!r} have shape {tuple(value.shape)}: one a label is needed, {' or '.join(map(str, shapes))}."
+            )
+        value = F.pad(value, (0, target.shape[1] - value.shape[1])).flatten()
+        found[score] = value * value if squared else value
+    return found
+
+
+def _blocks(labels: Tensor, ignore_index: int, size: int) -> Iterator[Any]:
+    """The positions, (batch · tokens,), in blocks of at most `size`; on the host those that count alone."""
+    if labels.device.type != "cpu":
+        yield from (slice(at, at + size) for at in range(0, len(labels), size))
+        return
+    counted = (labels != ignore_index).nonzero()[:, 0]
+    for at in (counted[i : i + size] for i in range(0, len(counted), size)):
+        start, stop = int(at[0]), int(at[-1]) + 1
+        yield slice(start, stop) if stop - start == len(at) else at
+
+
+def _put(measured: dict[str, Any], values: dict[str, Any], at: Any, labels: Tensor) -> None:
+    """Put the values of one block in their places."""
+    asked = labels[at].shape
+    for name, value in values.items():
+        if tuple(value.shape) != tuple(asked):
+            raise InvalidValue(
+                f"score {name!r} measures values of shape {tuple(value.shape)} from {asked[0]} tokens: one a token is needed."
+            )
+        if name not in measured:
+            measured[name] = torch.zeros(len(labels), device=labels.device)
+        measured[name][at] = as_tensor(value).to(torch.float32)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A value of any library as a tensor."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(to_host(as_array(value)))
+
+
+def counts_and_means(values: dict[str, Any], counted: Tensor, documents: Documents) -> tuple[Tensor, dict[str, Tensor]]:
+    """-> (the number of counted tokens of each document, (documents,) float32, its mean of each value, (documents,) float32).
+
+    `values`: name -> (batch · tokens,); `counted` (batch, tokens) bool. Sums are in float64. A document without a counted
+    token has means of 0.
+    """
+    index = documents.index
+    if index is None:
+        index = torch.arange(len(counted), device=counted.device)[:, None].expand(counted.shape)
+    at = torch.where(counted, index, -1).flatten()
+    if at.device.type == "cpu":
+        return _on_host(values, at.numpy(), documents.count)
+    at = torch.where(at < 0, documents.count, at)  # a further document, of what is of none
+    counts = _summed(torch.ones_like(at, dtype=torch.float64), at, documents.count)
+    means = {
+        name: _summed(torch.where(counted.flatten(), value, 0), at, documents.count) / counts.clamp(min=1)
+        for name, value in values.items()
+    }
+    return counts.float(), {name: mean.float() for name, mean in means.items()}
+
+
+def _summed(values: Tensor, at: Tensor, count: int) -> Tensor:
+    return values.new_zeros(count + 1, dtype=torch.float64).index_add_(0, at, values.double())[:count]
+
+
+def _on_host(values: dict[str, Any], at: np.ndarray, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    counted = at >= 0
+    at = at[counted]
+    counts = np.bincount(at, minlength=count)
+    means = {}
+    for name, value in values.items():
+        sums = np.bincount(at, weights=to_host(value)[counted], minlength=count)
+        with np.errstate(all="ignore"):  # an infinite token
+            means[name] = torch.from_numpy((sums / np.maximum(counts, 1)).astype(np.float32))
+    return torch.from_numpy(counts.astype(np.float32)), means
