@@ -28,6 +28,7 @@ class Delivery:
     def __init__(self) -> None:
         self.run: str | None = None  # the store's run in which a loader was last watched
         self.unweighted = False  # whether the plan has loss weights that the hook does not apply
+        self.repeats = False  # whether the plan visits a row several times
         self._warned = False  # whether a warning of that was given
         self._last: Pass | None = None
 
@@ -57,7 +58,11 @@ class Delivery:
         return one is self._last
 
     def weighs(self, plan: Any, weighing: AdaptiveSampler | None) -> None:
-        """Note whether an epoch's `plan` has loss weights that the hook does not apply; `weighing`: the hook's own sampler."""
+        """Note what an epoch's `plan` does: visit rows several times, or have loss weights that the hook does not apply.
+
+        `weighing`: the hook's own sampler.
+        """
+        self.repeats = plan is not None and plan.num_samples > plan.num_rows
         self.unweighted = weighing is None and not self._warned and plan is not None and plan.weighted
 
     def warn_unweighted(self) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.rows import checked_rows
 from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.recording import Inside
 from adaptive_sampler.torch.tokens.bounds import Found, found
-from adaptive_sampler.torch.tokens.documents import Documents, documents_of, same_document
+from adaptive_sampler.torch.tokens.documents import Documents, documents_of, row_map, same_document
 from adaptive_sampler.torch.tokens.targets import checked_labels, targets
 
 
@@ -20,44 +21,43 @@ class Batch:
     """The labels of a call, and where its documents begin.
 
     `labels`, `target` (batch, tokens) int64: the labels as they were given, and what each position predicts. `rows`: as
-    they were given. `bounds`: what each of the given bounds found.
+    they were given; `mapped`: if they are a row map. `bounds`: what each of the given bounds found.
     """
 
     labels: Tensor
     target: Tensor
     rows: Any
+    mapped: Tensor | None
     bounds: list[Found]
     ignore_index: int
 
-    @property
-    def counted(self) -> Tensor:
-        """(batch, tokens) bool: the positions that predict a label that counts."""
-        return self.target != self.ignore_index
-
-    def documents(self, count: int | None = None) -> Documents:
-        """The documents; `count`: how many rows the watched batch has, None if rows were given or that is not known."""
-        return documents_of(self.bounds, self.rows, count, self.labels, self.ignore_index)
+    def documents(self, expected: int | None = None) -> Documents:
+        """The documents; `expected`: how many rows the watched batch has, None if rows were given or that is not known."""
+        return documents_of(self.bounds, self.rows, self.mapped, expected, self.labels, self.ignore_index)
 
 
 def batch_of(labels: Any, rows: Any, bounds: dict[str, Any], ignore_index: int, *, shift: bool) -> Batch:
     """The `Batch` of a call with these arguments. `bounds`: by name, None where they were not given."""
     whole = checked_labels(labels)
     marks = [found(name, given, whole, ignore_index) for name, given in bounds.items() if given is not None]
-    target = targets(whole, same_document(marks, rows, whole), ignore_index, shift=shift)
-    return Batch(whole, target, rows, marks, ignore_index)
+    mapped = row_map(rows, whole)
+    target = targets(whole, same_document(marks, mapped, whole), ignore_index, shift=shift)
+    return Batch(whole, target, rows, mapped, marks, ignore_index)
 
 
 @dataclass(slots=True)
 class Taken:
     """The documents of a call, their `rows` (documents,) int64, which are `fresh`, and their plan weights.
 
-    `weights` (documents,) float32, None where nothing weighs or each is 1.
+    `weights` (documents,) float32, None where nothing weighs or each is 1. `pieces`: whether documents of the same row are
+    pieces of one.
     """
 
     documents: Documents
     rows: Tensor
     fresh: Fresh
     weights: np.ndarray | None
+    pieces: bool
 
     def weight_of_each(self, target: Tensor) -> Tensor | None:
         """The weight of each position, (batch · tokens,) float32 on the target's device; 0 for one of no document."""
@@ -67,10 +67,11 @@ class Taken:
         index = self.documents.index
         if index is None:
             return given[:, None].expand(target.shape).flatten()
+        index = index.to(target.device)
         return torch.where(index < 0, 0, given[index.clamp(min=0)]).flatten()
 
 
-def taken(batch: Batch, inside: Inside) -> Taken | None:
+def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:
     """The documents of a call of a hook, whose private state is `inside`; None if no document matters to the call.
 
     That is a call without rows that records nothing and is not weighed. Raises `InvalidValue` if it is in doubt which
@@ -90,4 +91,22 @@ def taken(batch: Batch, inside: Inside) -> Taken | None:
         weights = None
     if fresh is not False:
         inside.applied.add(inside.recorder.store.epoch, documents.count, fresh, weights)
-    return Taken(documents, rows, fresh, weights)
+    return Taken(documents, rows, fresh, weights, pieces(batch, inside, joins=joins))
+
+
+def pieces(batch: Batch, inside: Inside, *, joins: bool) -> bool:
+    """Whether documents of the same row in a call are pieces of one document.
+
+    In a pack they are, unless the plan visits rows several times: then they are visits. A row map makes one of both. Raises
+    `InvalidValue` if pieces of different calls are to be joined (`joins`) under such a plan.
+    """
+    if not batch.bounds and batch.mapped is None:
+        return False
+    plan = None if inside.sampler is None else inside.sampler.fixed_plan
+    repeats = inside.watched.repeats or (plan is not None and plan.num_samples > plan.num_rows)
+    if repeats and joins:
+        raise InvalidValue(
+            "joins=True, and the plan visits rows several times (Upsample, Draw): a visit and a piece of a document look alike. "
+            "Set hook.joins = False and pack without cutting documents, or take a policy that visits each row once."
+        )
+    return batch.mapped is not None or not repeats

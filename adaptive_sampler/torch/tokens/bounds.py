@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_sampler.arrays import to_host
+from adaptive_sampler.arrays import on_host, to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.batches import tensor_of
 
@@ -62,7 +62,7 @@ def _of_indices(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
     none = given < 0
     first = ~none
     first[:, 1:] &= given[:, 1:] != given[:, :-1]
-    if given.device.type == "cpu" and bool(((given[:, 1:] < given[:, :-1]) & ~none[:, 1:]).any()):
+    if on_host(given) and bool(((given[:, 1:] < given[:, :-1]) & ~none[:, 1:]).any()):
         raise InvalidValue(
             "seq_idx decrease within a row of the batch: they count its documents, 0, 0, 1, 1, 2, with -1 for padding. Give the "
             "rows of the documents as a row map, rows (batch, tokens), where they have no such order."
@@ -84,7 +84,7 @@ def _of_lengths(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
         raise InvalidValue(
             f"cu_seqlens have shape {tuple(given.shape)}: (documents + 1,) is needed, from 0 to {positions}."
         )
-    if given.device.type == "cpu" and (given[0] != 0 or (given.diff() < 0).any() or given[-1] > positions):
+    if on_host(given) and (given[0] != 0 or (given.diff() < 0).any() or given[-1] > positions):
         raise InvalidValue(
             f"cu_seqlens go {given[0]}, {given[1]}, … {given[-1]}: they ascend from 0 to the {positions} positions of the batch, "
             "as torch.cumsum of the documents' lengths does behind a 0."

@@ -15,7 +15,7 @@ from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, un
 from adaptive_sampler.torch.hook.recording import Inside, Recording
 from adaptive_sampler.torch.hook.tally import Tally
 from adaptive_sampler.torch.tokens import loss, measured, scores
-from adaptive_sampler.torch.tokens.batch import Batch, Taken, batch_of, taken
+from adaptive_sampler.torch.tokens.batch import Batch, Taken, batch_of, pieces, taken
 from adaptive_sampler.torch.tokens.recorder import DocumentRecorder
 from adaptive_sampler.torch.tokens.targets import check_hidden, check_logits
 
@@ -97,10 +97,10 @@ class TokenLossHook(Recording, nn.Module):
                 self, (logits, labels), rows, named | {"num_items_in_batch": num_items_in_batch}
             )
             return value
+        refuse_transforms("the loss itself", "hook.record_outputs(rows, logits, labels)")
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         check_logits(logits, batch.labels, self.ignore_index, shift=self.shift)
-        refuse_transforms("the loss itself", "hook.record_outputs(rows, logits, labels)")
-        one, target = taken(batch, self._adaptive_sampler), batch.target.to(logits.device)
+        one, target = taken(batch, self._adaptive_sampler, joins=self.joins), batch.target.to(logits.device)
         weights = None if one is None else one.weight_of_each(target)
         if weights is None:
             value = loss.plain(logits, target, self.ignore_index, num_items_in_batch)
@@ -113,7 +113,8 @@ class TokenLossHook(Recording, nn.Module):
 
     def _record(self, batch: Batch, one: Taken, values: dict[str, Any]) -> None:
         own = self._adaptive_sampler
-        own.recorder.record(one.rows, one.fresh, values, batch.counted, one.documents)
+        counted = batch.target != self.ignore_index
+        own.recorder.record(one.rows, one.fresh, values, counted, one.documents, pieces=one.pieces)
         if own.watched.unweighted:
             own.watched.warn_unweighted()
 
@@ -140,7 +141,7 @@ class TokenLossHook(Recording, nn.Module):
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         check_hidden(hidden, weight, batch.labels, self.ignore_index, shift=self.shift)
         scores.check_loss_alone(scores.of_tokens(self.store))
-        one, target = taken(batch, self._adaptive_sampler), batch.target.to(hidden.device)
+        one, target = taken(batch, self._adaptive_sampler, joins=self.joins), batch.target.to(hidden.device)
         losses = loss.linear_losses(hidden, weight, bias, target, self.ignore_index)
         if one is not None and one.fresh is not False:
             self._record(batch, one, measured.of_losses(self.store, losses))
@@ -189,7 +190,8 @@ class TokenLossHook(Recording, nn.Module):
         documents, own = batch.documents(), self._adaptive_sampler
         rows = checked_rows(documents.rows, documents.count)
         own.applied.add(self.store.epoch, documents.count, True, None)
-        own.recorder.record(rows, True, values, batch.counted, documents)
+        counted = batch.target != self.ignore_index
+        own.recorder.record(rows, True, values, counted, documents, pieces=pieces(batch, own, joins=self.joins))
 
     @property
     def skipped_documents(self) -> int:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adaptive_sampler.arrays import as_array, to_host
+from adaptive_sampler.arrays import as_array, on_host, to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.measures import cross_entropy
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.tokens.documents import Documents
-from adaptive_sampler.torch.tokens.scores import given_values
+from adaptive_sampler.torch.tokens.scores import given_values, of_tokens
 
 _BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of them lies in memory beside them
 
@@ -23,34 +23,37 @@ _BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of 
 def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Any]:
     """The value of each position for each score, (batch · tokens,) float32; anything where the target is ignored.
 
-    `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64. They are read block by block, and not copied but
-    for a block of half precision.
+    `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64 on their device. They are read block by block, and
+    a block is copied only if it has half precision or does not lie in one piece.
     """
-    flat, labels = logits.detach().flatten(0, 1), target.flatten()
-    own_loss = store.session.takes("loss", instead_of_logits=True)
     measured: dict[str, Any] = {}
-    for at in _blocks(labels, ignore_index, max(_BLOCK // flat.shape[1], 1)):
-        block = {"logits": flat[at], "labels": labels[at]}
-        if labels.device.type != "cpu":
-            block["labels"] = torch.where(block["labels"] == ignore_index, 0, block["labels"])
+    if not of_tokens(store):
+        return measured
+    logits, labels, tokens = logits.detach(), target.flatten(), target.shape[1]
+    flat = logits.view(-1, logits.shape[2]) if logits.is_contiguous() else None
+    own_loss = store.session.takes("loss", instead_of_logits=True)
+    for at in _blocks(labels, ignore_index, max(_BLOCK // logits.shape[2], 1)):
+        label = labels[at]
+        given = {"logits": flat[at] if flat is not None else logits[_positions(at) // tokens, _positions(at) % tokens]}
+        given["labels"] = label if on_host(label) else torch.where(label == ignore_index, 0, label)
         with torch.no_grad(), shared():
             if own_loss:
-                block["loss"] = as_tensor(cross_entropy(block["logits"], block["labels"]))
-            _put(measured, store.session.measure(**block), at, labels)
+                given["loss"] = as_tensor(cross_entropy(given["logits"], given["labels"]))
+            _put(measured, store.session.measure(**given), at, labels)
     return measured
 
 
 def of_losses(store: ScoreStore, losses: Tensor) -> dict[str, Any]:
     """The same of the losses of positions, (batch · tokens,), for scores of the loss alone."""
     with torch.no_grad():
-        return store.session.measure(loss=losses.detach().float())
+        return store.session.measure(loss=losses.detach().float()) if of_tokens(store) else {}
 
 
 def of_values(scores: list[ScoreLike], values: Mapping[str, Any], target: Tensor, *, shift: bool) -> dict[str, Any]:
     """The same of `values` that were measured elsewhere, (batch, tokens) or, with `shift`, (batch, tokens − 1)."""
     found = {}
     for score, (name, squared) in given_values(scores, values).items():
-        value = as_tensor(values[name]).detach().to(target.device, torch.float32)
+        value = as_tensor(values[name]).detach().to(torch.float32)
         shapes = [tuple(target.shape), (len(target), target.shape[1] - 1)][: 1 + shift]
         if tuple(value.shape) not in shapes:
             raise InvalidValue(
@@ -62,23 +65,30 @@ def of_values(scores: list[ScoreLike], values: Mapping[str, Any], target: Tensor
 
 
 def _blocks(labels: Tensor, ignore_index: int, size: int) -> Iterator[Any]:
-    """The positions, (batch · tokens,), in blocks of at most `size`; on the host those that count alone."""
-    if labels.device.type != "cpu":
-        yield from (slice(at, at + size) for at in range(0, len(labels), size))
+    """The positions in blocks of at most `size`, on the host those that count alone: a slice where they are a run.
+
+    What is taken of a tensor by a slice is not copied.
+    """
+    if not on_host(labels):
+        yield from (slice(start, min(start + size, len(labels))) for start in range(0, len(labels), size))
         return
-    counted = (labels != ignore_index).nonzero()[:, 0]
-    for at in (counted[i : i + size] for i in range(0, len(counted), size)):
+    positions = (labels != ignore_index).nonzero()[:, 0]
+    for at in (positions[start : start + size] for start in range(0, len(positions), size)):
         start, stop = int(at[0]), int(at[-1]) + 1
         yield slice(start, stop) if stop - start == len(at) else at
 
 
+def _positions(at: Any) -> Tensor:
+    return torch.arange(at.start, at.stop) if isinstance(at, slice) else at
+
+
 def _put(measured: dict[str, Any], values: dict[str, Any], at: Any, labels: Tensor) -> None:
     """Put the values of one block in their places."""
-    asked = labels[at].shape
+    shape = labels[at].shape
     for name, value in values.items():
-        if tuple(value.shape) != tuple(asked):
+        if value.shape != shape:
             raise InvalidValue(
-                f"score {name!r} measures values of shape {tuple(value.shape)} from {asked[0]} tokens: one a token is needed."
+                f"score {name!r} measures values of shape {tuple(value.shape)} from {shape[0]} tokens: one a token is needed."
             )
         if name not in measured:
             measured[name] = torch.zeros(len(labels), device=labels.device)
@@ -98,14 +108,16 @@ def counts_and_means(values: dict[str, Any], counted: Tensor, documents: Documen
     """
     index = documents.index
     if index is None:
-        index = torch.arange(len(counted), device=counted.device)[:, None].expand(counted.shape)
-    at = torch.where(counted, index, -1).flatten()
-    if at.device.type == "cpu":
+        index = torch.arange(len(counted))[:, None].expand(counted.shape)
+    at = torch.where(counted, index.to(counted.device), -1).flatten()
+    for value in values.values():
+        at = at.to(value.device, non_blocking=True)  # the labels may lie elsewhere
+    if on_host(at):
         return _on_host(values, at.numpy(), documents.count)
     at = torch.where(at < 0, documents.count, at)  # a further document, of what is of none
     counts = _summed(torch.ones_like(at, dtype=torch.float64), at, documents.count)
     means = {
-        name: _summed(torch.where(counted.flatten(), value, 0), at, documents.count) / counts.clamp(min=1)
+        name: _summed(torch.where(at < documents.count, value, 0), at, documents.count) / counts.clamp(min=1)
         for name, value in values.items()
     }
     return counts.float(), {name: mean.float() for name, mean in means.items()}

@@ -27,16 +27,26 @@ class DocumentRecorder(Recorder):
     without: int = 0  # documents without a counted token
     waiting: Waiting = field(default_factory=Waiting)
 
-    def record(self, rows: Tensor, fresh: Fresh, values: dict[str, Any], counted: Tensor, documents: Documents) -> None:
+    def record(
+        self,
+        rows: Tensor,
+        fresh: Fresh,
+        values: dict[str, Any],
+        counted: Tensor,
+        documents: Documents,
+        *,
+        pieces: bool,
+    ) -> None:
         """Record the documents of a call that are `fresh`, from `values` of their tokens.
 
-        `rows` (documents,) int64; `values`: score name -> (batch · tokens,); `counted` (batch, tokens) bool.
+        `rows` (documents,) int64; `values`: score name -> (batch · tokens,); `counted` (batch, tokens) bool. `pieces`:
+        whether documents of the same row are pieces of one.
         """
         counts, means = counts_and_means(values, counted, documents)
         sent = means | {self.tokens: counts}
         if documents.misfit is not None:
             sent[_MISFIT] = documents.misfit.float().expand(documents.count)
-        self.send_fresh(rows, fresh, sent, None, pieces=documents.index is not None)
+        self.send_fresh(rows, fresh, sent, None, pieces=pieces)
 
     def fold(self, step: Step) -> None:
         """Fold one step's documents into the store, or, if `joins`, keep those of a pack until the epoch is over."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptive_sampler.arrays import on_host
 from adaptive_sampler.errors import InvalidValue
 
 
@@ -72,7 +73,7 @@ def check_hidden(hidden: Any, weight: Any, labels: Tensor, ignore_index: int, *,
 
 def check_vocabulary(labels: Tensor, vocabulary: int, ignore_index: int) -> None:
     """Raise `InvalidValue` for a label outside the vocabulary; on the host alone, where looking is free."""
-    if labels.device.type != "cpu":
+    if not on_host(labels):
         return
     wrong = ((labels < 0) | (labels >= vocabulary)) & (labels != ignore_index)
     if wrong.any():

@@ -6,7 +6,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Loss, Margin, Variability
 from adaptive_sampler.torch import TokenLossHook
 
-N, WORDS = 12, 11
+N, WORDS = 27, 11
 SCORES = (Loss, EL2N, Entropy, Error, Margin, Confidence, Variability)
 
 
