@@ -113,10 +113,10 @@ class LossHook(Recording, Worn):
         batch axis. Raises `InvalidValue` if `rows` is anything but one axis of integers, if no score takes these
         arrays, or if a score does not have one value per row.
         """
+        own, whole = self._adaptive_sampler, checked_rows(rows, None)
         with torch.no_grad():
-            self._adaptive_sampler.recorder.send(
-                checked_rows(rows, None), self.store.session.measure(**observation), None
-            )
+            own.recorder.send(whole, self.store.session.measure(**observation), None)
+        own.applied.add(self.store.epoch, len(whole), True, None)
 
     def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
         """Record what a call would record, for a training that computes the criterion's loss elsewhere.
@@ -125,7 +125,9 @@ class LossHook(Recording, Worn):
         samples' losses, None if they are not known.
         """
         call = made(self.criterion, (logits, labels), {})
-        self._adaptive_sampler.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
+        own = self._adaptive_sampler
+        own.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
+        own.applied.add(self.store.epoch, call.length, True, None)
 
     @property
     def sampler(self) -> AdaptiveSampler | None:

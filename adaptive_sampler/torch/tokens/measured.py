@@ -20,14 +20,14 @@ from adaptive_sampler.torch.tokens.scores import given_values, of_tokens
 _BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of them lies in memory beside them
 
 
-def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Any]:
+def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Tensor]:
     """The value of each position for each score, (batch · tokens,) float32; anything where the target is ignored.
 
     `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64 on their device. They are read block by block, and
     a block is copied only if it has half precision or does not lie in one piece.
     """
-    measured: dict[str, Any] = {}
-    if not of_tokens(store):
+    measured = {score.name: torch.zeros(target.numel(), device=target.device) for score in of_tokens(store)}
+    if not measured:
         return measured
     logits, labels, tokens = logits.detach(), target.flatten(), target.shape[1]
     flat = logits.view(-1, logits.shape[2]) if logits.is_contiguous() else None
@@ -39,7 +39,7 @@ def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: i
         with torch.no_grad(), shared():
             if own_loss:
                 given["loss"] = as_tensor(cross_entropy(given["logits"], given["labels"]))
-            _put(measured, store.session.measure(**given), at, labels)
+            _put(measured, store.session.measure(**given), at, label.shape)
     return measured
 
 
@@ -82,16 +82,13 @@ def _positions(at: Any) -> Tensor:
     return torch.arange(at.start, at.stop) if isinstance(at, slice) else at
 
 
-def _put(measured: dict[str, Any], values: dict[str, Any], at: Any, labels: Tensor) -> None:
-    """Put the values of one block in their places."""
-    shape = labels[at].shape
+def _put(measured: dict[str, Tensor], values: dict[str, Any], at: Any, shape: torch.Size) -> None:
+    """Put the values of one block of positions `at`, (tokens,) `shape`, in their places."""
     for name, value in values.items():
         if value.shape != shape:
             raise InvalidValue(
                 f"score {name!r} measures values of shape {tuple(value.shape)} from {shape[0]} tokens: one a token is needed."
             )
-        if name not in measured:
-            measured[name] = torch.zeros(len(labels), device=labels.device)
         measured[name][at] = as_tensor(value).to(torch.float32)
 
 
