@@ -95,6 +95,29 @@ def bits_of_float64(typing_context: Any, value: Any) -> Any:
     return _reread(numba.types.uint64, numba.types.float64)
 
 
+@instructions(plain.multiply_add)
+def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a · b + c of three float32, rounded once where the processor has an instruction for it, else twice."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        once = (
+            "contract",
+        )  # lets LLVM join the two; asked for the instruction itself, it would call a function instead
+        return builder.fadd(builder.fmul(args[0], args[1], flags=once), args[2], flags=once)
+
+    return numba.types.float32(*[numba.types.float32] * 3), generate
+
+
+@instructions(plain.larger)
+def larger(typing_context: Any, a: Any, b: Any) -> Any:
+    """The larger of two floats, `b` where one is a NaN: without a branch, which would keep a loop from going in lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return a(a, b), generate
+
+
 def _reread(into: Any, given: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(signature.return_type))

@@ -57,6 +57,16 @@ def bits_of_float64(value: Any) -> Any:
 
 
 @kernel
+def multiply_add(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
+@kernel
+def larger(a: Any, b: Any) -> Any:
+    return a if a > b else b
+
+
+@kernel
 def below(block: Any, bound: Any) -> Any:
     word = np.uint64(0)
     for i in range(64):

@@ -1,12 +1,19 @@
-"""Compute all measures of NumPy logits in one pass of a kernel; an array library needs a dozen operations for each."""
+"""Compute all measures of logits on the host in one pass of a kernel; an array library needs a dozen operations for each."""
 
+from collections.abc import Callable, Iterator
+
+import array_api_compat
 import numpy as np
 
 from adaptive_sampler.arrays import Array, library, on_host, to_host
-from adaptive_sampler.kernels import measure as kernels
-from adaptive_sampler.scoring.sharing import mark, once
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import measure as few
+from adaptive_sampler.kernels import vocabulary as many
+from adaptive_sampler.scoring.sharing import mark, once, remember
 
-MANY = 100  # classes: from this number on, the vectorised operations of an array library are as fast
+MANY = 100  # classes: from this number on, the kernel that computes its exponentials itself is the faster one
+CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
+BLOCK = 1 << 26  # bytes of float32 logits that the operations of an array library get at a time
 
 
 @once
@@ -25,42 +32,126 @@ def at_hand(x: Array) -> Array:
 
 @once
 def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
-    """All measures of a batch, (lines, batch) float32; kernels/measure.py numbers the lines. Or None.
+    """All measures of a batch, (lines, batch) float32; the kernels number the lines. Or None.
 
     None means that each measure must be computed by itself: for arrays that are not NumPy's, because their library may
-    record the operations (for gradients); for `MANY` classes or more; and for labels that are no classes, because the
-    measure then raises and says which.
+    record the operations (for gradients); and for labels that are no classes, because the measure then raises and says
+    which. The line of the entropy is there from `MANY` classes on.
     """
-    powers = _powers(logits)
-    if powers is None:
+    if not _measurable(logits):
         return None
-    classes = _classes(labels, len(powers[0]))
+    classes = _classes(labels, len(logits))
     if classes is None:
         return None
-    found = np.empty((len(kernels.LINES), len(classes)), np.float32)
-    return found if kernels.measure(*powers, classes, found) < 0 else None
+    if logits.shape[1] >= MANY:
+        return _with_entropy(logits, classes) if classes.min(initial=0) >= 0 else None
+    found = np.empty((len(few.LINES), len(classes)), np.float32)
+    return found if few.measure(*_powers(logits), classes, found) < 0 else None
 
 
+@once
 def entropies(logits: Array) -> np.ndarray | None:
-    """The entropies, (batch,) float32, of NumPy logits with fewer than `MANY` classes; None for other logits."""
-    powers = _powers(logits)
-    if powers is None:
+    """The entropies, (batch,) float32, of NumPy logits; None for other arrays."""
+    if not _measurable(logits):
         return None
-    found = np.empty(len(powers[0]), np.float32)
-    kernels.entropy(*powers[1:], found)
+    if logits.shape[1] >= MANY:
+        found, _ = _many(logits, np.zeros(len(logits), np.int64))  # of any label
+        return None if found is None else found[many.ENTROPY]
+    found = np.empty(len(logits), np.float32)
+    few.entropy(*_powers(logits)[1:], found)
+    return found
+
+
+def tokens(logits: Array, labels: Array) -> np.ndarray | None:
+    """All measures of each token, (lines, tokens) float32, numbered by kernels/vocabulary.py; None for logits on a device.
+
+    `logits`: (tokens, classes) on the host, of which no gradient is followed. `labels`: (tokens,) integers; one below 0 says
+    that its token does not count: its logits are not read, and its values are NaN. Beside the result memory is taken only
+    for half precision and for rows that do not lie behind one another, and then for a few at a time. Raises `InvalidValue`
+    for other shapes and for a label above the classes.
+    """
+    if not on_host(logits):
+        return None
+    labels = np.ascontiguousarray(to_host(labels), np.int64)
+    if len(logits.shape) != 2 or logits.shape[1] < 2 or labels.shape != (logits.shape[0],):
+        raise InvalidValue(
+            f"logits {tuple(logits.shape)} and labels {labels.shape}: (tokens, classes), of two classes or more, and (tokens,) are "
+            "needed. Flatten the batch: logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)."
+        )
+    found, wrong = _many(logits, labels)
+    if found is None:
+        raise InvalidValue(
+            f"label {labels[wrong]} at position {wrong} is outside 0 … {logits.shape[1] - 1}. Give tokens that do not count a "
+            "label below 0, such as -100."
+        )
+    return found
+
+
+def in_blocks(measure: Callable[[Array, Array], dict[str, Array]], logits: Array, labels: Array) -> dict[str, Array]:
+    """Call `measure` with some rows of `logits` and `labels` at a time, and join what it finds: name -> (batch,).
+
+    What operations of an array library allocate is a few times as large as the logits that they get, here `BLOCK` at most.
+    """
+    step = max(1, BLOCK // (4 * max(1, logits.shape[1])))
+    if logits.shape[0] <= step:
+        return measure(logits, labels)
+    found = [measure(logits[i : i + step], labels[i : i + step]) for i in range(0, logits.shape[0], step)]
+    xp = array_api_compat.array_namespace(*found[0].values())
+    return {name: xp.concat([some[name] for some in found]) for name in found[0]}
+
+
+def _measurable(logits: Array) -> bool:
+    """Whether these are NumPy's logits, (batch, classes), of two classes or more."""
+    return library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
+
+
+def _with_entropy(logits: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
+    found, _ = _many(logits, classes)
+    if found is not None:
+        remember(entropies, found[many.ENTROPY], logits)
     return found
 
 
 @once
-def _powers(logits: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The logits, the logits minus the largest of each row, and the exponentials of that; None as for `one_pass`."""
-    if library(logits) != "numpy" or logits.ndim != 2 or not 2 <= logits.shape[1] < MANY or logits.dtype.kind != "f":
-        return None
-    host = np.ascontiguousarray(logits, np.float64 if logits.dtype == np.float64 else np.float32)
+def _powers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The logits, the logits minus the largest of each row, and the exponentials of that."""
+    host = np.ascontiguousarray(logits, _precision(logits))
     shifted = np.empty_like(host)
-    kernels.shift(host, shifted)
+    few.shift(host, shifted)
     with np.errstate(all="ignore"):
         return host, shifted, np.exp(shifted)
+
+
+def _many(logits: Array, classes: np.ndarray) -> tuple[np.ndarray | None, int]:
+    """(all measures, -1), or (None, the position of a label above the classes)."""
+    found = np.empty((len(many.LINES), len(classes)), np.float32)
+    for begin, some in _converted(logits):
+        wrong = many.measure(some, classes[begin : begin + len(some)], begin, found)
+        if wrong >= 0:
+            return None, wrong
+    return found, -1
+
+
+def _converted(logits: Array) -> Iterator[tuple[int, np.ndarray]]:
+    """Some rows at a time as a kernel takes them, and where each some begins: all at once if nothing is to be converted."""
+    host = None if _is_half(logits) else to_host(logits)
+    if host is not None and host.flags.c_contiguous and host.dtype == _precision(host):
+        yield 0, host
+        return
+    step = max(1, CONVERTED // (4 * logits.shape[1]))
+    for begin in range(0, logits.shape[0], step):
+        some = to_host(logits[begin : begin + step])
+        yield begin, np.ascontiguousarray(some, _precision(some))
+
+
+def _is_half(logits: Array) -> bool:
+    """Whether `to_host` would convert the whole array."""
+    return library(logits) == "torch" and logits.dtype.itemsize <= 2
+
+
+def _precision(logits: np.ndarray) -> type[np.floating]:
+    """In what the kernels compute: float64 for float64, else float32."""
+    return np.float64 if logits.dtype == np.float64 else np.float32
 
 
 def _classes(labels: Array, batch: int) -> np.ndarray | None:

@@ -34,6 +34,13 @@ def marked(x: Any) -> bool:
     return (mark, id(x)) in (_found.get() or ())
 
 
+def remember(function: Callable[..., Any], result: Any, *arguments: Any) -> None:
+    """Within `shared`, have `function`, marked `once`, give this `result` for these very arguments, as it was found anyway."""
+    found = _found.get()
+    if found is not None:
+        found[function.__wrapped__, *map(id, arguments)] = result, arguments  # type: ignore[attr-defined]  # by `wraps`
+
+
 def once(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a pure function so that, within `shared`, its result for the same argument objects is remembered."""
 

@@ -29,7 +29,7 @@ def compiled(name):
     return numba.njit(lambda *arguments: called(*arguments))
 
 
-COMPILED = {name: compiled(name) for name in (*COMPARISONS, "popcount", "lowest")}
+COMPILED = {name: compiled(name) for name in (*COMPARISONS, "popcount", "lowest", "larger", "multiply_add")}
 
 
 @numba.njit
@@ -65,6 +65,24 @@ def test_64_hashes_at_once_are_those_of_their_rows(start, row):
     lanes = np.empty(64, np.uint32)
     hashed(np.uint64(numbered(start, row >> 6)), lanes)
     assert lanes[row & 63] == upper(start, row)
+
+
+@given(a=FLOATS, b=FLOATS)
+def test_the_larger_of_two_is_the_second_where_one_is_no_number(a, b):
+    a, b = np.float32(a), np.float32(b)
+    np.testing.assert_array_equal(COMPILED["larger"](a, b), a if a > b else b)
+
+
+@given(a=st.floats(-1e9, 1e9, width=32), b=st.floats(-1e9, 1e9, width=32), c=st.floats(-1e9, 1e9, width=32))
+def test_a_product_and_a_sum_are_rounded_once_or_twice(a, b, c):
+    a, b, c = np.float32(a), np.float32(b), np.float32(c)
+    once, twice = np.float32(np.float64(a) * np.float64(b) + np.float64(c)), np.float32(a * b) + c
+    assert COMPILED["multiply_add"](a, b, c) in (
+        once,
+        np.nextafter(once, np.float32(0)),
+        np.nextafter(once, a + b + c),
+        twice,
+    )
 
 
 def test_called_from_python_they_say_that_only_a_kernel_can():
