@@ -1,8 +1,7 @@
 """Compute all measures of logits on the host in one pass of a kernel; an array library needs a dozen operations for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import array_api_compat
 import numpy as np
 
 from adaptive_sampler.arrays import Array, library, on_host, to_host
@@ -13,7 +12,6 @@ from adaptive_sampler.scoring.sharing import mark, once, remember
 
 MANY = 100  # classes: from this number on, the kernel that computes its exponentials itself is the faster one
 CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
-BLOCK = 1 << 26  # bytes of float32 logits that the operations of an array library get at a time
 
 
 @once
@@ -87,17 +85,17 @@ def tokens(logits: Array, labels: Array) -> np.ndarray | None:
     return found
 
 
-def in_blocks(measure: Callable[[Array, Array], dict[str, Array]], logits: Array, labels: Array) -> dict[str, Array]:
-    """Call `measure` with some rows of `logits` and `labels` at a time, and join what it finds: name -> (batch,).
+def leave_out(logits: Array, labels: Array) -> None:
+    """Within `shared`, have the measures of these very arrays leave out tokens whose label is below 0, as `tokens` does.
 
-    What operations of an array library allocate is a few times as large as the logits that they get, here `BLOCK` at most.
+    The arrays are those of `tokens`, on the host. The measures of this package then find what is measured here, in one pass
+    over the logits, also over those of half precision, which are never converted whole.
     """
-    step = max(1, BLOCK // (4 * max(1, logits.shape[1])))
-    if logits.shape[0] <= step:
-        return measure(logits, labels)
-    found = [measure(logits[i : i + step], labels[i : i + step]) for i in range(0, logits.shape[0], step)]
-    xp = array_api_compat.array_namespace(*found[0].values())
-    return {name: xp.concat([some[name] for some in found]) for name in found[0]}
+    found, label = tokens(logits, labels), at_hand(labels)
+    unread = np.broadcast_to(np.float32(0), tuple(logits.shape))  # in place of the logits, which need not be read again
+    remember(at_hand, unread, logits)
+    remember(one_pass, found, unread, label)
+    remember(entropies, None if found is None else found[many.ENTROPY], unread)
 
 
 def _measurable(logits: Array) -> bool:

@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import vocabulary
-from adaptive_sampler.scoring import measures
+from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Loss, Margin, measures
 from adaptive_sampler.scoring import one_pass as module
-from adaptive_sampler.scoring.one_pass import in_blocks, tokens
+from adaptive_sampler.scoring.one_pass import leave_out, tokens
 from adaptive_sampler.scoring.sharing import shared
 from tests import references
-from tests.libraries import LIBRARIES, ONE_EACH
+from tests.libraries import LIBRARIES
 
 LINES = {
     "cross_entropy": vocabulary.LOSS,
@@ -169,29 +170,21 @@ def test_logits_that_do_not_lie_on_the_host_are_left_to_their_library():
     assert tokens(LIBRARIES["jax float32"](np.zeros((2, 3))), np.zeros(2, np.int64)) is None
 
 
-@pytest.mark.parametrize("library", [*ONE_EACH, "torch bfloat16"])
-@pytest.mark.parametrize("rows", [0, 1, 4, 5, 8])
-def test_a_measure_in_blocks_is_the_measure_of_the_whole(library, rows, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 4 * 4 * 30)  # four rows
-    rng, sizes = np.random.default_rng(0), []
-    logits, labels = LIBRARIES[library](rng.normal(size=(rows, 30))), LIBRARIES[library](rng.integers(0, 30, rows))
-
-    def measure(z, y):
-        sizes.append(len(z))
-        return {"loss": measures.cross_entropy(z, y), "entropy": measures.entropy(z)}
-
-    found = in_blocks(measure, logits, labels)
-    assert isinstance(found["loss"], type(logits))
-    np.testing.assert_allclose(to_host(found["loss"]), to_host(measures.cross_entropy(logits, labels)), rtol=1e-6)
-    np.testing.assert_allclose(to_host(found["entropy"]), to_host(measures.entropy(logits)), rtol=1e-6)
-    assert (max(sizes), sum(sizes)) == (min(rows, 4), rows)
-
-
-def test_a_row_longer_than_a_block_is_a_block(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 1)
-    logits = np.zeros((2, 300), np.float32)
-    found = in_blocks(lambda z, y: {"loss": measures.cross_entropy(z, y)}, logits, np.zeros(2, np.int64))
-    np.testing.assert_allclose(found["loss"], np.log(300), rtol=1e-6)
+@pytest.mark.parametrize(
+    "library", ["numpy float32", "numpy float16", "torch float32", "torch float64", "torch bfloat16"]
+)
+def test_measures_of_a_store_leave_out_the_tokens_that_do_not_count(library):
+    rng = np.random.default_rng(0)
+    logits, labels = LIBRARIES[library](rng.normal(size=(4, 30))), LIBRARIES[library](np.array([3, -100, 0, -1]))
+    scores = [EL2N(squared=True), Loss(), Entropy(), Error(), Margin(), Confidence()]
+    session = ScoreStore.create(None, 4, scores).session
+    with shared():
+        leave_out(logits, labels)
+        found = session.measure(logits=logits, labels=labels)
+    expected = session.measure(logits=logits[::2], labels=labels[::2])
+    for name, values in expected.items():
+        assert np.isnan(found[name][1::2]).all()
+        np.testing.assert_allclose(found[name][::2], values, rtol=1e-6, atol=1e-7)
 
 
 def test_the_entropy_of_what_was_measured_with_labels_is_not_computed_again(monkeypatch):
