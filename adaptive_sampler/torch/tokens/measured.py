@@ -12,12 +12,15 @@ from adaptive_sampler.arrays import as_array, on_host, to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.measures import cross_entropy
+from adaptive_sampler.scoring.one_pass import leave_out
+from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.tokens.documents import Documents
 from adaptive_sampler.torch.tokens.scores import given_values, of_tokens
 
 _BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of them lies in memory beside them
+_BLOCK_OF_A_DEVICE = 1 << 24  # the same on a device, on which a small block takes as long as a large one
 
 
 def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Tensor]:
@@ -32,7 +35,10 @@ def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: i
     logits, labels, tokens = logits.detach(), target.flatten(), target.shape[1]
     flat = logits.view(-1, logits.shape[2]) if logits.is_contiguous() else None
     own_loss = store.session.takes("loss", instead_of_logits=True)
-    for at in _blocks(labels, ignore_index, max(_BLOCK // logits.shape[2], 1)):
+    if flat is not None and on_host(flat) and all(map(is_built_in, of_tokens(store))):
+        return _in_one_pass(store, flat, torch.where(labels == ignore_index, -1, labels))
+    block = _BLOCK if on_host(labels) else _BLOCK_OF_A_DEVICE
+    for at in _blocks(labels, ignore_index, max(block // logits.shape[2], 1)):
         label = labels[at]
         given = {"logits": flat[at] if flat is not None else logits[_positions(at) // tokens, _positions(at) % tokens]}
         given["labels"] = label if on_host(label) else torch.where(label == ignore_index, 0, label)
@@ -41,6 +47,12 @@ def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: i
                 given["loss"] = as_tensor(cross_entropy(given["logits"], given["labels"]))
             _put(measured, store.session.measure(**given), at, label.shape)
     return measured
+
+
+def _in_one_pass(store: ScoreStore, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    with shared():
+        leave_out(logits, labels)
+        return {name: as_tensor(value) for name, value in store.session.measure(logits=logits, labels=labels).items()}
 
 
 def of_losses(store: ScoreStore, losses: Tensor) -> dict[str, Any]:
