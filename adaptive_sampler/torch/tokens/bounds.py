@@ -17,13 +17,15 @@ class Found:
 
     `index` (batch, tokens) int64: the document of each position, −1 for none. `every`, `kept` () int64: how many documents
     there are, and how many without those at the end of a row of the batch whose labels, and all behind them, are ignored:
-    padding looks like that.
+    padding looks like that. `wrong` () bool: whether the bounds are none, where that was not looked at because it would
+    wait for the device; None where it was.
     """
 
     name: str
     index: Tensor
     every: Tensor
     kept: Tensor
+    wrong: Tensor | None
 
 
 def found(name: str, bounds: Any, labels: Tensor, ignore_index: int) -> Found:
@@ -54,7 +56,7 @@ def _of_positions(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
     """A document begins where a position id is not the one before plus one, and with each row of the batch."""
     first = torch.ones_like(given, dtype=torch.bool)
     first[:, 1:] = given[:, 1:] != given[:, :-1] + 1
-    return _marked("position_ids", first, first.new_zeros(()), labels, ignore_index)
+    return Found("position_ids", _numbered(first), *_counts(first, labels, ignore_index), None)
 
 
 def _of_indices(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
@@ -62,19 +64,15 @@ def _of_indices(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
     none = given < 0
     first = ~none
     first[:, 1:] &= given[:, 1:] != given[:, :-1]
-    if on_host(given) and bool(((given[:, 1:] < given[:, :-1]) & ~none[:, 1:]).any()):
-        raise InvalidValue(
-            "seq_idx decrease within a row of the batch: they count its documents, 0, 0, 1, 1, 2, with -1 for padding. Give the "
-            "rows of the documents as a row map, rows (batch, tokens), where they have no such order."
-        )
-    return _marked("seq_idx", first, none, labels, ignore_index)
-
-
-def _marked(name: str, first: Tensor, none: Tensor, labels: Tensor, ignore_index: int) -> Found:
-    index = (first.flatten().cumsum(0) - 1).view(first.shape)
-    index = torch.where(none, -1, index)
-    padding = _ignored_to_the_end(labels, ignore_index)
-    return Found(name, index, first.sum(), (first & ~padding).sum())
+    wrong: Tensor | None = ((given[:, 1:] < given[:, :-1]) & ~none[:, 1:]).any()
+    if on_host(given):
+        if wrong:
+            raise InvalidValue(
+                "seq_idx decrease within a row of the batch: they count its documents, 0, 0, 1, 1, 2, with -1 for padding. Give "
+                "the rows of the documents as a row map, rows (batch, tokens), where they have no such order."
+            )
+        wrong = None
+    return Found("seq_idx", torch.where(none, -1, _numbered(first)), *_counts(first, labels, ignore_index), wrong)
 
 
 def _of_lengths(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
@@ -84,19 +82,32 @@ def _of_lengths(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
         raise InvalidValue(
             f"cu_seqlens have shape {tuple(given.shape)}: (documents + 1,) is needed, from 0 to {positions}."
         )
-    if on_host(given) and (given[0] != 0 or (given.diff() < 0).any() or given[-1] > positions):
-        raise InvalidValue(
-            f"cu_seqlens go {given[0]}, {given[1]}, … {given[-1]}: they ascend from 0 to the {positions} positions of the batch, "
-            "as torch.cumsum of the documents' lengths does behind a 0."
-        )
-    at = torch.arange(positions, device=given.device)
-    index = torch.searchsorted(given[1:].contiguous(), at, right=True)
-    index = torch.where(index < len(given) - 1, index, -1)
-    padding = torch.ones(positions + 1, dtype=torch.bool, device=given.device)
+    wrong: Tensor | None = (given[0] != 0) | (given.diff() < 0).any() | (given[-1] > positions)
+    if on_host(given):
+        if wrong:
+            raise InvalidValue(
+                f"cu_seqlens go {given[0]}, {given[1]}, … {given[-1]}: they ascend from 0 to the {positions} positions of the "
+                "batch, as torch.cumsum of the documents' lengths does behind a 0."
+            )
+        wrong = None
+    index = torch.searchsorted(given[1:].contiguous(), torch.arange(positions, device=given.device), right=True)
+    index = torch.where(index < len(given) - 1, index, -1).view(labels.shape)
+    padding = torch.ones(
+        positions + 1, dtype=torch.bool, device=given.device
+    )  # the end of the batch is behind all labels
     padding[:-1] = _ignored_to_the_end(labels.reshape(1, -1), ignore_index)[0]
     kept = (~padding[given[:-1].clamp(0, positions)]).sum()
-    every = torch.tensor(len(given) - 1, device=given.device)
-    return Found("cu_seqlens", index.view(labels.shape), every, kept)
+    return Found("cu_seqlens", index, torch.tensor(len(given) - 1, device=given.device), kept, wrong)
+
+
+def _numbered(first: Tensor) -> Tensor:
+    """(batch, tokens) int64: the number of each position's document, of those that begin where `first` is true."""
+    return (first.flatten().cumsum(0) - 1).view(first.shape)
+
+
+def _counts(first: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """`every` and `kept` of documents that begin where `first` is true."""
+    return first.sum(), (first & ~_ignored_to_the_end(labels, ignore_index)).sum()
 
 
 def _ignored_to_the_end(labels: Tensor, ignore_index: int) -> Tensor:

@@ -80,9 +80,15 @@ def documents_of(
     count = int(bounds[0].kept) if expected is None else expected
     index, misfit = _fitted(bounds[0], count, labels, ignore_index)
     for other in bounds[1:]:
-        _agree(
-            bounds[0].name, index, other.name, _fitted(other, count, labels, ignore_index)[0], labels != ignore_index
-        )
+        further, also = _fitted(other, count, labels, ignore_index)
+        differ = ((index != further) & (labels != ignore_index)).any()
+        if misfit is not None and also is not None:
+            misfit = misfit | also | differ
+        elif differ:
+            raise InvalidValue(
+                f"{bounds[0].name} and {other.name} name different documents for the same tokens. Give one of them alone: the one "
+                "that the model's attention goes by."
+            )
     return Documents(rows, index, count, misfit)
 
 
@@ -98,7 +104,7 @@ def _fitted(one: Found, count: int, labels: Tensor, ignore_index: int) -> tuple[
         index = torch.where(whole, one.index, _without_padding(one.index, labels != ignore_index))
     outside = ((index < 0) & (labels != ignore_index)).any()
     if not on_host(labels):
-        return index, ~fits | outside
+        return index, ~fits | outside | (one.wrong if one.wrong is not None else False)
     if not fits:
         raise InvalidValue(_unfit(one, count))
     if outside:
@@ -115,31 +121,27 @@ def _without_padding(index: Tensor, counted: Tensor) -> Tensor:
     return torch.where(padding, -1, (first.flatten().cumsum(0) - 1).view(index.shape))
 
 
-def _agree(one: str, index: Tensor, other: str, index_of_other: Tensor, counted: Tensor) -> None:
-    """Raise `InvalidValue` if two bounds put a counted label into different documents; looked at on the host alone."""
-    if on_host(index) and ((index != index_of_other) & counted).any():
-        raise InvalidValue(
-            f"{one} and {other} name different documents for the same tokens. Give one of them alone: the one that the model's "
-            "attention goes by."
-        )
-
-
 def _of_map(mapped: Tensor, bounds: list[Found], labels: Tensor, ignore_index: int) -> Documents:
     """The documents of a row map: one for each row that occurs, ascending. Its rows come to the host: give it there."""
     rows = torch.unique(mapped)
     rows = rows[rows >= 0]
     index = torch.where(mapped < 0, -1, torch.searchsorted(rows, mapped.contiguous())).to(labels.device)
-    if on_host(index):
-        counted = labels != ignore_index
-        if ((index < 0) & counted).any():
-            raise InvalidValue(_of_none("the row map"))
-        for one in bounds:
-            within = (one.index[:, 1:] == one.index[:, :-1]) & (one.index[:, 1:] >= 0)
-            if (within & (index[:, 1:] != index[:, :-1]) & counted[:, 1:]).any():
-                raise InvalidValue(
-                    f"the row map changes its row within a document of {one.name}: they are not of the same pack. Make both from "
-                    "the same documents, or give the row map alone."
-                )
+    counted = labels != ignore_index
+    outside = ((index < 0) & counted).any()
+    changes = [
+        ((one.index[:, 1:] == one.index[:, :-1]) & (index[:, 1:] != index[:, :-1]) & counted[:, 1:]).any()
+        for one in bounds
+    ]
+    if not on_host(index):
+        return Documents(rows.cpu(), index, len(rows), torch.stack([outside, *changes]).any())
+    if outside:
+        raise InvalidValue(_of_none("the row map"))
+    for one, change in zip(bounds, changes, strict=True):
+        if change:
+            raise InvalidValue(
+                f"the row map changes its row within a document of {one.name}: they are not of the same pack. Make both from the "
+                "same documents, or give the row map alone."
+            )
     return Documents(rows.cpu(), index, len(rows))
 
 

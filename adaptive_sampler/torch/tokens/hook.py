@@ -174,22 +174,25 @@ class TokenLossHook(Recording, nn.Module):
         position_ids: Any = None,
         seq_idx: Any = None,
         cu_seqlens: Any = None,
+        weights: Any = None,
     ) -> None:
         """Record values of tokens that were measured elsewhere, as a fused loss gives them; other arguments as for a call.
 
         `values`: name -> (batch, tokens) or, with `shift`, (batch, tokens − 1): of the positions that predict, position t
         of label t + 1. A name is that of a score of the store, or the kind of a built-in one: loss, el2n, entropy, error,
-        margin, confidence. Raises `InvalidValue` if a score of the store has no value among them.
+        margin, confidence. `weights` (documents,) float32 on the host: by what that loss weighed them, for
+        `effective_samples`; None where each is 1. Raises `InvalidValue` if a score of the store has no value among them.
         """
         named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
-        self._given(batch, measured.of_values(scores.of_tokens(self.store), values, batch.target, shift=self.shift))
+        of_scores = measured.of_values(scores.of_tokens(self.store), values, batch.target, shift=self.shift)
+        self._given(batch, of_scores, weights)
 
-    def _given(self, batch: Batch, values: dict[str, Any]) -> None:
+    def _given(self, batch: Batch, values: dict[str, Any], weights: Any = None) -> None:
         """Record values of tokens for the rows that a caller gave."""
         documents, own = batch.documents(), self._adaptive_sampler
         rows = checked_rows(documents.rows, documents.count)
-        own.applied.add(self.store.epoch, documents.count, True, None)
+        own.applied.add(self.store.epoch, documents.count, True, weights)
         counted = batch.target != self.ignore_index
         own.recorder.record(rows, True, values, counted, documents, pieces=pieces(batch, own, joins=self.joins))
 

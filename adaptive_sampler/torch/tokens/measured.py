@@ -19,29 +19,31 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.tokens.documents import Documents
 from adaptive_sampler.torch.tokens.scores import given_values, of_tokens
 
-_BLOCK = 1 << 20  # logits that are measured at a time: what a measure makes of them lies in memory beside them
-_BLOCK_OF_A_DEVICE = 1 << 24  # the same on a device, on which a small block takes as long as a large one
+# Logits that are measured at a time, on the host and on a device: what a measure makes of them lies in memory beside them.
+# On a device a small block takes as long as a large one.
+_BLOCK, _BLOCK_OF_DEVICE = 1 << 22, 1 << 24
 
 
 def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: int) -> dict[str, Tensor]:
     """The value of each position for each score, (batch · tokens,) float32; anything where the target is ignored.
 
-    `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64 on their device. They are read block by block, and
-    a block is copied only if it has half precision or does not lie in one piece.
+    `logits` (batch, tokens, vocabulary), `target` (batch, tokens) int64 on their device. Scores of this package are measured
+    in one pass on the host; else the logits are read block by block, and a block is copied only if it has half precision or
+    does not lie in one piece.
     """
-    measured = {score.name: torch.zeros(target.numel(), device=target.device) for score in of_tokens(store)}
+    scores = of_tokens(store)
+    measured = {score.name: torch.zeros(target.numel(), device=target.device) for score in scores}
     if not measured:
         return measured
-    logits, labels, tokens = logits.detach(), target.flatten(), target.shape[1]
+    logits, labels = logits.detach(), target.flatten()
     flat = logits.view(-1, logits.shape[2]) if logits.is_contiguous() else None
-    own_loss = store.session.takes("loss", instead_of_logits=True)
-    if flat is not None and on_host(flat) and all(map(is_built_in, of_tokens(store))):
+    if flat is not None and on_host(flat) and all(map(is_built_in, scores)):
         return _in_one_pass(store, flat, torch.where(labels == ignore_index, -1, labels))
-    block = _BLOCK if on_host(labels) else _BLOCK_OF_A_DEVICE
-    for at in _blocks(labels, ignore_index, max(block // logits.shape[2], 1)):
+    own_loss = store.session.takes("loss", instead_of_logits=True)
+    for at in _blocks(labels, ignore_index, logits.shape[2]):
         label = labels[at]
-        given = {"logits": flat[at] if flat is not None else logits[_positions(at) // tokens, _positions(at) % tokens]}
-        given["labels"] = label if on_host(label) else torch.where(label == ignore_index, 0, label)
+        given = {"logits": flat[at] if flat is not None else _picked(logits, at)}
+        given["labels"] = torch.where(label == ignore_index, 0, label)
         with torch.no_grad(), shared():
             if own_loss:
                 given["loss"] = as_tensor(cross_entropy(given["logits"], given["labels"]))
@@ -50,6 +52,7 @@ def of_logits(store: ScoreStore, logits: Tensor, target: Tensor, ignore_index: i
 
 
 def _in_one_pass(store: ScoreStore, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The same of logits (tokens, vocabulary) that lie on the host; `labels` (tokens,), below 0 for what does not count."""
     with shared():
         leave_out(logits, labels)
         return {name: as_tensor(value) for name, value in store.session.measure(logits=logits, labels=labels).items()}
@@ -76,22 +79,25 @@ def of_values(scores: list[ScoreLike], values: Mapping[str, Any], target: Tensor
     return found
 
 
-def _blocks(labels: Tensor, ignore_index: int, size: int) -> Iterator[Any]:
-    """The positions in blocks of at most `size`, on the host those that count alone: a slice where they are a run.
+def _blocks(labels: Tensor, ignore_index: int, words: int) -> Iterator[Any]:
+    """The positions in blocks, on the host those that count alone: a slice where nearly all of a stretch count.
 
     What is taken of a tensor by a slice is not copied.
     """
     if not on_host(labels):
+        size = max(_BLOCK_OF_DEVICE // words, 1)
         yield from (slice(start, min(start + size, len(labels))) for start in range(0, len(labels), size))
         return
-    positions = (labels != ignore_index).nonzero()[:, 0]
+    positions, size = (labels != ignore_index).nonzero()[:, 0], max(_BLOCK // words, 1)
     for at in (positions[start : start + size] for start in range(0, len(positions), size)):
         start, stop = int(at[0]), int(at[-1]) + 1
-        yield slice(start, stop) if stop - start == len(at) else at
+        yield slice(start, stop) if stop - start <= 1.1 * len(at) else at
 
 
-def _positions(at: Any) -> Tensor:
-    return torch.arange(at.start, at.stop) if isinstance(at, slice) else at
+def _picked(logits: Tensor, at: Any) -> Tensor:
+    """The logits of the positions `at`, (tokens, vocabulary), of logits that do not lie in one piece."""
+    positions = torch.arange(at.start, at.stop, device=logits.device) if isinstance(at, slice) else at
+    return logits[positions // logits.shape[1], positions % logits.shape[1]]
 
 
 def _put(measured: dict[str, Tensor], values: dict[str, Any], at: Any, shape: torch.Size) -> None:

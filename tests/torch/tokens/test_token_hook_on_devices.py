@@ -1,0 +1,100 @@
+"""On an accelerator nothing waits for a value: what is wrong is seen when the values have come to the host.
+
+There is none here; the arrays are said to lie on one, and take the way of those that do.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.scoring import Loss
+from tests.torch.tokens.packs import WAYS, made
+from tests.torch.tokens.samples import WORDS, hooked, outputs
+
+MODULES = ("bounds", "documents", "targets", "measured")
+
+
+@pytest.fixture
+def afar(monkeypatch):
+    """Every tensor counts as one of an accelerator."""
+
+    def go():
+        for module in MODULES:
+            monkeypatch.setattr(f"adaptive_sampler.torch.tokens.{module}.on_host", lambda _: False)
+
+    return go
+
+
+@pytest.mark.filterwarnings("ignore:[0-9]+ of [0-9]+ documents have no label that counts:RuntimeWarning")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("padded", "cut"), [(False, False), (False, True), (True, False)])
+def test_the_scores_are_those_of_the_host(afar, way, padded, cut):
+    if padded and way == "cu_seqlens":
+        pytest.skip("lengths have no padding within the batch")
+    pack = made(5, 6, 3, padded=padded, cut=cut)
+    near, far = hooked(), hooked()
+    near(pack.logits, pack.labels, **pack.given(way))
+    afar()
+    far(pack.logits, pack.labels, **pack.given(way))
+    for name in near.store.names:
+        np.testing.assert_allclose(far.store[name], near.store[name], rtol=1e-6, atol=1e-7)
+        assert far.store.count(name).tolist() == near.store.count(name).tolist()
+
+
+def test_logits_not_in_one_piece_have_the_scores_of_the_host(afar):
+    logits, labels = outputs(24)
+    logits, labels = logits.detach().view(3, 8, WORDS)[:, :6], labels.view(3, 8)[:, :6]
+    near, far = hooked(), hooked()
+    near.record_outputs([1, 2, 3], logits, labels)
+    afar()
+    far.record_outputs([1, 2, 3], logits, labels)
+    for name in near.store.names:
+        np.testing.assert_allclose(far.store[name], near.store[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
+        {"seq_idx": torch.tensor([[0, 0, 0, 1, 1, 1]])},
+        {"cu_seqlens": [0, 3, 6]},
+    ],
+    ids=lambda bounds: next(iter(bounds)),
+)
+@pytest.mark.parametrize("rows", [[4], [4, 5, 6]])
+def test_bounds_that_do_not_fit_the_rows_raise_when_they_are_seen(afar, bounds, rows):
+    hook = hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match=rf"do not make the {len(rows)} documents that its rows are of"):
+        hook(*outputs(6), rows=rows, **bounds)
+    assert hook.store.observed("loss") == 0
+
+
+def test_bounds_that_disagree_raise_when_they_are_seen(afar):
+    hook = hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match="or several of them disagree"):
+        hook(*outputs(6), rows=[0, 1], cu_seqlens=[0, 2, 6], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]))
+
+
+@pytest.mark.parametrize("lengths", [[1, 3, 6], [0, 4, 3, 6], [0, 3, 7]])
+def test_lengths_that_are_none_raise_when_they_are_seen(afar, lengths):
+    hook = hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match="the bounds of a batch"):
+        hook(*outputs(6), rows=list(range(len(lengths) - 1)), cu_seqlens=lengths)
+
+
+def test_indices_that_decrease_raise_when_they_are_seen(afar):
+    hook = hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match="the bounds of a batch"):
+        hook(*outputs(6), rows=[0, 1], seq_idx=torch.tensor([[1, 1, 1, 0, 0, 0]]))
+
+
+def test_a_row_map_that_leaves_a_counted_label_out_raises_when_it_is_seen(afar):
+    hook = hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match="the bounds of a batch"):
+        hook(*outputs(6), rows=torch.tensor([[0, 0, 0, 0, 0, -1]]))
