@@ -70,7 +70,7 @@ class Delivery:
         self.unweighted, self._warned = False, True
         warnings.warn(
             "the plan of the watched loader's sampler weighs samples, and this hook was given no sampler: the loss is not "
-            "weighted. LossHook(..., sampler=sampler) weighs it.",
+            "weighted. Make the hook with sampler=sampler, and it weighs it.",
             RuntimeWarning,
             stacklevel=3,
         )

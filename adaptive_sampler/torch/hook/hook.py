@@ -80,7 +80,7 @@ class LossHook(Recording, Worn):
         if a score needs an input that the call does not have.
         """
         if torch.compiler.is_compiling():
-            return uncompiled()(self, given, rows, named)
+            return uncompiled()(self.forward, given, rows, named)
         own, enabled = self._adaptive_sampler, torch.is_grad_enabled()
         if rows is None and not (enabled and (own.again == 0 or own.sampler is not None)):
             return own.criterion(*given, **named)
@@ -100,7 +100,7 @@ class LossHook(Recording, Worn):
         else:
             value, watch = own.recorder.run(call)
         if fresh is not False:
-            own.applied.add(self.store.epoch, call.length, fresh, weights)
+            own.applies(call.length, fresh, weights)
             own.recorder.observe(taken, fresh, call, value, losses, watch)
             if own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
                 own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
@@ -116,7 +116,7 @@ class LossHook(Recording, Worn):
         own, whole = self._adaptive_sampler, checked_rows(rows, None)
         with torch.no_grad():
             own.recorder.send(whole, self.store.session.measure(**observation), None)
-        own.applied.add(self.store.epoch, len(whole), True, None)
+        own.applies(len(whole), True, None)
 
     def record_outputs(self, rows: Any, logits: torch.Tensor, labels: Any, losses: torch.Tensor | None = None) -> None:
         """Record what a call would record, for a training that computes the criterion's loss elsewhere.
@@ -127,7 +127,7 @@ class LossHook(Recording, Worn):
         call = made(self.criterion, (logits, labels), {})
         own = self._adaptive_sampler
         own.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
-        own.applied.add(self.store.epoch, call.length, True, None)
+        own.applies(call.length, True, None)
 
     @property
     def sampler(self) -> AdaptiveSampler | None:

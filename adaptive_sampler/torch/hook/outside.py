@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
 
@@ -20,7 +19,7 @@ _uncompiled: list[Callable[..., Any]] = []
 
 
 def uncompiled() -> Callable[..., Any]:
-    """A function that calls a hook outside of the compiled graph.
+    """A function that calls a method of a hook outside of the compiled graph: (method, its arguments, rows, named ones).
 
     It is made only when it is needed, because making it imports the compiler, and because a call through it is slow.
     """
@@ -30,8 +29,8 @@ def uncompiled() -> Callable[..., Any]:
     return _uncompiled[0]
 
 
-def _called(hook: nn.Module, given: tuple[Any, ...], rows: Any, named: dict[str, Any]) -> Any:
-    return hook.forward(*given, rows=rows, **named)
+def _called(method: Callable[..., Any], given: tuple[Any, ...], rows: Any, named: dict[str, Any]) -> Any:
+    return method(*given, rows=rows, **named)
 
 
 def refuse_transforms(inside: str, outside: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from adaptive_sampler.errors import InvalidValue
@@ -14,7 +15,7 @@ from adaptive_sampler.torch.data.delivery import Delivery
 from adaptive_sampler.torch.data.rows import row_key, split
 from adaptive_sampler.torch.data.watched import Watched
 from adaptive_sampler.torch.hook.effective import Applied
-from adaptive_sampler.torch.hook.pending import PendingRows
+from adaptive_sampler.torch.hook.pending import Fresh, PendingRows
 from adaptive_sampler.torch.hook.recorder import Recorder
 
 
@@ -28,6 +29,12 @@ class Inside:
     applied: Applied = field(default_factory=Applied)
     sampler: AdaptiveSampler | None = None
     again: int = 0  # how many `again()` contexts are open
+
+    def applies(self, length: int, fresh: Fresh, weights: np.ndarray | None) -> None:
+        """Count the loss weights of a call, as `Applied.add` takes them; a rehearsal is none."""
+        store = self.recorder.store
+        if not store.session.rehearsal:
+            self.applied.add(store.epoch, length, fresh, weights)
 
 
 class Recording:
@@ -139,7 +146,7 @@ class Recording:
     def effective_samples(self) -> float:
         """How many samples of equal weight the samples of this epoch are worth: (Σw)²/Σw² over the loss weights w so far.
 
-        This is the size of an unweighted sample whose mean varies as much (Kish 1965, Survey Sampling, section 11.7): the
+        This is the size of an unweighted sample whose mean varies as much (Kish 1965, Survey Sampling): the
         number of samples where nothing weighs, 0.0 before any was recorded in the store's current epoch.
         """
         return self._adaptive_sampler.applied.effective(self.store.epoch)

@@ -90,7 +90,7 @@ def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:
     if weights is not None and (weights == 1).all():
         weights = None
     if fresh is not False:
-        inside.applied.add(inside.recorder.store.epoch, documents.count, fresh, weights)
+        inside.applies(documents.count, fresh, weights)
     return Taken(documents, rows, fresh, weights, pieces(batch, inside, joins=joins))
 
 

@@ -93,10 +93,9 @@ class TokenLossHook(Recording, nn.Module):
         """
         named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
         if torch.compiler.is_compiling():
-            value: Tensor = uncompiled()(
-                self, (logits, labels), rows, named | {"num_items_in_batch": num_items_in_batch}
-            )
-            return value
+            named |= {"num_items_in_batch": num_items_in_batch}
+            compiled: Tensor = uncompiled()(self.forward, (logits, labels), rows, named)
+            return compiled
         refuse_transforms("the loss itself", "hook.record_outputs(rows, logits, labels)")
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         check_logits(logits, batch.labels, self.ignore_index, shift=self.shift)
@@ -138,6 +137,11 @@ class TokenLossHook(Recording, nn.Module):
         2.13, and as a call does.
         """
         named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+        if torch.compiler.is_compiling():
+            named |= {"num_items_in_batch": num_items_in_batch, "bias": bias}
+            compiled: Tensor = uncompiled()(self.linear, (hidden, weight, labels), rows, named)
+            return compiled
+        refuse_transforms("the loss itself", "hook.record_tokens(rows, values, labels)")
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         check_hidden(hidden, weight, batch.labels, self.ignore_index, shift=self.shift)
         scores.check_loss_alone(scores.of_tokens(self.store))
@@ -192,7 +196,7 @@ class TokenLossHook(Recording, nn.Module):
         """Record values of tokens for the rows that a caller gave."""
         documents, own = batch.documents(), self._adaptive_sampler
         rows = checked_rows(documents.rows, documents.count)
-        own.applied.add(self.store.epoch, documents.count, True, weights)
+        own.applies(documents.count, True, weights)
         counted = batch.target != self.ignore_index
         own.recorder.record(rows, True, values, counted, documents, pieces=pieces(batch, own, joins=self.joins))
 

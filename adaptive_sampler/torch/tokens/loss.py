@@ -27,7 +27,7 @@ def token_losses(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 def linear_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int) -> Tensor:
-    """The same of logits = hidden · weightᵀ + bias, which are never all in memory.
+    """The same of logits = hidden · weightᵀ + bias, which are never all in memory; of half precision rounded to that.
 
     `hidden` (batch, tokens, width), `weight` (vocabulary, width), `bias` (vocabulary,) or None. Raises `InvalidValue` if
     this torch cannot compute it.
@@ -47,7 +47,7 @@ def linear_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: T
         ignore_index=ignore_index,
         options=options(),
     )
-    return losses
+    return losses.float()
 
 
 def reduced(losses: Tensor, weights: Tensor | None, target: Tensor, ignore_index: int, items: Any) -> Tensor:

@@ -66,6 +66,13 @@ def test_a_validation_does_not_count():
     assert hook.effective_samples == 0.0
 
 
+def test_a_rehearsal_does_not_count():
+    hook, _ = hooked(nn.CrossEntropyLoss())
+    hook.store.session.rehearsal = True
+    hook(*logits_and_labels(), rows=ROWS)
+    assert hook.effective_samples == 0.0
+
+
 def test_what_a_loop_computes_itself_counts_without_weights():
     hook = LossHook(nn.CrossEntropyLoss(), make_store(Loss()))
     hook.record(ROWS, loss=torch.ones(8))

@@ -165,6 +165,17 @@ def test_the_linear_loss_is_that_of_a_batch_of_several_rows_too():
     same(ours, through)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_linear_loss_of_half_precision_is_summed_in_float32(dtype):
+    (hidden, weight, _), (_, labels) = head(dtype), outputs(*LENGTHS)
+    hook, full = hooked(Loss()), hooked(Loss())
+    value = hook.linear(hidden, weight, labels, rows=ROWS, **PACKED)
+    expected = full.linear(hidden.float(), weight.float(), labels, rows=ROWS, **PACKED)
+    torch.testing.assert_close(value, expected, rtol=1e-2, atol=0)
+    assert value.dtype == torch.float32
+    np.testing.assert_allclose(hook.store["loss"], full.store["loss"], rtol=1e-2)
+
+
 def test_scores_of_more_than_the_loss_are_refused_by_name():
     (hidden, weight, _), (_, labels) = head(), outputs(*LENGTHS)
     hook = hooked(Loss(), Entropy(), EL2N())

@@ -253,5 +253,14 @@ def test_a_compiled_model_calls_it_outside_of_the_graph():
     assert hook.store.count("loss")[0] == 1
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch's own look
+def test_a_compiled_model_calls_its_linear_loss_outside_of_the_graph_too():
+    hook, (_, labels) = hooked(Loss()), outputs(3)
+    hidden, weight = torch.randn(1, 3, 5), torch.randn(WORDS, 5)
+    value = torch.compile(lambda x: hook.linear(2 * x, weight, labels, rows=[0]), backend="eager")(hidden)
+    assert torch.equal(value, hooked(Loss()).linear(2 * hidden, weight, labels, rows=[0]))
+    assert hook.store.count("loss")[0] == 1
+
+
 def test_it_is_printed_with_its_arguments():
     assert repr(hooked(Loss(), joins=True)).endswith("shift=True, ignore_index=-100, joins=True)")

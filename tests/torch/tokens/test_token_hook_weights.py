@@ -11,7 +11,7 @@ from adaptive_sampler.errors import RowError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune, make
-from adaptive_sampler.torch import TokenLossHook
+from adaptive_sampler.torch import IndexedDataset, TokenLossHook
 from tests.torch.tokens.packs import WAYS, packs
 from tests.torch.tokens.samples import WORDS, N, hooked, make_store, outputs
 
@@ -161,6 +161,19 @@ def test_a_row_outside_the_plan_is_an_error():
     hook = TokenLossHook(store, sampler=AdaptiveSampler(store, Prune(0.5, "loss")))
     with pytest.raises(RowError, match="row 3 is not in plan"):
         hook(*outputs(4), rows=[3])
+
+
+def test_a_weighing_plan_that_the_hook_does_not_apply_is_told_once():
+    store = make_store(Loss())
+    hook, sampler = TokenLossHook(store), AdaptiveSampler(store, Given(RAMP))
+    loader = torch.utils.data.DataLoader(IndexedDataset(torch.zeros(N, 1), store), batch_size=9, sampler=sampler)
+    logits, labels = outputs(9 * 4)
+    watched = iter(hook.watch(loader))
+    next(watched)
+    with pytest.warns(RuntimeWarning, match=r"the plan .* weighs samples, and this hook was given no sampler"):
+        hook(logits.view(9, 4, WORDS), labels.view(9, 4))
+    next(watched)
+    hook(logits.view(9, 4, WORDS), labels.view(9, 4))
 
 
 def test_an_evaluation_without_rows_is_not_weighted():
