@@ -28,13 +28,28 @@ def test_outputs_are_recorded_as_a_call_records_them(shift):
     same(called, given)
 
 
+@pytest.mark.parametrize(
+    "scores", [[], [Loss(), Score("top", lambda logits: logits.amax(1), Loss().fold)]], ids=["ours", "own"]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_measured_in_float32(dtype):
+def test_half_precision_is_measured_in_float32(dtype, scores):
     logits, labels = outputs(*LENGTHS)
-    half, full = hooked(), hooked()
+    half, full = hooked(*scores), hooked(*scores)
     half.record_outputs(ROWS, logits.to(dtype), labels, **PACKED)
     full.record_outputs(ROWS, logits.to(dtype).float(), labels, **PACKED)
     same(half, full)
+
+
+@pytest.mark.parametrize("words", [2, 99, 100, 300])
+def test_a_score_of_your_own_beside_ours_changes_none_of_ours(words):
+    logits, labels = outputs(*LENGTHS, words=words)
+    labels[0, 2] = -100
+    alone, beside = hooked(), hooked()
+    beside.store.add(Score("top", lambda logits: logits.amax(1), Loss().fold))
+    alone.record_outputs(ROWS, logits, labels, **PACKED)
+    beside.record_outputs(ROWS, logits, labels, **PACKED)
+    for name in alone.store.names:
+        np.testing.assert_allclose(alone.store[name], beside.store[name], rtol=1e-5, atol=1e-6)
 
 
 def test_logits_that_are_not_in_one_piece_are_measured_where_they_lie():
@@ -51,7 +66,8 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, block):
     monkeypatch.setattr("adaptive_sampler.torch.tokens.measured._BLOCK", block)
     logits, labels = outputs(*LENGTHS)
     labels[0, 2] = -100
-    ours, whole = hooked(), hooked()
+    own = Score("top", lambda logits, loss: logits.amax(1) - loss, Loss().fold)  # blocks are for scores of your own
+    ours, whole = hooked(Loss(), EL2N(), own), hooked(Loss(), EL2N(), own)
     ours.record_outputs(ROWS, logits, labels, **PACKED)
     monkeypatch.undo()
     whole.record_outputs(ROWS, logits, labels, **PACKED)
