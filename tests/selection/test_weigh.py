@@ -354,6 +354,7 @@ def folded(values):
             [3.0, 1.0],
             r"row 1 has 'loss' 1, and <lambda> makes -1 of it\. A loss weight is a finite num",
         ),
+        (lambda s: np.subtract(s, 2, out=s), [3.0, 1.0], "row 1 has 'loss' 1, and <lambda> makes -1 of it"),
         (lambda s: 1 / s, [3.0, 0.0], r"row 1 has 'loss' 0, and <lambda> makes inf of it"),
         (lambda s: s.astype(float) * 1e39, [0.0, 1.0], r"row 1 has 'loss' 1, and <lambda> makes inf"),
         ([np.log, np.exp], [1.0, -1.0], "row 1 has 'loss' -1, and log makes nan of it"),
