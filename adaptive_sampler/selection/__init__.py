@@ -10,20 +10,28 @@ from adaptive_sampler.selection.prune import Prune
 from adaptive_sampler.selection.random_prune import RandomPrune
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.selection.upsample import Upsample
+from adaptive_sampler.selection.weigh import Weigh
+from adaptive_sampler.selection.weights import Clip, Exponential, Focal, Proportional, Ratio
 from adaptive_sampler.selection.window import Window
 
 __all__ = [
+    "Clip",
     "Composed",
     "Draw",
     "Exclude",
+    "Exponential",
+    "Focal",
     "InfoBatch",
     "KeepAll",
     "Policy",
+    "Proportional",
     "Prune",
     "RandomPrune",
+    "Ratio",
     "Scores",
     "Threshold",
     "Upsample",
+    "Weigh",
     "Window",
     "make",
 ]

@@ -13,6 +13,7 @@ from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
 from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.selection.functions import is_function, named
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -57,8 +58,9 @@ def is_policy(value: Any) -> bool:
 def describe(policy: Any) -> dict[str, Any]:
     """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum.
 
-    The policies among its arguments, such as those that it is composed of, are described likewise. Raises `InvalidValue` for
-    an argument that cannot be described, because plans of different policies could not be told apart then.
+    The policies and dataclasses among its arguments are described likewise; a function is given by its module and name.
+    Raises `InvalidValue` for an argument that cannot be described, because plans of different policies could not be told apart
+    then.
     """
     fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
     kind = type(policy).__name__
@@ -72,8 +74,11 @@ def _plain(value: Any, where: str) -> Any:
         if array.ndim and not array.dtype.hasobject:
             return {"length": len(array), "crc32c": checksum([array])}
         value = array.tolist()
-    if isinstance(value, Policy):
+    if is_policy(value) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return describe(value)
+    if is_function(value):
+        name, taken = named(value)
+        return name | ({"values": _plain(taken, f"{where}, {name['function']},")} if taken else {})
     if isinstance(value, (list, tuple)):
         return [_plain(part, where) for part in value]
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
@@ -81,8 +86,8 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise InvalidValue(
-        f"{where} is {value!r}, which a plan cannot name. Give a policy numbers, texts, arrays, other policies, and lists or "
-        "dicts of these, and keep anything else in a plain attribute, which is no field of the dataclass."
+        f"{where} is {value!r}, which a plan cannot name. Give a policy numbers, texts, arrays, functions, dataclasses, other "
+        "policies, and lists or dicts of these, and keep anything else in a plain attribute, which is no field of the dataclass."
     )
 
 
@@ -91,14 +96,18 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
 
     `epoch`, `seed`: those that the policy's `plan` was called with.
     `arrays`: `kept`, (n,) bool, or the same packed by np.packbits with bitorder="little", (ceil(n / 8),) uint8; `counts`
-    and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, for a weight that is NaN or inf, and for a
-    plan without samples.
+    and `weights` as in `Plan`. Raises `InvalidValue` for a `kept` of another form, for a weight that is NaN or inf, for weights
+    that are all 0, and for a plan without samples.
     """
     if arrays.get("kept") is not None:
         arrays["kept"] = _packed(np.asarray(arrays["kept"]), len(store))
     weights = arrays.get("weights")
     if weights is not None and not np.isfinite(weights).all():
         raise InvalidValue(f"{policy}: a loss weight is {weights[~np.isfinite(weights)][0]}. Weigh by finite numbers.")
+    if weights is not None and len(weights) and not weights.any():
+        raise InvalidValue(
+            f"{policy}: every loss weight is 0, so that nothing would be learned. Weigh some rows above 0."
+        )
     if weights is not None and (weights == 1).all():
         arrays["weights"] = None
     plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
@@ -224,7 +233,7 @@ def check_by(by: Any) -> None:
         raise InvalidValue(f"by={by!r}: the name of a score of the store, as a str such as 'el2n'. {remedy}.")
 
 
-def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, allowed: tuple[str | bool, ...]) -> None:
     """Raise `InvalidValue` unless `value` is one of the `allowed` words."""
     if value not in allowed:
         raise InvalidValue(f"{name}={value!r}: one of {', '.join(map(repr, allowed))}.")

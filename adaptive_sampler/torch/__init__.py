@@ -19,6 +19,7 @@ from adaptive_sampler.torch.gradients.grand import grand, grand_last_layer
 from adaptive_sampler.torch.gradients.influence import influence
 from adaptive_sampler.torch.gradients.l2rw import L2RWLoss, l2rw_weights
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
@@ -32,6 +33,7 @@ __all__ = [
     "L2RWLoss",
     "L2RWSampler",
     "LossHook",
+    "PartsLoss",
     "PrunedSampler",
     "SlidingWindowSampler",
     "TokenLossHook",

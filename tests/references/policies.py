@@ -76,3 +76,28 @@ def tie_counts(scores: np.ndarray, rows: Iterable[int]) -> dict[Any, int]:
     """How many of `rows` have each score. A choice among ties does not change these counts."""
     values, counts = np.unique(np.asarray(scores)[list(rows)], return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def focal(scores: Sequence[float], gamma: float) -> list[float]:
+    """(1 − p)^γ, one after another."""
+    return [(1 - p) ** gamma for p in scores]
+
+
+def proportional(scores: Sequence[float], floor: float) -> list[float]:
+    """(1 − floor)·s over the mean score, and the floor."""
+    mean = math.fsum(scores) / len(scores)
+    return [(1 - floor) * score / mean + floor for score in scores]
+
+
+def exponential(scores: Sequence[float], temperature: float) -> list[float]:
+    """m times the softmax of s / temperature."""
+    top = max(score / temperature for score in scores)
+    powers = [math.exp(score / temperature - top) for score in scores]
+    return [len(scores) * power / math.fsum(powers) for power in powers]
+
+
+def clip(values: Sequence[float], lowest: float, highest: float) -> list[float]:
+    """The ends of the sorted values brought in: to the lowest and the highest that is left."""
+    ordered, m = sorted(values), len(values)
+    left = ordered[math.floor(Fraction(str(lowest)) * m) : m - math.floor(Fraction(str(highest)) * m)]
+    return [min(max(value, left[0]), left[-1]) for value in values]

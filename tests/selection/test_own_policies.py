@@ -32,6 +32,7 @@ HELD = {
     "a dict": ({"0": (KeepAll(),)}, {"0": [{"kind": "KeepAll"}]}),
     "a list of arrays": ([LABELS], [describe(Prune(0.5, "el2n", per_class=LABELS))["per_class"]]),
     "one number in an array": (np.array(5), 5),
+    "a function": (len, {"function": "builtins.len"}),
     "texts in an array of objects": (np.array(["a", None], object), ["a", None]),
 }
 
@@ -43,7 +44,7 @@ def test_what_a_policy_holds_is_described_in_its_plan(held, told):
     assert plan.id
 
 
-@pytest.mark.parametrize("held", [{1, 2}, b"x", len, {1: 2}], ids=["set", "bytes", "function", "dict"])
+@pytest.mark.parametrize("held", [{1, 2}, b"x", object(), {1: 2}], ids=["set", "bytes", "object", "dict"])
 def test_what_cannot_be_described_is_named_with_what_can(held):
     with pytest.raises(
         InvalidValue, match=r"Holder\.held is .*, which a plan cannot name\. Give a policy numbers, texts"

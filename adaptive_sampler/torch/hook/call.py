@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.batches import batch_size, map_tensors, tensors_of
+from adaptive_sampler.torch.hook.parts import refuse_reduced
 
 
 @dataclass(slots=True)
@@ -78,7 +79,10 @@ def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) ->
 
 
 def _length(first: Any) -> int:
-    return len(first) if isinstance(first, Tensor) else batch_size(first)
+    if isinstance(first, Tensor) and first.ndim:
+        return len(first)
+    refuse_reduced(first)
+    return batch_size(first)
 
 
 def _bound(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.batches import tensors_of
 from adaptive_sampler.torch.hook.call import Call, innermost
+from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.hook.reduction import is_cross_entropy, no_single_loss, per_sample
 from adaptive_sampler.torch.hook.side_effects import SideEffects
 
@@ -39,6 +40,7 @@ _OF_NO_CLASSES = (
     nn.TripletMarginWithDistanceLoss,
     nn.CTCLoss,
     nn.AdaptiveLogSoftmaxWithLoss,  # of features, not logits
+    PartsLoss,  # of losses
     *(kind for kind in (getattr(nn, "LinearCrossEntropyLoss", None),) if kind),  # of features, not logits
 )
 

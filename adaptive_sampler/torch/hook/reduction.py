@@ -112,11 +112,13 @@ def no_loss(criterion: nn.Module, value: Any) -> str:
 
 def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
     """The error for a criterion that has several losses per sample; it shows how to make them one."""
-    total = getattr(criterion, "reduction", "mean") in ("sum", "batchmean")
-    whole = "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
+    reduction = getattr(criterion, "reduction", "mean")
+    over = "'sum'" if reduction == "sum" else ""
+    total = ".flatten(1).sum(1)" if reduction in ("sum", "batchmean") else ""
     return InvalidValue(
         f"loss has shape {tuple(losses.shape)}: one loss a sample, ({len(losses)},), is what a score takes, and "
-        f"{type(criterion).__name__} has several. Make them one yourself, beside the hook: criterion with reduction='none'; "
-        f"loss = criterion(input, target).flatten(1).{'sum' if total else 'mean'}(1); hook.record(rows, loss=loss.detach()); "
-        f"loss.{whole}().backward(). Under watch rows = hook.claim(len(input)). Padded tokens: measures.token_mean(loss, mask)."
+        f"{type(criterion).__name__} has several. Give a hook these losses, of which it makes one: criterion with "
+        f"reduction='none'; hook = LossHook(PartsLoss({over}), hook.store, sampler=hook.sampler); in the loop "
+        f"hook(criterion(input, target){total}).backward(). Where tokens or pixels have classes, of which some are ignored: "
+        "TokenLossHook(store, shift=False)."
     )

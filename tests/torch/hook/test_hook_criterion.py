@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Forgetting, Last, Loss, Score
-from adaptive_sampler.torch import LossHook
+from adaptive_sampler.selection import KeepAll, Weigh
+from adaptive_sampler.torch import AdaptiveSampler, IndexedDataset, LossHook, PartsLoss
 from tests.torch.samples import CLASSES, N, make_store
 
 W = torch.tensor([0.2, 1.5, 3.0])
@@ -245,19 +247,33 @@ SEVERAL = {
 }
 
 
+@pytest.mark.parametrize("weigh", [False, True])
 @pytest.mark.parametrize("name", SEVERAL)
-def test_the_lines_that_the_error_for_several_losses_a_sample_gives_train_as_the_criterion_does(name):
+def test_the_lines_that_the_error_for_several_losses_a_sample_gives_train_as_the_criterion_does(name, weigh):
     kind, reduction, draw = SEVERAL[name]
     given, target = draw()
-    hook = LossHook(kind(reduction=reduction), make_store(Loss()))
+    store = make_store(Loss())
+    store.fold("loss", range(N), np.linspace(0.1, 2, N))
+    sampler = AdaptiveSampler(store, Weigh("loss", "linear") if weigh else KeepAll(), shuffle=False)
+    hook = LossHook(kind(reduction=reduction), store, sampler=sampler)
+    loader = DataLoader(IndexedDataset(TensorDataset(torch.arange(N))), batch_size=8, sampler=sampler)
+    begun = iter(hook.watch(loader))
+    next(begun)
     with pytest.raises(InvalidValue, match=r"loss has shape \(8, .*one loss a sample, \(8,\)") as raised:
-        hook(given, target, rows=ROWS)
-    lines = str(raised.value).split("reduction='none'; ")[1].split(". Under watch")[0]
+        hook(given, target)
+    made, called = str(raised.value).split("reduction='none'; ")[1].split(". Where")[0].split("; in the loop ")
+    names = {"criterion": kind(reduction="none"), "target": target, "hook": hook, "LossHook": LossHook}
+    exec(made, names | {"PartsLoss": PartsLoss}, names)
     own, given = given.clone().requires_grad_(), given.requires_grad_()
-    kind(reduction=reduction)(own, target).backward()
-    exec(lines, {"criterion": kind(reduction="none"), "input": given, "target": target, "hook": hook, "rows": ROWS})
+    for _ in names["hook"].watch(loader):
+        exec(called, names | {"input": given})
+        break
+    weights = torch.from_numpy(sampler.loss_weights(range(8)))
+    losses = kind(reduction="none")(own, target).flatten(1)
+    divided = {"mean": losses.numel(), "batchmean": 8, "sum": 1}[reduction]
+    ((losses.sum(1) * weights).sum() / divided).backward()
     torch.testing.assert_close(given.grad, own.grad)
-    assert hook.store.observed("loss") == 8
+    assert store.count("loss")[:8].tolist() == [2] * 8
 
 
 def test_a_measure_of_ones_own_may_take_several_losses_a_sample():
