@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
@@ -84,6 +85,36 @@ class Session:
     def inputs(self, name: str) -> str:
         """In words, what the score `name` takes of an observation."""
         return inputs_of(self.table[name].score)
+
+    # -- what else changes the scores -----------------------------------------------------------------------------------
+
+    def add(self, score: ScoreLike) -> None:
+        """Add a score; see `ScoreStore.add`."""
+        self.settled("a new score is wanted")
+        self.table.add(score)
+        self.meta["made"][score.name] = files.made_now()
+        if self.journal is not None:
+            self.journal.names = tuple(self.table.columns)
+
+    def grow(self, n: int, keys: Iterable[str] | None) -> None:
+        """Append rows; see `ScoreStore.grow`."""
+        grown = files.grown_keys(self.keys, self.table.n, n, keys)
+        self.table.grow(n)
+        self.keys = grown
+        self.updates += 1
+
+    def begin_run(self, name: str) -> None:
+        """Begin a new training run; see `ScoreStore.begin_run`."""
+        runs = self.meta["runs"]
+        if name == runs[-1]:
+            return
+        if name in runs:
+            raise StoreError(f"run {name!r} has ended, {runs[-1]!r} is the current one: name a new run.")
+        self.settled("a new run is wanted")
+        self.table.begin_run()
+        runs.append(name)
+        self.clock.show(0)
+        self.updates += 1
 
     # -- what hooks still hold ------------------------------------------------------------------------------------------
 
@@ -174,6 +205,12 @@ class Session:
         self.meta |= meta
         self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
         self.updates = 0
+
+    def body(self, wanted: str) -> Body:
+        """What the store holds, after `settled`: the store's own table, not a copy. `wanted`: as for `settled`."""
+        self.settled(wanted)
+        made_for, runs, where = self.meta["fingerprint"], self.meta["runs"], str(self.files.path)
+        return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid)
 
     @property
     def version(self) -> int:

@@ -8,14 +8,14 @@ from typing import Any, Self
 import numpy as np
 
 from adaptive_sampler.arrays import as_rows
-from adaptive_sampler.errors import StoreError
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.export import export
+from adaptive_sampler.memory.merging import merge
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
-from adaptive_sampler.storage import opening
+from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.files import grown_keys, made_now
 from adaptive_sampler.storage.pointer import Version
 
 
@@ -55,7 +55,7 @@ class ScoreStore:
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        return cls(opening.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
+        return cls(creating.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
 
     @classmethod
     def open(
@@ -78,6 +78,29 @@ class ScoreStore:
         there is not what was committed, and `UnknownName` if there is no such version.
         """
         return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
+
+    @classmethod
+    def merge(
+        cls, path: str | os.PathLike[str] | None, stores: Sequence["ScoreStore"], *, overwrite: bool = False
+    ) -> Self:
+        """Make a new store at `path` of what several open `stores` observed, as if one had observed all of it.
+
+        The stores have the same scores, and the same keys in any order or, without keys, the same rows and fingerprint;
+        the rows of the new store are those of the first. Counts are added. What only one store observed is as it is there;
+        of what several observed, means, maxima and deviations are exact, forgetting counts each store's run as a run, and
+        the last value is that of the later epoch. `overwrite`: as in `create`.
+
+        Raises `InvalidValue`, before anything is written, for stores that do not fit together, for a fold without a
+        `merge`, and for a row for which its fold cannot tell: a moving average that two stores observed, last values of
+        the same epoch, presentations of one run in two stores.
+        """
+        for store in stores:
+            if not isinstance(store, ScoreStore):
+                raise InvalidValue(
+                    f"stores has {store!r}, which is no ScoreStore: open it, ScoreStore.open(path, mode='r')."
+                )
+        merged = merge([store.session.body("a merge is wanted") for store in stores])
+        return cls(creating.begin(path, merged, f"merged from {len(stores)} stores", overwrite), "r+")
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -108,23 +131,14 @@ class ScoreStore:
         On ranks, call it on every rank, directly after `sync`. Raises `InvalidValue` if the name is taken, and
         `StoreError` on ranks while updates wait for `sync`.
         """
-        session = self.session.to_write()
-        session.settled("a new score is wanted")
-        session.table.add(score)
-        session.meta["made"][score.name] = made_now()
-        if session.journal is not None:
-            session.journal.names = self.names
+        self.session.to_write().add(score)
 
     def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
         """Append rows that were never observed, up to `n` in all; `keys` names the new rows if the store has keys.
 
         Raises `InvalidValue` for an `n` below the present one, and for keys that are missing or taken.
         """
-        session = self.session.to_write()
-        grown = grown_keys(session.keys, len(self), n, keys)
-        session.table.grow(n)
-        session.keys = grown
-        session.updates += 1
+        self.session.to_write().grow(n, keys)
 
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; does nothing if `name` is the current run.
@@ -132,17 +146,7 @@ class ScoreStore:
         The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on.
         Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
         """
-        session = self.session.to_write()
-        runs = session.meta["runs"]
-        if name == runs[-1]:
-            return
-        if name in runs:
-            raise StoreError(f"run {name!r} has ended, {runs[-1]!r} is the current one: name a new run.")
-        session.settled("a new run is wanted")
-        session.table.begin_run()
-        runs.append(name)
-        session.clock.show(0)
-        session.updates += 1
+        self.session.to_write().begin_run(name)
 
     def commit(self, note: str = "", *, pin: bool = False, keep: int | None = None) -> int:
         """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.

@@ -45,7 +45,7 @@ PARTS: dict[str, set[str]] = {
     "storage": {"checks", "disk", "errors", "memory", "plan", "scoring", "version"},
     "export": {"disk", "errors", "plan"},
     "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
-    "store": {"arrays", "errors", "export", "plan", "scoring", "session", "storage"},
+    "store": {"arrays", "errors", "export", "memory", "plan", "scoring", "session", "storage"},
     # the walk over a plan
     "walk": {"checks", "errors", "kernels", "plan", "seeds", "selection", "store"},
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},

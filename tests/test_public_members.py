@@ -12,7 +12,7 @@ from adaptive_sampler.scoring import Loss
 
 DESIGN = Path(__file__).resolve().parents[1] / "docs" / "design.md"
 MEMBERS = {
-    *("create", "open", "close"),
+    *("create", "open", "merge", "close"),
     *("update", "fold", "add", "grow", "begin_run", "commit", "drop_versions"),
     *("values", "count", "last_seen", "observed", "names", "scores"),
     *("rows", "key", "has_keys"),

@@ -20,7 +20,11 @@ ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode"}
 
 def public() -> dict[str, Callable[..., Any]]:
     """Every public function and class by module and name, but for errors; and what makes a store."""
-    found = {"ScoreStore.create": ScoreStore.create, "ScoreStore.open": ScoreStore.open}
+    found = {
+        "ScoreStore.create": ScoreStore.create,
+        "ScoreStore.open": ScoreStore.open,
+        "ScoreStore.merge": ScoreStore.merge,
+    }
     for module in MODULES:
         part = import_module(module)
         for name in part.__all__:

@@ -69,16 +69,21 @@ class KeyMap:
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""
         keys = list(keys)
-        text, ends = _pack(keys)
-        rows: np.ndarray = kernels.find(
-            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
-        )
+        rows = self.find(KeyMap(*_pack(keys)))
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise UnknownName(
                 f"key {keys[unknown[0]]!r} (position {unknown[0]}) is not in the store: it names none of its {len(self)} rows. "
                 "Is it the key of another dataset? store.grow(n, keys) adds rows."
             )
+        return rows
+
+    def find(self, wanted: "KeyMap") -> np.ndarray:
+        """The row of each key of `wanted` in this map, (len(wanted),) int64; −1 where it has none. `wanted` may repeat keys."""
+        text, ends = wanted._text, wanted._ends
+        rows: np.ndarray = kernels.find(
+            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
+        )
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
@@ -100,13 +105,17 @@ class KeyMap:
 
     def _all_different(self) -> "KeyMap":
         """This map, after a check: raises `InvalidValue` for a key that comes twice."""
-        twice = kernels.first_twice(*self._table(), self._text, self._ends)
-        if twice[0] >= 0:
+        if twice := self.twice():
             key = self.key(twice[0])
             raise InvalidValue(
                 f"key {key!r} stands at rows {twice[0]} and {twice[1]}: a key names one row. Drop one of them."
             )
         return self
+
+    def twice(self) -> tuple[int, int] | None:
+        """The first two rows that have the same key; None if all keys are different."""
+        first, second = kernels.first_twice(*self._table(), self._text, self._ends)
+        return None if first < 0 else (int(first), int(second))
 
     def settle(self, kept: "KeyMap") -> None:
         """Read the keys from the map `kept`, whose arrays are on disk, instead of holding them in memory."""
