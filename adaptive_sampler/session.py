@@ -16,6 +16,7 @@ from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.table import Update
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
@@ -69,6 +70,18 @@ class Session:
         else:
             self.table.check(rows, names, values)
             self.journal.append(rows, names, values, epoch)
+
+    def fold_parts(self, parts: Sequence[Update], epoch: int) -> None:
+        """Fold several parts, of different scores, as one update, all or nothing. With a journal, they wait there."""
+        self.check_writable()
+        if self.journal is None:
+            self.table.fold_all(parts, epoch)
+            self.updates += 1
+            return
+        for part in parts:
+            self.table.check(*part)
+        for part in parts:
+            self.journal.append(*part, epoch)
 
     def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""
@@ -206,9 +219,9 @@ class Session:
         self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
         self.updates = 0
 
-    def body(self, wanted: str) -> Body:
-        """What the store holds, after `settled`: the store's own table, not a copy. `wanted`: as for `settled`."""
-        self.settled(wanted)
+    @property
+    def body(self) -> Body:
+        """What the store holds: its own table, not a copy. Drain the hooks first."""
         made_for, runs, where = self.meta["fingerprint"], self.meta["runs"], str(self.files.path)
         return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid)
 

@@ -1,22 +1,23 @@
 """The score store: every score of every row in memory, kept as versions by atomic commits."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.export import export
-from adaptive_sampler.memory.merging import merge
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
 from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
+from adaptive_sampler.storage.places import Place
 from adaptive_sampler.storage.pointer import Version
+from adaptive_sampler.tables.filling import Scores
+from adaptive_sampler.tables.folding import fold_table
+from adaptive_sampler.tables.writing import export
 
 
 class ScoreStore:
@@ -33,7 +34,7 @@ class ScoreStore:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str] | None,
+        path: Place,
         n: int,
         scores: Sequence[ScoreLike],
         *,
@@ -60,7 +61,7 @@ class ScoreStore:
     @classmethod
     def open(
         cls,
-        path: str | os.PathLike[str] | None = None,
+        path: Place = None,
         *,
         version: int | None = None,
         mode: Mode = "r+",
@@ -80,27 +81,34 @@ class ScoreStore:
         return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
 
     @classmethod
-    def merge(
-        cls, path: str | os.PathLike[str] | None, stores: Sequence["ScoreStore"], *, overwrite: bool = False
+    def from_table(
+        cls,
+        path: Place,
+        source: Any,
+        scores: Scores = None,
+        *,
+        key: str | None = None,
+        epoch: int = 0,
+        fingerprint: str | None = None,
+        overwrite: bool = False,
     ) -> Self:
-        """Make a new store at `path` of what several open `stores` observed, as if one had observed all of it.
+        """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
 
-        The stores have the same scores, and the same keys in any order or, without keys, the same rows and fingerprint;
-        the rows of the new store are those of the first. Counts are added. What only one store observed is as it is there;
-        of what several observed, means, maxima and deviations are exact, forgetting counts each store's run as a run, and
-        the last value is that of the later epoch. `overwrite`: as in `create`.
-
-        Raises `InvalidValue`, before anything is written, for stores that do not fit together, for a fold without a
-        `merge`, and for a row for which its fold cannot tell: a moving average that two stores observed, last values of
-        the same epoch, presentations of one run in two stores.
+        `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
+        counts as observed once, in `epoch`, null and NaN as never. `key`: the column with keys; None: "key", if there is one. A
+        column "row" says which row a line is. `path`, `fingerprint`, `overwrite`: as in `create`. Raises `InvalidValue` for a
+        line that cannot be right.
         """
-        for store in stores:
-            if not isinstance(store, ScoreStore):
-                raise InvalidValue(
-                    f"stores has {store!r}, which is no ScoreStore: open it, ScoreStore.open(path, mode='r')."
-                )
-        merged = merge([store.session.body("a merge is wanted") for store in stores])
-        return cls(creating.begin(path, merged, f"merged from {len(stores)} stores", overwrite), "r+")
+        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite), "r+")
+
+    @classmethod
+    def merge(cls, path: Place, stores: Sequence["ScoreStore"], *, overwrite: bool = False) -> Self:
+        """Make a new store at `path` of what several open `stores` observed of the same samples, as if one had.
+
+        Rows are told by their keys or, without keys, by their numbers; they are those of the first store. `overwrite`: as in
+        `create`. Raises `InvalidValue` for stores that do not fit together, and for a row that its fold cannot merge.
+        """
+        return cls(making.merge(path, stores, overwrite), "r+")
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -124,6 +132,8 @@ class ScoreStore:
         session = self.session.to_write()
         session.table[name]  # raises for an unknown name, before the rows are checked
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
+
+    fold_table = fold_table
 
     def add(self, score: ScoreLike) -> None:
         """Add a score, also to an old store; no row counts as observed for it yet.
@@ -210,9 +220,7 @@ class ScoreStore:
         """Whether the rows have keys."""
         return self.session.keys is not None
 
-    def export(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
-        """Write the rows of `plan` (None: all rows) with keys and scores to a .csv, or the rows alone to a .npy."""
-        export(self, path, plan)
+    export = export
 
     def plan(self, plan_id: str) -> Plan:
         """A saved plan by its id. Raises `UnknownName` if there is none of that id."""
@@ -266,10 +274,8 @@ class ScoreStore:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Where the store comes from, as a dict.
-
-        `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own; `package`, the version that
-        made the store; `created`, in seconds since 1970; `runs`; and `made`, the time and package version of each score.
+        """Where the store comes from: `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own;
+        `package`, the version that made it; `created`, in seconds since 1970; `runs`; `made`, time and package of each score.
         """
         told = ("fingerprint", "metadata", "package", "created", "runs", "made")
         return {"uuid": self.session.uuid} | {name: self.session.meta[name] for name in told}

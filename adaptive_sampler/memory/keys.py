@@ -1,5 +1,6 @@
 """Find samples by their keys: by a sorted table of 64-bit hashes, and by the keys themselves if hashes collide."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,13 @@ class KeyMap:
         return cls(*_pack(list(keys)))._all_different()
 
     @classmethod
+    def joined(cls, parts: Sequence["KeyMap"]) -> "KeyMap":
+        """The keys of all `parts`, one after the other. Some may come twice: see `twice`."""
+        before = np.cumsum([0, *(len(part._text) for part in parts)])
+        ends = [part._ends + start for part, start in zip(parts, before[:-1], strict=True)]
+        return cls(np.concatenate([part._text for part in parts]), np.concatenate(ends))
+
+    @classmethod
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
         """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
@@ -65,6 +73,18 @@ class KeyMap:
             return self._text[start : self._ends[row]].tobytes().decode()
         except UnicodeDecodeError as error:
             raise StoreDamaged(f"the key of row {row} is no UTF-8 ({error}). Open another version.") from error
+
+    def part(self, start: int, stop: int) -> list[str]:
+        """The keys of rows `start` … `stop` − 1. Raises as `key` does."""
+        if start >= stop:
+            return []
+        first = self._ends[start - 1] + 1 if start else 0
+        ends = self._ends[start:stop] - first
+        octets = self._text[first : first + ends[-1]]
+        if np.count_nonzero(octets == 0) == stop - start - 1:  # no key holds a NUL itself
+            with contextlib.suppress(UnicodeDecodeError):
+                return octets.tobytes().decode().split("\0")
+        return [self.key(row) for row in range(start, stop)]
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""

@@ -1,7 +1,6 @@
 """How a new store is made: a place for it is found empty or is cleared, and its first version is committed."""
 
 import contextlib
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +16,12 @@ from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.opening import Opened, check_samples, one_of, open_
-from adaptive_sampler.storage.places import path_of
+from adaptive_sampler.storage.places import Place, path_of
 from adaptive_sampler.storage.repository import PLANS, Repository
 
 
 def create(
-    path: str | os.PathLike[str] | None,
+    path: Place,
     n: int,
     scores: Sequence[ScoreLike],
     keys: Iterable[str] | None,
@@ -46,7 +45,7 @@ def create(
 
 
 def begin(
-    path: str | os.PathLike[str] | None,
+    path: Place,
     body: Body,
     note: str,
     overwrite: bool,
@@ -82,7 +81,7 @@ def begin(
 
 
 def _existing(
-    path: str | os.PathLike[str] | None,
+    path: Place,
     scores: Sequence[ScoreLike],
     asked: Table,
     keys: Iterable[str] | None,

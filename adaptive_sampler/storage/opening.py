@@ -1,7 +1,6 @@
 """How a store that is there is opened: its scores are restored as of a version."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, new_meta
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.meta import check_meta
-from adaptive_sampler.storage.places import path_of, storage_at
+from adaptive_sampler.storage.places import Place, path_of, storage_at
 from adaptive_sampler.storage.repository import Repository
 from adaptive_sampler.storage.versions import Versions
 
@@ -46,7 +45,7 @@ def check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) 
 
 
 def open_(
-    path: str | os.PathLike[str] | None,
+    path: Place,
     version: int | None,
     mode: str,
     scores: Sequence[ScoreLike],
@@ -150,7 +149,7 @@ def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
     raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
 
 
-def one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Storage:
+def one_of(path: Place, storage: Storage | None) -> Storage:
     """The storage that was passed, or the one that the path names. Raises `InvalidValue` unless just one is given."""
     if storage is None and path is not None:
         return storage_at(path)
