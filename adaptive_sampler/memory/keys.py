@@ -74,17 +74,18 @@ class KeyMap:
         except UnicodeDecodeError as error:
             raise StoreDamaged(f"the key of row {row} is no UTF-8 ({error}). Open another version.") from error
 
-    def part(self, start: int, stop: int) -> list[str]:
-        """The keys of rows `start` … `stop` − 1. Raises as `key` does."""
-        if start >= stop:
-            return []
+    def part(self, start: int, stop: int) -> "KeyMap":
+        """The keys of rows `start` … `stop` − 1, without a copy."""
         first = self._ends[start - 1] + 1 if start else 0
-        ends = self._ends[start:stop] - first
-        octets = self._text[first : first + ends[-1]]
-        if np.count_nonzero(octets == 0) == stop - start - 1:  # no key holds a NUL itself
+        stops = self._ends[start:stop]
+        return KeyMap(self._text[first : stops[-1] + 1 if len(stops) else first], stops - first)
+
+    def texts(self) -> list[str]:
+        """All keys, in the order of rows. Raises as `key` does."""
+        if np.count_nonzero(self._text == 0) == len(self):  # no key holds a NUL itself
             with contextlib.suppress(UnicodeDecodeError):
-                return octets.tobytes().decode().split("\0")
-        return [self.key(row) for row in range(start, stop)]
+                return self._text.tobytes().decode().split("\0")[:-1]
+        return [self.key(row) for row in range(len(self))]
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""

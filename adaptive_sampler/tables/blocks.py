@@ -11,7 +11,7 @@ from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring.base import BOOKKEEPING
-from adaptive_sampler.tables.names import FIRST, KEY, beside, column_of, own_columns
+from adaptive_sampler.tables.names import FIRST, KEY, ROW, beside, column_of, own_columns
 
 AT_ONCE = 1 << 16  # rows of the store that are looked at at a time
 
@@ -24,7 +24,14 @@ class FileColumn(NamedTuple):
     score: bool = False
 
 
-Block = dict[str, np.ndarray | list[str]]  # column -> (rows,) values; keys are a list
+class Keys(NamedTuple):
+    """The keys of some lines: `picks`, (lines,) int64, are their positions in `of`."""
+
+    of: KeyMap
+    picks: np.ndarray
+
+
+Block = dict[str, np.ndarray | Keys]  # column -> (lines,) values
 
 
 def columns_of(body: Body, state: bool) -> list[FileColumn]:
@@ -52,8 +59,9 @@ def blocks(body: Body, plan: Plan | None, columns: list[FileColumn]) -> Iterator
             stop = min(start + AT_ONCE, high)
             rows, repeats, weights = _visits(plan, start, stop)
             if len(rows):
-                keys = _keys(body.keys, rows, start, stop)
-                block: Block = dict(zip(FIRST, (rows, keys, repeats, weights), strict=True))
+                block: Block = {ROW: rows, "repeats": repeats, "loss_weight": weights}
+                if body.keys is not None:
+                    block[KEY] = Keys(body.keys.part(start, stop), rows - start)
                 block |= {name: values[rows - low] for name, values in scores.items()}
                 yield {column.name: block[column.name] for column in columns}
 
@@ -63,13 +71,6 @@ def _visits(plan: Plan | None, start: int, stop: int) -> tuple[np.ndarray, np.nd
     if plan is not None:
         return plan.part(start, stop)
     return np.arange(start, stop), np.ones(stop - start, np.int64), np.ones(stop - start, np.float32)
-
-
-def _keys(keys: KeyMap | None, rows: np.ndarray, start: int, stop: int) -> list[str]:
-    if keys is None:
-        return []
-    all_keys = keys.part(start, stop)
-    return all_keys if len(rows) == len(all_keys) else [all_keys[row - start] for row in rows]
 
 
 def _scores(table: Table, start: int, stop: int, wanted: set[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.tables.blocks import Block, FileColumn, blocks, columns_of
+from adaptive_sampler.tables.blocks import Block, FileColumn, Keys, blocks, columns_of
 
 TYPED = (".parquet", ".feather", ".arrow")
 
@@ -71,10 +71,11 @@ def _write_csv(file: BinaryIO, columns: list[FileColumn], lines: Iterator[Block]
     text.detach()  # or `text` would close the file, which `whole_file` has yet to sync
 
 
-def _texts(column: FileColumn, values: np.ndarray | list[str]) -> list[Any]:
+def _texts(column: FileColumn, values: np.ndarray | Keys) -> list[Any]:
     """The values of a column as `csv` takes them. The shortest decimal of a float32 as float64 gives it back exactly."""
-    if isinstance(values, list):
-        return values
+    if isinstance(values, Keys):
+        texts = values.of.texts()
+        return [texts[pick] for pick in values.picks]
     if values.dtype.kind != "f":
         return list(values.tolist())
     if column.score:
