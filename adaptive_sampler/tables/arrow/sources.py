@@ -14,7 +14,7 @@ AT_ONCE = 1 << 17  # lines of a batch
 ENDINGS = (".parquet", ".feather", ".arrow", ".csv")
 
 
-class Batch(NamedTuple):
+class TableLines(NamedTuple):
     """Some lines of a table. `where`: the file and, in Parquet, the row group; `start`: the number of the first line there."""
 
     where: str
@@ -32,7 +32,7 @@ class Piece(Protocol):
     typed: bool
     schema: Any
 
-    def batches(self, kinds: Mapping[str, Any]) -> Iterator[Batch]:
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         """The columns named in `kinds`, some lines at a time. `kinds`: their types, for a file that has none."""
 
 
@@ -84,12 +84,12 @@ class ParquetFile:
             self.schema = file.schema_arrow
         self._path = path
 
-    def batches(self, kinds: Mapping[str, Any]) -> Iterator[Batch]:
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         with parquet.ParquetFile(self._path) as file:
             for group in range(file.num_row_groups):
                 where, start = f"{self.name}, row group {group}", 0
                 for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):
-                    yield Batch(where, start, lines)
+                    yield TableLines(where, start, lines)
                     start += len(lines)
 
 
@@ -104,7 +104,7 @@ class IpcFile:
             self.schema = pa.ipc.open_file(file).schema
         self._path = path
 
-    def batches(self, kinds: Mapping[str, Any]) -> Iterator[Batch]:
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         with pa.memory_map(str(self._path)) as file:
             whole = pa.ipc.open_file(file)
             for number in range(whole.num_record_batches):
@@ -122,13 +122,13 @@ class CsvFile:
             self.schema = pa.schema([(name, pa.string()) for name in file.schema.names])
         self._path = path
 
-    def batches(self, kinds: Mapping[str, Any]) -> Iterator[Batch]:
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         convert = csv.ConvertOptions(column_types=kinds, include_columns=[*kinds], strings_can_be_null=False)
         # By one thread: only then does an error name its line.
         with csv.open_csv(self._path, csv.ReadOptions(use_threads=False), QUOTED, convert) as file:
             start = 0
             for lines in file:
-                yield Batch(self.name, start, lines)
+                yield TableLines(self.name, start, lines)
                 start += len(lines)
 
 
@@ -155,16 +155,16 @@ class ArrowTable:
             ) from error
         self.schema = self._table.schema
 
-    def batches(self, kinds: Mapping[str, Any]) -> Iterator[Batch]:
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         start = 0
         for lines in self._table.select([*kinds]).to_batches(max_chunksize=AT_ONCE):
-            yield Batch(self.name, start, lines)
+            yield TableLines(self.name, start, lines)
             start += len(lines)
 
 
-def _cut(where: str, lines: Any) -> Iterator[Batch]:
+def _cut(where: str, lines: Any) -> Iterator[TableLines]:
     for start in range(0, len(lines), AT_ONCE):
-        yield Batch(where, start, lines.slice(start, AT_ONCE))
+        yield TableLines(where, start, lines.slice(start, AT_ONCE))
 
 
 def check_columns(found: Sequence[Piece], wanted: Sequence[str]) -> None:
