@@ -57,7 +57,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/core/.core: $(BIN)/python pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)/core
-	$(VENV)/core/bin/pip install -q -c constraints.txt ".[cloud]" hypothesis pytest pytest-xdist rich
+	$(VENV)/core/bin/pip install -q -c constraints.txt ".[cloud,tables]" hypothesis pytest pytest-xdist rich
 	touch $@
 
 clean:

@@ -11,10 +11,12 @@ import numpy as np
 
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.table import Update
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
@@ -69,6 +71,18 @@ class Session:
             self.table.check(rows, names, values)
             self.journal.append(rows, names, values, epoch)
 
+    def fold_parts(self, parts: Sequence[Update], epoch: int) -> None:
+        """Fold several parts, of different scores, as one update, all or nothing. With a journal, they wait there."""
+        self.check_writable()
+        if self.journal is None:
+            self.table.fold_all(parts, epoch)
+            self.updates += 1
+            return
+        for part in parts:
+            self.table.check(*part)
+        for part in parts:
+            self.journal.append(*part, epoch)
+
     def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""
         self.table.fold(rows, names, values, epoch)
@@ -84,6 +98,36 @@ class Session:
     def inputs(self, name: str) -> str:
         """In words, what the score `name` takes of an observation."""
         return inputs_of(self.table[name].score)
+
+    # -- what else changes the scores -----------------------------------------------------------------------------------
+
+    def add(self, score: ScoreLike) -> None:
+        """Add a score; see `ScoreStore.add`."""
+        self.settled("a new score is wanted")
+        self.table.add(score)
+        self.meta["made"][score.name] = files.made_now()
+        if self.journal is not None:
+            self.journal.names = tuple(self.table.columns)
+
+    def grow(self, n: int, keys: Iterable[str] | None) -> None:
+        """Append rows; see `ScoreStore.grow`."""
+        grown = files.grown_keys(self.keys, self.table.n, n, keys)
+        self.table.grow(n)
+        self.keys = grown
+        self.updates += 1
+
+    def begin_run(self, name: str) -> None:
+        """Begin a new training run; see `ScoreStore.begin_run`."""
+        runs = self.meta["runs"]
+        if name == runs[-1]:
+            return
+        if name in runs:
+            raise StoreError(f"run {name!r} has ended, {runs[-1]!r} is the current one: name a new run.")
+        self.settled("a new run is wanted")
+        self.table.begin_run()
+        runs.append(name)
+        self.clock.show(0)
+        self.updates += 1
 
     # -- what hooks still hold ------------------------------------------------------------------------------------------
 
@@ -174,6 +218,12 @@ class Session:
         self.meta |= meta
         self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
         self.updates = 0
+
+    @property
+    def body(self) -> Body:
+        """What the store holds: its own table, not a copy. Drain the hooks first."""
+        made_for, runs, where = self.meta["fingerprint"], self.meta["runs"], str(self.files.path)
+        return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid)
 
     @property
     def version(self) -> int:

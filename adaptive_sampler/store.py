@@ -1,22 +1,23 @@
 """The score store: every score of every row in memory, kept as versions by atomic commits."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
-from adaptive_sampler.errors import StoreError
-from adaptive_sampler.export import export
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
-from adaptive_sampler.storage import opening
+from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.files import grown_keys, made_now
+from adaptive_sampler.storage.places import Place
 from adaptive_sampler.storage.pointer import Version
+from adaptive_sampler.tables.filling import Scores
+from adaptive_sampler.tables.folding import fold_table
+from adaptive_sampler.tables.writing import export
 
 
 class ScoreStore:
@@ -33,7 +34,7 @@ class ScoreStore:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str] | None,
+        path: Place,
         n: int,
         scores: Sequence[ScoreLike],
         *,
@@ -55,12 +56,12 @@ class ScoreStore:
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        return cls(opening.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
+        return cls(creating.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
 
     @classmethod
     def open(
         cls,
-        path: str | os.PathLike[str] | None = None,
+        path: Place = None,
         *,
         version: int | None = None,
         mode: Mode = "r+",
@@ -78,6 +79,36 @@ class ScoreStore:
         there is not what was committed, and `UnknownName` if there is no such version.
         """
         return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
+
+    @classmethod
+    def from_table(
+        cls,
+        path: Place,
+        source: Any,
+        scores: Scores = None,
+        *,
+        key: str | None = None,
+        epoch: int = 0,
+        fingerprint: str | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
+
+        `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
+        counts as observed once, in `epoch`, null and NaN as never. `key`: the column with keys; None: "key", if there is one. A
+        column "row" says which row a line is. `path`, `fingerprint`, `overwrite`: as in `create`. Raises `InvalidValue` for a
+        line that cannot be right.
+        """
+        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite), "r+")
+
+    @classmethod
+    def merge(cls, path: Place, stores: Sequence["ScoreStore"], *, overwrite: bool = False) -> Self:
+        """Make a new store at `path` of what several open `stores` observed of the same samples, as if one had.
+
+        Rows are told by their keys or, without keys, by their numbers; they are those of the first store. `overwrite`: as in
+        `create`. Raises `InvalidValue` for stores that do not fit together, and for a row that its fold cannot merge.
+        """
+        return cls(making.merge(path, stores, overwrite), "r+")
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -102,29 +133,22 @@ class ScoreStore:
         session.table[name]  # raises for an unknown name, before the rows are checked
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
 
+    fold_table = fold_table
+
     def add(self, score: ScoreLike) -> None:
         """Add a score, also to an old store; no row counts as observed for it yet.
 
         On ranks, call it on every rank, directly after `sync`. Raises `InvalidValue` if the name is taken, and
         `StoreError` on ranks while updates wait for `sync`.
         """
-        session = self.session.to_write()
-        session.settled("a new score is wanted")
-        session.table.add(score)
-        session.meta["made"][score.name] = made_now()
-        if session.journal is not None:
-            session.journal.names = self.names
+        self.session.to_write().add(score)
 
     def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
         """Append rows that were never observed, up to `n` in all; `keys` names the new rows if the store has keys.
 
         Raises `InvalidValue` for an `n` below the present one, and for keys that are missing or taken.
         """
-        session = self.session.to_write()
-        grown = grown_keys(session.keys, len(self), n, keys)
-        session.table.grow(n)
-        session.keys = grown
-        session.updates += 1
+        self.session.to_write().grow(n, keys)
 
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; does nothing if `name` is the current run.
@@ -132,17 +156,7 @@ class ScoreStore:
         The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on.
         Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
         """
-        session = self.session.to_write()
-        runs = session.meta["runs"]
-        if name == runs[-1]:
-            return
-        if name in runs:
-            raise StoreError(f"run {name!r} has ended, {runs[-1]!r} is the current one: name a new run.")
-        session.settled("a new run is wanted")
-        session.table.begin_run()
-        runs.append(name)
-        session.clock.show(0)
-        session.updates += 1
+        self.session.to_write().begin_run(name)
 
     def commit(self, note: str = "", *, pin: bool = False, keep: int | None = None) -> int:
         """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.
@@ -206,9 +220,7 @@ class ScoreStore:
         """Whether the rows have keys."""
         return self.session.keys is not None
 
-    def export(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
-        """Write the rows of `plan` (None: all rows) with keys and scores to a .csv, or the rows alone to a .npy."""
-        export(self, path, plan)
+    export = export
 
     def plan(self, plan_id: str) -> Plan:
         """A saved plan by its id. Raises `UnknownName` if there is none of that id."""
@@ -262,10 +274,8 @@ class ScoreStore:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Where the store comes from, as a dict.
-
-        `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own; `package`, the version that
-        made the store; `created`, in seconds since 1970; `runs`; and `made`, the time and package version of each score.
+        """Where the store comes from: `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own;
+        `package`, the version that made it; `created`, in seconds since 1970; `runs`; `made`, time and package of each score.
         """
         told = ("fingerprint", "metadata", "package", "created", "runs", "made")
         return {"uuid": self.session.uuid} | {name: self.session.meta[name] for name in told}

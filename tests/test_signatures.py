@@ -15,12 +15,13 @@ MODULES = ["adaptive_sampler", "adaptive_sampler.scoring", "adaptive_sampler.sel
 # Of the adapters those whose package is here: a wheel is tested without them too.
 MODULES += [f"adaptive_sampler.{name}" for name in ("torch", "webdataset") if find_spec(name)]
 # What every score has, told by scoring.base; what protocols are made with; what a store is made by: create and open
-ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode"}
+ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode", "self", "store"}
 
 
 def public() -> dict[str, Callable[..., Any]]:
-    """Every public function and class by module and name, but for errors; and what makes a store."""
-    found = {"ScoreStore.create": ScoreStore.create, "ScoreStore.open": ScoreStore.open}
+    """Every public function and class by module and name, but for errors; and what makes a store or takes tables."""
+    makers = ("create", "open", "from_table", "merge", "fold_table", "export")
+    found = {f"ScoreStore.{name}": getattr(ScoreStore, name) for name in makers}
     for module in MODULES:
         part = import_module(module)
         for name in part.__all__:

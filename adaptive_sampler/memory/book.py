@@ -132,6 +132,12 @@ class Book:
         """A score's own columns, (n,) each, writable."""
         return {name: self.column((score.name, name)) for name in score.fold.columns}
 
+    def count_anew(self) -> None:
+        """Note that the columns were written from outside: all of them are to be committed, and the counters follow them."""
+        count = self.column(("", "count"))
+        self.observed, self.observations = int(np.count_nonzero(count)), int(count.sum(dtype=np.int64))
+        self.dirty[:] = True
+
     def rows(self, rows: np.ndarray) -> tuple[int, int, list[np.ndarray]]:
         """Copies of these rows in all columns, and the two counters, for `put` to write back."""
         return self.observed, self.observations, [records.octets[rows] for records in self.records]

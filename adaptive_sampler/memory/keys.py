@@ -1,5 +1,6 @@
 """Find samples by their keys: by a sorted table of 64-bit hashes, and by the keys themselves if hashes collide."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,13 @@ class KeyMap:
         return cls(*_pack(list(keys)))._all_different()
 
     @classmethod
+    def joined(cls, parts: Sequence["KeyMap"]) -> "KeyMap":
+        """The keys of all `parts`, one after the other. Some may come twice: see `twice`."""
+        before = np.cumsum([0, *(len(part._text) for part in parts)])
+        ends = [part._ends + start for part, start in zip(parts, before[:-1], strict=True)]
+        return cls(np.concatenate([part._text for part in parts]), np.concatenate(ends))
+
+    @classmethod
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
         """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
@@ -66,19 +74,37 @@ class KeyMap:
         except UnicodeDecodeError as error:
             raise StoreDamaged(f"the key of row {row} is no UTF-8 ({error}). Open another version.") from error
 
+    def part(self, start: int, stop: int) -> "KeyMap":
+        """The keys of rows `start` … `stop` − 1, without a copy."""
+        first = self._ends[start - 1] + 1 if start else 0
+        stops = self._ends[start:stop]
+        return KeyMap(self._text[first : stops[-1] + 1 if len(stops) else first], stops - first)
+
+    def texts(self) -> list[str]:
+        """All keys, in the order of rows. Raises as `key` does."""
+        if np.count_nonzero(self._text == 0) == len(self):  # no key holds a NUL itself
+            with contextlib.suppress(UnicodeDecodeError):
+                return self._text.tobytes().decode().split("\0")[:-1]
+        return [self.key(row) for row in range(len(self))]
+
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""
         keys = list(keys)
-        text, ends = _pack(keys)
-        rows: np.ndarray = kernels.find(
-            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
-        )
+        rows = self.find(KeyMap(*_pack(keys)))
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise UnknownName(
                 f"key {keys[unknown[0]]!r} (position {unknown[0]}) is not in the store: it names none of its {len(self)} rows. "
                 "Is it the key of another dataset? store.grow(n, keys) adds rows."
             )
+        return rows
+
+    def find(self, wanted: "KeyMap") -> np.ndarray:
+        """The row of each key of `wanted` in this map, (len(wanted),) int64; −1 where it has none. `wanted` may repeat keys."""
+        text, ends = wanted._text, wanted._ends
+        rows: np.ndarray = kernels.find(
+            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
+        )
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
@@ -100,13 +126,17 @@ class KeyMap:
 
     def _all_different(self) -> "KeyMap":
         """This map, after a check: raises `InvalidValue` for a key that comes twice."""
-        twice = kernels.first_twice(*self._table(), self._text, self._ends)
-        if twice[0] >= 0:
+        if twice := self.twice():
             key = self.key(twice[0])
             raise InvalidValue(
                 f"key {key!r} stands at rows {twice[0]} and {twice[1]}: a key names one row. Drop one of them."
             )
         return self
+
+    def twice(self) -> tuple[int, int] | None:
+        """The first two rows that have the same key; None if all keys are different."""
+        first, second = kernels.first_twice(*self._table(), self._text, self._ends)
+        return None if first < 0 else (int(first), int(second))
 
     def settle(self, kept: "KeyMap") -> None:
         """Read the keys from the map `kept`, whose arrays are on disk, instead of holding them in memory."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from adaptive_sampler.scoring.reading import Reader
 
 FLOAT32 = np.dtype(np.float32)
 NUMPY = {np.ndarray}
+
+
+class Update(NamedTuple):
+    """Values of some scores that were observed together: `rows`, (batch,) int64, and `values`, (scores, batch) float32."""
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    values: np.ndarray
 
 
 class Table:
@@ -159,6 +167,23 @@ class Table:
                     raise self._refusal(rows, names, values, bad)
         except BaseException:
             for book, saved in undo:
+                book.put(rows, saved)
+            raise
+
+    def fold_all(self, parts: Sequence[Update], epoch: int) -> None:
+        """Fold several parts, which have no score in common, all or nothing; each as `fold` does."""
+        for part in parts:
+            self.check(*part)
+        routes = [
+            self._routes.get(part.names) or self._route(part.names) for part in parts
+        ]  # splits books, before any is saved
+        undo = [(book, part.rows) for part, (route, may_raise) in zip(parts, routes, strict=True) for book, _ in route]
+        copies = [book.rows(rows) for book, rows in undo] if any(may_raise for _, may_raise in routes) else []
+        try:
+            for part in parts:
+                self.fold(*part, epoch)
+        except BaseException:
+            for (book, rows), saved in zip(undo, copies, strict=True):
                 book.put(rows, saved)
             raise
 

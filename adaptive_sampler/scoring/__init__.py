@@ -1,7 +1,7 @@
 """Scores, which turn observations of samples into numbers: pick some, or build your own from a measure and a fold."""
 
 from adaptive_sampler.scoring import measures
-from adaptive_sampler.scoring.base import Column, Fold, Score, ScoreLike, describe, restore
+from adaptive_sampler.scoring.base import CannotMerge, Column, Fold, Mergeable, Score, ScoreLike, describe, restore
 from adaptive_sampler.scoring.confidence import Confidence
 from adaptive_sampler.scoring.el2n import EL2N
 from adaptive_sampler.scoring.entropy import Entropy
@@ -20,6 +20,7 @@ __all__ = [
     "EL2N",
     "EMA",
     "L2RW",
+    "CannotMerge",
     "Column",
     "Confidence",
     "Deviation",
@@ -34,6 +35,7 @@ __all__ = [
     "Margin",
     "Max",
     "Mean",
+    "Mergeable",
     "Score",
     "ScoreLike",
     "Tokens",

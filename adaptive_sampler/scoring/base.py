@@ -57,6 +57,37 @@ class Fold(Protocol):
         """End the current training run in `state`, any slice of the columns: settle what belongs to one run alone."""
 
 
+class CannotMerge(Exception):
+    """What `Mergeable.merge` raises for a row that it cannot combine. The store's `merge` names the score and the row.
+
+    `position`: of the first such row in the arrays that `merge` was given. `why`: the reason and the remedy, in words.
+    """
+
+    def __init__(self, position: int, why: str) -> None:
+        super().__init__(why)
+        self.position, self.why = position, why
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """What a fold has, too, if scores that it keeps can be merged from several stores, by `ScoreStore.merge`.
+
+    `relies_on` says what must be comparable between the stores: "epochs", where the fold asks which store observed a row
+    last; "runs", where it keeps something of the current training run; "" for neither.
+    """
+
+    @property
+    def relies_on(self) -> str:
+        """ "epochs", "runs" or ""."""
+
+    def merge(self, state: State, other: State) -> None:
+        """Combine in `state` what it and `other` know of the same rows, as if one store had observed both.
+
+        Both hold (m,) arrays: the fold's own columns, and the two of `BOOKKEEPING`, which stay as they are here. Every row
+        was observed in both; what only one store observed is never asked for. Raises `CannotMerge`.
+        """
+
+
 @runtime_checkable
 class ScoreLike(Protocol):
     """What every score has: a name, the inputs it takes, a pure measure of them, and a fold for the measured values."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.scoring.base import Column, State, register
+from adaptive_sampler.scoring.base import CannotMerge, Column, State, register
 
 __all__ = ["EMA", "Deviation", "Last", "Max", "Mean", "Transitions"]
 
@@ -19,6 +19,7 @@ class _Simple:
     """What the folds share that keep one value: the score is that value itself, and a new run does not change it."""
 
     columns: ClassVar[Mapping[str, Column]] = VALUE
+    relies_on: ClassVar[str] = ""
 
     def read(self, state: State) -> np.ndarray:
         return state["value"]
@@ -33,9 +34,21 @@ class Last(_Simple):
     """The newest value."""
 
     rule: ClassVar[int] = kernels.LAST
+    relies_on: ClassVar[str] = "epochs"
 
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.last(rows, values, state["value"])
+
+    def merge(self, state: State, other: State) -> None:
+        mine, theirs = state["last_seen"], other["last_seen"]
+        tied = np.flatnonzero((mine == theirs) & (state["value"] != other["value"]))
+        if len(tied):
+            raise CannotMerge(
+                int(tied[0]),
+                f"both last in epoch {mine[tied[0]]}, with the values {state['value'][tied[0]]} and "
+                f"{other['value'][tied[0]]}: which came last is not known. A score with fold=Mean() or Max() can be merged.",
+            )
+        np.copyto(state["value"], other["value"], where=theirs > mine)
 
 
 @register("mean")
@@ -47,6 +60,10 @@ class Mean(_Simple):
 
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.mean(rows, values, before, state["value"])
+
+    def merge(self, state: State, other: State) -> None:
+        share = other["count"] / (state["count"] + other["count"].astype(np.float64))
+        state["value"] += (other["value"].astype(np.float64) - state["value"]) * share
 
 
 @register("ema")
@@ -68,6 +85,14 @@ class EMA(_Simple):
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.ema(rows, values, before, self.decay, state["value"])
 
+    def merge(self, state: State, other: State) -> None:
+        if len(state["value"]):
+            raise CannotMerge(
+                0,
+                "a moving average depends on the order of all its values, and does not keep them. A score with fold=Mean() or "
+                "Max() can be merged.",
+            )
+
 
 @register("max")
 @dataclass(frozen=True)
@@ -79,6 +104,9 @@ class Max(_Simple):
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
         kernels.maximum(rows, values, before, state["value"])
 
+    def merge(self, state: State, other: State) -> None:
+        np.maximum(state["value"], other["value"], out=state["value"])
+
 
 @register("deviation")
 @dataclass(frozen=True)
@@ -87,6 +115,7 @@ class Deviation:
 
     rule: ClassVar[int] = kernels.DEVIATION
 
+    relies_on: ClassVar[str] = ""
     columns: ClassVar[Mapping[str, Column]] = {"mean": Column("float32", 0), "m2": Column("float32", 0)}
 
     def fold(self, state: State, rows: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
@@ -99,6 +128,13 @@ class Deviation:
 
     def begin_run(self, state: State) -> None:
         pass
+
+    def merge(self, state: State, other: State) -> None:
+        """Two sums of squared deviations become one (Chan, Golub and LeVeque 1979, equation 2.1)."""
+        mine, theirs = state["count"].astype(np.float64), other["count"].astype(np.float64)
+        apart = other["mean"].astype(np.float64) - state["mean"]
+        state["mean"] += apart * theirs / (mine + theirs)
+        state["m2"] += other["m2"] + apart * apart * mine * theirs / (mine + theirs)
 
 
 NeverLearned = Literal["inf", "presentations", "zero"]
@@ -119,6 +155,7 @@ class Transitions:
 
     never_learned: NeverLearned = "inf"
     runs: Runs = "sum"
+    relies_on: ClassVar[str] = "runs"
     columns: ClassVar[Mapping[str, Column]] = {
         "events": Column("uint32", 0),
         "presentations": Column("uint32", 0),
@@ -148,6 +185,19 @@ class Transitions:
         state["runs"] += state["presentations"] > 0
         for name in ("events", "presentations", "state"):
             state[name][:] = 0
+
+    def merge(self, state: State, other: State) -> None:
+        """Runs are summed; of the current one, at most one store may have presented a row: the order is not known."""
+        torn = np.flatnonzero((state["presentations"] > 0) & (other["presentations"] > 0))
+        if len(torn):
+            raise CannotMerge(
+                int(torn[0]),
+                "both in the current run, and which presentation came after which is not known. Scores of one run can be "
+                "merged if each row was trained on in one store; name separate runs separately, by store.begin_run(name).",
+            )
+        for name in ("events", "presentations", "total", "runs"):
+            state[name] += other[name]
+        state["state"] |= other["state"]
 
     def _this_run(self, state: State) -> np.ndarray:
         """The score of the current run alone, (n,) float32; 0 for rows that it has not presented yet."""

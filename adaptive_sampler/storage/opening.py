@@ -1,26 +1,20 @@
-"""How a process gets a store: it makes a new one, or restores one as of a version."""
+"""How a store that is there is opened: its scores are restored as of a version."""
 
-import contextlib
 import json
-import os
-import re
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import MALFORMED, AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
-from adaptive_sampler.storage.base import LEASE, POINTER, Hold, Lease, Storage
-from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
-from adaptive_sampler.storage.generation import Manifest, manifest_name
-from adaptive_sampler.storage.local import LocalStorage
+from adaptive_sampler.storage.base import Hold, Lease, Storage
+from adaptive_sampler.storage.files import Files, new_meta
+from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.meta import check_meta
-from adaptive_sampler.storage.places import path_of, storage_at
-from adaptive_sampler.storage.repository import PLANS, Repository
+from adaptive_sampler.storage.places import Place, path_of, storage_at
+from adaptive_sampler.storage.repository import Repository
 from adaptive_sampler.storage.versions import Versions
 
 
@@ -32,77 +26,6 @@ class Opened:
     table: Table
     keys: KeyMap | None
     meta: dict[str, Any]
-
-
-def create(
-    path: str | os.PathLike[str] | None,
-    n: int,
-    scores: Sequence[ScoreLike],
-    keys: Iterable[str] | None,
-    fingerprint: str | None,
-    overwrite: bool,
-    metadata: Mapping[str, Any] | None,
-    storage: Storage | None = None,
-    exist_ok: bool = False,
-) -> Opened:
-    """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
-    if overwrite and exist_ok:
-        raise InvalidValue(
-            "overwrite=True, exist_ok=True: a store that is there is replaced or gone on with. Pass one."
-        )
-    n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
-    table = Table(list(scores), n)  # this may raise, so nothing is written before it
-    if exist_ok and (found := _existing(path, scores, table, keys, fingerprint, storage)) is not None:
-        return found
-    named = None if keys is None else grown_keys(None, 0, n, keys)
-    meta = new_meta(table, fingerprint, metadata)
-    temporary = path is None and storage is None
-    if temporary:
-        storage = LocalStorage(tempfile.mkdtemp(prefix="adaptive-sampler-"), lasting=False)
-    storage = _one_of(path, storage)
-    _make_room(storage, overwrite or (exist_ok and _begun(storage)))
-    lease = storage.lease()
-    try:
-        if overwrite or (exist_ok and _begun(storage)):
-            _clear(storage)
-        repository = Repository(storage)
-        repository.versions.create()
-        files = Files(path_of(storage), repository, Manifest(-1, {}), lease, temporary)
-        files.commit(table, named, meta, note="created", pin=False)
-    except BaseException:
-        lease.release()
-        raise
-    return Opened(files, table, named, meta)
-
-
-def _existing(
-    path: str | os.PathLike[str] | None,
-    scores: Sequence[ScoreLike],
-    asked: Table,
-    keys: Iterable[str] | None,
-    fingerprint: str | None,
-    storage: Storage | None,
-) -> Opened | None:
-    """The store that is there, to go on with; None if there is none.
-
-    Raises `InvalidValue` unless it has the rows and scores of `asked`, these keys, and this fingerprint if both have one.
-    """
-    if path is None and storage is None:
-        return None
-    try:
-        found = open_(path, None, "r+", scores, steal=False, storage=storage)
-    except StoreDamaged:
-        if _begun(_one_of(path, storage)):
-            return None
-        raise
-    try:
-        found.table.check_same(found.files.path, asked.n, scores)
-        named = None if keys is None else grown_keys(None, 0, asked.n, keys)
-        check_samples(found, named, fingerprint)
-    except BaseException:
-        close(found.files)
-        raise
-    return found
 
 
 def check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) -> None:
@@ -122,7 +45,7 @@ def check_samples(found: Opened, named: KeyMap | None, fingerprint: str | None) 
 
 
 def open_(
-    path: str | os.PathLike[str] | None,
+    path: Place,
     version: int | None,
     mode: str,
     scores: Sequence[ScoreLike],
@@ -132,7 +55,7 @@ def open_(
     """Open a store as of a version (None: the last commit). Arguments and errors are those of `ScoreStore.open`."""
     if mode not in ("r+", "r", "journal"):
         raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
-    storage, write = _one_of(path, storage), mode == "r+"
+    storage, write = one_of(path, storage), mode == "r+"
     repository = Repository(storage)
     manifest, hold, lease = _manifest(repository.versions, version, mode, steal)
     try:
@@ -226,7 +149,7 @@ def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
     raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
 
 
-def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Storage:
+def one_of(path: Place, storage: Storage | None) -> Storage:
     """The storage that was passed, or the one that the path names. Raises `InvalidValue` unless just one is given."""
     if storage is None and path is not None:
         return storage_at(path)
@@ -237,50 +160,3 @@ def _one_of(path: str | os.PathLike[str] | None, storage: Storage | None) -> Sto
             f"storage={storage!r} is no Storage: adaptive_sampler.testing.check_storage says what one does."
         )
     return storage
-
-
-def _begun(storage: Storage) -> bool:
-    """Whether a place holds nothing, or only what is left of a store's making that was cut off before its first commit."""
-    return Repository(storage).versions.unbegun() and all(map(_is_ours, storage.names()))
-
-
-def _make_room(storage: Storage, overwrite: bool) -> None:
-    """Raise `StoreError` if the place holds anything; with `overwrite`, a store may be there, complete or half made."""
-    found = [name for name in storage.names() if name != "manifests" or storage.names(name)]
-    if found in ([], [LEASE]):  # nothing, or what the making of a store left that failed
-        return
-    foreign = [name for name in found if not _is_ours(name)] or _other_versions(storage)
-    if foreign or not {POINTER, LEASE} & set(found):
-        what = (foreign or [f"no {POINTER}"])[0]
-        raise StoreError(f"{storage.where} holds something else than a store ({what}). Name another place.")
-    if not overwrite:
-        raise StoreError(
-            f"{storage.where} holds a store already. Open it with ScoreStore.open, go on with it by create(..., "
-            "exist_ok=True), or replace it by create(..., overwrite=True)."
-        )
-    if any(storage.held(f"manifests/{name}") for name in storage.names("manifests")):
-        raise StoreError(
-            f"{storage.where} cannot be replaced while it is open to read, here or in another process. Close the stores that "
-            "were opened with mode='r', or name another place."
-        )
-
-
-def _other_versions(storage: Storage) -> list[str]:
-    """The name of the manifest that shows that versions of something else are kept here, such as an index of shards."""
-    versions = Repository(storage).versions
-    with contextlib.suppress(StoreError):  # damaged: whatever it was
-        versions.open()
-        head = versions.manifest(None)
-        return [] if "scores" in head.meta else [manifest_name(head.version)]
-    return []
-
-
-def _is_ours(name: str) -> bool:
-    return name in (POINTER, LEASE, "manifests", PLANS) or bool(re.fullmatch(r"v\d+|.*\.partial", name))
-
-
-def _clear(storage: Storage) -> None:
-    storage.delete(POINTER)  # first, so that nobody takes what is left for a store
-    for name in storage.names():
-        if name != LEASE:
-            storage.delete(name)

@@ -11,6 +11,8 @@ from adaptive_sampler.storage.local import LocalStorage
 
 _in_memory: dict[str, MemoryStorage] = {}  # by name, for as long as the process lives
 
+Place = str | os.PathLike[str] | None  # where a store is; None: in a temporary folder
+
 
 def storage_at(path: str | os.PathLike[str]) -> Storage:
     """The storage that `path` names: a folder, also as "file:///…", or "memory://name", in the memory of this process.

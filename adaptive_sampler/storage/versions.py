@@ -46,9 +46,12 @@ class Versions:
         self.pointer: Pointer
         self._raw: bytes | None = None  # what the storage's pointer held when it was last read or written here
 
-    def create(self) -> None:
-        """Begin without a version, under a new identifier; nothing is written before the first commit."""
-        self.pointer, self._raw = Pointer(uuid.uuid4().hex), self.storage.pointer()
+    def create(self, first: int = 0) -> None:
+        """Begin without a version, under a new identifier; nothing is written before the first commit, of number `first`.
+
+        Version 0 is empty: what begins with something in it begins with version 1.
+        """
+        self.pointer, self._raw = Pointer(uuid.uuid4().hex, highest=first - 1), self.storage.pointer()
 
     def open(self) -> None:
         """Read the pointer as it is now. Raises `NoStore` if nothing is there, `StoreDamaged` if something else is."""

@@ -1,6 +1,5 @@
-"""What lies on disk: plain Zarr that any client reads, plans as small files, provenance, exports."""
+"""What lies on disk: plain Zarr that any client reads, plans as small files, provenance."""
 
-import csv
 import shutil
 import subprocess
 import sys
@@ -118,42 +117,6 @@ def test_metadata_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="JSON data is needed"):
         ScoreStore.create(tmp_path / "s", 5, [EL2N()], metadata={"model": object()})
     assert not (tmp_path / "s").exists()
-
-
-def test_a_csv_export_has_rows_keys_repeats_weights_and_scores_in_order(tmp_path: Path) -> None:
-    store = filled(None, n=5, keys=list("abcde"))
-    plan = Prune(2, "loss").plan(store, epoch=0, seed=0)
-    store.export(tmp_path / "kept.csv", plan=plan)
-    with open(tmp_path / "kept.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [(line["row"], line["key"], line["repeats"], line["loss_weight"], line["loss"]) for line in lines] == [
-        ("3", "d", "1", "1.0", "3.0"),
-        ("4", "e", "1", "1.0", "4.0"),
-    ]
-
-
-def test_an_npy_export_is_the_rows(tmp_path: Path) -> None:
-    store = filled(None)
-    plan = Prune(0.1, "loss").plan(store, epoch=0, seed=0)
-    store.export(tmp_path / "kept.npy", plan=plan)
-    assert np.load(tmp_path / "kept.npy").tolist() == list(range(90, 100))
-
-
-def test_an_export_without_a_plan_has_every_row_and_blank_where_never_observed(tmp_path: Path) -> None:
-    store = ScoreStore.create(None, 3, [Loss()])
-    store.fold("loss", [1], [2.5])
-    store.export(tmp_path / "all.csv")
-    assert (tmp_path / "all.csv").read_text().split() == [
-        "row,repeats,loss_weight,loss",
-        "0,1,1.0,",
-        "1,1,1.0,2.5",
-        "2,1,1.0,",
-    ]
-
-
-def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue, match=r"kept\.txt: export writes \.csv or \.npy"):
-        filled(None).export(tmp_path / "kept.txt")
 
 
 def test_a_copy_of_a_temporary_store_is_plain_zarr_from_its_first_commit_on(tmp_path: Path) -> None:

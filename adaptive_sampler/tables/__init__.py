@@ -1,0 +1,1 @@
+"""Tables in, tables out: scores as Parquet, Arrow, Feather and CSV, for tools that know nothing of a store."""

@@ -1,0 +1,185 @@
+"""What a table can be: files, folders of them, and whatever speaks the Arrow C interface. Read in batches with their places."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from adaptive_sampler.errors import InvalidValue
+
+AT_ONCE = 1 << 17  # lines of a batch
+ENDINGS = (".parquet", ".feather", ".arrow", ".csv")
+
+
+class TableLines(NamedTuple):
+    """Some lines of a table. `where`: the file and, in Parquet, the row group; `start`: the number of the first line there."""
+
+    where: str
+    start: int
+    lines: Any  # pyarrow.RecordBatch
+
+
+class Piece(Protocol):
+    """One file, or one table in memory.
+
+    `name`: what messages call it; `schema`: the pyarrow.Schema; `typed`: whether that has more than names.
+    """
+
+    name: str
+    typed: bool
+    schema: Any
+
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
+        """The columns named in `kinds`, some lines at a time. `kinds`: their types, for a file that has none."""
+
+
+def pieces(source: Any) -> list[Piece]:
+    """The files or tables that `source` is made of, in order; those of a folder by their names.
+
+    `source`: the path of a .parquet, .feather, .arrow or .csv file, or of a folder with such files; an object with
+    `__arrow_c_stream__` or `__arrow_c_array__`, as tables of PyArrow, pandas and Polars have; or a list of these. Raises
+    `InvalidValue` for anything else and for a file that is none, and OSError for one that cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _files(Path(source))
+    if isinstance(source, list | tuple):
+        found = [piece for one in source for piece in pieces(one)]
+        if not found:
+            raise InvalidValue(f"source={source!r}: there is no table in it. Pass a path or a table.")
+        return found
+    return [ArrowTable(source)]
+
+
+def _files(path: Path) -> list[Piece]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+        if not files:
+            raise InvalidValue(f"{path}: the folder has no file that ends with {', '.join(ENDINGS)}. Name the files.")
+        return [_file(file) for file in files]
+    return [_file(path)]
+
+
+def _file(path: Path) -> Piece:
+    if path.suffix not in ENDINGS:
+        raise InvalidValue(f"{path}: a table is a file that ends with {', '.join(ENDINGS)}, or a folder of such files.")
+    try:
+        if path.suffix == ".parquet":
+            return ParquetFile(path)
+        return CsvFile(path) if path.suffix == ".csv" else IpcFile(path)
+    except pa.ArrowException as error:
+        raise InvalidValue(f"{path} is no {path.suffix} file, or a damaged one: {error}") from error
+
+
+class ParquetFile:
+    """A Parquet file, read one row group after the other."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        with parquet.ParquetFile(path) as file:
+            self.schema = file.schema_arrow
+        self._path = path
+
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
+        with parquet.ParquetFile(self._path) as file:
+            for group in range(file.num_row_groups):
+                where, start = f"{self.name}, row group {group}", 0
+                for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):
+                    yield TableLines(where, start, lines)
+                    start += len(lines)
+
+
+class IpcFile:
+    """A Feather or Arrow file, which is memory-mapped."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        with pa.memory_map(str(path)) as file:
+            self.schema = pa.ipc.open_file(file).schema
+        self._path = path
+
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
+        with pa.memory_map(str(self._path)) as file:
+            whole = pa.ipc.open_file(file)
+            for number in range(whole.num_record_batches):
+                yield from _cut(f"{self.name}, batch {number}", whole.get_batch(number).select([*kinds]))
+
+
+class CsvFile:
+    """A CSV file, whose first line names the columns. Its schema has names alone: every column is text until it is read."""
+
+    typed = False
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        with csv.open_csv(path, parse_options=QUOTED) as file:
+            self.schema = pa.schema([(name, pa.string()) for name in file.schema.names])
+        self._path = path
+
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
+        convert = csv.ConvertOptions(column_types=kinds, include_columns=[*kinds], strings_can_be_null=False)
+        # By one thread: only then does an error name its line.
+        with csv.open_csv(self._path, csv.ReadOptions(use_threads=False), QUOTED, convert) as file:
+            start = 0
+            for lines in file:
+                yield TableLines(self.name, start, lines)
+                start += len(lines)
+
+
+QUOTED = csv.ParseOptions(newlines_in_values=True)  # a key may hold one
+
+
+class ArrowTable:
+    """A table in memory, by the Arrow C interface. A stream, which can be read once, is read here."""
+
+    typed = True
+
+    def __init__(self, source: Any) -> None:
+        self.name = f"the {type(source).__name__}"
+        if not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__arrow_c_array__"):
+            raise InvalidValue(
+                f"source={source!r}: pass a path, or a table that speaks the Arrow C interface: of PyArrow, of Polars, of "
+                "pandas 2.2 or newer."
+            )
+        try:
+            self._table = pa.table(source)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise InvalidValue(
+                f"{self.name} is no Arrow table: {'; '.join(map(str, error.args))}. A column has values of one type."
+            ) from error
+        self.schema = self._table.schema
+
+    def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
+        start = 0
+        for lines in self._table.select([*kinds]).to_batches(max_chunksize=AT_ONCE):
+            yield TableLines(self.name, start, lines)
+            start += len(lines)
+
+
+def _cut(where: str, lines: Any) -> Iterator[TableLines]:
+    for start in range(0, len(lines), AT_ONCE):
+        yield TableLines(where, start, lines.slice(start, AT_ONCE))
+
+
+def check_columns(found: Sequence[Piece], wanted: Sequence[str]) -> None:
+    """Raise `InvalidValue` unless every piece has these columns, each once and of the type that it has in the first piece."""
+    first = found[0]
+    for piece in found:
+        for name in wanted:
+            places = piece.schema.get_all_field_indices(name)
+            if len(places) != 1:
+                has = ", ".join(piece.schema.names)
+                count = "no column" if not places else f"{len(places)} columns"
+                raise InvalidValue(f"{piece.name} has {count} {name!r}: it has {has}. Name one that is there once.")
+            kind, of_first = piece.schema.field(name).type, first.schema.field(name).type
+            if kind != of_first:
+                raise InvalidValue(
+                    f"{piece.name}: column {name!r} is {kind}, in {first.name} it is {of_first}. The files of one table have "
+                    "the same types: write them with one schema, or read them one after the other."
+                )
