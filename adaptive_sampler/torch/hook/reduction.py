@@ -118,5 +118,6 @@ def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
         f"loss has shape {tuple(losses.shape)}: one loss a sample, ({len(losses)},), is what a score takes, and "
         f"{type(criterion).__name__} has several. Make them one yourself, beside the hook: criterion with reduction='none'; "
         f"loss = criterion(input, target).flatten(1).{'sum' if total else 'mean'}(1); hook.record(rows, loss=loss.detach()); "
-        f"loss.{whole}().backward(). Under watch rows = hook.claim(len(input)). Padded tokens: measures.token_mean(loss, mask)."
+        f"loss.{whole}().backward(). Under watch rows = hook.claim(len(input)). Padded tokens: measures.token_mean(loss, mask), or "
+        "a TokenLossHook for a language model."
     )
