@@ -28,7 +28,7 @@ class Delivery:
     def __init__(self) -> None:
         self.run: str | None = None  # the store's run in which a loader was last watched
         self.unweighted = False  # whether the plan has loss weights that the hook does not apply
-        self.repeats = False  # whether the plan visits a row several times
+        self._repeats = False  # whether the plan of the watched loader's sampler visits a row several times
         self._warned = False  # whether a warning of that was given
         self._last: Pass | None = None
 
@@ -62,8 +62,12 @@ class Delivery:
 
         `weighing`: the hook's own sampler.
         """
-        self.repeats = plan is not None and plan.num_samples > plan.num_rows
+        self._repeats = _visits_again(plan)
         self.unweighted = weighing is None and not self._warned and plan is not None and plan.weighted
+
+    def repeats(self, weighing: Ours | None) -> bool:
+        """Whether the epoch's plan visits a row several times: that of the watched loader, or of the hook's own sampler."""
+        return self._repeats or (weighing is not None and _visits_again(inner(weighing).fixed_plan))
 
     def warn_unweighted(self) -> None:
         """Warn, once, that the hook does not apply the plan's loss weights."""
@@ -231,6 +235,10 @@ class Pass:
 def _may_overtake(link: Any) -> bool:
     """Whether a loader delivers batches in the order in which its workers finish them."""
     return getattr(link, "in_order", True) is False and getattr(link, "num_workers", 0) > 1
+
+
+def _visits_again(plan: Any) -> bool:
+    return plan is not None and plan.num_samples > plan.num_rows
 
 
 def _check_length(loader: Any, sampler: Ours) -> None:

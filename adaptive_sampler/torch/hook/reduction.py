@@ -120,5 +120,5 @@ def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
         f"{type(criterion).__name__} has several. Give a hook these losses, of which it makes one: criterion with "
         f"reduction='none'; hook = LossHook(PartsLoss({over}), hook.store, sampler=hook.sampler); in the loop "
         f"hook(criterion(input, target){total}).backward(). Where tokens or pixels have classes, of which some are ignored: "
-        "TokenLossHook(store, shift=False)."
+        "TokenLossHook(store, shift=False); for a language model TokenLossHook(store)."
     )

@@ -102,8 +102,7 @@ def pieces(batch: Batch, inside: Inside, *, joins: bool) -> bool:
     """
     if not batch.bounds and batch.mapped is None:
         return False
-    plan = None if inside.sampler is None else inside.sampler.fixed_plan
-    repeats = inside.watched.repeats or (plan is not None and plan.num_samples > plan.num_rows)
+    repeats = inside.watched.repeats(inside.sampler)
     if repeats and joins:
         raise InvalidValue(
             "joins=True, and the plan visits rows several times (Upsample, Draw): a visit and a piece of a document look alike. "

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adaptive_sampler.arrays import on_host, to_host
 from adaptive_sampler.errors import InvalidValue
@@ -92,12 +93,9 @@ def _of_lengths(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
         wrong = None
     index = torch.searchsorted(given[1:].contiguous(), torch.arange(positions, device=given.device), right=True)
     index = torch.where(index < len(given) - 1, index, -1).view(labels.shape)
-    padding = torch.ones(
-        positions + 1, dtype=torch.bool, device=given.device
-    )  # the end of the batch is behind all labels
-    padding[:-1] = _ignored_to_the_end(labels.reshape(1, -1), ignore_index)[0]
-    kept = (~padding[given[:-1].clamp(0, positions)]).sum()
-    return Found("cu_seqlens", index, torch.tensor(len(given) - 1, device=given.device), kept, wrong)
+    padding = _ignored_to_the_end(F.pad(labels.reshape(1, -1), (0, 1), value=ignore_index), ignore_index)[0]
+    kept = (~padding[given[:-1].clamp(0, positions)]).sum()  # an empty document at the end begins behind all labels
+    return Found("cu_seqlens", index, kept.new_full((), len(given) - 1), kept, wrong)
 
 
 def _numbered(first: Tensor) -> Tensor:

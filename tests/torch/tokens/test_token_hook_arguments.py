@@ -139,6 +139,12 @@ def test_lengths_may_leave_ignored_labels_out():
     assert hook.store["tokens"][0] == 2
 
 
+def test_empty_documents_behind_the_rows_are_none():
+    hook = hooked(Loss())
+    hook(LOGITS, LABELS, rows=[0, 1], cu_seqlens=[0, 3, 6, 6, 6])
+    assert hook.store["tokens"][:2].tolist() == [2, 2]
+
+
 def test_indices_that_decrease_are_refused():
     refuses(r"seq_idx decrease", rows=[0, 1], seq_idx=torch.tensor([[1, 1, 1, 0, 0, 0]]))
 

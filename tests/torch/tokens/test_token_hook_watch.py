@@ -12,7 +12,7 @@ from adaptive_sampler import AdaptiveSampler as BaseSampler
 from adaptive_sampler.errors import InvalidValue, NotFinite
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Upsample
-from adaptive_sampler.torch import AdaptiveSampler, IndexedDataset, TokenLossHook
+from adaptive_sampler.torch import AdaptiveSampler, DistributedAdaptiveSampler, IndexedDataset, TokenLossHook
 from tests.torch.tokens.samples import WORDS, hooked, make_store, outputs
 
 LENGTHS = [3, 2, 4, 5, 2, 6]
@@ -76,6 +76,19 @@ def test_documents_that_the_plan_visits_several_times_are_observed_as_often():
     epoch(hook, loader(store, sampler=sampler))
     assert store.count("loss").tolist() == [2, 4, 2, 2, 2, 4]
     assert store["tokens"].tolist() == [length - 1 for length in LENGTHS]
+
+
+@pytest.mark.parametrize("dealt", [False, True], ids=["sampler", "distributed sampler"])
+def test_visits_are_told_from_pieces_by_the_hooks_own_sampler_too(dealt):
+    store = make_store(Loss(), n=6)
+    store.fold("loss", range(6), [0, 1, 0, 0, 0, 1])
+    sampler = AdaptiveSampler(store, Upsample(3, "loss"))
+    next(iter(sampler))  # the epoch has begun: its plan is fixed
+    hook = TokenLossHook(store)
+    hook.sampler = DistributedAdaptiveSampler(sampler, num_replicas=2, rank=0) if dealt else sampler
+    hook(*outputs(3, 3), rows=[1, 1], cu_seqlens=[0, 3, 6])
+    assert store.count("loss")[1] == 3
+    assert store["tokens"][1] == 2
 
 
 def test_joining_pieces_is_refused_where_the_plan_repeats_documents():
