@@ -1,13 +1,13 @@
 """Records what the model returns in the Trainer's own forward pass, and replaces its loss where the plan weighs."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.transformers.outputs import is_half
-from adaptive_sampler.torch.transformers.step import Step
+from adaptive_sampler.torch.transformers.step import TrainerStep
 
 _TWICE = (
     "the model is called twice with gradients in one compute_loss, and it is in doubt which outputs the loss is made of. "
@@ -16,7 +16,7 @@ _TWICE = (
 )
 
 
-class Reading(Protocol):
+class Readout(Protocol):
     """What a hook takes of one forward pass."""
 
     half: bool  # whether something of it is of half precision
@@ -25,37 +25,33 @@ class Reading(Protocol):
         """What the hook's own loss, unweighted, would be, in each way to divide it: its name -> the value."""
 
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """-> (what the model returned, with the weighted loss; that loss)."""
+        """Record, and weigh -> (what the model returned, with the weighted loss; that loss)."""
 
     def record(self) -> None:
         """Record it."""
 
+    def explain(self, own: float) -> str:
+        """What is wrong if the Trainer's loss is `own`, and none of `losses`."""
+
 
 class Forward:
-    """Watches the model's forward pass in `compute_loss`: once the hook's loss is compared with the Trainer's, by a `read`.
+    """Watches the model's forward pass in `compute_loss`; once, the hook's loss is compared with the Trainer's.
 
-    `read`: (step, module, output) -> `Reading`. `compare`: whether the losses must be equal where nothing weighs them.
-    `differs`: (the Trainer's loss, the hook's) -> the message if they are not.
+    `read`: (step, module, output) -> `Readout`. `compare`: whether the losses must be equal where nothing weighs them.
     """
 
-    def __init__(
-        self,
-        read: Callable[[Step, Any, Any], Reading],
-        *,
-        compare: bool,
-        differs: Callable[[float, dict[str, float]], str],
-    ) -> None:
-        self.read, self.differs = read, differs
+    def __init__(self, read: Callable[[TrainerStep, Any, Any], Readout], *, compare: bool) -> None:
+        self.read = read
         # Whether the losses are still to be compared: those of a step without weights, and of one with weights.
         self._plain, self._weighted = compare, True
 
-    def run(self, call: Callable[[], Any], model: Any, step: Step) -> Any:
+    def run(self, call: Callable[[], Any], model: Any, step: TrainerStep) -> Any:
         """Call `compute_loss` for a step, and record -> what it returned.
 
         Raises `InvalidValue` if nothing can be read of what the model returns, if it is called twice or never, or if the
         Trainer's loss is not the hook's.
         """
-        seen: list[tuple[Reading, float | None]] = []
+        seen: list[tuple[Readout, float | None]] = []
 
         def see(module: Any, given: Any, output: Any) -> Any:
             if not torch.is_grad_enabled():
@@ -81,29 +77,31 @@ class Forward:
         loss = result[0] if isinstance(result, tuple) else result
         if value is not None:
             self._compare_weighted(loss, value, step, reading.half)
-        elif self._plain:
+        else:
             self._compare_plain(loss, step, reading)
-        reading.record()
+            reading.record()
         return result
 
-    def _compare_plain(self, loss: torch.Tensor, step: Step, reading: Reading) -> None:
-        own, scale = loss.item(), step.scale
-        found = reading.losses()
-        if not near(own, own, half=reading.half) or not all(near(x, x, half=reading.half) for x in found.values()):
-            return  # not finite: compared at the next step
-        if not any(near(own, scale * x, half=reading.half) for x in found.values()):
-            raise InvalidValue(self.differs(own, {name: scale * x for name, x in found.items()}))
+    def _compare_plain(self, loss: torch.Tensor, step: TrainerStep, reading: Readout) -> None:
+        """Raise `InvalidValue` if the hook's loss is not what `compute_loss` returned."""
+        if not self._plain:
+            return
+        own, found = loss.item(), reading.losses().values()
+        if not all(map(math.isfinite, (own, *found))):
+            return  # compared at the next step
+        if not any(near(own, step.scale * x, half=reading.half) for x in found):
+            raise InvalidValue(reading.explain(own))
         self._plain = False
 
-    def _compare_weighted(self, loss: torch.Tensor, value: float, step: Step, half: bool) -> None:
+    def _compare_weighted(self, loss: torch.Tensor, value: float, step: TrainerStep, half: bool) -> None:
         """Raise `InvalidValue` if the weighted loss is not what `compute_loss` returned."""
         if not self._weighted:
             return
         own = loss.item()
-        if near(own, own, half=half) and not near(own, step.scale * value, half=half):
+        if math.isfinite(own) and not near(own, step.scale * value, half=half):
             raise InvalidValue(
                 f"{step.trainer.adaptive_sampler.policy} weighs samples, and the weighted loss is {step.scale * value:.6g}, but "
-                f"compute_loss of {type(step.trainer).__name__} returned {own:.6g}: its loss is not the one that the model returns, "
+                f"compute_loss of {type(step.trainer).__name__} returned {own:.6g}: its loss is not that which the model returns, "
                 "so weights would not reach it. Have it take the model's own loss, or override compute_loss and return "
                 "hook(outputs.logits, labels, rows=rows), the hook being made with sampler=sampler."
             )
@@ -115,12 +113,7 @@ def near(a: float, b: float, *, half: bool) -> bool:
     return abs(a - b) <= (1e-2 if half else 1e-4) * max(abs(a), abs(b), 1e-2)
 
 
-def summed(own: torch.Tensor | None, mean: float, share: float, tensors: Any) -> bool:
-    """Whether the model's `own` loss is divided by the items of the whole step instead of the batch's.
-
-    `mean`: the batch's mean; `share`: which part of the step's items are the batch's.
-    """
-    if own is None or share == 1:
-        return False
-    loss, half = own.item(), is_half(own, *tensors)
-    return near(loss, mean * share, half=half) and not near(loss, mean, half=half)
+def summed(own: torch.Tensor, mean: float, total: float, *, half: bool) -> bool:
+    """Whether the model's `own` loss is `total`, over the items of the whole step, and not the batch's `mean`."""
+    loss = own.item()
+    return near(loss, total, half=half) and not near(loss, mean, half=half)

@@ -7,7 +7,8 @@ from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
-from adaptive_sampler.torch.transformers.step import Step, use_weights
+from adaptive_sampler.torch.tokens.hook import TokenLossHook
+from adaptive_sampler.torch.transformers.step import TrainerStep, use_weights
 
 
 def holds(trainer: Any, hook: nn.Module) -> bool:
@@ -20,10 +21,10 @@ def holds(trainer: Any, hook: nn.Module) -> bool:
 class Held:
     """Tells a hook inside the loss the rows of exactly this batch, as `watch` would."""
 
-    def __init__(self, hook: LossHook) -> None:
+    def __init__(self, hook: LossHook | TokenLossHook) -> None:
         self.hook = hook
 
-    def run(self, call: Callable[[], Any], model: Any, step: Step) -> Any:
+    def run(self, call: Callable[[], Any], model: Any, step: TrainerStep) -> Any:
         """Call `compute_loss` for a step -> what it returned. Raises `InvalidValue` if the loss does not call the hook."""
         if step.weights is not None:
             use_weights(self.hook, step.trainer.adaptive_sampler)
@@ -37,8 +38,8 @@ class Held:
             pending.forget(owner)
         if unused:
             raise InvalidValue(
-                f"the loss of {type(step.trainer).__name__} holds the hook and did not call it: nothing was recorded. Put the hook in "
-                "the place of the criterion that it calls, loss.loss_fct = LossHook(loss.loss_fct, store), or pass "
+                f"the loss of {type(step.trainer).__name__} holds the hook and did not call it: nothing was recorded. Put the hook "
+                "in the place of the criterion that it calls, loss.loss_fct = LossHook(loss.loss_fct, store), or pass "
                 "hook=LossHook(TrainersLoss(), store), which records the losses that it takes the mean of."
             )
         return result

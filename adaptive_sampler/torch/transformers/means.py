@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.transformers.outputs import is_half
-from adaptive_sampler.torch.transformers.step import Step
+from adaptive_sampler.torch.transformers.step import TrainerStep, count
 
 _OF_THE_BATCH = {"aot", "aot_unpaired", "sft"}  # TRL's loss types whose terms are no pair's: sorted, or over all tokens
 
@@ -35,11 +35,11 @@ class Means:
         other = sorted(_OF_THE_BATCH & set(getattr(trainer, "loss_types", ())))
         if other:
             raise InvalidValue(
-                f"loss_type={', '.join(other)}: its terms are no single pair's, so there is no loss of each to record or weigh. Leave "
-                "it out, or leave hook= out: the sampler selects without."
+                f"loss_type={', '.join(other)}: its terms are no single pair's, so there is no loss of each to record or weigh. "
+                "Leave it out, or leave hook= out: the sampler selects without."
             )
 
-    def run(self, call: Callable[[], Any], model: Any, step: Step) -> Any:
+    def run(self, call: Callable[[], Any], model: Any, step: TrainerStep) -> Any:
         """Call `compute_loss` for a step, and record its losses -> what it returned.
 
         Raises `InvalidValue` if it takes no mean over one loss a row, or if its loss is another than that mean.
@@ -60,6 +60,7 @@ class Means:
                     "Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
                 )
             self.hook.record(step.rows, loss=sum((part * losses for part, losses in parts), torch.zeros(())))
+        count(self.hook, step)
         if step.weights is None:
             return result
         weights = torch.from_numpy(step.weights).to(loss.device)
@@ -99,7 +100,7 @@ def _adds_up(whole: Tensor, loss: Tensor) -> bool:
     return not difference > near * max(loss.abs().item(), 1e-2)
 
 
-def _nowhere(step: Step, n: int) -> str:
+def _nowhere(step: TrainerStep, n: int) -> str:
     return (
         f"compute_loss of {type(step.trainer).__name__} takes no mean over {n} losses, one a row of the batch: there is no loss of "
         "each sample to record or weigh. Have your Trainer's observation(outputs, inputs) return {'loss': losses}, with a "

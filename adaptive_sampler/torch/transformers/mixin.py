@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler
@@ -11,22 +11,12 @@ from transformers import Trainer
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.callback import SamplerCallback
-from adaptive_sampler.torch.transformers.forward import Forward, Reading
-from adaptive_sampler.torch.transformers.held import Held, holds
-from adaptive_sampler.torch.transformers.means import Means, TrainersLoss
-from adaptive_sampler.torch.transformers.observed import Observed, other_mean
 from adaptive_sampler.torch.transformers.rows import RowsBeside, prepared, with_rows
-from adaptive_sampler.torch.transformers.samples import Samples, differs
-from adaptive_sampler.torch.transformers.settings import no_other_order, no_own_sampler, no_packing, same_loss
-from adaptive_sampler.torch.transformers.step import Step, weights_of
-
-
-class Recording(Protocol):
-    """A way to record the steps of a Trainer."""
-
-    def run(self, call: Any, model: Any, step: Step) -> Any:
-        """Call `compute_loss` for a step, record, and weigh -> what it returned."""
+from adaptive_sampler.torch.transformers.settings import no_other_order, no_own_sampler, no_packing
+from adaptive_sampler.torch.transformers.step import TrainerStep, weights_of
+from adaptive_sampler.torch.transformers.ways import way_of
 
 
 class AdaptiveTrainerMixin:
@@ -41,11 +31,17 @@ class AdaptiveTrainerMixin:
     """
 
     def __init__(
-        self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, keep: int | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        sampler: AdaptiveSampler,
+        hook: LossHook | TokenLossHook | None = None,
+        keep: int | None = None,
+        **kwargs: Any,
     ) -> None:
         self.adaptive_sampler, self.hook = sampler, hook
         self._loads_training = False  # whether the train loader is being made
-        no_own_sampler(type(self).__mro__[type(self).__mro__.index(AdaptiveTrainerMixin) + 1 : -_kinds_of_trainer()])
+        kinds = type(self).__mro__
+        no_own_sampler([kind for kind in kinds[kinds.index(AdaptiveTrainerMixin) + 1 :] if kind not in Trainer.__mro__])
         given = _Given(super().__init__, args, kwargs)
         no_packing(given.value("args"))
         with_column, self._row_key = with_rows(given.value("train_dataset"), sampler.store, recorded=hook is not None)
@@ -54,7 +50,7 @@ class AdaptiveTrainerMixin:
         own: Any = self
         own.train_dataset = prepared(own.train_dataset, sampler.store, self._row_key)
         no_other_order(own.args)
-        self._recording = None if hook is None else _recording(own, hook)
+        self._recording = None if hook is None else way_of(own, hook, self._row_key)
         own.add_callback(SamplerCallback(sampler, keep=keep))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
@@ -105,8 +101,8 @@ class AdaptiveTrainerMixin:
         if self._recording is None:
             if self.adaptive_sampler.plan.weighted:
                 raise InvalidValue(
-                    f"{self.adaptive_sampler.policy} weighs samples, and there is no hook= by which weights would reach the loss. Pass "
-                    "hook=LossHook(criterion, store), or TokenLossHook(store) for a language model."
+                    f"{self.adaptive_sampler.policy} weighs samples, and there is no hook= by which weights would reach the loss. "
+                    "Pass hook=LossHook(criterion, store), or TokenLossHook(store) for a language model."
                 )
             return call()
         if rows is None:
@@ -115,7 +111,7 @@ class AdaptiveTrainerMixin:
                 "self.data_collator, so nothing could be recorded. Have your get_train_dataloader call super()'s."
             )
         weights = weights_of(self.adaptive_sampler, rows)
-        step = Step(self, rows, dict(inputs), kwargs.get("num_items_in_batch"), weights)
+        step = TrainerStep(self, rows, dict(inputs), kwargs.get("num_items_in_batch"), weights)
         return self._recording.run(call, model, step)
 
 
@@ -139,35 +135,3 @@ class _Given:
             self.args[self._at[name]] = value
         elif name in self.kwargs:
             self.kwargs[name] = value
-
-
-def _kinds_of_trainer() -> int:
-    """How many classes there are from `transformers.Trainer` on, it included."""
-    return len(Trainer.__mro__)
-
-
-def _recording(trainer: Any, hook: LossHook) -> Recording:
-    """The way in which the hook records this Trainer's steps."""
-    if trainer._row_key is None:
-        raise InvalidValue(
-            "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes around the "
-            "collator and is taken off before the model is called."
-        )
-    hook.to(trainer.args.device)  # class weights go to the logits
-    if holds(trainer, hook):
-        return Held(hook)
-    if isinstance(hook.criterion, TrainersLoss):
-        return Means(trainer, hook)
-    takes_loss = hook.store.session.takes("loss")
-    if takes_loss:
-        same_loss(hook.criterion, trainer)
-    kind = type(hook.criterion).__name__
-
-    def read(step: Step, module: Any, output: Any) -> Reading:
-        observation = trainer.observation(output, step.inputs)
-        return Samples(hook, step, output) if observation is None else Observed(hook, step, output, observation)
-
-    def message(own: float, losses: dict[str, float]) -> str:
-        return differs(kind, own, losses) if "sum" in losses else other_mean(own, losses)
-
-    return Forward(read, compare=takes_loss, differs=message)

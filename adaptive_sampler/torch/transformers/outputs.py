@@ -42,6 +42,17 @@ def with_loss(output: Any, loss: Tensor) -> Any:
     return (loss, *output[1:])
 
 
+def auxiliary(model: Any, output: Any) -> Tensor | float:
+    """What a mixture of experts adds to its loss to balance them; 0.0 if nothing."""
+    aside = output.get("aux_loss") if isinstance(output, Mapping) else None
+    if not isinstance(aside, Tensor):
+        return 0.0
+    config = getattr(model, "config", None)
+    of_config = getattr(config.get_text_config(), "router_aux_loss_coef", 0.0) if config is not None else 0.0
+    factor: float = getattr(model, "router_aux_loss_coef", of_config)
+    return factor * aside
+
+
 def _parts(output: Any) -> Iterator[Any]:
     if isinstance(output, Mapping):
         yield from output.values()

@@ -20,7 +20,7 @@ NAMES = "row", "adaptive_sampler_row"  # of the row column: the second where a d
 class RowsBeside:
     """A data collator around another one: it takes the rows off the samples, and puts them beside the batch.
 
-    So the rows arrive whatever the collator makes of its samples. Samples are mappings with an entry `key`; so is the
+    So the rows arrive whatever the collator makes of its samples. SampleLogits are mappings with an entry `key`; so is the
     batch, (batch,) int64 in the order of the samples. Any other attribute is the collator's. Raises `InvalidValue` for
     samples without a row, and for a batch that is no mapping.
     """
@@ -32,7 +32,9 @@ class RowsBeside:
         key = self.key
         without = next((s for s in samples if not isinstance(s, Mapping) or key not in s), None)
         if without is not None:
-            what = f"one with {', '.join(map(str, without))}" if isinstance(without, Mapping) else type(without).__name__
+            what = (
+                f"one with {', '.join(map(str, without))}" if isinstance(without, Mapping) else type(without).__name__
+            )
             raise InvalidValue(
                 f"a sample for training carries no {key!r}: it is {what}. Train on IndexedDataset(dataset, key={key!r}), whose "
                 "samples are dicts, or have the dataset's transform keep that column."

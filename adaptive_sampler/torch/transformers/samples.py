@@ -1,5 +1,6 @@
 """Reads logits and labels of single samples from a model's outputs, for a `LossHook`."""
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +13,13 @@ from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
 from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
-from adaptive_sampler.torch.transformers.step import Step, use_weights
+from adaptive_sampler.torch.transformers.step import TrainerStep, count, no_loss, use_weights
 
 
-class Samples:
+class SampleLogits:
     """One forward pass, as a `LossHook` sees it: (batch, …) logits and labels. Raises `InvalidValue` if there are none."""
 
-    def __init__(self, hook: LossHook, step: Step, output: Any) -> None:
+    def __init__(self, hook: LossHook, step: TrainerStep, output: Any) -> None:
         labels = step.labels
         logits = None if labels is None else logits_in(output, labels)
         if logits is None:
@@ -39,13 +40,16 @@ class Samples:
         return {"mean": mean, "sum": mean * self._share()}
 
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Σ w·ℓ over the denominator of the model's own loss, in its place."""
+        """Σ w·ℓ over the denominator of the model's own loss, in its place; recorded."""
         use_weights(self.hook, self.step.trainer.adaptive_sampler)
         if self.own is None:
-            raise InvalidValue(_no_loss(self.step))
-        with self.hook.again():
+            raise InvalidValue(no_loss(self.step))
+        several = self.labels.ndim > 1
+        with self.hook.again() if several else contextlib.nullcontext():  # of several targets the mean is recorded
             value = self.hook(self.logits, self.labels, rows=self.step.rows)
-        if self.step.items is not None and summed(self.own, self._mean(), self._share(), (self.logits,)):
+        if several:
+            self.record()
+        if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):
             value = value * self._share()
         return with_loss(output, value), value.item()
 
@@ -53,6 +57,16 @@ class Samples:
         """Record logits, labels and, of several targets a sample, the mean of their losses."""
         logits = self.logits.detach()
         self.hook.record_outputs(self.step.rows, logits, self.labels, _of_targets(self.hook, logits, self.labels))
+        count(self.hook, self.step)
+
+    def explain(self, own: float) -> str:
+        """What is wrong if the Trainer's loss is `own`, and not the criterion's."""
+        return (
+            f"the training's loss of this batch is {own:.6g}, and the hook's {type(self.hook.criterion).__name__} gives "
+            f"{self._mean():.6g} of the same logits and labels: its losses would be recorded, and are not those trained on. Give "
+            "the hook the model's own criterion, or leave Loss() out of the store; for a loss of several parts override "
+            "observation(outputs, inputs) in your Trainer."
+        )
 
     def _mean(self) -> float:
         criterion = self.hook.criterion
@@ -66,15 +80,6 @@ class Samples:
         return 1.0 if self.step.items is None else float(counted / self.step.items)
 
 
-def differs(criterion: str, own: float, hooks: dict[str, float]) -> str:
-    """The message if a Trainer's loss is not that of the hook's criterion."""
-    return (
-        f"the training's loss of this batch is {own:.6g}, and the hook's {criterion} gives {hooks['mean']:.6g} of the same logits "
-        "and labels: its losses would be recorded, and are not those trained on. Give the hook the model's own criterion, or "
-        "leave Loss() out of the store; a loss of several parts goes by observation(outputs, inputs) of your Trainer."
-    )
-
-
 def _of_targets(hook: LossHook, logits: Tensor, labels: Any) -> Tensor | None:
     """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
     several = isinstance(labels, Tensor) and labels.ndim == 2 and labels.is_floating_point()
@@ -85,18 +90,10 @@ def _of_targets(hook: LossHook, logits: Tensor, labels: Any) -> Tensor | None:
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
-def _nothing(output: Any, step: Step) -> str:
+def _nothing(output: Any, step: TrainerStep) -> str:
     names = list(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
     return (
         f"the model returned {names}, and the batch has {sorted(step.inputs)}: there are no logits among them that belong to "
         "labels, so the hook has nothing to record. Have your Trainer's observation(outputs, inputs) return what the store's "
         "scores take, such as {'loss': losses} with one a row, or leave hook= out: the sampler selects without."
-    )
-
-
-def _no_loss(step: Step) -> str:
-    return (
-        f"{step.trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the "
-        "weighted one: label_smoothing_factor and compute_loss_func are computed from the logits behind it. Leave these out, "
-        "or override compute_loss: return hook(outputs.logits, labels, rows=rows)."
     )

@@ -25,6 +25,19 @@ def same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
         )
 
 
+def same_token_loss(trainer: Any) -> None:
+    """Raise `InvalidValue` if the Trainer's arguments make its loss another than the cross entropy of its tokens."""
+    smoothing = trainer.args.label_smoothing_factor
+    other = getattr(trainer, "compute_loss_func", None)
+    if smoothing or other is not None:
+        named = f"label_smoothing_factor={smoothing}" if smoothing else f"compute_loss_func={other!r}"
+        raise InvalidValue(
+            f"{named} makes the training's loss another than the cross entropy of its tokens, which a TokenLossHook records: "
+            "scores, and weights, would be those of a loss that is not trained on. Leave it out, or leave Loss() out of the "
+            "store: EL2N, Entropy and Error are of the logits."
+        )
+
+
 def no_other_order(args: Any) -> None:
     """Raise `InvalidValue` if the arguments ask the Trainer for an order of its own, which the sampler would replace."""
     strategy = getattr(args, "train_sampling_strategy", "random")
@@ -41,7 +54,7 @@ def no_other_order(args: Any) -> None:
         )
 
 
-def no_own_sampler(kinds: tuple[type, ...]) -> None:
+def no_own_sampler(kinds: list[type]) -> None:
     """Raise `InvalidValue` if one of a Trainer's classes, `kinds`, draws its train rows by a sampler of its own."""
     own = next((kind for kind in kinds if "_get_train_sampler" in vars(kind)), None)
     if own is not None:

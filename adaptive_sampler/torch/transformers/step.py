@@ -12,7 +12,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 
 
 @dataclass
-class Step:
+class TrainerStep:
     """A batch on its way through the Trainer's `compute_loss`.
 
     `rows` (batch,) int64; `inputs`: the batch as it was before that call; `items`: what the Trainer counted in the whole
@@ -35,6 +35,14 @@ class Step:
         return named[0] if len(named) == 1 else None
 
     @property
+    def bounds(self) -> dict[str, Any]:
+        """Where the documents begin in a batch that the collator laid into one row: an argument of `TokenLossHook`."""
+        names = {"position_ids": "position_ids", "cu_seqlens": "cu_seq_lens_q", "seq_idx": "seq_idx"}
+        if len(self.rows) == len(self.labels):
+            return {}
+        return next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
+
+    @property
     def scale(self) -> float:
         """What the Trainer multiplies a loss by that is divided by the items of all processes: DDP takes their mean."""
         trainer = self.trainer
@@ -49,6 +57,20 @@ def weights_of(sampler: AdaptiveSampler, rows: torch.Tensor) -> np.ndarray | Non
         return None
     weights: np.ndarray = sampler.loss_weights(rows.cpu())
     return None if (weights == 1).all() else weights
+
+
+def no_loss(step: TrainerStep) -> str:
+    """The message for a model that returned no loss which a weighted one could replace."""
+    return (
+        f"{step.trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the "
+        "weighted one: label_smoothing_factor and compute_loss_func are computed from the logits behind it. Leave these out, "
+        "or override compute_loss: return hook(outputs.logits, labels, rows=rows)."
+    )
+
+
+def count(hook: Any, step: TrainerStep) -> None:
+    """Count a step that was recorded apart from its weights, for the hook's `effective_samples`."""
+    hook._adaptive_sampler.applied.add(hook.store.epoch, len(step.rows), True, step.weights)
 
 
 def use_weights(hook: Any, sampler: AdaptiveSampler) -> None:
