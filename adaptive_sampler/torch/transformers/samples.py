@@ -94,6 +94,7 @@ def _nothing(output: Any, step: TrainerStep) -> str:
     names = list(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
     return (
         f"the model returned {names}, and the batch has {sorted(step.inputs)}: there are no logits among them that belong to "
-        "labels, so the hook has nothing to record. Have your Trainer's observation(outputs, inputs) return what the store's "
-        "scores take, such as {'loss': losses} with one a row, or leave hook= out: the sampler selects without."
+        "labels, so the hook has nothing to record. Pass hook=LossHook(TrainersLoss(), store) where the Trainer takes the mean "
+        "of one loss a row, have your Trainer's observation(outputs, inputs) return what the store's "
+        "scores take, such as {'loss': losses}, or leave hook= out: the sampler selects without."
     )

@@ -20,7 +20,8 @@ def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) 
     if labels is None:
         raise InvalidValue(
             f"the batch has {sorted(step.inputs)}, and no labels: there are no tokens whose loss could be recorded. Have the "
-            "collator give labels (for a causal model DataCollatorForLanguageModeling(tokenizer, mlm=False))."
+            "collator give labels (for a causal model DataCollatorForLanguageModeling(tokenizer, mlm=False)); a loss of something "
+            "else, as of pairs, is recorded by hook=LossHook(TrainersLoss(), store)."
         )
     if isinstance(output, Mapping) and isinstance(output.get("log_probs"), Tensor) and "label_mask" in output:
         return FusedTokens(hook, step, output)

@@ -49,10 +49,11 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
 
 
 def _of_tokens(trainer: Any, hook: TokenLossHook) -> Way:
-    if hook.store.session.takes("loss"):
+    takes_loss = hook.store.session.takes("loss")
+    if takes_loss:
         same_token_loss(trainer)
     measures_el2n(trainer, hook)
     # Where no score takes the loss, that of the training may be another. It is compared anyway, for the shift, if it can be.
     smoothed = trainer.args.label_smoothing_factor or getattr(trainer.args, "loss_type", None) == "dft"
     other = smoothed or getattr(trainer, "compute_loss_func", None) is not None
-    return Forward(lambda step, module, output: tokens_of(hook, step, module, output), compare=not other)
+    return Forward(lambda step, module, output: tokens_of(hook, step, module, output), compare=takes_loss or not other)
