@@ -45,9 +45,7 @@ def go(rank: int, path: str, collator: str, batch: int, accumulate: int) -> Any:
 
 
 @pytest.mark.parametrize(("collator", "accumulate"), [("padded", 1), ("flattened", 2)])
-def test_two_processes_train_as_one_with_batches_of_twice_the_size(
-    collator: str, accumulate: int, place: Path
-) -> None:
+def test_two_processes_train_as_one_with_batches_of_twice_the_size(collator: str, accumulate: int, place: Path) -> None:
     place.mkdir()
     two = succeeded(run(2, go, str(place / "two"), collator, BATCH // 2, accumulate))
     (one,) = succeeded(run(1, go, str(place / "one"), collator, BATCH, accumulate))

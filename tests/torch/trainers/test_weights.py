@@ -239,3 +239,24 @@ def test_a_hook_that_weighs_by_another_sampler_is_refused(place: Path) -> None:
     hook = TokenLossHook(store, sampler=AdaptiveSampler(store, KeepAll(), seed=7))
     with pytest.raises(InvalidValue, match="is another sampler than the Trainer's"):
         trained(causal(), hook, language(), plain(), place.parent, Given(VARIED))
+
+
+def experts(factor: float, policy: Any, place: Path) -> float:
+    """The first batch's loss of a mixture of experts, which is balanced by `factor`."""
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        **SMALL, num_key_value_heads=2, num_local_experts=4, output_router_logits=True, router_aux_loss_coef=factor
+    )
+    place.mkdir()
+    hook = TokenLossHook(new_store(place / "store"))
+    trainer = trained(transformers.MixtralForCausalLM(config), hook, language(), plain(), place, policy)
+    loss: float = trainer.state.log_history[0]["loss"]
+    return loss
+
+
+def test_what_balances_experts_stays_in_the_loss_and_is_not_weighed(place: Path) -> None:
+    alone = experts(0.0, KeepAll(), place.with_name("a"))
+    balanced = experts(0.5, KeepAll(), place.with_name("b"))
+    weighed = experts(0.5, Given(np.full(N, 2)), place.with_name("c"))
+    assert balanced > alone + 0.1
+    assert weighed - balanced == pytest.approx(alone, rel=1e-5)
