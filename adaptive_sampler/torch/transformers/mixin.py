@@ -13,6 +13,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.callback import SamplerCallback
+from adaptive_sampler.torch.transformers.distinct import KINDS, DistinctBatches
 from adaptive_sampler.torch.transformers.rows import RowsBeside, prepared, with_rows
 from adaptive_sampler.torch.transformers.settings import no_other_order, no_own_sampler, no_packing
 from adaptive_sampler.torch.transformers.step import TrainerStep, weights_of
@@ -59,7 +60,11 @@ class AdaptiveTrainerMixin:
     def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **settings: Any) -> Any:
         """The batches of sentence-transformers' train loader, of our sampler's rows; another loader's are its own."""
         if self._loads_training:
-            return BatchSampler(self.adaptive_sampler, batch_size, drop_last)
+            own: Any = self
+            if getattr(own.args.batch_sampler, "value", None) not in KINDS:
+                return BatchSampler(self.adaptive_sampler, batch_size, drop_last)
+            aside = {self._row_key, "dataset_name", *(settings.get("valid_label_columns") or ())}
+            return DistinctBatches(self.adaptive_sampler, batch_size, drop_last, dataset, aside)
         return super().get_batch_sampler(dataset, batch_size=batch_size, drop_last=drop_last, **settings)  # type: ignore[misc]
 
     def get_train_dataloader(self) -> Any:

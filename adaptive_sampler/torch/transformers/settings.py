@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.transformers.distinct import KINDS
 
 
 def same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
@@ -47,10 +48,10 @@ def no_other_order(args: Any) -> None:
             "strategy would be ignored. Leave it at 'random', its default."
         )
     batches = getattr(args, "batch_sampler", None)  # of sentence-transformers
-    if batches is not None and getattr(batches, "value", batches) != "batch_sampler":
+    if batches is not None and getattr(batches, "value", batches) not in ("batch_sampler", *KINDS):
         raise InvalidValue(
             f"batch_sampler={getattr(batches, 'value', batches)!r} beside sampler=: the sampler says which rows come, and in which "
-            "order, so that one would be ignored. Leave it at BatchSamplers.BATCH_SAMPLER, its default."
+            "order, so that one would be ignored. Leave it at BatchSamplers.BATCH_SAMPLER, its default, or say NO_DUPLICATES."
         )
 
 

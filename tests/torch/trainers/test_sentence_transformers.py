@@ -13,11 +13,14 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import nn
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune
 from adaptive_sampler.torch import LossHook
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainerMixin, TrainersLoss
+from adaptive_sampler.torch.transformers.distinct import DistinctBatches
 from tests.torch.trainers.small import BATCH, SMALL, N, new_store, quiet, text, tokenizer, weights_of
 from tests.torch.trainers.test_weights import SGD, VARIED, Given, Ones, same
 
@@ -130,6 +133,43 @@ def test_a_loss_that_is_no_mean_of_samples_is_told(place: Path, saved: str) -> N
     hook = LossHook(TrainersLoss(), new_store(place))
     with pytest.raises(InvalidValue, match=f"takes no mean over {BATCH} losses"):
         trainer(place, model, losses.CoSENTLoss(model), hook, pairs("score")).train()
+
+
+def distinct(n: int, batch: int, texts: list[str], policy: Any = None) -> tuple[list[list[int]], Any]:
+    """The batches of an epoch, and the sampler."""
+    store = ScoreStore.create(None, n, [Loss()])
+    sampler = AdaptiveSampler(store, policy or KeepAll(), seed=1)
+    data = Dataset.from_dict({"first": texts, "second": [f"{text}!" for text in texts], "row": [0] * n})
+    batches = DistinctBatches(sampler, batch, False, data, {"row"})
+    found = list(batches)
+    assert len(found) == len(batches)
+    return found, sampler
+
+
+def test_batches_without_duplicates_visit_each_row_of_the_plan_once() -> None:
+    texts = [f"text {row % 9}" for row in range(30)]
+    found, _ = distinct(30, 4, texts)
+    assert sorted(row for batch in found for row in batch) == list(range(30))
+    assert all(len({texts[row] for row in batch}) == len(batch) for batch in found)
+
+
+def test_without_a_duplicate_the_batches_are_the_samplers() -> None:
+    found, sampler = distinct(30, 4, [f"text {row}" for row in range(30)])
+    sampler.set_epoch(0)
+    assert [row for batch in found for row in batch] == sampler.epoch_rows()[:].tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_duplicates_that_nothing_is_left_to_part_are_told() -> None:
+    with pytest.warns(RuntimeWarning, match=r"^\d+ samples at the end of epoch 0 share a text with one of their batch"):
+        found, _ = distinct(10, 4, ["same"] * 10)
+    assert sorted(row for batch in found for row in batch) == list(range(10))
+
+
+def test_sentence_transformers_batches_without_duplicates_are_kept(place: Path, saved: str) -> None:
+    one = ranking(place, saved, batch_sampler="no_duplicates")
+    one.train()
+    assert one.hook.store.count("loss").tolist() == [1] * N
 
 
 def test_batches_of_another_order_are_refused(place: Path, saved: str) -> None:
