@@ -24,16 +24,20 @@ class DistinctBatches(BatchSampler):
         self, sampler: AdaptiveSampler, batch_size: int, drop_last: bool, dataset: Any, aside: Collection[str]
     ) -> None:
         super().__init__(sampler, batch_size, drop_last)
+        self._own = sampler
         self._dataset = dataset.remove_columns([name for name in dataset.column_names if name in aside])
 
     def __iter__(self) -> Iterator[list[int]]:
-        rows, waiting, together = iter(self.sampler), [], 0
+        rows, together = iter(self._own), 0
+        waiting: list[int] = []
         while True:
-            batch, taken, left = [], set(), []
+            batch: list[int] = []
+            taken: set[Any] = set()
+            left: list[int] = []
             for row in waiting:
                 self._put(row, batch, taken, left)
-            while len(batch) < self.batch_size and (row := next(rows, None)) is not None:
-                self._put(row, batch, taken, left)
+            while len(batch) < self.batch_size and (drawn := next(rows, None)) is not None:
+                self._put(drawn, batch, taken, left)
             lacking = self.batch_size - len(batch)
             together += len(left[:lacking])  # the sampler has no more: these have nothing else to come with
             batch, waiting = batch + left[:lacking], left[lacking:]
@@ -43,7 +47,7 @@ class DistinctBatches(BatchSampler):
                 break
         if together:
             warnings.warn(
-                f"{together} samples at the end of epoch {self.sampler.epoch} share a text with one of their batch: no other "
+                f"{together} samples at the end of epoch {self._own.epoch} share a text with one of their batch: no other "
                 "samples were left to come with. Take smaller batches, or leave duplicates out of the dataset.",
                 RuntimeWarning,
                 stacklevel=2,
