@@ -85,6 +85,10 @@ PARTS: dict[str, set[str]] = {
     "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
     "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
+    "torch.transformers": {
+        *("errors", "sampler", "scoring", "store"),
+        *("torch", "torch.data", "torch.hook", "torch.ranks", "torch.tokens"),
+    },
     "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks", "torch.tokens"},
     "webdataset": {
         "checks",
@@ -169,13 +173,15 @@ OTHERS: dict[str, set[str]] = {
         "torch.hook",
         "torch.ranks",
         "torch.tokens",
+        "torch.transformers",
         "torch/",
         "webdataset",
     },
     "typer": {"commands"},
     "webdataset": {"webdataset"},
     "zarr": {"storage"},
-    **{framework: {"torch"} for framework in ("accelerate", "lightning", "transformers")},
+    **{framework: {"torch"} for framework in ("accelerate", "lightning")},
+    **{framework: {"torch.transformers"} for framework in ("datasets", "transformers", "trl")},
     **{
         contestant: {"commands.bench"}
         for contestant in ("catalyst", "grain", "infobatch", "lhotse", "spdl", "torchdata", "torchsampler")

@@ -1,24 +1,15 @@
-"""Hugging Face's Trainer: makes it use our sampler, carry rows with inputs, record outputs, and resume in the right epoch."""
+"""Keeps the scores and the sampler in step with the checkpoints of Hugging Face's Trainer."""
 
 import warnings
 from typing import Any
 
-import torch
+from transformers import TrainerCallback, TrainerState
 
 from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
-from adaptive_sampler.torch.hook.hook import LossHook
-from adaptive_sampler.torch.hook.reduction import unreduced
 from adaptive_sampler.torch.ranks.sync import committed
 from adaptive_sampler.torch.ranks.visits import skipped_by_loop
-
-try:
-    from transformers import Trainer, TrainerCallback, TrainerState
-except ImportError as error:
-    raise ImportError(
-        'adaptive_sampler.torch.transformers needs Transformers: pip install "transformers[torch]>=4.46"'
-    ) from error
 
 KEY = "adaptive_sampler"  # the entry of trainer_state.json that holds our state
 
@@ -107,93 +98,6 @@ class SamplerCallback(TrainerCallback):
         state.stateful_callbacks[KEY] = {"walk": walk, "commit": commit, "done": 0 if over else done}
 
 
-class AdaptiveTrainerMixin:
-    """Makes a Trainer use our sampler and record scores: `class MyTrainer(AdaptiveTrainerMixin, SFTTrainer)`.
-
-    Put it before the Trainer among the bases. `sampler`: draws the training rows. `hook`: records what the store's
-    scores take of logits and labels; the loss that it records is that of the hook's criterion, which must be the
-    training's own loss. `keep`: that of `SamplerCallback`. Train on `IndexedDataset(dataset, key="row")`: the rows go
-    through the collator beside the inputs. Raises `InvalidValue` if the arguments name another loss or another order,
-    or if the dataset does not fit the store.
-    """
-
-    def __init__(
-        self, *args: Any, sampler: AdaptiveSampler, hook: LossHook | None = None, keep: int | None = None, **kwargs: Any
-    ) -> None:
-        self.adaptive_sampler, self.hook = sampler, hook
-        super().__init__(*args, **kwargs)
-        train: Any = getattr(self, "train_dataset", None)
-        self._row_key = getattr(train, "key", None)
-        _same_rows(train, sampler)
-        _no_other_order(self.args)  # type: ignore[attr-defined]  # an attribute of the Trainer
-        if hook is not None and self._row_key is None:
-            raise InvalidValue(
-                "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes through the "
-                "collator and is taken off before the model is called."
-            )
-        if hook is not None:
-            if hook.store.session.takes("loss"):
-                _same_loss(hook.criterion, self)
-            hook.to(self.args.device)  # type: ignore[attr-defined]  # of the Trainer; class weights go to the logits
-        self.add_callback(SamplerCallback(sampler, keep=keep))  # type: ignore[attr-defined]  # a method of the Trainer
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
-        return self.adaptive_sampler
-
-    def _set_signature_columns_if_needed(self) -> None:
-        """Keep the rows in the batch: the Trainer would drop them, because the model's forward does not take them."""
-        super()._set_signature_columns_if_needed()  # type: ignore[misc]  # a method of the Trainer
-        columns: list[str] = self._signature_columns  # type: ignore[has-type]  # set by the Trainer
-        key = getattr(self, "_row_key", None)
-        self._signature_columns = columns if key is None or key in columns else [*columns, key]
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        """The Trainer's own loss; in training, the hook also records the outputs at the batch's rows.
-
-        Raises `InvalidValue` if a training batch carries no rows, or if the plan weights samples, which the model's
-        loss cannot do.
-        """
-        rows = inputs.pop(self._row_key, None) if self._row_key else None
-        labels = inputs.get("labels")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)  # type: ignore[misc]  # a method of the Trainer
-        if self.hook is not None and model.training and torch.is_grad_enabled():
-            if rows is None:
-                raise InvalidValue(
-                    f"a batch for training has no {self._row_key!r}, only {', '.join(inputs)}: the collator left the rows out, so "
-                    f"nothing could be recorded. Have it stack {self._row_key!r} beside the inputs, as the default collator does."
-                )
-            if self.adaptive_sampler.plan.weighted:
-                raise InvalidValue(
-                    f"{self.adaptive_sampler.policy} weighs samples, which the model's own loss does not. Override compute_loss: "
-                    "take the rows off and return LossHook(criterion, store, sampler=sampler)(logits, labels, rows=rows)."
-                )
-            logits = _shaped(outputs["logits"].detach(), labels)
-            self.hook.record_outputs(rows, logits, labels, _losses(self.hook, logits, labels))
-        return (loss, outputs) if return_outputs else loss
-
-
-class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):
-    """Hugging Face's Trainer with an `AdaptiveSampler`; for its arguments see `AdaptiveTrainerMixin`."""
-
-
-def _same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
-    """Raise `InvalidValue` if the Trainer's arguments make its loss another than that of the hook's criterion."""
-    smoothing = trainer.args.label_smoothing_factor
-    own = getattr(criterion, "label_smoothing", 0.0)
-    if smoothing and own != smoothing:
-        raise InvalidValue(
-            f"label_smoothing_factor={smoothing}, and the hook's {type(criterion).__name__} has label_smoothing={own}: its losses "
-            "would be recorded, and are not those trained on. Smooth both alike: "
-            f"LossHook(nn.CrossEntropyLoss(label_smoothing={smoothing}), store)."
-        )
-    if getattr(trainer, "compute_loss_func", None) is not None:
-        raise InvalidValue(
-            f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
-            f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
-            "labels off the inputs and return hook(outputs.logits, labels, rows=rows), the hook's criterion being that loss."
-        )
-
-
 def _same_place(saved: dict[str, Any], epoch: int, step: int) -> None:
     """Raise `ResumeError` if the Trainer would resume after another step than the checkpoint's.
 
@@ -234,44 +138,6 @@ def _whole_plan(own: int, steps: int, sampler: AdaptiveSampler, *, warn: bool) -
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _same_rows(train: Any, sampler: AdaptiveSampler) -> None:
-    """Raise `InvalidValue` if the train dataset and the sampler's store differ in length."""
-    if hasattr(train, "__len__") and len(train) != len(sampler.store):
-        raise InvalidValue(
-            f"the train dataset has {len(train)} samples, the sampler's store {len(sampler.store)} rows: some would never be "
-            "trained on, or do not exist. Make a store with n=len(train_dataset), or store.grow(len(train_dataset))."
-        )
-
-
-def _no_other_order(args: Any) -> None:
-    """Raise `InvalidValue` if the arguments ask the Trainer for an order of its own, which the sampler would replace."""
-    strategy = getattr(args, "train_sampling_strategy", "random")
-    if strategy != "random":
-        raise InvalidValue(
-            f"train_sampling_strategy={strategy!r} beside sampler=: the sampler says which rows come, and in which order, so the "
-            "strategy would be ignored. Leave it at 'random', its default."
-        )
-
-
-def _shaped(logits: torch.Tensor, labels: Any) -> torch.Tensor:
-    """The logits in the labels' shape.
-
-    With one target, models give (batch, 1), which a regression's criterion would broadcast against (batch,) labels.
-    """
-    single = logits.ndim == 2 and logits.shape[1] == 1 and isinstance(labels, torch.Tensor)
-    return logits[:, 0] if single and labels.ndim == 1 and labels.is_floating_point() else logits
-
-
-def _losses(hook: LossHook, logits: torch.Tensor, labels: Any) -> torch.Tensor | None:
-    """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
-    several = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.is_floating_point()
-    if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.session.takes("loss"):
-        return None
-    with torch.no_grad():
-        losses = unreduced(hook.criterion, logits, labels)
-    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
 def _saved(state: Any) -> dict[str, Any]:

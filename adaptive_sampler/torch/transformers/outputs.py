@@ -1,0 +1,75 @@
+"""What a model returned: its loss, and the logits that belong to the labels."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def logits_in(output: Any, labels: Any) -> Tensor | None:
+    """The logits of `labels` in what a model returned; None if there are none.
+
+    That is the entry `logits`, or else the first tensor that fits: (*labels, classes) for integer labels, and for others
+    the labels' own shape, or that with one target each.
+    """
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    if isinstance(named, Tensor):
+        return named
+    return next((part for part in _parts(output) if _fits(part, labels)), None)
+
+
+def shaped(logits: Tensor, labels: Any) -> Tensor:
+    """The logits in the labels' shape.
+
+    With one target, models give (batch, 1), which a regression's criterion would broadcast against (batch,) labels.
+    """
+    single = logits.ndim == 2 and logits.shape[1] == 1 and isinstance(labels, Tensor)
+    return logits[:, 0] if single and labels.ndim == 1 and labels.is_floating_point() else logits
+
+
+def loss_in(output: Any) -> Tensor | None:
+    """The loss as the Trainer takes it: the entry `loss`, or the first of a tuple; None if there is none."""
+    first = output.get("loss") if isinstance(output, Mapping) else next(_parts(output), None)
+    return first if isinstance(first, Tensor) and first.numel() == 1 else None
+
+
+def with_loss(output: Any, loss: Tensor) -> Any:
+    """What a model returned, with another loss."""
+    if isinstance(output, Mapping):
+        output["loss"] = loss  # type: ignore[index]  # a dict, or a ModelOutput
+        return output
+    return (loss, *output[1:])
+
+
+def auxiliary(model: Any, output: Any) -> Tensor | float:
+    """What a mixture of experts adds to its loss to balance them; 0.0 if nothing."""
+    aside = output.get("aux_loss") if isinstance(output, Mapping) else None
+    if not isinstance(aside, Tensor):
+        return 0.0
+    config = getattr(model, "config", None)
+    of_config = getattr(config.get_text_config(), "router_aux_loss_coef", 0.0) if config is not None else 0.0
+    factor: float = getattr(model, "router_aux_loss_coef", of_config)
+    return factor * aside
+
+
+def _parts(output: Any) -> Iterator[Any]:
+    if isinstance(output, Mapping):
+        yield from output.values()
+    elif isinstance(output, (tuple, list)):
+        yield from output
+    else:
+        yield output
+
+
+def _fits(part: Any, labels: Any) -> bool:
+    if not isinstance(part, Tensor) or not isinstance(labels, Tensor) or not part.is_floating_point():
+        return False
+    if labels.is_floating_point():
+        return part.ndim > 0 and part.shape in (labels.shape, (*labels.shape, 1))
+    return part.ndim == labels.ndim + 1 and part.shape[:-1] == labels.shape
+
+
+def is_half(*tensors: Any) -> bool:
+    """Whether one of the tensors is of half precision."""
+    return any(x.dtype in (torch.float16, torch.bfloat16) for x in tensors if isinstance(x, Tensor))

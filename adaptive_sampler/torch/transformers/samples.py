@@ -1,0 +1,100 @@
+"""Reads logits and labels of single samples from a model's outputs, for a `LossHook`."""
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
+from adaptive_sampler.torch.transformers.forward import summed
+from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
+from adaptive_sampler.torch.transformers.step import TrainerStep, count, no_loss, use_weights
+
+
+class SampleLogits:
+    """One forward pass, as a `LossHook` sees it: (batch, …) logits and labels. Raises `InvalidValue` if there are none."""
+
+    def __init__(self, hook: LossHook, step: TrainerStep, output: Any) -> None:
+        labels = step.labels
+        logits = None if labels is None else logits_in(output, labels)
+        if logits is None:
+            raise InvalidValue(_nothing(output, step))
+        whole = not labels.is_floating_point()
+        if whole and labels.ndim > 1 and logits.ndim == labels.ndim + 1:
+            raise InvalidValue(
+                f"labels {tuple(labels.shape)} are of tokens, and a LossHook records one loss a sample: hook=TokenLossHook(store), "
+                "with shift=False where the model does not predict the next token (masked, sequence to sequence, tagging)."
+            )
+        self.hook, self.step, self.logits, self.labels = hook, step, shaped(logits, labels), labels
+        self.own = loss_in(output)
+        self.half = is_half(logits, self.own)
+
+    def losses(self) -> dict[str, float]:
+        """The criterion's own value, and as the share of a whole step that models give which are told its items."""
+        mean = self._mean()
+        return {"mean": mean, "sum": mean * self._share()}
+
+    def weighed(self, output: Any) -> tuple[Any, float]:
+        """Σ w·ℓ over the denominator of the model's own loss, in its place; recorded."""
+        use_weights(self.hook, self.step.trainer.adaptive_sampler)
+        if self.own is None:
+            raise InvalidValue(no_loss(self.step))
+        several = self.labels.ndim > 1
+        with self.hook.again() if several else contextlib.nullcontext():  # of several targets the mean is recorded
+            value = self.hook(self.logits, self.labels, rows=self.step.rows)
+        if several:
+            self.record()
+        if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):
+            value = value * self._share()
+        return with_loss(output, value), value.item()
+
+    def record(self) -> None:
+        """Record logits, labels and, of several targets a sample, the mean of their losses."""
+        logits = self.logits.detach()
+        self.hook.record_outputs(self.step.rows, logits, self.labels, _of_targets(self.hook, logits, self.labels))
+        count(self.hook, self.step)
+
+    def explain(self, own: float) -> str:
+        """What is wrong if the Trainer's loss is `own`, and not the criterion's."""
+        return (
+            f"the training's loss of this batch is {own:.6g}, and the hook's {type(self.hook.criterion).__name__} gives "
+            f"{self._mean():.6g} of the same logits and labels: its losses would be recorded, and are not those trained on. Give "
+            "the hook the model's own criterion, or leave Loss() out of the store; for a loss of several parts override "
+            "observation(outputs, inputs) in your Trainer."
+        )
+
+    def _mean(self) -> float:
+        criterion = self.hook.criterion
+        with torch.no_grad(), torch.random.fork_rng():
+            own = criterion if is_torchs(criterion) else copy.deepcopy(criterion)
+            value = own(self.logits.detach(), self.labels)
+        return float(value.float().mean())
+
+    def _share(self) -> float:
+        counted = (self.labels != -100).sum()
+        return 1.0 if self.step.items is None else float(counted / self.step.items)
+
+
+def _of_targets(hook: LossHook, logits: Tensor, labels: Any) -> Tensor | None:
+    """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
+    several = isinstance(labels, Tensor) and labels.ndim == 2 and labels.is_floating_point()
+    if not several or getattr(hook.criterion, "reduction", None) != "mean" or not hook.store.session.takes("loss"):
+        return None
+    with torch.no_grad():
+        losses = unreduced(hook.criterion, logits, labels)
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def _nothing(output: Any, step: TrainerStep) -> str:
+    names = list(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
+    return (
+        f"the model returned {names}, and the batch has {sorted(step.inputs)}: there are no logits among them that belong to "
+        "labels, so the hook has nothing to record. Pass hook=LossHook(TrainersLoss(), store) where the Trainer takes the mean "
+        "of one loss a row, have your Trainer's observation(outputs, inputs) return what the store's "
+        "scores take, such as {'loss': losses}, or leave hook= out: the sampler selects without."
+    )

@@ -1,0 +1,84 @@
+"""One call of a Trainer's `compute_loss` in training: whose rows it is for, and what weighs them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.sampler import AdaptiveSampler
+
+
+@dataclass
+class TrainerStep:
+    """A batch on its way through the Trainer's `compute_loss`.
+
+    `rows` (batch,) int64; `inputs`: the batch as it was before that call; `items`: what the Trainer counted in the whole
+    step, over which models that are told sum their losses, None if it counts nothing; `weights` (batch,) float32: the
+    plan's loss weights, None if all are 1.
+    """
+
+    trainer: Any
+    rows: torch.Tensor
+    inputs: Mapping[str, Any]
+    items: Any
+    weights: np.ndarray | None
+
+    @property
+    def labels(self) -> Any:
+        """The batch's labels: its `labels`, or its only entry of the Trainer's `label_names`; None if there are none."""
+        if "labels" in self.inputs:
+            return self.inputs["labels"]
+        named = [self.inputs[name] for name in self.trainer.label_names or () if name in self.inputs]
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """Where the documents begin in a batch that the collator laid into one row: an argument of `TokenLossHook`."""
+        names = {"position_ids": "position_ids", "cu_seqlens": "cu_seq_lens_q", "seq_idx": "seq_idx"}
+        if len(self.rows) == len(self.labels):
+            return {}
+        return next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
+
+    @property
+    def scale(self) -> float:
+        """What the Trainer multiplies a loss by that is divided by the items of all processes: DDP takes their mean."""
+        trainer = self.trainer
+        told = self.items is not None and trainer.args.average_tokens_across_devices
+        processes = trainer.accelerator.num_processes // trainer.get_tp_size()
+        return processes if told and (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func) else 1
+
+
+def weights_of(sampler: AdaptiveSampler, rows: torch.Tensor) -> np.ndarray | None:
+    """The plan's loss weights of `rows`, (batch,) float32; None if all are 1."""
+    if not sampler.plan.weighted:
+        return None
+    weights: np.ndarray = sampler.loss_weights(rows.cpu())
+    return None if (weights == 1).all() else weights
+
+
+def no_loss(step: TrainerStep) -> str:
+    """The message for a model that returned no loss which a weighted one could replace."""
+    return (
+        f"{step.trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the "
+        "weighted one: label_smoothing_factor and compute_loss_func are computed from the logits behind it. Leave these out, "
+        "or override compute_loss: return hook(outputs.logits, labels, rows=rows)."
+    )
+
+
+def count(hook: Any, step: TrainerStep) -> None:
+    """Count a step that was recorded apart from its weights, for the hook's `effective_samples`."""
+    hook._adaptive_sampler.applied.add(hook.store.epoch, len(step.rows), True, step.weights)
+
+
+def use_weights(hook: Any, sampler: AdaptiveSampler) -> None:
+    """Have the hook weigh by the plans of `sampler`. Raises `InvalidValue` if it weighs by another's."""
+    if hook.sampler is None:
+        hook.sampler = sampler
+    elif hook.sampler is not sampler:
+        raise InvalidValue(
+            f"hook.sampler={hook.sampler!r} is another sampler than the Trainer's, sampler={sampler!r}: weights would be those of "
+            "rows that are not trained on. Give both the same, or make the hook without one."
+        )
