@@ -284,7 +284,7 @@ def test_the_mean_is_that_of_all_observed_rows_not_of_what_another_part_keeps():
         np.sqrt,
         lambda scores: scores + 1,
     ],
-    ids=str,
+    ids=["focal", "linear", "temperature", "several", "def", "ufunc", "lambda"],
 )
 def test_a_way_to_weigh_keeps_the_contract_of_policies(how):
     testing.check_policy(Weigh("loss", how), scored([*np.linspace(0, 1, 30), np.nan]))
