@@ -215,13 +215,13 @@ def table(records: Records) -> list[Row]:
 
 def findings(records: Records) -> list[str]:
     """What was expected before the first run, and what was measured."""
-    said, end = [], f"by {BY}, the highest {FOUND:.0%} hold"
+    said, end = [], f"text, by {BY}: the highest {FOUND:.0%} hold"
     for kind, least in ((BYTES, 95), (ORDER, 95), (WORDS, 50)):
         held = found_by(records, BY, "at its end", kind)
         said.append(verdict(f"{end} {least}% of the documents of {KINDS[kind]}", held, least, "%"))
-    about = f"by {BY}, the lowest {SHARE:.0%} hold half of the {KINDS[COPIED]}"
+    about = f"text, by {BY}: the lowest {SHARE:.0%} hold half of the {KINDS[COPIED]}"
     said.append(verdict(about, found_by(records, BY, "at its end", COPIED), 50, "%"))
-    test = {kept: values(records, "test", kept=kept) for kept in (FULL, KNOWN, RANDOM, "highest half", "lowest half")}
+    test = {kept: values(records, "test", kept=kept) for kept in TRAINED_ON}
     best = values(chosen(records), "test")
     for about, ahead, least in (
         ("the chosen window is ahead of a random half by 0.02 bits a byte", test[RANDOM] - best, 0.02),
@@ -230,6 +230,8 @@ def findings(records: Records) -> list[str]:
         ("the lowest half is behind a random half, too", test["lowest half"] - test[RANDOM], 0),
     ):
         said.append(verdict(f"text, equal tokens: {about}", ahead, least, "bits", digits=3))
+    gains = {name: shown(test[FULL] - found, True, 3) for name, found in ((KNOWN, test[KNOWN]), (CHOSEN, best))}
+    said.append(f"Bits a byte gained over everything: {'; '.join(f'{name} {gain}' for name, gain in gains.items())}.")
     said.append(f"Chosen, by seed: {'; '.join(r['kept'] for r in chosen(records))}.")
     said.append(f"The text, from the source of the standard library (PSF licence): {records[0]['text']}.")
     return said
@@ -242,10 +244,9 @@ def figure(records: Records, file: Path) -> None:
         for name, colour in zip(KINDS, colours(), strict=False):
             below = [r["found"]["below"][name] for r in records if r["kept"] == FULL]
             left.plot(RANKS, np.mean(below, axis=0), color=colour, marker="o", markersize=3, label=name)
-        left.set(
-            title="where planted documents lie", xlabel="rank by loss in %, lowest first", ylabel="documents below in %"
-        )
-        left.legend(fontsize=8, loc="upper left")
+        left.set(title="where planted documents lie", xlabel="rank by loss in %, lowest first", ylim=(-4, 130))
+        left.set(ylabel="share of its kind that lies below, in %", yticks=range(0, 101, 20))
+        left.legend(fontsize=8, loc="upper center", ncols=3)  # above the lines
         for place, kept in enumerate(TRAINED_ON):
             x, dx = spread(values(records, "test", kept=kept))
             colour = colours()[5 if kept in WINDOWS else 0]
@@ -254,11 +255,22 @@ def figure(records: Records, file: Path) -> None:
                 right.axvline(x, color=colour, linestyle=":")
         right.set_yticks(range(len(TRAINED_ON)), labels=TRAINED_ON)
         right.invert_yaxis()
-        right.set(title="trained on, with equal tokens", xlabel="loss on clean text in bits a byte")
+        right.set(title="trained on, with equal tokens", xlabel="loss on clean text in bits a byte (less is better)")
 
     draw(file, lines, panels=2)
 
 
+WHY = (
+    "Nearly every score finds what looks like no text: the highest 15 % by loss are all of the random bytes, all of the bytes in "
+    "random order, and one in twenty of the clean documents. Words in random order are hardly found: the two other kinds fill two "
+    "thirds of that end, and a small model of bytes knows words better than sentences. Of the copies the lowest 5 % hold two "
+    "fifths, the lowest 10 % seven tenths. The text has near copies of its own: about half of what else lies in the lowest 5 % are "
+    "the docstrings of Python's codecs, which differ in a name. Variability, one axis of a data map, is lowest for what is never "
+    "learnt. As for pruning: with so little text every half lacks some, and loses to everything. What pays is to leave out the "
+    "highest 15 % alone, which gains half of what leaving out all that is planted does. The highest half, more than a quarter of "
+    "it corrupted, is still better than the lowest, which has hardly any of that but the copies; a likely reason, not measured "
+    "here, is that a model learns little from text that it predicts well."
+)
 QUESTION = Question(
     "text",
     "Language models: what a document's loss finds",
@@ -268,6 +280,7 @@ QUESTION = Question(
     findings,
     figure,
     epochs=EPOCHS,
+    why=WHY,
     seeds=SEEDS,
     data=lambda given: corpus.load(given.quick),
 )
