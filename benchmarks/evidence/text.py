@@ -76,11 +76,12 @@ SCORES = {
 NEGATED = ("margin, mean",)  # low where others are high
 HELD = {"corrupted": "corrupted, %", "copies": "copies, %", "kB": "distinct text, kB"}
 ABOUT = (
-    f"A small language model of bytes on packed docstrings, of which {SHARE:.0%} each are random bytes, bytes in random order, words "
-    f"in random order, and documents that come {COPIES} times. Windows are of the ranking by a document's loss in the last epoch of "
-    f"the training on everything; every training has as many tokens, {EPOCHS} epochs of everything. Loss on 400 clean documents in "
-    f"bits a byte, mean ± standard error; `chosen window`: the best on {HELD_OUT} other clean ones; shares are of the documents kept. "
-    "Then what each score finds, in %; `mean`: over the epochs, during training."
+    f"A small language model of bytes on packed docstrings, of which {SHARE:.0%} each are random bytes, bytes in random "
+    f"order, words in random order, and documents that come {COPIES} times. Windows are of the ranking by a document's "
+    f"loss in the last epoch of the training on everything; every training has as many tokens, {EPOCHS} epochs of "
+    "everything. Loss on 400 clean documents in bits a byte, mean ± standard error; `chosen window`: the best on "
+    f"{HELD_OUT} other clean ones; shares are of the documents kept. Then what each score finds, in %; `mean`: over the "
+    "epochs, during training."
 )
 
 
@@ -264,16 +265,17 @@ def figure(records: Records, file: Path) -> None:
 
 
 WHY = (
-    "Loss, EL2N and error find what looks like no text: the highest 15 % by loss are all of the random bytes, all of the bytes in "
-    "random order, and one in twenty of the clean documents. Words in random order are hardly found: the two other kinds fill two "
-    "thirds of that end, and a small model of bytes knows words better than sentences. Of the means over the epochs EL2N is best; "
-    "the loss of the last epoch alone, without the first steps of a model that knew nothing, is better still. Of the copies its "
-    "lowest 5 % hold two fifths, its lowest 10 % seven tenths. The text has near copies of its own: about half of what else lies in "
-    "the lowest 5 % are the docstrings of Python's codecs, which differ in a name. Variability, one axis of a data map, is lowest "
-    "for what is never learnt. As for pruning: with so little text every half lacks some, and loses to everything. What pays is to "
-    "leave out the highest 15 % alone, which gains half of what leaving out all that is planted does. More than a quarter of the "
-    "highest half is corrupted, and still it is better than the lowest, of which 3 % are corrupted and 10 % copies; a likely "
-    "reason, not measured here, is that a model learns little from text that it predicts well."
+    "Loss, EL2N and error find what looks like no text: the highest 15 % by loss are all of the random bytes, all of the "
+    "bytes in random order, and one in twenty of the clean documents. Words in random order are hardly found: the two other "
+    "kinds fill two thirds of that end, and a small model of bytes knows words better than sentences. Of the means over the "
+    "epochs EL2N is best; the loss of the last epoch alone, without the first steps of a model that knew nothing, is better "
+    "still. Of the copies its lowest 5 % hold two fifths, its lowest 10 % seven tenths. The text has near copies of its "
+    "own: about half of what else lies in the lowest 5 % are the docstrings of Python's codecs, which differ in a name. "
+    "Variability, one axis of a data map, is lowest for what is never learnt. As for pruning: with so little text every "
+    "half lacks some, and loses to everything. What pays is to leave out the highest 15 % alone, which gains half of what "
+    "leaving out all that is planted does. More than a quarter of the highest half is corrupted, and still it is better "
+    "than the lowest, of which 3 % are corrupted and 10 % copies; a likely reason, not measured here, is that a model "
+    "learns little from text that it predicts well."
 )
 QUESTION = Question(
     "text",
