@@ -4,7 +4,17 @@ import json
 from pathlib import Path
 
 from adaptive_sampler.commands.bench.result import markdown
-from benchmarks.evidence import data_diet, diet_settings, jtt, online, streams, window, window_settings, wrong_labels
+from benchmarks.evidence import (
+    data_diet,
+    diet_settings,
+    jtt,
+    online,
+    streams,
+    text,
+    window,
+    window_settings,
+    wrong_labels,
+)
 from benchmarks.evidence.runs import Question, Records, commits, recorded, seeds_of
 from benchmarks.evidence.training import EPOCHS
 from benchmarks.harness import RESULTS
@@ -12,7 +22,7 @@ from benchmarks.harness import RESULTS
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 QUESTIONS = tuple(
     module.QUESTION
-    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, streams)
+    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, streams, text)
 )
 HEAD = f"""# Evidence
 
@@ -21,7 +31,8 @@ convolutional net of 57,000 parameters, or where a question says so the wide one
 ([training.py](../benchmarks/evidence/training.py)), {EPOCHS} epochs unless a question says otherwise, on one CPU core.
 Figures are mean ± standard error over the seeds; a seed is another initialisation, order, noise, held-out cut and another
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
-seed is left out. Each section names the file that made it, and the commit.
+seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
+the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py).
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,

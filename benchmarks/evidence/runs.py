@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Trial:
     """One seed of a question: its data, a folder for its stores, how long a training is, and how wide the network."""
 
     seed: int
-    data: Data
+    data: Any  # `Data`, unless the question has data of its own
     folder: Path
     quick: bool = False
     epochs: int = EPOCHS
@@ -50,6 +51,11 @@ class Trial:
         return ScoreStore.open(path, mode="r")
 
 
+def images(given: argparse.Namespace) -> Data:
+    """Fashion-MNIST, or for `--quick` images that are made up."""
+    return made_up() if given.quick else load(given.data_dir)
+
+
 @dataclass(frozen=True)
 class Question:
     """A question: its runs, and how to report what they found.
@@ -67,6 +73,8 @@ class Question:
     epochs: int = EPOCHS
     width: int = 1
     why: str = ""  # the best explanation of expectations that were not met
+    seeds: int = 5
+    data: Callable[[argparse.Namespace], Any] = images  # what its trials train on and are tested on
 
     def main(self) -> None:
         """The command line of a question's file."""
@@ -80,7 +88,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs", type=Path, default=Path("evidence-runs"), help="where runs are kept, and resumed from"
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, help="default: as many as the question is answered with, 5 or 3")
     parser.add_argument("--from-seed", type=int, default=0, help="begin there, so that processes share the seeds")
     parser.add_argument("--collect", action="store_true", help="train nothing: tell what the finished runs say")
     return parser
@@ -107,9 +115,9 @@ def answer(question: Question, given: argparse.Namespace) -> None:
 
 
 def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> None:
-    data, here = made_up() if given.quick else load(given.data_dir), machine()
+    data, here = question.data(given), machine()
     where = {"commit": here["commit"], "cpu": here["cpu"]}
-    seeds, epochs = (2, 3) if given.quick else (given.seeds, question.epochs)
+    seeds, epochs = (2, 3) if given.quick else (given.seeds or question.seeds, question.epochs)
     folder = file.parent / question.name
     folder.mkdir(parents=True, exist_ok=True)
     done = [_setting(record) for record in recorded(file)]
@@ -180,10 +188,10 @@ def shown(figures: np.ndarray, signed: bool = False, digits: int = 2) -> str:
     return f"{told} ± {error:.{digits}f}" if len(figures) > 1 else f"{told} (one seed)"
 
 
-def verdict(expected: str, differences: np.ndarray, least: float, unit: str = "points") -> str:
+def verdict(expected: str, differences: np.ndarray, least: float, unit: str = "points", digits: int = 2) -> str:
     """A sentence: what was expected, what was measured, and whether the mean over the seeds is at least `least`."""
     met = "met" if spread(differences)[0] >= least else "not met"
-    return f"{expected}: measured {shown(differences, signed=True)} {unit} over {len(differences)} seeds: {met}."
+    return f"{expected}: measured {shown(differences, True, digits)} {unit} over {len(differences)} seeds: {met}."
 
 
 @functools.cache
