@@ -24,8 +24,10 @@ CALLED |= {"trainer": "AdaptiveTrainerMixin"}
 PUBLIC = {"ScoreStore", "AdaptiveTrainerMixin", *adapter.__all__}
 # What sources call by a name of its own -> its class
 KNOWN = {"session": "Session", "recorder": "Recorder", "store": "ScoreStore", "hook": "LossHook"}
-# A hook's `recorder` is one of these.
-RECORDERS = {"CriterionRecorder": "Recorder", "DocumentRecorder": "Recorder"}
+KNOWN |= {"_recording": "Way", "reading": "Readout"}
+# A hook's `recorder` is one of the first two; a trainer's `_recording` one of the next, and what that reads one of the last.
+KINDS = {"CriterionRecorder": "Recorder", "DocumentRecorder": "Recorder", "Forward": "Way", "Held": "Way", "Means": "Way"}
+KINDS |= {"SampleLogits": "Readout", "TokenLogits": "Readout", "FusedTokens": "Readout", "Observed": "Readout"}
 FOLDS = {("Session", "fold_matrix"), ("Session", "fold_merged")}  # the two ways into the scores
 
 Called = tuple[str, str]  # a method's class and name; a function's module and name
@@ -36,7 +38,7 @@ def functions() -> dict[Called, set[Called]]:
     found: dict[Called, set[Called]] = {}
     for module, tree in Package(ROOT).trees.items():
         for node in tree.body:
-            owner = RECORDERS.get(node.name, node.name) if isinstance(node, ast.ClassDef) else module
+            owner = KINDS.get(node.name, node.name) if isinstance(node, ast.ClassDef) else module
             for part in node.body if isinstance(node, ast.ClassDef) else [node]:
                 if isinstance(part, ast.FunctionDef):
                     found.setdefault((owner, part.name), set()).update(

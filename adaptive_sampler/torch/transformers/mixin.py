@@ -43,7 +43,7 @@ class AdaptiveTrainerMixin:
         self._loads_training = False  # whether the train loader is being made
         kinds = type(self).__mro__
         no_own_sampler([kind for kind in kinds[kinds.index(AdaptiveTrainerMixin) + 1 :] if kind not in Trainer.__mro__])
-        given = _Given(super().__init__, args, kwargs)
+        given = _Arguments(super().__init__, args, kwargs)
         no_packing(given.value("args"))
         with_column, self._row_key = with_rows(given.value("train_dataset"), sampler.store, recorded=hook is not None)
         given.put("train_dataset", with_column)
@@ -124,7 +124,7 @@ class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):
     """Hugging Face's Trainer with an `AdaptiveSampler`; for its arguments see `AdaptiveTrainerMixin`."""
 
 
-class _Given:
+class _Arguments:
     """The arguments of a Trainer, by name however they were passed."""
 
     def __init__(self, init: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
