@@ -26,7 +26,13 @@ PUBLIC = {"ScoreStore", "AdaptiveTrainerMixin", *adapter.__all__}
 KNOWN = {"session": "Session", "recorder": "Recorder", "store": "ScoreStore", "hook": "LossHook"}
 KNOWN |= {"_recording": "Way", "reading": "Readout"}
 # A hook's `recorder` is one of the first two; a trainer's `_recording` one of the next, and what that reads one of the last.
-KINDS = {"CriterionRecorder": "Recorder", "DocumentRecorder": "Recorder", "Forward": "Way", "Held": "Way", "Means": "Way"}
+KINDS = {
+    "CriterionRecorder": "Recorder",
+    "DocumentRecorder": "Recorder",
+    "Forward": "Way",
+    "Held": "Way",
+    "Means": "Way",
+}
 KINDS |= {"SampleLogits": "Readout", "TokenLogits": "Readout", "FusedTokens": "Readout", "Observed": "Readout"}
 FOLDS = {("Session", "fold_matrix"), ("Session", "fold_merged")}  # the two ways into the scores
 
