@@ -29,12 +29,13 @@ class Inside:
     applied: Applied = field(default_factory=Applied)
     sampler: AdaptiveSampler | None = None
     again: int = 0  # how many `again()` contexts are open
+    elsewhere: np.ndarray | None = None  # (batch,) loss weights that a Trainer applies to what is recorded now
 
     def applies(self, length: int, fresh: Fresh, weights: np.ndarray | None) -> None:
         """Count the loss weights of a call, as `Applied.add` takes them; a rehearsal is none."""
         store = self.recorder.store
         if not store.session.rehearsal:
-            self.applied.add(store.epoch, length, fresh, weights)
+            self.applied.add(store.epoch, length, fresh, self.elsewhere if weights is None else weights)
 
 
 class Recording:

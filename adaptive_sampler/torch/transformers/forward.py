@@ -1,6 +1,7 @@
 """Records what the model returns in the Trainer's own forward pass, and replaces its loss where the plan weighs."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -86,12 +87,15 @@ class Forward:
         """Raise `InvalidValue` if the hook's loss is not what `compute_loss` returned."""
         if not self._plain:
             return
-        own, found = loss.item(), reading.losses().values()
-        if not all(map(math.isfinite, (own, *found))):
+        own, found = loss.item(), reading.losses()
+        if not all(map(math.isfinite, (own, *found.values()))):
             return  # compared at the next step
-        if not any(near(own, step.scale * x, half=reading.half) for x in found):
+        equal = {name for name, x in found.items() if near(own, step.scale * x, half=reading.half)}
+        if not equal:
             raise InvalidValue(reading.explain(own))
         self._plain = False
+        if "sum" in found and "sum" not in equal:
+            _warn_of_accumulation(step)
 
     def _compare_weighted(self, loss: torch.Tensor, value: float, step: TrainerStep, half: bool) -> None:
         """Raise `InvalidValue` if the weighted loss is not what `compute_loss` returned."""
@@ -106,6 +110,24 @@ class Forward:
                 "hook(outputs.logits, labels, rows=rows), the hook being made with sampler=sampler."
             )
         self._weighted = False
+
+
+def _warn_of_accumulation(step: TrainerStep) -> None:
+    """Warn of a model that takes the mean of its own batch, and of which the Trainer thinks that it divides by the step's items.
+
+    The Trainer then does not divide by the number of accumulated batches (transformers 5.23; its issue 47688).
+    """
+    trainer = step.trainer
+    batches = trainer.args.gradient_accumulation_steps
+    if batches > 1 and trainer.model_accepts_loss_kwargs and step.items is not None:
+        kind = type(trainer.accelerator.unwrap_model(trainer.model)).__name__
+        warnings.warn(
+            f"{kind} takes the mean over its own batch and ignores num_items_in_batch, while the Trainer relies on it and does not "
+            f"divide by gradient_accumulation_steps={batches}: losses and gradients are {batches} times as large as those of one "
+            "batch. Say model.accepts_loss_kwargs = False before you make the Trainer.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def near(a: float, b: float, *, half: bool) -> bool:

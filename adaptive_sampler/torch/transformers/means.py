@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.transformers.outputs import is_half
-from adaptive_sampler.torch.transformers.step import TrainerStep, count
+from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
 
 _OF_THE_BATCH = {"aot", "aot_unpaired", "sft"}  # TRL's loss types whose terms are no pair's: sorted, or over all tokens
 
@@ -59,8 +59,8 @@ class Means:
                     f"that it takes is {whole.item():.6g}: it has other parts, which are no sample's. Record what is: have your "
                     "Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
                 )
-            self.hook.record(step.rows, loss=sum((part * losses for part, losses in parts), torch.zeros(())))
-        count(self.hook, step)
+            with weighed_outside(self.hook, step):
+                self.hook.record(step.rows, loss=sum((part * losses for part, losses in parts), torch.zeros(())))
         if step.weights is None:
             return result
         weights = torch.from_numpy(step.weights).to(loss.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.transformers.outputs import is_half, loss_in, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, count
+from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
 
 
 class Observed:
@@ -41,8 +41,8 @@ class Observed:
     def record(self) -> None:
         """Record the arrays at the batch's rows."""
         arrays = {name: x.detach() if isinstance(x, Tensor) else x for name, x in self.observation.items()}
-        self.hook.record(self.step.rows, **arrays)
-        count(self.hook, self.step)
+        with weighed_outside(self.hook, self.step):
+            self.hook.record(self.step.rows, **arrays)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not the mean of the losses."""

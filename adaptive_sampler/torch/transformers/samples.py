@@ -13,7 +13,7 @@ from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
 from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, count, no_loss, use_weights
+from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss, use_weights, weighed_outside
 
 
 class SampleLogits:
@@ -56,8 +56,9 @@ class SampleLogits:
     def record(self) -> None:
         """Record logits, labels and, of several targets a sample, the mean of their losses."""
         logits = self.logits.detach()
-        self.hook.record_outputs(self.step.rows, logits, self.labels, _of_targets(self.hook, logits, self.labels))
-        count(self.hook, self.step)
+        losses = _of_targets(self.hook, logits, self.labels)
+        with weighed_outside(self.hook, self.step):
+            self.hook.record_outputs(self.step.rows, logits, self.labels, losses)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not the criterion's."""

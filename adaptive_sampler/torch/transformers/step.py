@@ -1,6 +1,7 @@
 """One call of a Trainer's `compute_loss` in training: whose rows it is for, and what weighs them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +69,15 @@ def no_loss(step: TrainerStep) -> str:
     )
 
 
-def count(hook: Any, step: TrainerStep) -> None:
-    """Count a step that was recorded apart from its weights, for the hook's `effective_samples`."""
-    hook._adaptive_sampler.applied.add(hook.store.epoch, len(step.rows), True, step.weights)
+@contextmanager
+def weighed_outside(hook: Any, step: TrainerStep) -> Iterator[None]:
+    """A context in which what the hook records counts for its `effective_samples` by the step's weights, applied elsewhere."""
+    own = hook._adaptive_sampler
+    own.elsewhere = step.weights
+    try:
+        yield
+    finally:
+        own.elsewhere = None
 
 
 def use_weights(hook: Any, sampler: AdaptiveSampler) -> None:

@@ -1,5 +1,6 @@
 """Loss weights of a plan in the Trainer: over the denominator of the model's own loss, under accumulation too."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,29 @@ def test_what_balances_experts_stays_in_the_loss_and_is_not_weighed(place: Path)
     weighed = experts(0.5, Given(np.full(N, 2)), place.with_name("c"))
     assert balanced > alone + 0.1
     assert weighed - balanced == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sequence to sequence", "classes"])
+def test_a_model_whose_gradient_grows_with_accumulation_is_named_and_the_remedy_mends_it(
+    kind: str, place: Path
+) -> None:
+    model, dataset, collator, hook = KINDS[kind]
+    settings = SGD | {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2, "max_steps": 1}
+
+    def run(mended: bool, **more: Any) -> dict[str, Tensor]:
+        own = model()
+        if mended:
+            own.accepts_loss_kwargs = False
+        store = new_store(place.with_name(f"{mended}{len(more)}"))
+        return weights_of(trained(own, hook(store), dataset(), collator(), place.parent, **(settings | more)).model)
+
+    with pytest.warns(
+        RuntimeWarning, match=r"ignores num_items_in_batch.*gradient_accumulation_steps=2.*2 times as large"
+    ):
+        run(False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*num_items_in_batch")
+        mended = run(True)
+    if kind == "classes":  # as many samples in either batch: the mean of means is the mean
+        whole = run(True, per_device_train_batch_size=BATCH, gradient_accumulation_steps=1)
+        same(mended, whole, 1e-6)
