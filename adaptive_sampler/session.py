@@ -105,7 +105,7 @@ class Session:
         """Add a score; see `ScoreStore.add`."""
         self.settled("a new score is wanted")
         self.table.add(score)
-        self.meta["made"][score.name] = files.made_now()
+        self.meta["made"][score.name] = files.made_now() | {"added": True}
         if self.journal is not None:
             self.journal.names = tuple(self.table.columns)
 
@@ -155,7 +155,7 @@ class Session:
         self, n: int, scores: Sequence[ScoreLike], keys: Iterable[str] | None = None, fingerprint: str | None = None
     ) -> None:
         """Raise `InvalidValue` unless the store has `n` rows, these scores, and these keys and fingerprint as far as given."""
-        self.table.check_same(self.files.path, n, scores)
+        self.table.check_same(self.files.path, n, scores, files.added_later(self.meta))
         named = self.keys if keys is None else files.grown_keys(None, 0, n, keys)
         check_samples(Opened(self.files, self.table, self.keys, self.meta), named, fingerprint)
 

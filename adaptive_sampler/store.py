@@ -51,7 +51,7 @@ class ScoreStore:
         that is deleted with the store. `storage`: a `Storage` of your own, with `path` None. `keys`: the names of the rows,
         `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset` compares it with its dataset's.
         `metadata`: JSON data of your own. `overwrite`: replace a store that is there; `exist_ok`: open it and go on with
-        its scores, if it has these rows, scores and keys.
+        its scores, if it has these rows, scores and keys; scores that were added to it need not be named.
 
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.

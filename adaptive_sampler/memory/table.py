@@ -1,6 +1,6 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -83,12 +83,17 @@ class Table:
         if score.name in self.columns:
             raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
 
-    def check_same(self, where: object, n: int, scores: Sequence[ScoreLike]) -> None:
-        """Raise `InvalidValue` unless there are `n` rows and scores of these names, in this order. `where`: for the message."""
+    def check_same(self, where: object, n: int, scores: Sequence[ScoreLike], added: Collection[str]) -> None:
+        """Raise `InvalidValue` unless there are `n` rows and scores of these names, in this order.
+
+        Scores that were `added` later need not be among them. `where`: for the message.
+        """
         names = [score.name for score in scores]
-        if (self.n, [*self.columns]) != (n, names):
+        own = [name for name in self.columns if name in names or name not in added]
+        if (self.n, own) != (n, names):
+            later = f" (added later: {', '.join(added)})" if added else ""
             raise InvalidValue(
-                f"{where} has {self.n} rows and the scores {', '.join(self.columns)}; asked for were {n} and "
+                f"{where} has {self.n} rows and the scores {', '.join(self.columns)}{later}; asked for were {n} and "
                 f"{', '.join(names)}. Name another path, or pass what it was made with."
             )
 

@@ -12,7 +12,7 @@ from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.base import LEASE, POINTER, Storage
-from adaptive_sampler.storage.files import Files, close, grown_keys, new_meta
+from adaptive_sampler.storage.files import Files, added_later, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.opening import Opened, check_samples, one_of, open_
@@ -101,7 +101,7 @@ def _existing(
             return None
         raise
     try:
-        found.table.check_same(found.files.path, asked.n, scores)
+        found.table.check_same(found.files.path, asked.n, scores, added_later(found.meta))
         named = None if keys is None else grown_keys(None, 0, asked.n, keys)
         check_samples(found, named, fingerprint)
     except BaseException:

@@ -128,6 +128,11 @@ def made_now() -> dict[str, Any]:
     return {"time": time.time(), "package": version.installed()}
 
 
+def added_later(meta: Mapping[str, Any]) -> list[str]:
+    """The names of the scores that were added to a store after its making, by a script or by a hook."""
+    return [name for name, made in meta["made"].items() if made.get("added")]
+
+
 def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """The metadata of a new store. Raises `InvalidValue` if `metadata` is not JSON data."""
     try:

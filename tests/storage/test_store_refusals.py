@@ -228,6 +228,28 @@ def test_another_store_is_not_gone_on_with(tmp_path, given, words):
     ScoreStore.open(tmp_path / "s").close()  # nobody holds it
 
 
+def test_a_script_that_adds_a_score_goes_on_with_the_store_that_has_it(tmp_path):
+    for _ in range(2):  # the script and its resume
+        with kept(tmp_path / "s", exist_ok=True) as store:
+            if "margin" not in store.names:
+                store.add(Margin())
+            store.commit()
+    with kept(tmp_path / "s", exist_ok=True) as store:
+        assert store.names == ("loss", "el2n", "margin")
+        assert store.about["made"]["margin"]["added"]
+
+
+@pytest.mark.parametrize("scores", [[Loss()], [EL2N(), Loss()], [Margin()]])
+def test_scores_that_a_store_was_made_with_are_asked_for_all_the_same_if_one_was_added(tmp_path, scores):
+    with kept(tmp_path / "s") as store:
+        store.add(Margin())
+        store.commit()
+    with pytest.raises(
+        InvalidValue, match=r"the scores loss, el2n, margin \(added later: margin\); asked for were 3 and"
+    ):
+        ScoreStore.create(tmp_path / "s", 3, scores, exist_ok=True)
+
+
 def test_what_is_no_store_is_not_gone_on_with(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(StoreError, match="there is no CURRENT"):
