@@ -108,10 +108,11 @@ def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:
 def pieces(batch: Batch, inside: Inside, *, joins: bool) -> bool:
     """Whether documents of the same row in a call are pieces of one document.
 
-    In a pack they are, unless the plan visits rows several times: then they are visits. A row map makes one of both. Raises
-    `InvalidValue` if pieces of different calls are to be joined (`joins`) under such a plan.
+    In a pack they are, unless the plan visits rows several times: then they are visits. A row map makes one of both. Rows of
+    the batch that are documents of their own are pieces if those of different calls are joined (`joins`). Raises
+    `InvalidValue` if they are to be joined under such a plan.
     """
-    if not batch.bounds and batch.mapped is None:
+    if not batch.bounds and batch.mapped is None and not joins:
         return False
     repeats = inside.watched.repeats(inside.sampler)
     if repeats and joins:

@@ -37,9 +37,9 @@ class TokenLossHook(Recording, nn.Module):
 
     The documents are the rows of the batch, or, if several are packed into one, those that `position_ids`, `seq_idx`,
     `cu_seqlens` or a row map tell apart; then entries of a call that have the same row are pieces of one document, and no
-    document predicts the next one's first token. `joins=True` joins pieces of different calls of an epoch, too, as packing
-    makes them that cuts documents: whatever is packed is then folded once an epoch, or when the scores are read, committed
-    or planned by. It is a switch, because a batch does not show which documents are cut, and a row that the plan visits
+    document predicts the next one's first token. `joins=True` joins pieces that are rows of the batch of their own, and
+    those of different calls of an epoch, as chunking and packing make them that cut documents: whatever has the same row
+    within an epoch is one document, folded when the epoch is over or the scores are read, committed or planned by. It is a switch, because a batch does not show which documents are cut, and a row that the plan visits
     twice is none. Pieces that other ranks record are not joined.
 
     With `sampler`, whose plans may weigh documents, the value is Σ weight · (sum of a document's losses), divided as
