@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.rows import checked_rows
 from adaptive_sampler.torch.hook.pending import Fresh
@@ -100,9 +101,23 @@ def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:
     weights = None if inside.sampler is None else inside.pending.weights(rows, inside.sampler, watched=enabled)
     if weights is not None and (weights == 1).all():
         weights = None
-    if fresh is not False:
-        inside.applies(documents.count, fresh, weights)
     return Taken(documents, rows, fresh, weights, pieces(batch, inside, joins=joins))
+
+
+def checked_weights(weights: Any, count: int) -> np.ndarray | None:
+    """The loss weights of `count` documents as (documents,) float32; None stays None. Raises `InvalidValue` for what are none."""
+    if weights is None:
+        return None
+    try:
+        given = np.asarray(to_host(weights))
+    except (TypeError, ValueError):  # a list of lists of several lengths
+        given = np.empty(0, object)
+    if given.shape != (count,) or given.dtype.kind not in "iuf" or not (np.isfinite(given) & (given >= 0)).all():
+        raise InvalidValue(
+            f"weights have shape {given.shape} and dtype {given.dtype}: one finite number of at least 0 for each of the {count} "
+            "documents is needed, by which its loss was multiplied. Pass sampler.loss_weights(rows), or none."
+        )
+    return given.astype(np.float32)
 
 
 def pieces(batch: Batch, inside: Inside, *, joins: bool) -> bool:

@@ -14,8 +14,8 @@ def checked_mask(mask: Any, labels: Tensor) -> Tensor:
     given = mask if isinstance(mask, Tensor) else torch.as_tensor(mask)
     if given.shape != labels.shape:
         raise InvalidValue(
-            f"attention_mask has shape {tuple(given.shape)}, and labels {tuple(labels.shape)}: both are (batch, tokens), 1 for a token "
-            "and 0 for padding. Give the mask that the tokenizer made of the labels' tokens, or none where nothing is padded."
+            f"attention_mask has shape {tuple(given.shape)}, and labels {tuple(labels.shape)}: both are (batch, tokens), 1 for a "
+            "token and 0 for padding. Give the mask that the tokenizer made of the labels' tokens, or none where nothing is padded."
         )
     if given.is_floating_point() or given.is_complex():
         raise InvalidValue(
@@ -56,4 +56,6 @@ def without_padding(one: Found, mask: Tensor, labels: Tensor, ignore_index: int)
     index = torch.where(kept, there.cumsum(0)[at] - 1, -1)
     reached = torch.where(mask.flatten(), index, -1).cummax(0).values
     first = reached.diff(prepend=reached.new_full((1,), -1)) > 0  # the first position of each that is no padding
-    return Found(one.name, index.view(labels.shape), *counts_of(first.view(labels.shape), labels, ignore_index), one.wrong)
+    return Found(
+        one.name, index.view(labels.shape), *counts_of(first.view(labels.shape), labels, ignore_index), one.wrong
+    )
