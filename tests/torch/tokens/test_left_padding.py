@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.torch import TokenLossHook
+from adaptive_sampler.torch.tokens.batch import batch_of
 from tests.torch.tokens.samples import WORDS, hooked, make_store, outputs
 from tests.torch.tokens.test_token_hook_weights import RAMP, weighing
 
@@ -125,3 +126,14 @@ def test_a_mask_that_is_added_to_attention_is_refused():
     logits, labels, mask = padded("left")
     with pytest.raises(InvalidValue, match=r"attention_mask has dtype torch.float32: .*cast it to int64"):
         hooked()(logits, labels, rows=ROWS, attention_mask=torch.zeros(3, 6).masked_fill(mask == 0, -torch.inf))
+
+
+@pytest.mark.parametrize("name", ["position_ids", "seq_idx", "cu_seqlens", None])
+def test_the_mask_waits_for_no_device(name):
+    # a tensor of the device "meta" has no values, and an error says so where one is read
+    labels, mask = (torch.zeros(3, 6, dtype=torch.int64, device="meta") for _ in range(2))
+    ids = torch.zeros(4 if name == "cu_seqlens" else (3, 6), dtype=torch.int64, device="meta")
+    batch = batch_of(labels, ROWS, {"attention_mask": mask} | ({name: ids} if name else {}), -100, shift=True)
+    documents = batch.documents()
+    assert batch.counted.is_meta
+    assert (documents.count, documents.index is None) == (3, name is None)
