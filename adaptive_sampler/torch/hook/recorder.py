@@ -31,11 +31,12 @@ class Recorder:
         labels: torch.Tensor | None = None,
         *,
         pieces: bool = False,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Record the values of the samples that are both `fresh` and `valid`; the other arguments are those of `send`."""
         if isinstance(fresh, torch.Tensor):
             valid = fresh if valid is None else fresh.to(valid.device) & valid
-        self.send(rows, values, valid, labels, pieces=pieces)
+        self.send(rows, values, valid, labels, pieces=pieces, weights=weights)
 
     def send(
         self,
@@ -45,12 +46,13 @@ class Recorder:
         labels: torch.Tensor | None = None,
         *,
         pieces: bool = False,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Begin to move the values to the host, and fold into the store those that have arrived there.
 
         `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all; `labels`: the
-        classes, (batch,) integers, None if they are not wanted; `pieces`: as in `Step`. Does nothing during a rehearsal
-        (`store.session.rehearsal`). Raises `InvalidValue` for values of another shape.
+        classes, (batch,) integers, None if they are not wanted; `pieces`, `weights`: as in `Step`. Does nothing during a
+        rehearsal (`store.session.rehearsal`). Raises `InvalidValue` for values of another shape.
         """
         if self.store.session.rehearsal:
             return
@@ -60,7 +62,7 @@ class Recorder:
                 raise InvalidValue(
                     f"{name}: {tuple(value.shape)} values for {batch[0]} rows; one value a row is needed."
                 )
-        self.transfer.send(rows, values, valid, self.store.epoch, labels, pieces=pieces)
+        self.transfer.send(rows, values, valid, self.store.epoch, labels, pieces=pieces, weights=weights)
         for step in self.transfer.receive(wait=False):
             self.fold(step)
 

@@ -27,6 +27,7 @@ class Step:
     epoch: int
     event: Any  # torch.cuda.Event, or None if there is nothing to wait for
     pieces: bool = False  # whether samples of the same row are pieces of one sample
+    weights: np.ndarray | None = None  # (batch,) float32: the loss weights that were applied; None where each is 1
 
     def arrived(self) -> bool:
         """Whether the values can be read without waiting."""
@@ -63,20 +64,21 @@ class Transfer:
         labels: torch.Tensor | None = None,
         *,
         pieces: bool = False,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Begin to move a step's values, which must not require a gradient, to the host.
 
         `rows` (batch,) int64; `values`: score name -> (batch,); `valid`: (batch,) bool, None for all; `labels`: (batch,)
-        integers, or None; `pieces`: as in `Step`. Raises `InvalidValue` for values that are not numbers.
+        integers, or None; `pieces`, `weights`: as in `Step`. Raises `InvalidValue` for values that are not numbers.
         """
         if rows.device.type == "cpu" and valid is None and all(map(_is_float32, values.values())):
             matrix = np.array([*values.values()])
-            self._steps.append(Step(rows, tuple(values), matrix, None, labels, epoch, None, pieces))
+            self._steps.append(Step(rows, tuple(values), matrix, None, labels, epoch, None, pieces, weights))
             return
         stacked = torch.stack([_float32(name, value) for name, value in values.items()])
         devices = {t.device for t in (rows, stacked, valid, labels) if t is not None and t.device.type == "cuda"}
         counted, classes = (None if t is None else _to_host(t) for t in (valid, labels))
-        step = Step(_to_host(rows), tuple(values), _to_host(stacked), counted, classes, epoch, None, pieces)
+        step = Step(_to_host(rows), tuple(values), _to_host(stacked), counted, classes, epoch, None, pieces, weights)
         if devices:
             step.event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
             step.event.record(torch.cuda.current_stream(devices.pop()))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ def row_map(rows: Any, labels: Tensor) -> Tensor | None:
 
     Raises `InvalidValue` for a row map of another shape, or not of integers.
     """
+    if isinstance(rows, list | tuple) and len(rows) and (isinstance(rows[0], list | tuple) or np.ndim(rows[0]) == 1):
+        rows = _stacked(rows)
     if getattr(rows, "ndim", 1) != 2:
         return None
     given = rows if isinstance(rows, Tensor) else torch.as_tensor(rows)
@@ -43,6 +46,17 @@ def row_map(rows: Any, labels: Tensor) -> Tensor | None:
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise InvalidValue(f"the row map has dtype {given.dtype}: rows are integers. Cast it to int64.")
     return given.to(torch.int64)
+
+
+def _stacked(rows: list[Any] | tuple[Any, ...]) -> Tensor:
+    """A row map of lists or arrays, one for each row of the batch. Raises `InvalidValue` for several lengths."""
+    try:
+        return torch.stack([torch.as_tensor(one) for one in rows])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidValue(
+            f"the row map is a {type(rows).__name__} that makes no array: it is (batch, tokens) integers, as labels are, the row "
+            "of each token's document and -1 for padding. Pad its rows to one length with -1."
+        ) from error
 
 
 def same_document(bounds: list[Found], mapped: Tensor | None, labels: Tensor) -> Tensor | None:
@@ -98,10 +112,11 @@ def _fitted(one: Found, count: int, labels: Tensor, ignore_index: int) -> tuple[
     whole = one.every == count
     if in_line:
         fits = (one.kept <= count) & (count <= one.every)
-        index = torch.where(one.index < count, one.index, -1)
+        index = one.index
     else:
         fits = whole | (one.kept == count)
         index = torch.where(whole, one.index, _without_padding(one.index, labels != ignore_index))
+    index = torch.where(index < count, index, -1)  # what does not fit is refused later where looking would wait
     outside = ((index < 0) & (labels != ignore_index)).any()
     if not on_host(labels):
         return index, ~fits | outside | (one.wrong if one.wrong is not None else False)

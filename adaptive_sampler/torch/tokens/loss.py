@@ -1,11 +1,15 @@
 """The loss of a batch of tokens: Hugging Face's, or weighted by document, or from hidden states without the logits."""
 
+from math import inf
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adaptive_sampler.arrays import on_host
 from adaptive_sampler.errors import InvalidValue
 
 
@@ -18,6 +22,29 @@ def plain(logits: Tensor, target: Tensor, ignore_index: int, items: Any) -> Tens
     reduction = "mean" if items is None else "sum"
     value = F.cross_entropy(flat, target.reshape(-1), ignore_index=ignore_index, reduction=reduction)
     return value if items is None else value / _on(items, value)
+
+
+def checked_items(items: Any) -> Any:
+    """What a sum of losses is divided by, as a number or a () tensor; None stays None.
+
+    Raises `InvalidValue` for anything but one positive number; a tensor on a device is not looked at.
+    """
+    if items is None:
+        return None
+    number = items
+    if isinstance(items, Tensor) and items.numel() == 1 and items.dtype != torch.bool:
+        items = items.detach().reshape(())
+        if not on_host(items):
+            return items
+        number = items.item()
+    elif isinstance(items, np.ndarray | np.generic) and items.size == 1:
+        items = number = items.item()
+    if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < inf:
+        raise InvalidValue(
+            f"num_items_in_batch={items!r}: the number of labels that count in the whole step is needed, positive, such as "
+            "(labels[:, 1:] != -100).sum(). Leave it out where the batch is the step, or where nothing counts in the step."
+        )
+    return items
 
 
 def token_losses(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:

@@ -126,7 +126,7 @@ def counts_and_means(values: dict[str, Any], counted: Tensor, documents: Documen
         index = torch.arange(len(counted))[:, None].expand(counted.shape)
     at = torch.where(counted, index.to(counted.device), -1).flatten()
     for value in values.values():
-        at = at.to(value.device, non_blocking=True)  # the labels may lie elsewhere
+        at = at.to(value.device, non_blocking=str(value.device) != "cpu")  # the labels may lie elsewhere
     if on_host(at):
         return _on_host(values, at.numpy(), documents.count)
     at = torch.where(at < 0, documents.count, at)  # a further document, of what is of none

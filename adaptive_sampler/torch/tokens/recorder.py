@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.hook.effective import Applied
 from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.recorder import Recorder
 from adaptive_sampler.torch.hook.transfer import Step
@@ -16,6 +18,7 @@ from adaptive_sampler.torch.tokens.measured import counts_and_means
 from adaptive_sampler.torch.tokens.pieces import Waiting, joined
 
 _MISFIT = "bounds and rows"  # no score can have this name
+_NOBODY = -1  # the row of a batch without documents
 
 
 @dataclass
@@ -24,6 +27,7 @@ class DocumentRecorder(Recorder):
 
     tokens: str = field(kw_only=True)
     joins: bool = field(kw_only=True)
+    applied: Applied = field(default_factory=Applied)
     without: int = 0  # documents without a counted token
     waiting: Waiting = field(default_factory=Waiting)
 
@@ -36,17 +40,22 @@ class DocumentRecorder(Recorder):
         documents: Documents,
         *,
         pieces: bool,
+        weights: np.ndarray | None,
     ) -> None:
         """Record the documents of a call that are `fresh`, from `values` of their tokens.
 
         `rows` (documents,) int64; `values`: score name -> (batch · tokens,); `counted` (batch, tokens) bool. `pieces`:
-        whether documents of the same row are pieces of one.
+        whether documents of the same row are pieces of one. `weights` (documents,) float32: what multiplied their losses,
+        None where each is 1.
         """
         counts, means = counts_and_means(values, counted, documents)
         sent = means | {self.tokens: counts}
         if documents.misfit is not None:
-            sent[_MISFIT] = documents.misfit.float().expand(documents.count)
-        self.send_fresh(rows, fresh, sent, None, pieces=pieces)
+            if not documents.count:  # something must carry the misfit to the host
+                rows, fresh = torch.full((1,), _NOBODY), True
+                sent = {name: value.new_zeros(1) for name, value in sent.items()}
+            sent[_MISFIT] = documents.misfit.float().expand(len(rows))
+        self.send_fresh(rows, fresh, sent, None, pieces=pieces, weights=weights)
 
     def fold(self, step: Step) -> None:
         """Fold one step's documents into the store, or, if `joins`, keep those of a pack until the epoch is over."""
@@ -54,12 +63,17 @@ class DocumentRecorder(Recorder):
         names = step.names
         if names[-1] == _MISFIT:
             if len(rows) and values[-1].any():
+                count = int((rows >= 0).sum())
                 raise InvalidValue(
-                    f"the bounds of a batch (position_ids, seq_idx or cu_seqlens) do not make the {len(rows)} documents that its "
-                    "rows are of, or several of them disagree. Nothing of that batch was recorded, but plan weights may have "
+                    f"the bounds of a batch (position_ids, seq_idx or cu_seqlens) do not make the {count} documents that its rows "
+                    "are of, several of them disagree, or a label that counts is of no document. Nothing of that batch was "
+                    "recorded, but plan weights may have "
                     "met the wrong documents. One row a document, in the order of the pack, is needed; a row map may be easier."
                 )
+            if len(rows) and rows[0] == _NOBODY:
+                return
             names, values = names[:-1], values[:-1]
+        self._count(step, rows, values[-1] > 0)
         part = rows, values[:-1], values[-1].astype(np.float64)
         if not (self.joins and step.pieces):
             self._keep(step.epoch, names, joined(*part) if step.pieces else part)
@@ -67,6 +81,21 @@ class DocumentRecorder(Recorder):
         if not self.waiting.fits(step.epoch, names):
             self._release()
         self.waiting.put(step.epoch, names, part)
+
+    def _count(self, step: Step, rows: np.ndarray, there: np.ndarray) -> None:
+        """Count the weights of a step's documents that are `there`, (documents,) bool; the pieces of one once."""
+        if step.pieces:
+            first = np.zeros_like(there)
+            first[np.flatnonzero(there)[np.unique(rows[there], return_index=True)[1]]] = True
+            there = first
+        weights = step.weights
+        if weights is not None:
+            weights = (weights if step.valid is None else weights[step.valid.numpy()])[there]
+        self.applied.add(step.epoch, int(there.sum()), True, weights)
+
+    def arrive(self) -> None:
+        """Fold everything that was sent; what waits for further pieces goes on to wait."""
+        super().flush()
 
     def flush(self) -> None:
         """Fold everything that was sent, and what waits for further pieces."""

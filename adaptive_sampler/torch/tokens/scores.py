@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.scoring import EL2N, Tokens, Transitions
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
@@ -30,6 +30,21 @@ def of_tokens(store: ScoreStore) -> list[ScoreLike]:
     return found
 
 
+def check_store(store: Any, *further: Any) -> None:
+    """Raise `InvalidValue` unless `store` is the store of a hook, and there are no `further` arguments without a name."""
+    if further and isinstance(further[0], ScoreStore):
+        raise InvalidValue(
+            f"TokenLossHook({type(store).__name__}, store): it computes the loss itself, and takes no criterion. The store is the "
+            "first argument, TokenLossHook(store); LossHook(criterion, store) is for one loss a sample."
+        )
+    if further or not isinstance(store, ScoreStore | Absent):
+        more = f" and {len(further)} more" if further else ""
+        raise InvalidValue(
+            f"TokenLossHook was given {type(store).__name__}{more}: a ScoreStore is needed, and what follows it by name. Make it "
+            "so: TokenLossHook(ScoreStore.create(path, n, [Loss()]), sampler=sampler)."
+        )
+
+
 def prepared(store: ScoreStore | Absent) -> str:
     """The name of the store's score `Tokens`, which is added if it has none; "" for a store that stayed elsewhere.
 
@@ -42,6 +57,10 @@ def prepared(store: ScoreStore | Absent) -> str:
     for score in store.scores:
         if isinstance(score, Tokens):
             return score.name
+    if store.mode == "r":
+        raise StoreError(
+            f"{store.path} is open to read (mode='r'), and has no score Tokens, which the hook adds. Open it with mode='r+'."
+        )
     store.add(Tokens())
     return Tokens().name
 

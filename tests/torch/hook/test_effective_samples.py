@@ -12,6 +12,7 @@ from adaptive_sampler.torch import LossHook, TokenLossHook
 from tests.torch.hook.test_hook_criterion import logits_and_labels
 from tests.torch.hook.test_hook_weights import ROWS, hooked
 from tests.torch.samples import make_store
+from tests.torch.tokens.samples import hooked as hooked_tokens
 from tests.torch.tokens.samples import outputs
 from tests.torch.tokens.test_token_hook_weights import RAMP, weighing
 
@@ -92,3 +93,33 @@ def test_of_a_token_loss_hook_without_weights_it_is_the_number_of_documents():
     hook(*outputs(4, 2, 5), rows=[7, 2, 9], cu_seqlens=[0, 4, 6, 11])
     hook.record_outputs([1], *outputs(3))
     assert hook.effective_samples == 4
+
+
+def test_of_a_token_loss_hook_pieces_of_a_document_in_a_call_count_once():
+    hook = weighing(RAMP)
+    hook(*outputs(4, 2, 5), rows=[7, 2, 7], cu_seqlens=[0, 4, 6, 11])
+    assert hook.effective_samples == pytest.approx(kish(RAMP[[7, 2]]))
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 documents have no label that counts:RuntimeWarning")
+def test_of_a_token_loss_hook_a_document_without_a_counted_token_does_not_count():
+    hook = weighing(RAMP)
+    hook(*outputs(4, 1, 5), rows=[7, 2, 9], cu_seqlens=[0, 4, 5, 10])
+    assert hook.effective_samples == pytest.approx(kish(RAMP[[7, 9]]))
+
+
+def test_of_a_token_loss_hook_each_position_of_a_watched_batch_counts_once():
+    hook, (logits, labels) = weighing(RAMP), outputs(12)
+    logits, labels = logits.view(3, 4, -1), labels.view(3, 4)
+    for _ in hook.watch([(torch.tensor([7, 2, 9]), None)]):
+        hook(logits[:2], labels[:2], rows=[7, 2])
+        hook(logits[1:], labels[1:], rows=[2, 9])
+    assert hook.effective_samples == pytest.approx(kish(RAMP[[7, 2, 9]]))
+
+
+def test_reading_it_parts_no_pieces_that_wait():
+    hook = hooked_tokens(Loss(), joins=True)
+    for seed in range(2):
+        hook(*outputs(3, seed=seed), rows=[4], cu_seqlens=[0, 3])
+        assert hook.effective_samples == seed + 1
+    assert hook.store.count("loss")[4] == 1
