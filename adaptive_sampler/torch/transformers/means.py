@@ -47,6 +47,8 @@ class Means:
         n = len(step.rows)
         with _Watch(n) as seen:
             result = call()
+        if step.batch.called():
+            return result
         loss = result[0] if isinstance(result, tuple) else result
         parts = _parts(loss, seen.means)
         with torch.no_grad():
@@ -59,7 +61,8 @@ class Means:
                     f"that it takes is {whole.item():.6g}: it has other parts, which are no sample's. Record what is: have your "
                     "Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
                 )
-            with weighed_outside(self.hook, step):
+            step.batch.cover()
+            with weighed_outside(step):
                 self.hook.record(step.rows, loss=sum((part * losses for part, losses in parts), torch.zeros(())))
         if step.weights is None:
             return result

@@ -1,6 +1,5 @@
 """Reads logits and labels of single samples from a model's outputs, for a `LossHook`."""
 
-import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
 from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss, use_weights, weighed_outside
+from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
 class SampleLogits:
@@ -39,16 +38,16 @@ class SampleLogits:
         mean = self._mean()
         return {"mean": mean, "sum": mean * self._share()}
 
+    def mistaken(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Σ w·ℓ over the denominator of the model's own loss, in its place; recorded."""
-        use_weights(self.hook, self.step.trainer.adaptive_sampler)
+        """Σ w·ℓ over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
-        several = self.labels.ndim > 1
-        with self.hook.again() if several else contextlib.nullcontext():  # of several targets the mean is recorded
+        with self.hook.again():
             value = self.hook(self.logits, self.labels, rows=self.step.rows)
-        if several:
-            self.record()
         if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):
             value = value * self._share()
         return with_loss(output, value), value.item()
@@ -57,8 +56,7 @@ class SampleLogits:
         """Record logits, labels and, of several targets a sample, the mean of their losses."""
         logits = self.logits.detach()
         losses = _of_targets(self.hook, logits, self.labels)
-        with weighed_outside(self.hook, self.step):
-            self.hook.record_outputs(self.step.rows, logits, self.labels, losses)
+        self.hook.record_outputs(self.step.rows, logits, self.labels, losses)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not the criterion's."""

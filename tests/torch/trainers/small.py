@@ -95,12 +95,11 @@ def quiet(folder: Path, kind: Any = TrainingArguments, **settings: Any) -> Any:
 
 
 class Noting(AdaptiveTrainer):
-    """Notes each training batch as `compute_loss` gets it."""
+    """Notes each training batch as it comes."""
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if model.training:
-            self.seen.append({name: x.clone() if isinstance(x, Tensor) else x for name, x in inputs.items()})
-        return super().compute_loss(model, inputs, *args, **kwargs)
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append({name: x.clone() if isinstance(x, Tensor) else x for name, x in inputs.items()})
+        return super().training_step(model, inputs, *args, **kwargs)
 
 
 def trained(

@@ -231,7 +231,7 @@ def test_a_loss_of_the_trainers_own_is_recorded_if_it_is_the_hooks_and_else_told
 
 def test_weights_that_would_not_reach_a_trainers_own_loss_are_told(place: Path) -> None:
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
-    with pytest.raises(InvalidValue, match=r"weights would not reach it.*return hook\(outputs.logits, labels, rows="):
+    with pytest.raises(InvalidValue, match=r"weights would not reach it.*return hook\(outputs.logits, inputs"):
         own_loss(new_store(place), weighted, place, Given(VARIED))
 
 
