@@ -47,17 +47,21 @@ def refuse_transforms(inside: str, outside: str) -> None:
 
 def elsewhere(kind: type, given: tuple[Any, ...], path: str, named: dict[str, Any]) -> Any:
     """Make the hook that a pickle holds, `kind(*given, store, **named)`, with `Absent` in place of its store at `path`."""
-    store = Absent(path)
+    told = [f"{name}=hook.{name}" for name in ("shift", "ignore_index", "joins") if name in named]
+    store = Absent(path, f"{kind.__name__}({', '.join(['hook.criterion'] * len(given) + ['store', *told])})")
     hook = kind(*given, store, **named)
     hook._adaptive_sampler.pending = store  # any call that would record raises, because it asks this for its rows
     return hook
 
 
 class Absent:
-    """Stands in for a store that stayed in the process that made it: any use of it raises `InvalidValue`."""
+    """Stands in for a store that stayed in the process that made it: any use of it raises `InvalidValue`.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    `anew`: how the hook that has it is made with a store.
+    """
+
+    def __init__(self, path: str, anew: str) -> None:
+        self.path, self.anew = path, anew
 
     @property
     def session(self) -> "Absent":
@@ -72,7 +76,7 @@ class Absent:
             raise AttributeError(name)
         raise InvalidValue(
             f"this hook was loaded from a file or another process, and its store stayed where it was made ({self.path}): "
-            "nothing can be recorded. Open that store or make one, and make the hook anew: LossHook(hook.criterion, store)."
+            f"nothing can be recorded. Open that store or make one, and make the hook anew: {self.anew}."
         )
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.recording import Inside
 from adaptive_sampler.torch.tokens.bounds import Found, found
 from adaptive_sampler.torch.tokens.documents import Documents, documents_of, row_map, same_document
+from adaptive_sampler.torch.tokens.mask import checked_mask, recorded, without_padding
 from adaptive_sampler.torch.tokens.targets import checked_labels, targets
 
 
@@ -20,12 +21,14 @@ from adaptive_sampler.torch.tokens.targets import checked_labels, targets
 class Batch:
     """The labels of a call, and where its documents begin.
 
-    `labels`, `target` (batch, tokens) int64: the labels as they were given, and what each position predicts. `rows`: as
-    they were given; `mapped`: if they are a row map. `bounds`: what each of the given bounds found.
+    `labels`, `target` (batch, tokens) int64: the labels, those of padding ignored, and what each position predicts in the
+    loss, padding included. `counted` (batch, tokens) bool: which predictions are recorded. `rows`: as they were given;
+    `mapped`: if they are a row map. `bounds`: what each of the given bounds found.
     """
 
     labels: Tensor
     target: Tensor
+    counted: Tensor
     rows: Any
     mapped: Tensor | None
     bounds: list[Found]
@@ -37,12 +40,20 @@ class Batch:
 
 
 def batch_of(labels: Any, rows: Any, bounds: dict[str, Any], ignore_index: int, *, shift: bool) -> Batch:
-    """The `Batch` of a call with these arguments. `bounds`: by name, None where they were not given."""
+    """The `Batch` of a call with these arguments.
+
+    `bounds`: by name, None where they were not given; and, among them, attention_mask.
+    """
+    given = {name: one for name, one in bounds.items() if one is not None}
     whole = checked_labels(labels)
-    marks = [found(name, given, whole, ignore_index) for name, given in bounds.items() if given is not None]
+    mask = checked_mask(given.pop("attention_mask"), whole) if "attention_mask" in given else None
+    told = whole if mask is None else torch.where(mask, whole, ignore_index)
+    marks = [found(name, one, told, ignore_index) for name, one in given.items()]
     mapped = row_map(rows, whole)
     target = targets(whole, same_document(marks, mapped, whole), ignore_index, shift=shift)
-    return Batch(whole, target, rows, mapped, marks, ignore_index)
+    if mask is not None:
+        marks = [without_padding(one, mask, told, ignore_index) for one in marks]
+    return Batch(told, target, recorded(target, mask, ignore_index, shift=shift), rows, mapped, marks, ignore_index)
 
 
 @dataclass(slots=True)
@@ -97,10 +108,11 @@ def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:
 def pieces(batch: Batch, inside: Inside, *, joins: bool) -> bool:
     """Whether documents of the same row in a call are pieces of one document.
 
-    In a pack they are, unless the plan visits rows several times: then they are visits. A row map makes one of both. Raises
-    `InvalidValue` if pieces of different calls are to be joined (`joins`) under such a plan.
+    In a pack they are, unless the plan visits rows several times: then they are visits. A row map makes one of both. Rows of
+    the batch that are documents of their own are pieces if those of different calls are joined (`joins`). Raises
+    `InvalidValue` if they are to be joined under such a plan.
     """
-    if not batch.bounds and batch.mapped is None:
+    if not batch.bounds and batch.mapped is None and not joins:
         return False
     repeats = inside.watched.repeats(inside.sampler)
     if repeats and joins:

@@ -38,7 +38,7 @@ def found(name: str, bounds: Any, labels: Tensor, ignore_index: int) -> Found:
     given = bounds if isinstance(bounds, Tensor) else tensor_of(to_host(bounds))
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise InvalidValue(f"{name} have dtype {given.dtype}: integers are needed. Cast them to int64.")
-    given = given.to(labels.device, torch.int64, non_blocking=True)
+    given = given.to(labels.device, torch.int64, non_blocking=labels.device.type != "cpu")
     if name == "cu_seqlens":
         return _of_lengths(given, labels, ignore_index)
     if given.shape != labels.shape:
@@ -57,7 +57,7 @@ def _of_positions(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
     """A document begins where a position id is not the one before plus one, and with each row of the batch."""
     first = torch.ones_like(given, dtype=torch.bool)
     first[:, 1:] = given[:, 1:] != given[:, :-1] + 1
-    return Found("position_ids", _numbered(first), *_counts(first, labels, ignore_index), None)
+    return Found("position_ids", _numbered(first), *counts_of(first, labels, ignore_index), None)
 
 
 def _of_indices(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
@@ -73,7 +73,7 @@ def _of_indices(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
                 "the rows of the documents as a row map, rows (batch, tokens), where they have no such order."
             )
         wrong = None
-    return Found("seq_idx", torch.where(none, -1, _numbered(first)), *_counts(first, labels, ignore_index), wrong)
+    return Found("seq_idx", torch.where(none, -1, _numbered(first)), *counts_of(first, labels, ignore_index), wrong)
 
 
 def _of_lengths(given: Tensor, labels: Tensor, ignore_index: int) -> Found:
@@ -103,7 +103,7 @@ def _numbered(first: Tensor) -> Tensor:
     return (first.flatten().cumsum(0) - 1).view(first.shape)
 
 
-def _counts(first: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+def counts_of(first: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """`every` and `kept` of documents that begin where `first` is true."""
     return first.sum(), (first & ~_ignored_to_the_end(labels, ignore_index)).sum()
 

@@ -98,10 +98,11 @@ def _fitted(one: Found, count: int, labels: Tensor, ignore_index: int) -> tuple[
     whole = one.every == count
     if in_line:
         fits = (one.kept <= count) & (count <= one.every)
-        index = torch.where(one.index < count, one.index, -1)
+        index = one.index
     else:
         fits = whole | (one.kept == count)
         index = torch.where(whole, one.index, _without_padding(one.index, labels != ignore_index))
+    index = torch.where(index < count, index, -1)  # what does not fit is refused later where looking would wait
     outside = ((index < 0) & (labels != ignore_index)).any()
     if not on_host(labels):
         return index, ~fits | outside | (one.wrong if one.wrong is not None else False)

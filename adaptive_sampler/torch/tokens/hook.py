@@ -37,9 +37,9 @@ class TokenLossHook(Recording, nn.Module):
 
     The documents are the rows of the batch, or, if several are packed into one, those that `position_ids`, `seq_idx`,
     `cu_seqlens` or a row map tell apart; then entries of a call that have the same row are pieces of one document, and no
-    document predicts the next one's first token. `joins=True` joins pieces of different calls of an epoch, too, as packing
-    makes them that cuts documents: whatever is packed is then folded once an epoch, or when the scores are read, committed
-    or planned by. It is a switch, because a batch does not show which documents are cut, and a row that the plan visits
+    document predicts the next one's first token. `joins=True` joins pieces that are rows of the batch of their own, and
+    those of different calls of an epoch, as chunking and packing make them that cut documents: whatever has the same row
+    within an epoch is one document, folded when the epoch is over or the scores are read, committed or planned by. It is a switch, because a batch does not show which documents are cut, and a row that the plan visits
     twice is none. Pieces that other ranks record are not joined.
 
     With `sampler`, whose plans may weigh documents, the value is Σ weight · (sum of a document's losses), divided as
@@ -80,6 +80,7 @@ class TokenLossHook(Recording, nn.Module):
         position_ids: Any = None,
         seq_idx: Any = None,
         cu_seqlens: Any = None,
+        attention_mask: Any = None,
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """The loss, () float32; records the documents if gradients are enabled.
@@ -87,11 +88,12 @@ class TokenLossHook(Recording, nn.Module):
         `logits` (batch, tokens, vocabulary); `labels` (batch, tokens) integers. `position_ids`, `seq_idx` (batch, tokens),
         or `cu_seqlens` (documents + 1,) over the flattened batch: where documents begin. `rows` (documents,) integers, in
         the order of the pack, or a row map (batch, tokens), −1 for padding; None for those of the watched batch.
-        `num_items_in_batch`: what the sum of the losses is divided by, instead of the tokens that count here: the counted
+        `attention_mask` (batch, tokens), 1 for a token, 0 for padding: padding before a document predicts its first token,
+        which counts in the loss, as Hugging Face counts it, and is not recorded. `num_items_in_batch`: what the sum of the losses is divided by, instead of the tokens that count here: the counted
         tokens of the whole step, over accumulation and ranks. Raises `InvalidValue` if it is in doubt which documents these
         are, or if the arguments do not fit one another.
         """
-        named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+        named = _named(position_ids, seq_idx, cu_seqlens, attention_mask)
         if torch.compiler.is_compiling():
             named |= {"num_items_in_batch": num_items_in_batch}
             compiled: Tensor = uncompiled()(self.forward, (logits, labels), rows, named)
@@ -112,8 +114,7 @@ class TokenLossHook(Recording, nn.Module):
 
     def _record(self, batch: Batch, one: Taken, values: dict[str, Any]) -> None:
         own = self._adaptive_sampler
-        counted = batch.target != self.ignore_index
-        own.recorder.record(one.rows, one.fresh, values, counted, one.documents, pieces=one.pieces)
+        own.recorder.record(one.rows, one.fresh, values, batch.counted, one.documents, pieces=one.pieces)
         if own.watched.unweighted:
             own.watched.warn_unweighted()
 
@@ -128,6 +129,7 @@ class TokenLossHook(Recording, nn.Module):
         position_ids: Any = None,
         seq_idx: Any = None,
         cu_seqlens: Any = None,
+        attention_mask: Any = None,
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """The loss of the logits hidden · weightᵀ + bias, which are never all in memory; records the documents.
@@ -136,7 +138,7 @@ class TokenLossHook(Recording, nn.Module):
         scores that take the loss alone are recorded. Raises `InvalidValue` for a store with others, for a torch before
         2.13, and as a call does.
         """
-        named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+        named = _named(position_ids, seq_idx, cu_seqlens, attention_mask)
         if torch.compiler.is_compiling():
             named |= {"num_items_in_batch": num_items_in_batch, "bias": bias}
             compiled: Tensor = uncompiled()(self.linear, (hidden, weight, labels), rows, named)
@@ -161,9 +163,10 @@ class TokenLossHook(Recording, nn.Module):
         position_ids: Any = None,
         seq_idx: Any = None,
         cu_seqlens: Any = None,
+        attention_mask: Any = None,
     ) -> None:
         """Record what a call would record, for a training that computes the loss elsewhere; arguments as for a call."""
-        named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+        named = _named(position_ids, seq_idx, cu_seqlens, attention_mask)
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         check_logits(logits, batch.labels, self.ignore_index, shift=self.shift)
         target = batch.target.to(logits.device)
@@ -178,6 +181,7 @@ class TokenLossHook(Recording, nn.Module):
         position_ids: Any = None,
         seq_idx: Any = None,
         cu_seqlens: Any = None,
+        attention_mask: Any = None,
         weights: Any = None,
     ) -> None:
         """Record values of tokens that were measured elsewhere, as a fused loss gives them; other arguments as for a call.
@@ -187,7 +191,7 @@ class TokenLossHook(Recording, nn.Module):
         margin, confidence. `weights` (documents,) float32 on the host: by what that loss weighed them, for
         `effective_samples`; None where each is 1. Raises `InvalidValue` if a score of the store has no value among them.
         """
-        named = {"position_ids": position_ids, "seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+        named = _named(position_ids, seq_idx, cu_seqlens, attention_mask)
         batch = batch_of(labels, rows, named, self.ignore_index, shift=self.shift)
         of_scores = measured.of_values(scores.of_tokens(self.store), values, batch.target, shift=self.shift)
         self._given(batch, of_scores, weights)
@@ -197,8 +201,7 @@ class TokenLossHook(Recording, nn.Module):
         documents, own = batch.documents(), self._adaptive_sampler
         rows = checked_rows(documents.rows, documents.count)
         own.applies(documents.count, True, weights)
-        counted = batch.target != self.ignore_index
-        own.recorder.record(rows, True, values, counted, documents, pieces=pieces(batch, own, joins=self.joins))
+        own.recorder.record(rows, True, values, batch.counted, documents, pieces=pieces(batch, own, joins=self.joins))
 
     @property
     def skipped_documents(self) -> int:
@@ -241,3 +244,9 @@ class TokenLossHook(Recording, nn.Module):
         nonfinite = self._adaptive_sampler.recorder.nonfinite
         named = {"shift": self.shift, "ignore_index": self.ignore_index, "joins": self.joins, "nonfinite": nonfinite}
         return elsewhere, (type(self), (), str(self.store.path), named)
+
+
+def _named(position_ids: Any, seq_idx: Any, cu_seqlens: Any, attention_mask: Any) -> dict[str, Any]:
+    """The arguments that tell documents apart, and padding from them, by name."""
+    names = ("position_ids", "seq_idx", "cu_seqlens", "attention_mask")
+    return dict(zip(names, (position_ids, seq_idx, cu_seqlens, attention_mask), strict=True))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
@@ -16,6 +17,7 @@ from adaptive_sampler.torch.tokens.measured import counts_and_means
 from adaptive_sampler.torch.tokens.pieces import Waiting, joined
 
 _MISFIT = "bounds and rows"  # no score can have this name
+_NOBODY = -1  # the row of a batch without documents
 
 
 @dataclass
@@ -45,7 +47,10 @@ class DocumentRecorder(Recorder):
         counts, means = counts_and_means(values, counted, documents)
         sent = means | {self.tokens: counts}
         if documents.misfit is not None:
-            sent[_MISFIT] = documents.misfit.float().expand(documents.count)
+            if not documents.count:  # something must carry the misfit to the host
+                rows, fresh = torch.full((1,), _NOBODY), True
+                sent = {name: value.new_zeros(1) for name, value in sent.items()}
+            sent[_MISFIT] = documents.misfit.float().expand(len(rows))
         self.send_fresh(rows, fresh, sent, None, pieces=pieces)
 
     def fold(self, step: Step) -> None:
@@ -55,10 +60,12 @@ class DocumentRecorder(Recorder):
         if names[-1] == _MISFIT:
             if len(rows) and values[-1].any():
                 raise InvalidValue(
-                    f"the bounds of a batch (position_ids, seq_idx or cu_seqlens) do not make the {len(rows)} documents that its "
-                    "rows are of, or several of them disagree. Nothing of that batch was recorded, but plan weights may have "
+                    f"the bounds of a batch (position_ids, seq_idx or cu_seqlens) do not make the {int((rows >= 0).sum())} documents that "
+                    "its rows are of, several of them disagree, or a label that counts is of no document. Nothing of that batch was recorded, but plan weights may have "
                     "met the wrong documents. One row a document, in the order of the pack, is needed; a row map may be easier."
                 )
+            if len(rows) and rows[0] == _NOBODY:
+                return
             names, values = names[:-1], values[:-1]
         part = rows, values[:-1], values[-1].astype(np.float64)
         if not (self.joins and step.pieces):

@@ -154,6 +154,25 @@ def test_joined_pieces_are_folded_when_the_epoch_is_over():
     assert hook.store["tokens"][4] == 4
 
 
+def test_joined_pieces_may_be_rows_of_the_batch_of_their_own():
+    logits, labels = outputs(18)
+    logits, labels = logits.view(3, 6, WORDS), labels.view(3, 6)
+    labels[1, 3:] = -100
+    chunks, whole = hooked(*KEPT, joins=True), hooked(*KEPT)
+    chunks(logits[:2], labels[:2], rows=[4, 4])
+    chunks(logits[2:], labels[2:], rows=[4])
+    whole(logits, labels, rows=torch.full((3, 6), 4))
+    assert chunks.store.count("loss")[4] == 1
+    for name in whole.store.names:
+        np.testing.assert_allclose(chunks.store[name], whole.store[name], rtol=1e-6)
+
+
+def test_rows_of_the_batch_that_are_not_joined_are_documents_of_their_own():
+    hook, (logits, labels) = hooked(Loss()), outputs(12)
+    hook(logits.view(2, 6, WORDS), labels.view(2, 6), rows=[4, 4])
+    assert hook.store.count("loss")[4] == 2
+
+
 def test_a_pack_in_which_no_label_counts_does_not_part_the_pieces_around_it():
     hook = hooked(Loss(), joins=True)
     for seed in range(3):

@@ -11,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Loss
 from tests.torch.tokens.packs import WAYS, made
 from tests.torch.tokens.samples import WORDS, hooked, outputs
+from tests.torch.tokens.test_token_hook_weights import RAMP, weighing
 
 MODULES = ("bounds", "documents", "targets", "measured")
 
@@ -74,10 +75,44 @@ def test_bounds_that_do_not_fit_the_rows_raise_when_they_are_seen(afar, bounds, 
     assert hook.store.observed("loss") == 0
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]] * 3)},
+        {"seq_idx": torch.tensor([[0, 0, 0, 1, 1, 1]] * 3)},
+        {"cu_seqlens": [0, 3, 6, 9, 12, 15, 18]},
+    ],
+    ids=lambda bounds: next(iter(bounds)),
+)
+@pytest.mark.parametrize("count", [0, 1, 3, 5, 9])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_rows_too_few_or_too_many_for_several_packs_raise_when_they_are_seen(afar, bounds, count, weighed):
+    hook, (logits, labels) = weighing(RAMP) if weighed else hooked(Loss()), outputs(18)
+    afar()
+    with pytest.raises(InvalidValue, match=rf"do not make the {count} documents that its rows are of"):
+        hook(logits.view(3, 6, WORDS), labels.view(3, 6), rows=list(range(count)), **bounds)
+    assert hook.store.observed("loss") == 0
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_row_map_that_names_no_document_raises_when_it_is_seen(afar, weighed):
+    hook = weighing(RAMP) if weighed else hooked(Loss())
+    afar()
+    with pytest.raises(InvalidValue, match="a label that counts is of no document"):
+        hook(*outputs(6), rows=torch.full((1, 6), -1))
+
+
+def test_a_row_map_that_names_no_document_where_no_label_counts_records_nothing(afar):
+    hook, (logits, labels) = hooked(Loss()), outputs(6)
+    afar()
+    hook(logits, torch.full_like(labels, -100), rows=torch.full((1, 6), -1))
+    assert (hook.store.observed("loss"), hook.skipped_documents) == (0, 0)
+
+
 def test_bounds_that_disagree_raise_when_they_are_seen(afar):
     hook = hooked(Loss())
     afar()
-    with pytest.raises(InvalidValue, match="or several of them disagree"):
+    with pytest.raises(InvalidValue, match="several of them disagree"):
         hook(*outputs(6), rows=[0, 1], cu_seqlens=[0, 2, 6], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]))
 
 

@@ -248,8 +248,13 @@ def test_in_another_process_it_computes_and_says_that_its_store_stayed():
     logits, labels = outputs(3)
     with torch.no_grad():
         assert torch.equal(hook(logits, labels), hooked(shift=False)(logits, labels))
-    with pytest.raises(InvalidValue, match="its store stayed where it was made"):
+    anew = r"TokenLossHook\(store, shift=hook.shift, ignore_index=hook.ignore_index, joins=hook.joins\)"
+    with pytest.raises(InvalidValue, match=rf"its store stayed where it was made .* make the hook anew: {anew}"):
         hook(logits, labels, rows=[0])
+    store = make_store()
+    other = TokenLossHook(store, shift=hook.shift, ignore_index=hook.ignore_index, joins=hook.joins)
+    other(logits, labels, rows=[0])
+    assert store["tokens"][0] == 3
 
 
 def test_inside_a_transform_one_sentence_says_what_to_do():
