@@ -63,23 +63,30 @@ class AtHand:
 
 
 @contextmanager
-def at_hand(hook: LossHook | TokenLossHook, rows: torch.Tensor, weights: np.ndarray | None) -> Iterator[AtHand]:
-    """A context in which calls of the hook are of these rows, as if `watch` had delivered them."""
-    pending, owner = hook._adaptive_sampler.pending, object()
+def at_hand(
+    hook: LossHook | TokenLossHook, sampler: AdaptiveSampler, rows: torch.Tensor, weights: np.ndarray | None
+) -> Iterator[AtHand]:
+    """A context in which calls of the hook are of these rows, as if `watch` had delivered them, and weighed as `sampler` says.
+
+    A `TokenLossHook` has the sampler even where nothing weighs: it tells whether rows come several times. Raises
+    `InvalidValue` as `check_sampler` does.
+    """
+    check_sampler(hook, sampler, weighted=weights is not None)
+    pending, owner, given = hook._adaptive_sampler.pending, object(), hook.sampler
+    if isinstance(hook, TokenLossHook) or (weights is not None and hasattr(hook.criterion, "reduction")):
+        hook.sampler = sampler
     pending.expect(owner)
     pending.put(rows, owner)
     try:
         yield AtHand(hook, rows, weights)
     finally:
         pending.forget(owner)
+        hook.sampler = given  # another training may draw by another sampler
 
 
-def use_weights(hook: LossHook | TokenLossHook, sampler: AdaptiveSampler) -> None:
-    """Have the hook weigh by the plans of `sampler`, if it can. Raises `InvalidValue` if it weighs by another's."""
-    if hook.sampler is None:
-        if isinstance(hook, TokenLossHook) or hasattr(hook.criterion, "reduction"):
-            hook.sampler = sampler
-    elif hook.sampler is not sampler:
+def check_sampler(hook: LossHook | TokenLossHook, sampler: AdaptiveSampler, *, weighted: bool) -> None:
+    """Raise `InvalidValue` if the hook weighs, or a `TokenLossHook` tells pieces from visits, by another sampler's plans."""
+    if (weighted or isinstance(hook, TokenLossHook)) and hook.sampler not in (None, sampler):
         raise InvalidValue(
             f"hook.sampler={hook.sampler!r} is another sampler than the Trainer's, sampler={sampler!r}: weights would be those of "
             "rows that are not trained on. Give both the same, or make the hook without one."

@@ -15,7 +15,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
-from adaptive_sampler.torch.transformers.at_hand import AtHand, at_hand, use_weights
+from adaptive_sampler.torch.transformers.at_hand import AtHand, at_hand
 from adaptive_sampler.torch.transformers.callback import SamplerCallback
 from adaptive_sampler.torch.transformers.distinct import KINDS, DistinctBatches
 from adaptive_sampler.torch.transformers.rows import RowsBeside, prepared, with_rows
@@ -150,9 +150,7 @@ class AdaptiveTrainerMixin:
             )
         else:
             weights = weights_of(self.adaptive_sampler, rows)
-            if weights is not None:
-                use_weights(self.hook, self.adaptive_sampler)
-            with at_hand(self.hook, rows, weights) as batch:
+            with at_hand(self.hook, self.adaptive_sampler, rows, weights) as batch:
                 yield batch
 
 

@@ -46,6 +46,8 @@ class SampleLogits:
         """Σ w·ℓ over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
+        if self.hook.sampler is None:  # as its criterion has no reduction, which is told here
+            self.hook.sampler = self.step.trainer.adaptive_sampler
         with self.hook.again():
             value = self.hook(self.logits, self.labels, rows=self.step.rows)
         if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):

@@ -45,11 +45,15 @@ class TrainerStep:
 
     @property
     def bounds(self) -> dict[str, Any]:
-        """Where the documents begin in a batch that the collator laid into one row: an argument of `TokenLossHook`."""
+        """Where documents begin in a batch that the collator laid into one row, and what is padding: for a `TokenLossHook`."""
         names = {"position_ids": "position_ids", "cu_seqlens": "cu_seq_lens_q", "seq_idx": "seq_idx"}
-        if len(self.rows) == len(self.labels):
-            return {}
-        return next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
+        mask, labels = self.inputs.get("attention_mask"), self.labels
+        # Without a shift nothing is predicted from padding, and the mask may be an encoder's, of other tokens.
+        fits = isinstance(mask, torch.Tensor) and mask.shape == labels.shape and not mask.is_floating_point()
+        padding = {"attention_mask": mask} if fits and getattr(self.batch.hook, "shift", False) else {}
+        if len(self.rows) == len(labels):
+            return padding
+        return padding | next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
 
     @property
     def scale(self) -> float:

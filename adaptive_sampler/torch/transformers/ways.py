@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
-from adaptive_sampler.torch.transformers.at_hand import use_weights
+from adaptive_sampler.torch.transformers.at_hand import check_sampler
 from adaptive_sampler.torch.transformers.forward import Forward, Readout
 from adaptive_sampler.torch.transformers.fused import measures_el2n
 from adaptive_sampler.torch.transformers.held import Held, holds
@@ -31,8 +31,7 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
             "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes around the "
             "collator and is taken off before the model is called."
         )
-    if isinstance(hook, TokenLossHook):
-        use_weights(hook, trainer.adaptive_sampler)  # which also tells whether rows come several times
+    check_sampler(hook, trainer.adaptive_sampler, weighted=False)
     hook.to(trainer.args.device)  # class weights go to the logits
     if holds(trainer, hook):
         return Held()

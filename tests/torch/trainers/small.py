@@ -1,6 +1,7 @@
 """Small language models from configurations, documents, a tokenizer made in memory, and quiet arguments: for tests."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from adaptive_sampler import ScoreStore
+from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll
+from adaptive_sampler.selection.base import make
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer
 
@@ -92,6 +95,16 @@ def quiet(folder: Path, kind: Any = TrainingArguments, **settings: Any) -> Any:
         "dataloader_pin_memory": False,
     }
     return kind(str(folder), **(given | settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A policy that visits every row, each with the weight given."""
+
+    weights: np.ndarray
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Plan:
+        return make(store, self, epoch, seed, weights=self.weights.astype(np.float32))
 
 
 class Noting(AdaptiveTrainer):
