@@ -37,7 +37,7 @@ class FusedTokens:
         aside, trainer = output.get("aux_loss"), step.trainer
         factor = getattr(trainer, "router_aux_loss_coef", 0.0)
         steps = 1 if step.items is None else trainer.current_gradient_accumulation_steps
-        self.auxiliary = factor * float(aside) / steps / step.scale if aside is not None else 0.0
+        self.auxiliary = factor * float(aside.detach()) / steps / step.scale if aside is not None else 0.0
 
     def losses(self) -> dict[str, float]:
         """The loss as TRL's SFTTrainer computes it: the sum over the step's items, or the mean of the batch."""

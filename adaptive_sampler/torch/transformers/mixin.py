@@ -56,7 +56,8 @@ class AdaptiveTrainerMixin:
         own: Any = self
         own.train_dataset = prepared(own.train_dataset, sampler.store, self._row_key)
         no_other_order(own.args)
-        self._recording = None if hook is None else way_of(own, hook, self._row_key)
+        # Without a train dataset it evaluates and predicts.
+        self._recording = None if hook is None or own.train_dataset is None else way_of(own, hook, self._row_key)
         own.add_callback(SamplerCallback(sampler, keep=keep))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
@@ -76,6 +77,11 @@ class AdaptiveTrainerMixin:
         """The Trainer's own train loader, in which rows go around the collator."""
         own: Any = self
         collator, key = own.data_collator, self._row_key
+        if self.hook is not None and self._recording is None:
+            raise InvalidValue(
+                "the Trainer was made without train_dataset=, so no rows were added to it, and a hook= has nothing to record: with "
+                "these it evaluates and predicts. To train, make it with the train dataset."
+            )
         self._loads_training = True
         try:
             if key is not None:

@@ -1,7 +1,7 @@
 """Rows beside a Trainer's samples: as a column of its dataset, through its preparation of it, and past any collator."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,25 @@ if is_datasets_available():
 NAMES = "row", "adaptive_sampler_row"  # of the row column: the second where a dataset has another `row`
 
 
+class RowedSample(NamedTuple):
+    """A sample that is no dict, such as a tuple or a dataclass, and its row."""
+
+    row: int
+    sample: Any
+
+
+class RowedDataset(IndexedDataset):
+    """An `IndexedDataset` with a key, for samples of any kind: dicts have their row in them, others in a `RowedSample`."""
+
+    def _with_row(self, index: int, sample: Any) -> Any:
+        return super()._with_row(index, sample) if isinstance(sample, Mapping) else RowedSample(index, sample)
+
+
 class RowsBeside:
     """A data collator around another one: it takes the rows off the samples, and puts them beside the batch.
 
-    So the rows arrive whatever the collator makes of its samples. SampleLogits are mappings with an entry `key`; so is the
-    batch, (batch,) int64 in the order of the samples. Any other attribute is the collator's. Raises `InvalidValue` for
+    So the rows arrive whatever the collator makes of its samples. Samples are mappings with an entry `key`, or a
+    `RowedSample`; the batch is a mapping, (batch,) int64 in the order of the samples. Any other attribute is the collator's. Raises `InvalidValue` for
     samples without a row, and for a batch that is no mapping.
     """
 
@@ -30,7 +44,9 @@ class RowsBeside:
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         key = self.key
-        without = next((s for s in samples if not isinstance(s, Mapping) or key not in s), None)
+        without = next(
+            (s for s in samples if not (isinstance(s, RowedSample) or (isinstance(s, Mapping) and key in s))), None
+        )
         if without is not None:
             what = (
                 f"one with {', '.join(map(str, without))}" if isinstance(without, Mapping) else type(without).__name__
@@ -39,14 +55,21 @@ class RowsBeside:
                 f"a sample for training carries no {key!r}: it is {what}. Train on IndexedDataset(dataset, key={key!r}), whose "
                 "samples are dicts, or have the dataset's transform keep that column."
             )
-        batch = self.collator([{name: x for name, x in sample.items() if name != key} for sample in samples])
+        apart = [self._apart(sample) for sample in samples]
+        batch = self.collator([sample for _, sample in apart])
         if not isinstance(batch, Mapping):
             raise InvalidValue(
                 f"the collator's batch is a {type(batch).__name__}: rows go beside the entries of a dict. Have it return one, as "
                 "the Trainer passes the batch on by name."
             )
-        batch[key] = torch.tensor([int(sample[key]) for sample in samples])  # type: ignore[index]
+        batch[key] = torch.tensor([row for row, _ in apart])  # type: ignore[index]
         return batch
+
+    def _apart(self, sample: Any) -> tuple[int, Any]:
+        """(The row, the sample without it)."""
+        if isinstance(sample, RowedSample):
+            return sample
+        return int(sample[self.key]), {name: x for name, x in sample.items() if name != self.key}
 
     def __getattr__(self, name: str) -> Any:
         if "collator" not in vars(self):  # before unpickling is over
@@ -68,7 +91,7 @@ class RowsKept:
 def with_rows(dataset: Any, store: ScoreStore, *, recorded: bool) -> tuple[Any, str | None]:
     """(the dataset with rows, the name under which its samples carry them; None if they carry none).
 
-    A Hugging Face `Dataset` gets a column of rows unless it has one. Any other dataset is wrapped in an `IndexedDataset`
+    A Hugging Face `Dataset` gets a column of rows unless it has one. Any other dataset is wrapped in a `RowedDataset`
     if scores are `recorded`. Raises `InvalidValue` for a stream, for several datasets, and for a dataset that does not
     fit the store.
     """
@@ -86,11 +109,13 @@ def with_rows(dataset: Any, store: ScoreStore, *, recorded: bool) -> tuple[Any, 
             "adaptive_sampler.webdataset.PlannedShards without sampler=."
         )
     _same_length(dataset, store)
+    if type(dataset) is IndexedDataset and recorded:
+        return RowedDataset(dataset.dataset, key=dataset.key or NAMES[0]), dataset.key or NAMES[0]
     if isinstance(dataset, IndexedDataset):
         return dataset, dataset.key
     if is_table(dataset):
         return _with_column(dataset)
-    return (IndexedDataset(dataset, store, key=NAMES[0]), NAMES[0]) if recorded else (dataset, None)
+    return (RowedDataset(dataset, store, key=NAMES[0]), NAMES[0]) if recorded else (dataset, None)
 
 
 def is_table(dataset: Any) -> bool:

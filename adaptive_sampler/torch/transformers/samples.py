@@ -1,7 +1,7 @@
 """Reads logits and labels of single samples from a model's outputs, for a `LossHook`."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,16 +11,16 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
-from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
+from adaptive_sampler.torch.transformers.outputs import Chosen, is_half, loss_in, shaped, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
 class SampleLogits:
     """One forward pass, as a `LossHook` sees it: (batch, …) logits and labels. Raises `InvalidValue` if there are none."""
 
-    def __init__(self, hook: LossHook, step: TrainerStep, output: Any) -> None:
-        labels = step.labels
-        logits = None if labels is None else logits_in(output, labels)
+    def __init__(self, hook: LossHook, step: TrainerStep, output: Any, chosen: Chosen) -> None:
+        self.hook, self.step, labels = hook, step, step.labels
+        logits = None if labels is None else chosen.logits(output, labels, self._losses_of)
         if logits is None:
             raise InvalidValue(_nothing(output, step))
         whole = not labels.is_floating_point()
@@ -29,7 +29,7 @@ class SampleLogits:
                 f"labels {tuple(labels.shape)} are of tokens, and a LossHook records one loss a sample: hook=TokenLossHook(store), "
                 "with shift=False where the model does not predict the next token (masked, sequence to sequence, tagging)."
             )
-        self.hook, self.step, self.logits, self.labels = hook, step, shaped(logits, labels), labels
+        self.logits, self.labels = shaped(logits, labels), labels
         self.own = loss_in(output)
         self.half = is_half(logits, self.own)
 
@@ -70,14 +70,30 @@ class SampleLogits:
         )
 
     def _mean(self) -> float:
+        return self._of(self.logits, self.labels)
+
+    def _of(self, logits: Tensor, labels: Any) -> float:
         criterion = self.hook.criterion
         with torch.no_grad(), torch.random.fork_rng():
             own = criterion if is_torchs(criterion) else copy.deepcopy(criterion)
-            value = own(self.logits.detach(), self.labels)
+            value = own(logits.detach(), labels)
         return float(value.float().mean())
 
+    def _losses_of(self, logits: Tensor) -> Iterator[float]:
+        """What a model may give as its loss of these logits."""
+        labels = self.step.labels
+        try:
+            mean = self._of(shaped(logits, labels), labels)
+        except (
+            IndexError,
+            RuntimeError,
+            ValueError,
+        ):  # these are no logits of the labels: fewer classes than they have
+            return
+        yield from (mean, mean * self._share())
+
     def _share(self) -> float:
-        counted = (self.labels != -100).sum()
+        counted = (self.step.labels != -100).sum()
         return 1.0 if self.step.items is None else float(counted / self.step.items)
 
 

@@ -44,7 +44,7 @@ class TokenLogits:
 
     def losses(self) -> dict[str, float]:
         """The hook's own loss, as the mean over the tokens that count, and over the step's items."""
-        aside = float(self.auxiliary)
+        aside = float(torch.as_tensor(self.auxiliary).detach())
         return {"mean": self._value(None) + aside, "sum": self._value(self.step.items) + aside}
 
     def mistaken(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from adaptive_sampler.torch.transformers.fused import measures_el2n
 from adaptive_sampler.torch.transformers.held import Held, holds
 from adaptive_sampler.torch.transformers.means import Means, TrainersLoss
 from adaptive_sampler.torch.transformers.observed import Observed
+from adaptive_sampler.torch.transformers.outputs import Chosen
 from adaptive_sampler.torch.transformers.samples import SampleLogits
 from adaptive_sampler.torch.transformers.settings import same_loss, same_token_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep
@@ -43,9 +44,15 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
     if takes_loss:
         same_loss(hook.criterion, trainer)
 
+    chosen = Chosen(told=takes_loss)
+
     def read(step: TrainerStep, module: Any, output: Any) -> Readout:
         observation = trainer.observation(output, step.inputs)
-        return SampleLogits(hook, step, output) if observation is None else Observed(hook, step, output, observation)
+        return (
+            SampleLogits(hook, step, output, chosen)
+            if observation is None
+            else Observed(hook, step, output, observation)
+        )
 
     return Forward(read, compare=takes_loss)
 

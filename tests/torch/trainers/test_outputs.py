@@ -62,6 +62,35 @@ def test_the_logits_are_found_and_the_weighted_loss_takes_the_losss_place(form: 
     same(weighed[1], usual[1], 0.0)
 
 
+AMBIGUOUS = {
+    "a tuple": lambda loss, logits, hidden: (loss, hidden, logits),
+    "a dict": lambda loss, logits, hidden: {"loss": loss, "features": hidden, "preds": logits},
+}
+
+
+def measured(of: Any, place: Path, criterion: nn.Module | None = None) -> np.ndarray:
+    """The EL2N of a training, by a store that keeps no loss."""
+    store = new_store(place, EL2N())
+    hook = LossHook(criterion or nn.CrossEntropyLoss(), store)
+    trained(Shaped(of), hook, classified(), DataCollatorWithPadding(tokenizer()), place.parent)
+    found: np.ndarray = store["el2n"].copy()
+    return found
+
+
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_of_several_outputs_that_fit_the_logits_are_those_whose_loss_the_model_returned(form: str, place: Path) -> None:
+    np.testing.assert_array_equal(
+        measured(AMBIGUOUS[form], place.with_name("a")), measured(FORMS["a dict"], place.with_name("b"))
+    )
+
+
+def test_outputs_of_which_none_has_the_models_loss_are_told_and_the_remedy_mends_it(place: Path) -> None:
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
+    with pytest.raises(InvalidValue, match=r"2 tensors that may be logits.* return \{'loss': loss, 'logits': logits\}"):
+        measured(AMBIGUOUS["a tuple"], place.with_name("a"), smoothed)
+    measured(FORMS["a dict"], place.with_name("b"), smoothed)
+
+
 class Spans(Noting):
     """Question answering: the loss of a sample is the mean of those of its start and its end."""
 
