@@ -16,6 +16,20 @@ def holds(trainer: Any, hook: nn.Module) -> bool:
     return any(module is hook for one in several if isinstance(one, nn.Module) for module in one.modules())
 
 
+def other_way(trainer: Any) -> str:
+    """What to do where the outputs of the model and the means in `compute_loss` are no losses of samples."""
+    loss = getattr(trainer, "loss", None)
+    if not isinstance(loss, nn.Module):
+        return "have your Trainer's observation(outputs, inputs) return {'loss': losses}, one a row, or leave hook= out"
+    inner = (name for name, module in loss.named_modules() if isinstance(module, nn.modules.loss._Loss))
+    name = next(inner, None)
+    if not name:
+        return f"{type(loss).__name__} holds no criterion that a hook could take the place of: leave hook= out"
+    return (
+        f"put the hook in the criterion's place, loss.{name} = hook = LossHook(loss.{name}, store), or leave hook= out"
+    )
+
+
 class Held:
     """Lets the loss call its hook, which knows the rows of the step."""
 

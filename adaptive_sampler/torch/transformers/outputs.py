@@ -38,7 +38,7 @@ class Chosen:
         named = output.get("logits") if isinstance(output, Mapping) else None
         if isinstance(named, Tensor):
             return named
-        fits = {place: part for place, part in enumerate(_parts(output)) if _fits(part, labels)}
+        fits: dict[int, Tensor] = {place: part for place, part in enumerate(_parts(output)) if _fits(part, labels)}
         if self._place in fits:
             return fits[self._place]
         loss, first = loss_in(output), next(iter(fits.values()), None)
@@ -56,11 +56,20 @@ class Chosen:
                 "no loss" if loss is None else f"a loss of {own:.6g}, which the hook's criterion gives of none of them"
             )
             raise InvalidValue(
-                f"the model returned {len(fits)} tensors that may be logits of its labels, none of them named so, and {what}. Have "
-                "it return {'loss': loss, 'logits': logits}, or give the hook the model's own criterion."
+                f"the model returned {len(fits)} tensors that may be logits of its labels, none of them named so, and {what}. "
+                "Have it return {'loss': loss, 'logits': logits}, or give the hook the model's own criterion."
             )
         self._place = equal[0] if equal else None
         return fits.get(self._place)
+
+
+def no_tokens(logits: Tensor, labels: Any) -> str:
+    """The message for several labels a sample that do not belong to one position of the logits each."""
+    return (
+        f"labels {tuple(labels.shape)} and logits {tuple(logits.shape)} are neither of samples nor of tokens (labels of pixels, a "
+        "transcript without alignment): which loss a sample has is known to you alone. Pass hook=LossHook(criterion, store) and "
+        "have your Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
+    )
 
 
 def shaped(logits: Tensor, labels: Any) -> Tensor:

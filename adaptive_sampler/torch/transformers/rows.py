@@ -34,9 +34,9 @@ class RowedDataset(IndexedDataset):
 class RowsBeside:
     """A data collator around another one: it takes the rows off the samples, and puts them beside the batch.
 
-    So the rows arrive whatever the collator makes of its samples. Samples are mappings with an entry `key`, or a
-    `RowedSample`; the batch is a mapping, (batch,) int64 in the order of the samples. Any other attribute is the collator's. Raises `InvalidValue` for
-    samples without a row, and for a batch that is no mapping.
+    So the rows arrive whatever the collator makes of its samples. Samples are mappings with an entry `key`, or each a
+    `RowedSample`; the batch is a mapping, and gets such an entry, (batch,) int64 in the order of the samples. Any other
+    attribute is the collator's. Raises `InvalidValue` for samples without a row, and for a batch that is no mapping.
     """
 
     def __init__(self, collator: Any, key: str) -> None:
@@ -98,9 +98,10 @@ def with_rows(dataset: Any, store: ScoreStore, *, recorded: bool) -> tuple[Any, 
     if dataset is None:
         return None, None
     if isinstance(dataset, Mapping):
+        split = "pass train_dataset['train'], or " if "train" in dataset else ""
         raise InvalidValue(
             f"train_dataset has {len(dataset)} datasets ({', '.join(map(str, dataset))}), and the store's rows are those of one: "
-            "make them one, datasets.concatenate_datasets(list(train_dataset.values()))."
+            f"{split}make them one, datasets.concatenate_datasets(list(train_dataset.values()))."
         )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InvalidValue(
@@ -138,7 +139,7 @@ def prepared(dataset: Any, store: ScoreStore, key: str | None) -> Any:
             "is not known which sample is which row. Prepare the dataset yourself and pass it prepared (for TRL "
             "dataset_kwargs={'skip_prepare_dataset': True}), the store being made for what is left of it."
         )
-    rows = np.asarray(dataset.with_format("numpy", columns=[key])[:][key])
+    rows = _column(dataset, key)
     n = len(store)
     if np.array_equal(rows, np.arange(n)):
         return dataset
@@ -173,6 +174,8 @@ def _with_column(table: Any) -> tuple[Any, str]:
         )
     form = table.format
     there = key in table.column_names
+    if there:
+        _are_rows(table, key)
     if there and key in form["columns"] and form["type"] != "custom":
         return table, key
     rowed = table if there else table.add_column(key, np.arange(len(table)))
@@ -181,6 +184,21 @@ def _with_column(table: Any) -> tuple[Any, str]:
         settings["transform"] = RowsKept(settings["transform"], key)
     every = form["output_all_columns"]
     return rowed.with_format(form["type"], columns=columns, output_all_columns=every, **settings), key
+
+
+def _column(table: Any, key: str) -> np.ndarray:
+    return np.asarray(table.with_format("numpy", columns=[key])[:][key])
+
+
+def _are_rows(table: Any, key: str) -> None:
+    """Raise `InvalidValue` if the table's own column of integers is not each row once."""
+    rows, n = _column(table, key), len(table)
+    if not np.array_equal(np.sort(rows), np.arange(n)):
+        raise InvalidValue(
+            f"the train dataset has a column {key!r} of {rows[0]}, {rows[-1]} and so on, not the rows 0 to {n - 1}, "
+            f"each once. If it means something else, rename it: dataset.rename_column({key!r}, 'number'); if samples were left out, "
+            f"remove it: dataset.remove_columns({key!r}). Rows are then counted."
+        )
 
 
 def _integers(table: Any, name: str) -> bool:

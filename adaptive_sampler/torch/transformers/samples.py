@@ -11,7 +11,8 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
-from adaptive_sampler.torch.transformers.outputs import Chosen, is_half, loss_in, shaped, with_loss
+from adaptive_sampler.torch.transformers.held import other_way
+from adaptive_sampler.torch.transformers.outputs import Chosen, is_half, loss_in, no_tokens, shaped, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
@@ -24,7 +25,9 @@ class SampleLogits:
         if logits is None:
             raise InvalidValue(_nothing(output, step))
         whole = not labels.is_floating_point()
-        if whole and labels.ndim > 1 and logits.ndim == labels.ndim + 1:
+        if whole and labels.ndim > 1 and not _of_tokens(logits, labels):
+            raise InvalidValue(no_tokens(logits, labels))
+        if whole and labels.ndim > 1:
             raise InvalidValue(
                 f"labels {tuple(labels.shape)} are of tokens, and a LossHook records one loss a sample: hook=TokenLossHook(store), "
                 "with shift=False where the model does not predict the next token (masked, sequence to sequence, tagging)."
@@ -97,6 +100,10 @@ class SampleLogits:
         return 1.0 if self.step.items is None else float(counted / self.step.items)
 
 
+def _of_tokens(logits: Tensor, labels: Tensor) -> bool:
+    return labels.ndim == 2 and logits.shape[:-1] == labels.shape
+
+
 def _of_targets(hook: LossHook, logits: Tensor, labels: Any) -> Tensor | None:
     """(batch,) losses, each the mean over the sample's targets, as multi-label models compute it; None for the hook's own."""
     several = isinstance(labels, Tensor) and labels.ndim == 2 and labels.is_floating_point()
@@ -112,6 +119,5 @@ def _nothing(output: Any, step: TrainerStep) -> str:
     return (
         f"the model returned {names}, and the batch has {sorted(step.inputs)}: there are no logits among them that belong to "
         "labels, so the hook has nothing to record. Pass hook=LossHook(TrainersLoss(), store) where the Trainer takes the mean "
-        "of one loss a row, have your Trainer's observation(outputs, inputs) return what the store's "
-        "scores take, such as {'loss': losses}, or leave hook= out: the sampler selects without."
+        f"of one loss a row; else {other_way(step.trainer)}: the sampler selects without."
     )

@@ -74,10 +74,16 @@ def weights_of(sampler: AdaptiveSampler, rows: torch.Tensor) -> np.ndarray | Non
 
 def no_loss(step: TrainerStep) -> str:
     """The message for a model that returned no loss which a weighted one could replace."""
+    trainer = step.trainer
+    given = {
+        "label_smoothing_factor": trainer.args.label_smoothing_factor,
+        "compute_loss_func": trainer.compute_loss_func,
+    }
+    used = next((name for name, value in given.items() if value), None)
+    behind = f"{used} makes one of the logits. Leave it out, or" if used else "it had no labels. Pass them to it, or"
     return (
-        f"{step.trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the "
-        "weighted one: label_smoothing_factor and compute_loss_func are computed from the logits behind it. Leave these out, "
-        f"or {OWN_LOSS}."
+        f"{trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the weighted "
+        f"one: {behind} {OWN_LOSS}."
     )
 
 

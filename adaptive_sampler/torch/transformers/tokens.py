@@ -12,7 +12,7 @@ from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS
 from adaptive_sampler.torch.transformers.forward import near, summed
 from adaptive_sampler.torch.transformers.fused import FusedTokens
-from adaptive_sampler.torch.transformers.outputs import auxiliary, is_half, logits_in, loss_in, with_loss
+from adaptive_sampler.torch.transformers.outputs import auxiliary, is_half, logits_in, loss_in, no_tokens, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
@@ -28,8 +28,12 @@ def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) 
     if isinstance(output, Mapping) and isinstance(output.get("log_probs"), Tensor) and "label_mask" in output:
         return FusedTokens(hook, step, output)
     logits = logits_in(output, labels)
+    if logits is not None and labels.ndim != 2:
+        raise InvalidValue(no_tokens(logits, labels))
     if logits is None or logits.ndim != 3:
         raise InvalidValue(_hidden(step, output, labels, logits))
+    if logits.shape[:2] != labels.shape:
+        raise InvalidValue(no_tokens(logits, labels))
     return TokenLogits(hook, step, module, output, logits)
 
 

@@ -13,7 +13,9 @@ from transformers import DataCollatorForLanguageModeling, DataCollatorWithPaddin
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Loss
+from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.torch import LossHook
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers import AdaptiveTrainer
 from tests.torch.trainers.small import SMALL, N, Noting, causal, documents, new_store, quiet, tokenizer, trained
@@ -89,6 +91,40 @@ def test_outputs_of_which_none_has_the_models_loss_are_told_and_the_remedy_mends
     with pytest.raises(InvalidValue, match=r"2 tensors that may be logits.* return \{'loss': loss, 'logits': logits\}"):
         measured(AMBIGUOUS["a tuple"], place.with_name("a"), smoothed)
     measured(FORMS["a dict"], place.with_name("b"), smoothed)
+
+
+class Odd(nn.Module):
+    """Returns a loss, and logits of a shape: as of the pixels of an image at half its size, or of a transcript."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.head = shape, nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Any:
+        logits = self.head * torch.ones(len(x), *self.shape)
+        return {"loss": logits.mean(), "logits": logits}
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda s: LossHook(nn.CrossEntropyLoss(), s), lambda s: TokenLossHook(s, shift=False)]
+)
+@pytest.mark.parametrize(("labels", "logits"), [((4, 4), (3, 2, 2)), ((5,), (9, 3))], ids=["images", "transcripts"])
+def test_labels_that_are_of_no_tokens_name_the_observation_which_mends_it(
+    labels: Any, logits: Any, kind: Any, place: Path
+) -> None:
+    class Mended(Noting):
+        def observation(self, outputs: Any, inputs: Any) -> dict[str, Tensor]:
+            return {"loss": outputs["logits"].flatten(1).mean(1)}
+
+    data = [{"x": torch.ones(2), "labels": torch.ones(labels, dtype=torch.long)} for _ in range(N)]
+    with pytest.raises(InvalidValue, match=r"neither of samples nor of tokens.*observation\(outputs, inputs\)"):
+        trained(Odd(logits), kind(new_store(place)), data, None, place.parent)
+    store = new_store(place.with_name("other"))
+    sampler, hook = AdaptiveSampler(store, KeepAll()), LossHook(nn.CrossEntropyLoss(), store)
+    trainer = Mended(Odd(logits), quiet(place.parent), train_dataset=data, sampler=sampler, hook=hook)
+    trainer.seen = []
+    trainer.train()
+    assert store["loss"].tolist() == [1] * N
 
 
 class Spans(Noting):

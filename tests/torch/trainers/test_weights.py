@@ -205,7 +205,9 @@ def experts(factor: float, policy: Any, place: Path) -> float:
     )
     place.mkdir()
     hook = TokenLossHook(new_store(place / "store"))
-    trainer = trained(transformers.MixtralForCausalLM(config), hook, language(), plain(), place, policy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*requires_grad")
+        trainer = trained(transformers.MixtralForCausalLM(config), hook, language(), plain(), place, policy)
     loss: float = trainer.state.log_history[0]["loss"]
     return loss
 
