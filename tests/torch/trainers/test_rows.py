@@ -118,7 +118,7 @@ def test_a_column_of_rows_is_taken_as_it_is_and_another_one_of_that_name_is_left
 @pytest.mark.parametrize("rows", [range(100, 100 + N), range(1, N + 1), [i // 2 for i in range(N)]])
 def test_a_column_of_integers_that_are_no_rows_is_told_and_both_remedies_mend_it(rows: Any, place: Path) -> None:
     store, data = new_store(place), table(row=list(rows))
-    with pytest.raises(InvalidValue, match=r"not the rows 0 to 11.*rename_column\('row', 'number'\).*remove_columns"):
+    with pytest.raises(InvalidValue, match=r"rows 0 to 11.*rename_column\('row', 'number'\).*remove_columns"):
         with_rows(data, store, recorded=True)
     for mended in (data.rename_column("row", "number"), data.remove_columns("row")):
         assert with_rows(mended, store, recorded=True)[1] == "row"
