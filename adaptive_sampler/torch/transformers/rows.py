@@ -195,8 +195,8 @@ def _are_rows(table: Any, key: str) -> None:
     rows, n = _column(table, key), len(table)
     if not np.array_equal(np.sort(rows), np.arange(n)):
         raise InvalidValue(
-            f"the train dataset's column {key!r} ({rows[0]}, ..., {rows[-1]}) does not hold each of the rows 0 to {n - 1} once. If it "
-            f"means something else, rename it: dataset.rename_column({key!r}, 'number'); if samples were left out, remove it: "
+            f"the train dataset's column {key!r} ({rows[0]}, ..., {rows[-1]}) does not hold each of the rows 0 to {n - 1} once. If "
+            f"it means something else, rename it: dataset.rename_column({key!r}, 'number'); if samples were left out, remove it: "
             f"dataset.remove_columns({key!r}). Rows are then counted."
         )
 
