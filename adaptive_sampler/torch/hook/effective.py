@@ -15,6 +15,7 @@ class Applied:
     epoch: int = -1
     total: float = 0.0
     squares: float = 0.0
+    calls: int = 0  # that recorded anything, of all epochs
 
     def add(self, epoch: int, length: int, fresh: Fresh, weights: np.ndarray | None) -> None:
         """Count the samples of a call on `length` of them in `epoch`, which begins anew if it is another one.
@@ -29,6 +30,7 @@ class Applied:
             weights = weights[fresh.numpy()]
         elif not fresh:
             return
+        self.calls += 1
         self.total += float(weights.sum(dtype=np.float64))
         self.squares += float(np.square(weights, dtype=np.float64).sum())
 

@@ -8,12 +8,15 @@ from typing import Any, Protocol
 import torch
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.transformers.step import TrainerStep
+from adaptive_sampler.torch.hook.side_effects import Looks
+from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS
+from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
+
+_EXACT = 1e-6  # of a loss: so near are two that are computed alike
 
 _TWICE = (
-    "the model is called twice with gradients in one compute_loss, and it is in doubt which outputs the loss is made of. "
-    "Override compute_loss: take the rows off the inputs and return hook(outputs.logits, labels, rows=rows); or leave hook= "
-    "out: the sampler selects without."
+    "the model is called twice with gradients in one compute_loss, and it is in doubt which outputs the loss is made of. Have "
+    f"your Trainer {OWN_LOSS}; or leave hook= out: the sampler selects without."
 )
 
 
@@ -21,12 +24,16 @@ class Readout(Protocol):
     """What a hook takes of one forward pass."""
 
     half: bool  # whether something of it is of half precision
+    own: torch.Tensor | None  # the loss that the model returned; None if there is none
 
     def losses(self) -> dict[str, float]:
         """What the hook's own loss, unweighted, would be, in each way to divide it: its name -> the value."""
 
+    def mistaken(self) -> dict[str, float]:
+        """The same of a hook that is made otherwise by one mistake, which losses near to each other may hide; may be empty."""
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Record, and weigh -> (what the model returned, with the weighted loss; that loss)."""
+        """Weigh -> (what the model returned, with the weighted loss; that loss)."""
 
     def record(self) -> None:
         """Record it."""
@@ -36,65 +43,84 @@ class Readout(Protocol):
 
 
 class Forward:
-    """Watches the model's forward pass in `compute_loss`; once, the hook's loss is compared with the Trainer's.
+    """Watches the model's forward pass in `compute_loss`, and compares the hook's loss with the Trainer's.
 
-    `read`: (step, module, output) -> `Readout`. `compare`: whether the losses must be equal where nothing weighs them.
+    They are compared once; where a mistake may be hidden at first, again at the 2nd, 4th, 8th, ... step. `read`: (step,
+    module, output) -> `Readout`. `compare`: whether the losses must be equal where nothing weighs them.
     """
 
     def __init__(self, read: Callable[[TrainerStep, Any, Any], Readout], *, compare: bool) -> None:
-        self.read = read
-        # Whether the losses are still to be compared: those of a step without weights, and of one with weights.
+        self.read, self.compare = read, compare
+        # Whether the losses are still to be compared at every step: those without weights, and those with.
         self._plain, self._weighted = compare, True
+        self._looks, self._warned = Looks(), False
 
     def run(self, call: Callable[[], Any], model: Any, step: TrainerStep) -> Any:
-        """Call `compute_loss` for a step, and record -> what it returned.
+        """Call `compute_loss` for a step, and record, unless it calls the hook itself -> what it returned.
 
         Raises `InvalidValue` if nothing can be read of what the model returns, if it is called twice or never, or if the
         Trainer's loss is not the hook's.
         """
         seen: list[tuple[Readout, float | None]] = []
+        doubts: list[InvalidValue] = []  # of no matter where compute_loss calls the hook itself
 
         def see(module: Any, given: Any, output: Any) -> Any:
-            if not torch.is_grad_enabled():
+            if not torch.is_grad_enabled() or doubts or step.batch.recorded:
                 return None
-            if seen:
-                raise InvalidValue(_TWICE)
-            reading = self.read(step, module, output)
-            changed, value = (None, None) if step.weights is None else reading.weighed(output)
+            try:
+                if seen:
+                    raise InvalidValue(_TWICE)
+                reading = self.read(step, module, output)
+                changed, value = (None, None) if step.weights is None else reading.weighed(output)
+            except InvalidValue as error:
+                doubts.append(error)
+                return None
             seen.append((reading, value))
             return changed
 
         handle = model.register_forward_hook(see)
         try:
             result = call()
+        except Exception as error:
+            if doubts and not step.batch.recorded:
+                raise doubts[0] from error
+            raise
         finally:
             handle.remove()
-        if not seen:
-            raise InvalidValue(
-                f"compute_loss of {type(step.trainer).__name__} never calls the model that it is given, with gradients: there is "
-                "nothing to record. Override compute_loss and return hook(logits, labels, rows=rows), or leave hook= out."
-            )
+        if step.batch.called():
+            return result
+        if doubts or not seen:
+            raise doubts[0] if doubts else InvalidValue(_never(step))
         reading, value = seen[0]
         loss = result[0] if isinstance(result, tuple) else result
+        scale = step.scale
         if value is not None:
             self._compare_weighted(loss, value, step, reading.half)
-        else:
-            self._compare_plain(loss, step, reading)
+            loss, scale = reading.own, 1  # which the weighted one replaced
+        if self._due() and loss is not None:
+            self._compare_plain(loss, scale, step, reading)
+        step.batch.cover()
+        with weighed_outside(step):
             reading.record()
         return result
 
-    def _compare_plain(self, loss: torch.Tensor, step: TrainerStep, reading: Readout) -> None:
-        """Raise `InvalidValue` if the hook's loss is not what `compute_loss` returned."""
-        if not self._plain:
-            return
-        own, found = loss.item(), reading.losses()
-        if not all(map(math.isfinite, (own, *found.values()))):
+    def _due(self) -> bool:
+        """Count this step, and say whether the losses are compared at it."""
+        return self.compare and (self._looks.due() or self._plain)
+
+    def _compare_plain(self, loss: torch.Tensor, scale: float, step: TrainerStep, reading: Readout) -> None:
+        """Raise `InvalidValue` if the hook's loss, times `scale`, is not `loss`, or if that of a mistake is nearer to it."""
+        own, found, other = loss.item(), reading.losses(), reading.mistaken()
+        if not found or not all(map(math.isfinite, (own, *found.values()))):
             return  # compared at the next step
-        equal = {name for name, x in found.items() if near(own, step.scale * x, half=reading.half)}
-        if not equal:
+        equal = {name for name, x in found.items() if near(own, scale * x, half=reading.half)}
+        apart = min((abs(own - scale * x) for x in found.values()), default=0.0)
+        nearer = any(abs(own - scale * x) < apart for x in other.values())
+        if not equal or (nearer and apart > _EXACT * abs(own)):
             raise InvalidValue(reading.explain(own))
-        self._plain = False
-        if "sum" in found and "sum" not in equal:
+        self._plain, self.compare = False, bool(other)
+        if "sum" in found and "sum" not in equal and not self._warned:
+            self._warned = True
             _warn_of_accumulation(step)
 
     def _compare_weighted(self, loss: torch.Tensor, value: float, step: TrainerStep, half: bool) -> None:
@@ -106,10 +132,16 @@ class Forward:
             raise InvalidValue(
                 f"{step.trainer.adaptive_sampler.policy} weighs samples, and the weighted loss is {step.scale * value:.6g}, but "
                 f"compute_loss of {type(step.trainer).__name__} returned {own:.6g}: its loss is not that which the model returns, "
-                "so weights would not reach it. Have it take the model's own loss, or override compute_loss and return "
-                "hook(outputs.logits, labels, rows=rows), the hook being made with sampler=sampler."
+                f"so weights would not reach it. Have it take the model's own loss, or {OWN_LOSS}."
             )
         self._weighted = False
+
+
+def _never(step: TrainerStep) -> str:
+    return (
+        f"compute_loss of {type(step.trainer).__name__} never calls the model that it is given, with gradients: there is "
+        f"nothing to record. Have your Trainer {OWN_LOSS}, or leave hook= out."
+    )
 
 
 def _warn_of_accumulation(step: TrainerStep) -> None:

@@ -11,7 +11,7 @@ from adaptive_sampler.scoring import EL2N
 from adaptive_sampler.torch.tokens.batch import batch_of
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.outputs import is_half
-from adaptive_sampler.torch.transformers.step import TrainerStep, use_weights
+from adaptive_sampler.torch.transformers.step import TrainerStep
 
 
 class FusedTokens:
@@ -32,20 +32,23 @@ class FusedTokens:
         # the last of them: prompt learning puts virtual tokens before
         self.log_probs: Tensor = output["log_probs"][:, -(self.labels.shape[1] - 1) :]
         self.half = is_half(self.log_probs)
+        self.own: Tensor | None = None  # the Trainer computes it
         self.bounds = step.bounds
         aside, trainer = output.get("aux_loss"), step.trainer
         factor = getattr(trainer, "router_aux_loss_coef", 0.0)
         steps = 1 if step.items is None else trainer.current_gradient_accumulation_steps
-        self.auxiliary = factor * float(aside) / steps / step.scale if aside is not None else 0.0
+        self.auxiliary = factor * float(aside.detach()) / steps / step.scale if aside is not None else 0.0
 
     def losses(self) -> dict[str, float]:
         """The loss as TRL's SFTTrainer computes it: the sum over the step's items, or the mean of the batch."""
         return {"sum": float(-self.log_probs.detach().sum() / self._denominator()) + self.auxiliary}
 
+    def mistaken(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Weigh the log-probabilities, of which the Trainer makes its loss; and record."""
-        use_weights(self.hook, self.step.trainer.adaptive_sampler)
-        self.record()
+        """Weigh the log-probabilities, of which the Trainer makes its loss."""
         own = self.hook
         batch = batch_of(self.labels, self.step.rows, self.bounds, own.ignore_index, shift=True)
         index = batch.documents().index
@@ -68,7 +71,7 @@ class FusedTokens:
             values["error"] = 1 - values["error"]
         if "el2n" in values:
             values["el2n"] = _el2n(-loss.float(), values["el2n"])
-        self.hook.record_tokens(self.step.rows, values, self.labels, weights=self.step.weights, **self.bounds)
+        self.hook.record_tokens(self.step.rows, values, self.labels, **self.bounds)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not that of the log-probabilities."""

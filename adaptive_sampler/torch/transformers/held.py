@@ -1,4 +1,4 @@
-"""A hook inside the training's own loss module, which the loss itself calls: it is told the batch's rows."""
+"""A hook inside the training's own loss module, which the loss itself calls."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 from torch import nn
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.torch.hook.hook import LossHook
-from adaptive_sampler.torch.tokens.hook import TokenLossHook
-from adaptive_sampler.torch.transformers.step import TrainerStep, use_weights
+from adaptive_sampler.torch.transformers.step import TrainerStep
 
 
 def holds(trainer: Any, hook: nn.Module) -> bool:
@@ -18,35 +16,30 @@ def holds(trainer: Any, hook: nn.Module) -> bool:
     return any(module is hook for one in several if isinstance(one, nn.Module) for module in one.modules())
 
 
-class Held:
-    """Tells a hook inside the loss the rows of exactly this batch, as `watch` would."""
+def other_way(trainer: Any) -> str:
+    """What to do where the outputs of the model and the means in `compute_loss` are no losses of samples."""
+    loss = getattr(trainer, "loss", None)
+    if not isinstance(loss, nn.Module):
+        return "have your Trainer's observation(outputs, inputs) return {'loss': losses}, one a row, or leave hook= out"
+    inner = (name for name, module in loss.named_modules() if isinstance(module, nn.modules.loss._Loss))
+    name = next(inner, None)
+    if not name:
+        return f"{type(loss).__name__} holds no criterion that a hook could take the place of: leave hook= out"
+    return (
+        f"put the hook in the criterion's place, loss.{name} = hook = LossHook(loss.{name}, store), or leave hook= out"
+    )
 
-    def __init__(self, hook: LossHook | TokenLossHook) -> None:
-        self.hook = hook
+
+class Held:
+    """Lets the loss call its hook, which knows the rows of the step."""
 
     def run(self, call: Callable[[], Any], model: Any, step: TrainerStep) -> Any:
         """Call `compute_loss` for a step -> what it returned. Raises `InvalidValue` if the loss does not call the hook."""
-        if step.weights is not None:
-            use_weights(self.hook, step.trainer.adaptive_sampler)
-        pending, owner = self.hook._adaptive_sampler.pending, object()
-        pending.expect(owner)
-        pending.put(step.rows, owner)
-        try:
-            result = call()
-            unused = self._unused(len(step.rows))
-        finally:
-            pending.forget(owner)
-        if unused:
+        result = call()
+        if not step.batch.called():
             raise InvalidValue(
                 f"the loss of {type(step.trainer).__name__} holds the hook and did not call it: nothing was recorded. Put the hook "
                 "in the place of the criterion that it calls, loss.loss_fct = LossHook(loss.loss_fct, store), or pass "
                 "hook=LossHook(TrainersLoss(), store), which records the losses that it takes the mean of."
             )
         return result
-
-    def _unused(self, length: int) -> bool:
-        try:
-            self.hook.claim(length)
-        except InvalidValue:  # the rows were used
-            return False
-        return True

@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.transformers.held import other_way
 from adaptive_sampler.torch.transformers.outputs import is_half
 from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
 
@@ -47,6 +48,8 @@ class Means:
         n = len(step.rows)
         with _Watch(n) as seen:
             result = call()
+        if step.batch.called():
+            return result
         loss = result[0] if isinstance(result, tuple) else result
         parts = _parts(loss, seen.means)
         with torch.no_grad():
@@ -56,10 +59,11 @@ class Means:
             if not _adds_up(whole, loss) and not getattr(step.trainer, "aux_loss_enabled", False):
                 raise InvalidValue(
                     f"compute_loss of {type(step.trainer).__name__} returned {loss.item():.6g}, and the mean over the rows' losses "
-                    f"that it takes is {whole.item():.6g}: it has other parts, which are no sample's. Record what is: have your "
-                    "Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
+                    f"that it takes is {whole.item():.6g}: it has other parts, which are no sample's. To record "
+                    f"what is, {other_way(step.trainer)}."
                 )
-            with weighed_outside(self.hook, step):
+            step.batch.cover()
+            with weighed_outside(step):
                 self.hook.record(step.rows, loss=sum((part * losses for part, losses in parts), torch.zeros(())))
         if step.weights is None:
             return result
@@ -103,6 +107,5 @@ def _adds_up(whole: Tensor, loss: Tensor) -> bool:
 def _nowhere(step: TrainerStep, n: int) -> str:
     return (
         f"compute_loss of {type(step.trainer).__name__} takes no mean over {n} losses, one a row of the batch: there is no loss of "
-        "each sample to record or weigh. Have your Trainer's observation(outputs, inputs) return {'loss': losses}, with a "
-        "hook of the model's criterion, or leave hook= out: the sampler selects without."
+        f"each sample to record or weigh. Instead of TrainersLoss(), {other_way(step.trainer)}: the sampler selects without."
     )

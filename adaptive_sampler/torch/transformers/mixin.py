@@ -1,7 +1,10 @@
 """The mixin that makes a Trainer use our sampler, carry rows beside its inputs, and record or weigh its losses."""
 
+import contextlib
+import copy
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
+from adaptive_sampler.torch.transformers.at_hand import AtHand, at_hand
 from adaptive_sampler.torch.transformers.callback import SamplerCallback
 from adaptive_sampler.torch.transformers.distinct import KINDS, DistinctBatches
 from adaptive_sampler.torch.transformers.rows import RowsBeside, prepared, with_rows
@@ -41,6 +45,7 @@ class AdaptiveTrainerMixin:
     ) -> None:
         self.adaptive_sampler, self.hook = sampler, hook
         self._loads_training = False  # whether the train loader is being made
+        self._at_hand: AtHand | None = None  # the batch of the running training_step
         kinds = type(self).__mro__
         no_own_sampler([kind for kind in kinds[kinds.index(AdaptiveTrainerMixin) + 1 :] if kind not in Trainer.__mro__])
         given = _Arguments(super().__init__, args, kwargs)
@@ -51,7 +56,8 @@ class AdaptiveTrainerMixin:
         own: Any = self
         own.train_dataset = prepared(own.train_dataset, sampler.store, self._row_key)
         no_other_order(own.args)
-        self._recording = None if hook is None else way_of(own, hook, self._row_key)
+        # Without a train dataset it evaluates and predicts.
+        self._recording = None if hook is None or own.train_dataset is None else way_of(own, hook, self._row_key)
         own.add_callback(SamplerCallback(sampler, keep=keep))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
@@ -71,6 +77,11 @@ class AdaptiveTrainerMixin:
         """The Trainer's own train loader, in which rows go around the collator."""
         own: Any = self
         collator, key = own.data_collator, self._row_key
+        if self.hook is not None and self._recording is None:
+            raise InvalidValue(
+                "the Trainer was made without train_dataset=, so no rows were added to it, and a hook= has nothing to record: with "
+                "these it evaluates and predicts. To train, make it with the train dataset."
+            )
         self._loads_training = True
         try:
             if key is not None:
@@ -103,21 +114,50 @@ class AdaptiveTrainerMixin:
         call = functools.partial(super().compute_loss, model, inputs, return_outputs, **kwargs)  # type: ignore[misc]
         if not model.training or not torch.is_grad_enabled():
             return call()
-        if self._recording is None:
+        with self._batch(rows, inputs) as batch:
+            if batch is None or self._recording is None:
+                return call()
+            step = TrainerStep(self, batch, dict(inputs), kwargs.get("num_items_in_batch"))
+            return self._recording.run(call, model, step)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's own step, in which the batch's rows are the hook's, whatever calls it; `inputs` come without rows.
+
+        Raises `InvalidValue` as `compute_loss` does, and if an override of it had nothing recorded.
+        """
+        inputs = copy.copy(inputs)  # whoever steps twice on a batch needs its rows again
+        rows = inputs.pop(self._row_key, None) if self._row_key else None
+        with self._batch(rows, inputs) as batch:
+            self._at_hand = batch
+            try:
+                loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+            finally:
+                self._at_hand = None
+            if batch is not None:
+                batch.check(self)
+        return loss
+
+    @contextlib.contextmanager
+    def _batch(self, rows: Any, inputs: Any) -> Iterator[AtHand | None]:
+        """A context in which a batch in training is at hand, None without a hook; `rows` None: that of the running step."""
+        if self.hook is None:
             if self.adaptive_sampler.plan.weighted:
                 raise InvalidValue(
                     f"{self.adaptive_sampler.policy} weighs samples, and there is no hook= by which weights would reach the loss. "
                     "Pass hook=LossHook(criterion, store), or TokenLossHook(store) for a language model."
                 )
-            return call()
-        if rows is None:
+            yield None
+        elif rows is None and self._at_hand is not None:
+            yield self._at_hand
+        elif rows is None:
             raise InvalidValue(
                 f"a batch for training has no {self._row_key!r}, only {', '.join(inputs)}: the train loader was made without "
                 "self.data_collator, so nothing could be recorded. Have your get_train_dataloader call super()'s."
             )
-        weights = weights_of(self.adaptive_sampler, rows)
-        step = TrainerStep(self, rows, dict(inputs), kwargs.get("num_items_in_batch"), weights)
-        return self._recording.run(call, model, step)
+        else:
+            weights = weights_of(self.adaptive_sampler, rows)
+            with at_hand(self.hook, self.adaptive_sampler, rows, weights) as batch:
+                yield batch
 
 
 class AdaptiveTrainer(AdaptiveTrainerMixin, Trainer):

@@ -8,7 +8,7 @@ from torch import Tensor
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.transformers.outputs import is_half, loss_in, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
+from adaptive_sampler.torch.transformers.step import TrainerStep
 
 
 class Observed:
@@ -26,23 +26,25 @@ class Observed:
         kept = self.own if self.loss is None else self.loss.detach().float().mean()
         return {} if kept is None else {"mean": kept.item()}
 
+    def mistaken(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """The mean of the weighted losses; recorded. Raises `InvalidValue` unless these have a gradient."""
+        """The mean of the weighted losses. Raises `InvalidValue` unless these have a gradient."""
         if self.loss is None or not self.loss.requires_grad or self.own is None:
             raise InvalidValue(
                 f"{self.step.trainer.adaptive_sampler.policy} weighs samples: observation(outputs, inputs) must return "
                 "{'loss': losses}, one a row, computed from the outputs with their gradients, for a model that returns its loss."
             )
         weights = torch.as_tensor(self.step.weights).to(self.loss.device, self.loss.dtype)
-        self.record()
         value = (weights * self.loss).mean()
         return with_loss(output, value), value.item()
 
     def record(self) -> None:
         """Record the arrays at the batch's rows."""
         arrays = {name: x.detach() if isinstance(x, Tensor) else x for name, x in self.observation.items()}
-        with weighed_outside(self.hook, self.step):
-            self.hook.record(self.step.rows, **arrays)
+        self.hook.record(self.step.rows, **arrays)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not the mean of the losses."""

@@ -1,10 +1,14 @@
 """What a model returned: its loss, and the logits that belong to the labels."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.transformers.forward import near
 
 
 def logits_in(output: Any, labels: Any) -> Tensor | None:
@@ -17,6 +21,55 @@ def logits_in(output: Any, labels: Any) -> Tensor | None:
     if isinstance(named, Tensor):
         return named
     return next((part for part in _parts(output) if _fits(part, labels)), None)
+
+
+class Chosen:
+    """Chooses the logits among a model's outputs: `logits`, or what fits the labels and has the loss that the model returned.
+
+    `told`: whether logits of another loss are told later, as the losses are compared.
+    """
+
+    def __init__(self, *, told: bool) -> None:
+        self._told = told
+        self._place: Any = None  # where they were found, which is where they are looked for from then on
+
+    def logits(self, output: Any, labels: Any, losses: Callable[[Tensor], Iterator[float]]) -> Tensor | None:
+        """None if nothing fits. `losses`: what the model's loss of such logits may be. Raises `InvalidValue` if in doubt."""
+        named = output.get("logits") if isinstance(output, Mapping) else None
+        if isinstance(named, Tensor):
+            return named
+        fits: dict[int, Tensor] = {place: part for place, part in enumerate(_parts(output)) if _fits(part, labels)}
+        if self._place in fits:
+            return fits[self._place]
+        loss, first = loss_in(output), next(iter(fits.values()), None)
+        if loss is None and len(fits) < 2:
+            return first
+        own = math.nan if loss is None else loss.item()
+        if loss is not None and not math.isfinite(own):
+            return first  # chosen at the next step
+        half = is_half(loss, *fits.values())
+        equal = [place for place, part in fits.items() if any(near(own, x, half=half) for x in losses(part))]
+        if not equal and self._told and len(fits) == 1:
+            return first
+        if not equal and fits:
+            what = (
+                "no loss" if loss is None else f"a loss of {own:.6g}, which the hook's criterion gives of none of them"
+            )
+            raise InvalidValue(
+                f"the model returned {len(fits)} tensors that may be logits of its labels, none of them named so, and {what}. "
+                "Have it return {'loss': loss, 'logits': logits}, or give the hook the model's own criterion."
+            )
+        self._place = equal[0] if equal else None
+        return fits.get(self._place)
+
+
+def no_tokens(logits: Tensor, labels: Any) -> str:
+    """The message for several labels a sample that do not belong to one position of the logits each."""
+    return (
+        f"labels {tuple(labels.shape)} and logits {tuple(logits.shape)} are neither of samples nor of tokens (labels of pixels, a "
+        "transcript without alignment): which loss a sample has is known to you alone. Pass hook=LossHook(criterion, store) and "
+        "have your Trainer's observation(outputs, inputs) return {'loss': losses}, one a row."
+    )
 
 
 def shaped(logits: Tensor, labels: Any) -> Tensor:

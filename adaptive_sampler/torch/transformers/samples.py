@@ -1,8 +1,7 @@
 """Reads logits and labels of single samples from a model's outputs, for a `LossHook`."""
 
-import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,25 +11,28 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
 from adaptive_sampler.torch.transformers.forward import summed
-from adaptive_sampler.torch.transformers.outputs import is_half, logits_in, loss_in, shaped, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss, use_weights, weighed_outside
+from adaptive_sampler.torch.transformers.held import other_way
+from adaptive_sampler.torch.transformers.outputs import Chosen, is_half, loss_in, no_tokens, shaped, with_loss
+from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
 class SampleLogits:
     """One forward pass, as a `LossHook` sees it: (batch, …) logits and labels. Raises `InvalidValue` if there are none."""
 
-    def __init__(self, hook: LossHook, step: TrainerStep, output: Any) -> None:
-        labels = step.labels
-        logits = None if labels is None else logits_in(output, labels)
+    def __init__(self, hook: LossHook, step: TrainerStep, output: Any, chosen: Chosen) -> None:
+        self.hook, self.step, labels = hook, step, step.labels
+        logits = None if labels is None else chosen.logits(output, labels, self._losses_of)
         if logits is None:
             raise InvalidValue(_nothing(output, step))
         whole = not labels.is_floating_point()
-        if whole and labels.ndim > 1 and logits.ndim == labels.ndim + 1:
+        if whole and labels.ndim > 1 and not _of_tokens(logits, labels):
+            raise InvalidValue(no_tokens(logits, labels))
+        if whole and labels.ndim > 1:
             raise InvalidValue(
                 f"labels {tuple(labels.shape)} are of tokens, and a LossHook records one loss a sample: hook=TokenLossHook(store), "
                 "with shift=False where the model does not predict the next token (masked, sequence to sequence, tagging)."
             )
-        self.hook, self.step, self.logits, self.labels = hook, step, shaped(logits, labels), labels
+        self.logits, self.labels = shaped(logits, labels), labels
         self.own = loss_in(output)
         self.half = is_half(logits, self.own)
 
@@ -39,16 +41,18 @@ class SampleLogits:
         mean = self._mean()
         return {"mean": mean, "sum": mean * self._share()}
 
+    def mistaken(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Σ w·ℓ over the denominator of the model's own loss, in its place; recorded."""
-        use_weights(self.hook, self.step.trainer.adaptive_sampler)
+        """Σ w·ℓ over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
-        several = self.labels.ndim > 1
-        with self.hook.again() if several else contextlib.nullcontext():  # of several targets the mean is recorded
+        if self.hook.sampler is None:  # as its criterion has no reduction, which is told here
+            self.hook.sampler = self.step.trainer.adaptive_sampler
+        with self.hook.again():
             value = self.hook(self.logits, self.labels, rows=self.step.rows)
-        if several:
-            self.record()
         if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):
             value = value * self._share()
         return with_loss(output, value), value.item()
@@ -57,8 +61,7 @@ class SampleLogits:
         """Record logits, labels and, of several targets a sample, the mean of their losses."""
         logits = self.logits.detach()
         losses = _of_targets(self.hook, logits, self.labels)
-        with weighed_outside(self.hook, self.step):
-            self.hook.record_outputs(self.step.rows, logits, self.labels, losses)
+        self.hook.record_outputs(self.step.rows, logits, self.labels, losses)
 
     def explain(self, own: float) -> str:
         """What is wrong if the Trainer's loss is `own`, and not the criterion's."""
@@ -70,15 +73,35 @@ class SampleLogits:
         )
 
     def _mean(self) -> float:
+        return self._of(self.logits, self.labels)
+
+    def _of(self, logits: Tensor, labels: Any) -> float:
         criterion = self.hook.criterion
         with torch.no_grad(), torch.random.fork_rng():
             own = criterion if is_torchs(criterion) else copy.deepcopy(criterion)
-            value = own(self.logits.detach(), self.labels)
+            value = own(logits.detach(), labels)
         return float(value.float().mean())
 
+    def _losses_of(self, logits: Tensor) -> Iterator[float]:
+        """What a model may give as its loss of these logits."""
+        labels = self.step.labels
+        try:
+            mean = self._of(shaped(logits, labels), labels)
+        except (
+            IndexError,
+            RuntimeError,
+            ValueError,
+        ):  # these are no logits of the labels: fewer classes than they have
+            return
+        yield from (mean, mean * self._share())
+
     def _share(self) -> float:
-        counted = (self.labels != -100).sum()
+        counted = (self.step.labels != -100).sum()
         return 1.0 if self.step.items is None else float(counted / self.step.items)
+
+
+def _of_tokens(logits: Tensor, labels: Tensor) -> bool:
+    return labels.ndim == 2 and logits.shape[:-1] == labels.shape
 
 
 def _of_targets(hook: LossHook, logits: Tensor, labels: Any) -> Tensor | None:
@@ -96,6 +119,5 @@ def _nothing(output: Any, step: TrainerStep) -> str:
     return (
         f"the model returned {names}, and the batch has {sorted(step.inputs)}: there are no logits among them that belong to "
         "labels, so the hook has nothing to record. Pass hook=LossHook(TrainersLoss(), store) where the Trainer takes the mean "
-        "of one loss a row, have your Trainer's observation(outputs, inputs) return what the store's "
-        "scores take, such as {'loss': losses}, or leave hook= out: the sampler selects without."
+        f"of one loss a row; else {other_way(step.trainer)}: the sampler selects without."
     )

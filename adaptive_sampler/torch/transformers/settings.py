@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS
 from adaptive_sampler.torch.transformers.distinct import KINDS
 
 
@@ -21,8 +22,8 @@ def same_loss(criterion: torch.nn.Module, trainer: Any) -> None:
     if getattr(trainer, "compute_loss_func", None) is not None:
         raise InvalidValue(
             f"compute_loss_func={trainer.compute_loss_func!r} gives one loss for all samples, a score takes the loss of each, and "
-            f"that of the hook's {type(criterion).__name__} may be another. Leave it out and override compute_loss: take rows and "
-            "labels off the inputs and return hook(outputs.logits, labels, rows=rows), the hook's criterion being that loss."
+            f"that of the hook's {type(criterion).__name__} may be another. Leave it out and {OWN_LOSS}, "
+            "the hook's criterion being that loss."
         )
 
 

@@ -8,24 +8,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
+from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS, AtHand
 
 
 @dataclass
 class TrainerStep:
     """A batch on its way through the Trainer's `compute_loss`.
 
-    `rows` (batch,) int64; `inputs`: the batch as it was before that call; `items`: what the Trainer counted in the whole
-    step, over which models that are told sum their losses, None if it counts nothing; `weights` (batch,) float32: the
-    plan's loss weights, None if all are 1.
+    `inputs`: the batch as it was before that call; `items`: what the Trainer counted in the whole step, over which models
+    that are told sum their losses, None if it counts nothing.
     """
 
     trainer: Any
-    rows: torch.Tensor
+    batch: AtHand
     inputs: Mapping[str, Any]
     items: Any
-    weights: np.ndarray | None
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Of the batch, (batch,) int64."""
+        return self.batch.rows
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """The plan's loss weights of the rows, (batch,) float32; None if all are 1."""
+        return self.batch.weights
 
     @property
     def labels(self) -> Any:
@@ -37,11 +45,15 @@ class TrainerStep:
 
     @property
     def bounds(self) -> dict[str, Any]:
-        """Where the documents begin in a batch that the collator laid into one row: an argument of `TokenLossHook`."""
+        """Where documents begin in a batch that the collator laid into one row, and what is padding: for a `TokenLossHook`."""
         names = {"position_ids": "position_ids", "cu_seqlens": "cu_seq_lens_q", "seq_idx": "seq_idx"}
-        if len(self.rows) == len(self.labels):
-            return {}
-        return next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
+        mask, labels = self.inputs.get("attention_mask"), self.labels
+        # Without a shift nothing is predicted from padding, and the mask may be an encoder's, of other tokens.
+        fits = isinstance(mask, torch.Tensor) and mask.shape == labels.shape and not mask.is_floating_point()
+        padding = {"attention_mask": mask} if fits and getattr(self.batch.hook, "shift", False) else {}
+        if len(self.rows) == len(labels):
+            return padding
+        return padding | next(({name: self.inputs[given]} for name, given in names.items() if given in self.inputs), {})
 
     @property
     def scale(self) -> float:
@@ -62,30 +74,25 @@ def weights_of(sampler: AdaptiveSampler, rows: torch.Tensor) -> np.ndarray | Non
 
 def no_loss(step: TrainerStep) -> str:
     """The message for a model that returned no loss which a weighted one could replace."""
+    trainer = step.trainer
+    given = {
+        "label_smoothing_factor": trainer.args.label_smoothing_factor,
+        "compute_loss_func": trainer.compute_loss_func,
+    }
+    used = next((name for name, value in given.items() if value), None)
+    behind = f"{used} makes one of the logits. Leave it out, or" if used else "it had no labels. Pass them to it, or"
     return (
-        f"{step.trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the "
-        "weighted one: label_smoothing_factor and compute_loss_func are computed from the logits behind it. Leave these out, "
-        "or override compute_loss: return hook(outputs.logits, labels, rows=rows)."
+        f"{trainer.adaptive_sampler.policy} weighs samples, and the model returned no loss that could be replaced by the weighted "
+        f"one: {behind} {OWN_LOSS}."
     )
 
 
 @contextmanager
-def weighed_outside(hook: Any, step: TrainerStep) -> Iterator[None]:
+def weighed_outside(step: TrainerStep) -> Iterator[None]:
     """A context in which what the hook records counts for its `effective_samples` by the step's weights, applied elsewhere."""
-    own = hook._adaptive_sampler
+    own = step.batch.hook._adaptive_sampler
     own.elsewhere = step.weights
     try:
         yield
     finally:
         own.elsewhere = None
-
-
-def use_weights(hook: Any, sampler: AdaptiveSampler) -> None:
-    """Have the hook weigh by the plans of `sampler`. Raises `InvalidValue` if it weighs by another's."""
-    if hook.sampler is None:
-        hook.sampler = sampler
-    elif hook.sampler is not sampler:
-        raise InvalidValue(
-            f"hook.sampler={hook.sampler!r} is another sampler than the Trainer's, sampler={sampler!r}: weights would be those of "
-            "rows that are not trained on. Give both the same, or make the hook without one."
-        )

@@ -1,5 +1,6 @@
 """Reads the logits of tokens, or what a fused head measures of them, from a model's outputs, for a `TokenLossHook`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,11 @@ from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
+from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS
 from adaptive_sampler.torch.transformers.forward import near, summed
 from adaptive_sampler.torch.transformers.fused import FusedTokens
-from adaptive_sampler.torch.transformers.outputs import auxiliary, is_half, logits_in, loss_in, with_loss
-from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss, use_weights
+from adaptive_sampler.torch.transformers.outputs import auxiliary, is_half, logits_in, loss_in, no_tokens, with_loss
+from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
 def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) -> "TokenLogits | FusedTokens":
@@ -26,8 +28,12 @@ def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) 
     if isinstance(output, Mapping) and isinstance(output.get("log_probs"), Tensor) and "label_mask" in output:
         return FusedTokens(hook, step, output)
     logits = logits_in(output, labels)
+    if logits is not None and labels.ndim != 2:
+        raise InvalidValue(no_tokens(logits, labels))
     if logits is None or logits.ndim != 3:
         raise InvalidValue(_hidden(step, output, labels, logits))
+    if logits.shape[:2] != labels.shape:
+        raise InvalidValue(no_tokens(logits, labels))
     return TokenLogits(hook, step, module, output, logits)
 
 
@@ -42,18 +48,27 @@ class TokenLogits:
 
     def losses(self) -> dict[str, float]:
         """The hook's own loss, as the mean over the tokens that count, and over the step's items."""
-        aside = float(self.auxiliary)
+        aside = float(torch.as_tensor(self.auxiliary).detach())
         return {"mean": self._value(None) + aside, "sum": self._value(self.step.items) + aside}
 
+    def mistaken(self) -> dict[str, float]:
+        """What a hook of the other `shift` would give."""
+        hook = self.hook
+        hook.shift = not hook.shift
+        try:
+            return {name: x for name, x in self.losses().items() if math.isfinite(x)}
+        finally:
+            hook.shift = not hook.shift
+
     def weighed(self, output: Any) -> tuple[Any, float]:
-        """Σ weight · (sum of a document's losses) over the denominator of the model's own loss, in its place; recorded."""
-        use_weights(self.hook, self.step.trainer.adaptive_sampler)
+        """Σ weight · (sum of a document's losses) over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
         items = self.step.items
         if items is not None and not summed(self.own, *self.losses().values(), half=self.half):
             items = None
-        value = self.hook(self.logits, self.labels, rows=self.step.rows, num_items_in_batch=items, **self.bounds)
+        with self.hook.again():
+            value = self.hook(self.logits, self.labels, rows=self.step.rows, num_items_in_batch=items, **self.bounds)
         value = value + self.auxiliary
         return with_loss(output, value), value.item()
 
@@ -67,12 +82,7 @@ class TokenLogits:
         said = (
             f"the training's loss of this batch is {own:.6g}, and TokenLossHook(shift={hook.shift}) gives {hooks:.6g}: "
         )
-        hook.shift = not hook.shift
-        try:
-            found = self.losses()
-        finally:
-            hook.shift = not hook.shift
-        if any(near(own, self.step.scale * x, half=self.half) for x in found.values()):
+        if any(near(own, self.step.scale * x, half=self.half) for x in self.mistaken().values()):
             other = not hook.shift
             return f"{said}the model's is that of shift={other}. Make the hook so: TokenLossHook(store, shift={other})."
         bounds, self.bounds = self.bounds, {}
@@ -86,7 +96,7 @@ class TokenLogits:
         return (
             f"{said}the scores would not be those of the loss that is trained on. Where ignored labels have another number than "
             "-100, say TokenLossHook(store, ignore_index=...); where the loss has other parts, or is computed otherwise, have "
-            "your Trainer override compute_loss and return hook(outputs.logits, labels, rows=rows)."
+            f"your Trainer {OWN_LOSS}."
         )
 
     def _value(self, items: Any) -> float:
@@ -100,7 +110,7 @@ def _hidden(step: TrainerStep, output: Any, labels: Tensor, logits: Tensor | Non
         return (
             "use_liger_kernel=True: Liger's fused loss never has the logits, so nothing can be recorded or weighed. Set "
             "use_liger_kernel=False, or liger_kernel_config={'fused_linear_cross_entropy': False}, which keeps its other "
-            "kernels; or compute the loss in compute_loss by hook.linear(hidden, lm_head.weight, labels, rows=rows)."
+            "kernels; or override compute_loss: return hook.linear(hidden, lm_head.weight, inputs['labels'])."
         )
     names = list(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
     shape = "" if logits is None else f", with logits {tuple(logits.shape)}"

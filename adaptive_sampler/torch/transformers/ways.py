@@ -5,11 +5,13 @@ from typing import Any, Protocol
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
+from adaptive_sampler.torch.transformers.at_hand import check_sampler
 from adaptive_sampler.torch.transformers.forward import Forward, Readout
 from adaptive_sampler.torch.transformers.fused import measures_el2n
 from adaptive_sampler.torch.transformers.held import Held, holds
 from adaptive_sampler.torch.transformers.means import Means, TrainersLoss
 from adaptive_sampler.torch.transformers.observed import Observed
+from adaptive_sampler.torch.transformers.outputs import Chosen
 from adaptive_sampler.torch.transformers.samples import SampleLogits
 from adaptive_sampler.torch.transformers.settings import same_loss, same_token_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep
@@ -30,9 +32,10 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
             "the train dataset's samples carry no rows: pass IndexedDataset(dataset, key='row'); its key goes around the "
             "collator and is taken off before the model is called."
         )
+    check_sampler(hook, trainer.adaptive_sampler, weighted=False)
     hook.to(trainer.args.device)  # class weights go to the logits
     if holds(trainer, hook):
-        return Held(hook)
+        return Held()
     if isinstance(hook, TokenLossHook):
         return _of_tokens(trainer, hook)
     if isinstance(hook.criterion, TrainersLoss):
@@ -41,9 +44,15 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
     if takes_loss:
         same_loss(hook.criterion, trainer)
 
+    chosen = Chosen(told=takes_loss)
+
     def read(step: TrainerStep, module: Any, output: Any) -> Readout:
         observation = trainer.observation(output, step.inputs)
-        return SampleLogits(hook, step, output) if observation is None else Observed(hook, step, output, observation)
+        return (
+            SampleLogits(hook, step, output, chosen)
+            if observation is None
+            else Observed(hook, step, output, observation)
+        )
 
     return Forward(read, compare=takes_loss)
 

@@ -1,6 +1,7 @@
 """Small language models from configurations, documents, a tokenizer made in memory, and quiet arguments: for tests."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from adaptive_sampler import ScoreStore
+from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll
+from adaptive_sampler.selection.base import make
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer
 
@@ -94,13 +97,22 @@ def quiet(folder: Path, kind: Any = TrainingArguments, **settings: Any) -> Any:
     return kind(str(folder), **(given | settings))
 
 
-class Noting(AdaptiveTrainer):
-    """Notes each training batch as `compute_loss` gets it."""
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A policy that visits every row, each with the weight given."""
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if model.training:
-            self.seen.append({name: x.clone() if isinstance(x, Tensor) else x for name, x in inputs.items()})
-        return super().compute_loss(model, inputs, *args, **kwargs)
+    weights: np.ndarray
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Plan:
+        return make(store, self, epoch, seed, weights=self.weights.astype(np.float32))
+
+
+class Noting(AdaptiveTrainer):
+    """Notes each training batch as it comes."""
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append({name: x.clone() if isinstance(x, Tensor) else x for name, x in inputs.items()})
+        return super().training_step(model, inputs, *args, **kwargs)
 
 
 def trained(

@@ -6,15 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from torch import nn
 from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Entropy, Error, Loss
+from adaptive_sampler.selection import Draw
 from adaptive_sampler.torch import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from tests.torch.trainers.small import (
+    BATCH,
+    SMALL,
+    Given,
     N,
     alone,
     causal,
@@ -98,6 +103,82 @@ def test_a_hook_of_single_samples_names_the_one_of_tokens(place: Path) -> None:
     hook = LossHook(nn.CrossEntropyLoss(), new_store(place))
     with pytest.raises(InvalidValue, match=r"labels \(4, \d\) are of tokens.*hook=TokenLossHook\(store\)"):
         trained(causal(), hook, Dataset.from_list(documents()), collator, place.parent)
+
+
+def untrained(words: float, kind: torch.dtype = torch.float32) -> Any:
+    """A Llama whose losses are all near log 40, as all words are near to each other: by `words`."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**SMALL, num_key_value_heads=2, tie_word_embeddings=False)
+    model = transformers.LlamaForCausalLM(config).to(kind)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(words)
+    return model
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_wrong_shift_of_a_model_that_has_learned_nothing_is_told(
+    kind: torch.dtype, weighted: bool, place: Path
+) -> None:
+    collator = DataCollatorForLanguageModeling(tokenizer(), mlm=False)
+    policy = Given(np.linspace(0.5, 2, N)) if weighted else None
+    model = untrained(1e-2, kind)
+    hook = TokenLossHook(new_store(place), shift=False)
+    with pytest.raises(InvalidValue, match=r"TokenLossHook\(store, shift=True\)"):
+        trained(model, hook, Dataset.from_list(documents()), collator, place.parent, policy)
+    hook = TokenLossHook(new_store(place.with_name("other")))
+    trained(model, hook, Dataset.from_list(documents()), collator, place.parent, policy)
+
+
+def test_a_wrong_shift_that_cannot_be_told_at_the_first_step_is_told_at_the_second(place: Path) -> None:
+    collator = DataCollatorForLanguageModeling(tokenizer(), mlm=False)
+    store = new_store(place)
+    given = (TokenLossHook(store, shift=False), Dataset.from_list(documents()), collator, place.parent)
+    with pytest.raises(InvalidValue, match=r"TokenLossHook\(store, shift=True\)"):
+        trained(untrained(0), *given, learning_rate=0.1, lr_scheduler_type="constant")
+    assert store.observed("loss") == BATCH
+
+
+@pytest.mark.parametrize("policy", [None, Given(np.linspace(0.5, 2, N))], ids=["plain", "weighted"])
+def test_documents_padded_on_the_left_have_the_scores_that_they_have_alone(policy: Any, place: Path) -> None:
+    store, left = new_store(place), tokenizer()
+    left.padding_side = "left"
+    table = Dataset.from_list([x | {"attention_mask": [1] * len(x["input_ids"])} for x in documents()])
+    collator = DataCollatorForLanguageModeling(left, mlm=False)
+    trained(causal(), TokenLossHook(store), table, collator, place.parent, policy)
+    np.testing.assert_allclose(store["loss"], [alone(causal(), row) for row in range(N)], rtol=1e-5)
+    assert store["tokens"].tolist() == [len(token_ids(row)) - 1 for row in range(N)]
+
+
+def drawing(place: Path, *, joins: bool) -> Any:
+    """(The store, a hook, and how many observations there were before), of a plan that draws two rows again and again."""
+    store = new_store(place)
+    hook = TokenLossHook(store, joins=joins)
+    store.fold("loss", np.arange(N), np.r_[np.full(N - 2, 0.01), [5, 5]].astype(np.float32))
+    return store, hook, store.count("loss").sum()
+
+
+def test_each_visit_of_a_row_in_a_pack_is_an_observation(place: Path) -> None:
+    store, hook, before = drawing(place, joins=False)
+    trained(
+        causal(),
+        hook,
+        Dataset.from_list(documents()),
+        DataCollatorWithFlattening(),
+        place.parent,
+        Draw("loss", N),
+    )
+    assert store.count("loss").sum() - before == N
+    assert store["loss"][N - 1] == pytest.approx(alone(causal(), N - 1), rel=1e-5)
+
+
+def test_pieces_are_not_joined_under_a_plan_that_visits_rows_several_times(place: Path) -> None:
+    _, hook, _ = drawing(place, joins=True)
+    given = Dataset.from_list(documents()), DataCollatorWithFlattening(), place.parent, Draw("loss", N)
+    with pytest.raises(InvalidValue, match=r"joins=True, and the plan visits rows several times"):
+        trained(causal(), hook, *given)
+    hook.joins = False
+    trained(causal(), hook, *given)
 
 
 class Runs:

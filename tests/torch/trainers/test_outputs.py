@@ -13,7 +13,9 @@ from transformers import DataCollatorForLanguageModeling, DataCollatorWithPaddin
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Loss
+from adaptive_sampler.selection import KeepAll
 from adaptive_sampler.torch import LossHook
+from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers import AdaptiveTrainer
 from tests.torch.trainers.small import SMALL, N, Noting, causal, documents, new_store, quiet, tokenizer, trained
@@ -60,6 +62,69 @@ def test_the_logits_are_found_and_the_weighted_loss_takes_the_losss_place(form: 
     assert np.array_equal(run("a", FORMS[form])[0], run("b", FORMS["a dict"])[0])
     weighed, usual = run("c", FORMS[form], Given(VARIED)), run("d", FORMS["a dict"], Given(VARIED))
     same(weighed[1], usual[1], 0.0)
+
+
+AMBIGUOUS = {
+    "a tuple": lambda loss, logits, hidden: (loss, hidden, logits),
+    "a dict": lambda loss, logits, hidden: {"loss": loss, "features": hidden, "preds": logits},
+}
+
+
+def measured(of: Any, place: Path, criterion: nn.Module | None = None) -> np.ndarray:
+    """The EL2N of a training, by a store that keeps no loss."""
+    store = new_store(place, EL2N())
+    hook = LossHook(criterion or nn.CrossEntropyLoss(), store)
+    trained(Shaped(of), hook, classified(), DataCollatorWithPadding(tokenizer()), place.parent)
+    found: np.ndarray = store["el2n"].copy()
+    return found
+
+
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_of_several_outputs_that_fit_the_logits_are_those_whose_loss_the_model_returned(form: str, place: Path) -> None:
+    np.testing.assert_array_equal(
+        measured(AMBIGUOUS[form], place.with_name("a")), measured(FORMS["a dict"], place.with_name("b"))
+    )
+
+
+def test_outputs_of_which_none_has_the_models_loss_are_told_and_the_remedy_mends_it(place: Path) -> None:
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
+    with pytest.raises(InvalidValue, match=r"2 tensors that may be logits.* return \{'loss': loss, 'logits': logits\}"):
+        measured(AMBIGUOUS["a tuple"], place.with_name("a"), smoothed)
+    measured(FORMS["a dict"], place.with_name("b"), smoothed)
+
+
+class Odd(nn.Module):
+    """Returns a loss, and logits of a shape: as of the pixels of an image at half its size, or of a transcript."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.head = shape, nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Any:
+        logits = self.head * torch.ones(len(x), *self.shape)
+        return {"loss": logits.mean(), "logits": logits}
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda s: LossHook(nn.CrossEntropyLoss(), s), lambda s: TokenLossHook(s, shift=False)]
+)
+@pytest.mark.parametrize(("labels", "logits"), [((4, 4), (3, 2, 2)), ((5,), (9, 3))], ids=["images", "transcripts"])
+def test_labels_that_are_of_no_tokens_name_the_observation_which_mends_it(
+    labels: Any, logits: Any, kind: Any, place: Path
+) -> None:
+    class Mended(Noting):
+        def observation(self, outputs: Any, inputs: Any) -> dict[str, Tensor]:
+            return {"loss": outputs["logits"].flatten(1).mean(1)}
+
+    data = [{"x": torch.ones(2), "labels": torch.ones(labels, dtype=torch.long)} for _ in range(N)]
+    with pytest.raises(InvalidValue, match=r"neither of samples nor of tokens.*observation\(outputs, inputs\)"):
+        trained(Odd(logits), kind(new_store(place)), data, None, place.parent)
+    store = new_store(place.with_name("other"))
+    sampler, hook = AdaptiveSampler(store, KeepAll()), LossHook(nn.CrossEntropyLoss(), store)
+    trainer = Mended(Odd(logits), quiet(place.parent), train_dataset=data, sampler=sampler, hook=hook)
+    trainer.seen = []
+    trainer.train()
+    assert store["loss"].tolist() == [1] * N
 
 
 class Spans(Noting):

@@ -115,6 +115,15 @@ def test_a_column_of_rows_is_taken_as_it_is_and_another_one_of_that_name_is_left
         with_rows(table(row=["text"] * N, adaptive_sampler_row=["text"] * N), store, recorded=True)
 
 
+@pytest.mark.parametrize("rows", [range(100, 100 + N), range(1, N + 1), [i // 2 for i in range(N)]])
+def test_a_column_of_integers_that_are_no_rows_is_told_and_both_remedies_mend_it(rows: Any, place: Path) -> None:
+    store, data = new_store(place), table(row=list(rows))
+    with pytest.raises(InvalidValue, match=r"rows 0 to 11.*rename_column\('row', 'number'\).*remove_columns"):
+        with_rows(data, store, recorded=True)
+    for mended in (data.rename_column("row", "number"), data.remove_columns("row")):
+        assert with_rows(mended, store, recorded=True)[1] == "row"
+
+
 def test_any_other_dataset_is_wrapped_if_something_is_recorded(place: Path) -> None:
     store, data = new_store(place), documents()
     wrapped, key = with_rows(data, store, recorded=True)
@@ -133,6 +142,8 @@ def test_a_stream_and_several_datasets_are_refused(place: Path) -> None:
     assert with_rows(Dataset.from_list(list(table().to_iterable_dataset())), store, recorded=True)[1] == "row"
     with pytest.raises(InvalidValue, match=r"2 datasets \(a, b\).*datasets.concatenate_datasets"):
         with_rows(DatasetDict({"a": table(), "b": table()}), store, recorded=True)
+    with pytest.raises(InvalidValue, match=r"1 datasets \(train\).*pass train_dataset\['train'\]"):
+        with_rows(DatasetDict({"train": table()}), store, recorded=True)
 
 
 # -- what a Trainer made of it ------------------------------------------------------------------------------------------

@@ -135,6 +135,21 @@ def test_a_loss_that_is_no_mean_of_samples_is_told(place: Path, saved: str) -> N
         trainer(place, model, losses.CoSENTLoss(model), hook, pairs("score")).train()
 
 
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("CosineSimilarityLoss", r"loss.loss_fct = hook = LossHook\(loss.loss_fct, store\)"),
+        ("CoSENTLoss", "CoSENTLoss holds no criterion .*leave hook= out"),
+    ],
+)
+def test_what_to_do_is_found_in_the_loss_and_is_no_observation(kind: str, remedy: str, place: Path, saved: str) -> None:
+    model = embedder(saved)
+    hook = LossHook(nn.MSELoss(), new_store(place))
+    with pytest.raises(InvalidValue, match=remedy) as told:
+        trainer(place, model, getattr(losses, kind)(model), hook, pairs("score")).train()
+    assert "observation" not in str(told.value)
+
+
 def distinct(n: int, batch: int, texts: list[str], policy: Any = None) -> tuple[list[list[int]], Any]:
     """The batches of an epoch, and the sampler."""
     store = ScoreStore.create(None, n, [Loss()])

@@ -24,13 +24,14 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import KeepAll
-from adaptive_sampler.selection.base import describe, make
+from adaptive_sampler.selection.base import describe
 from adaptive_sampler.torch import LossHook
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from tests.torch.trainers.small import (
     BATCH,
     SMALL,
+    Given,
     N,
     causal,
     documents,
@@ -45,16 +46,6 @@ from tests.torch.trainers.small import (
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers, on its own deprecations
 SGD = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A policy that visits every row, each with the weight given."""
-
-    weights: np.ndarray
-
-    def plan(self, store: Any, *, epoch: int, seed: int) -> Plan:
-        return make(store, self, epoch, seed, weights=self.weights.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -199,42 +190,6 @@ def test_a_loss_that_the_trainer_computes_behind_the_model_is_not_weighted(place
         )
 
 
-class OwnLoss(transformers.Trainer):
-    """A Trainer with a loss of its own, made of the logits."""
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        labels = inputs["labels"]
-        outputs = model(**inputs)
-        loss = nn.functional.cross_entropy(outputs.logits, labels, weight=torch.tensor([1.0, 2.0, 3.0]))
-        return (loss, outputs) if return_outputs else loss
-
-
-def own_loss(store: Any, criterion: nn.Module, place: Path, policy: Any) -> Any:
-    from adaptive_sampler.torch.transformers import AdaptiveTrainerMixin
-
-    class Both(AdaptiveTrainerMixin, OwnLoss):
-        """With ours in front."""
-
-    sampler = AdaptiveSampler(store, policy, seed=1)
-    given = {"train_dataset": classified(), "data_collator": DataCollatorWithPadding(tokenizer())}
-    Both(classifier(), quiet(place.parent), **given, sampler=sampler, hook=LossHook(criterion, store)).train()
-
-
-def test_a_loss_of_the_trainers_own_is_recorded_if_it_is_the_hooks_and_else_told(place: Path) -> None:
-    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
-    store = new_store(place)
-    with pytest.raises(InvalidValue, match=r"the training's loss of this batch is .*CrossEntropyLoss gives"):
-        own_loss(store, nn.CrossEntropyLoss(), place, KeepAll())
-    own_loss(store, weighted, place, KeepAll())
-    assert store.observed("loss") == N
-
-
-def test_weights_that_would_not_reach_a_trainers_own_loss_are_told(place: Path) -> None:
-    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
-    with pytest.raises(InvalidValue, match=r"weights would not reach it.*return hook\(outputs.logits, labels, rows="):
-        own_loss(new_store(place), weighted, place, Given(VARIED))
-
-
 def test_a_hook_that_weighs_by_another_sampler_is_refused(place: Path) -> None:
     store = new_store(place, Loss())
     hook = TokenLossHook(store, sampler=AdaptiveSampler(store, KeepAll(), seed=7))
@@ -250,7 +205,9 @@ def experts(factor: float, policy: Any, place: Path) -> float:
     )
     place.mkdir()
     hook = TokenLossHook(new_store(place / "store"))
-    trainer = trained(transformers.MixtralForCausalLM(config), hook, language(), plain(), place, policy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*requires_grad")
+        trainer = trained(transformers.MixtralForCausalLM(config), hook, language(), plain(), place, policy)
     loss: float = trainer.state.log_history[0]["loss"]
     return loss
 
@@ -263,9 +220,10 @@ def test_what_balances_experts_stays_in_the_loss_and_is_not_weighed(place: Path)
     assert weighed - balanced == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.parametrize("policy", [None, Given(VARIED)], ids=["plain", "weighted"])
 @pytest.mark.parametrize("kind", ["sequence to sequence", "classes"])
 def test_a_model_whose_gradient_grows_with_accumulation_is_named_and_the_remedy_mends_it(
-    kind: str, place: Path
+    kind: str, policy: Any, place: Path
 ) -> None:
     model, dataset, collator, hook = KINDS[kind]
     settings = SGD | {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2, "max_steps": 1}
@@ -275,7 +233,8 @@ def test_a_model_whose_gradient_grows_with_accumulation_is_named_and_the_remedy_
         if mended:
             own.accepts_loss_kwargs = False
         store = new_store(place.with_name(f"{mended}{len(more)}"))
-        return weights_of(trained(own, hook(store), dataset(), collator(), place.parent, **(settings | more)).model)
+        given = hook(store), dataset(), collator(), place.parent, policy
+        return weights_of(trained(own, *given, **(settings | more)).model)
 
     with pytest.warns(
         RuntimeWarning, match=r"ignores num_items_in_batch.*gradient_accumulation_steps=2.*2 times as large"
