@@ -100,6 +100,8 @@ class TokenLogits:
         )
 
     def _value(self, items: Any) -> float:
+        if items is not None and not float(items):  # no token of the step counts: what Hugging Face's models give then
+            return math.nan
         with torch.no_grad():
             return float(self.hook(self.logits.detach(), self.labels, num_items_in_batch=items, **self.bounds))
 
