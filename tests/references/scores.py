@@ -10,12 +10,14 @@ from collections.abc import Sequence
 def softmax(logits: Sequence[float]) -> list[float]:
     top = max(logits)
     powers = [math.exp(z - top) for z in logits]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def log_softmax(logits: Sequence[float]) -> list[float]:
     top = max(logits)
-    return [z - top - math.log(sum(math.exp(other - top) for other in logits)) for z in logits]
+    log_total = math.log(sum(math.exp(z - top) for z in logits))
+    return [z - top - log_total for z in logits]
 
 
 def onehot(label: int, classes: int) -> list[float]:
