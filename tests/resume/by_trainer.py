@@ -33,9 +33,9 @@ class Noting(AdaptiveTrainer):
 
     trace: Trace
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         rows = inputs["row"].tolist()
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
         self.trace.batch(rows, self.adaptive_sampler.fixed_plan)
         return loss
 

@@ -26,9 +26,9 @@ POLICIES = {"prune": Prune(0.7, "loss"), "upsample": Upsample(2, "loss")}
 class Trainer(AdaptiveTrainer):
     """Notes the rows of each step."""
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         self.seen.append(inputs["row"].tolist())
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        return super().training_step(model, inputs, *args, **kwargs)
 
 
 def train(store: ScoreStore, folder: Path, policy: str, accumulate: int, checkpoint: str | None = None) -> Any:

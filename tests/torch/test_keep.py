@@ -65,9 +65,9 @@ def with_the_trainer(store: ScoreStore, folder: Path, keep: int | None, checkpoi
     seen: list[Any] = []
 
     class Noting(AdaptiveTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             seen.append(inputs["row"].tolist())
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            return super().training_step(model, inputs, *args, **kwargs)
 
     settings = transformers.TrainingArguments(
         str(folder),
