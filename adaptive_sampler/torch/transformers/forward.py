@@ -32,8 +32,8 @@ class Readout(Protocol):
     def mistaken(self) -> dict[str, float]:
         """The same of a hook that is made otherwise by one mistake, which losses near to each other may hide; may be empty."""
 
-    def weighed(self, output: Any) -> tuple[Any, float]:
-        """Weigh -> (what the model returned, with the weighted loss; that loss)."""
+    def weighed(self, output: Any) -> tuple[Any, torch.Tensor]:
+        """Weigh -> (what the model returned, with the weighted loss; that loss, () without a gradient)."""
 
     def record(self) -> None:
         """Record it."""
@@ -61,7 +61,7 @@ class Forward:
         Raises `InvalidValue` if nothing can be read of what the model returns, if it is called twice or never, or if the
         Trainer's loss is not the hook's.
         """
-        seen: list[tuple[Readout, float | None]] = []
+        seen: list[tuple[Readout, torch.Tensor | None]] = []
         doubts: list[InvalidValue] = []  # of no matter where compute_loss calls the hook itself
 
         def see(module: Any, given: Any, output: Any) -> Any:
@@ -123,14 +123,14 @@ class Forward:
             self._warned = True
             _warn_of_accumulation(step)
 
-    def _compare_weighted(self, loss: torch.Tensor, value: float, step: TrainerStep, half: bool) -> None:
+    def _compare_weighted(self, loss: torch.Tensor, value: torch.Tensor, step: TrainerStep, half: bool) -> None:
         """Raise `InvalidValue` if the weighted loss is not what `compute_loss` returned."""
         if not self._weighted:
             return
-        own = loss.item()
-        if math.isfinite(own) and not near(own, step.scale * value, half=half):
+        own, weighted = loss.item(), step.scale * value.item()
+        if math.isfinite(own) and not near(own, weighted, half=half):
             raise InvalidValue(
-                f"{step.trainer.adaptive_sampler.policy} weighs samples, and the weighted loss is {step.scale * value:.6g}, but "
+                f"{step.trainer.adaptive_sampler.policy} weighs samples, and the weighted loss is {weighted:.6g}, but "
                 f"compute_loss of {type(step.trainer).__name__} returned {own:.6g}: its loss is not that which the model returns, "
                 f"so weights would not reach it. Have it take the model's own loss, or {OWN_LOSS}."
             )
@@ -167,7 +167,20 @@ def near(a: float, b: float, *, half: bool) -> bool:
     return abs(a - b) <= (1e-2 if half else 1e-4) * max(abs(a), abs(b), 1e-2)
 
 
-def summed(own: torch.Tensor, mean: float, total: float, *, half: bool) -> bool:
-    """Whether the model's `own` loss is `total`, over the items of the whole step, and not the batch's `mean`."""
-    loss = own.item()
-    return near(loss, total, half=half) and not near(loss, mean, half=half)
+class Divisor:
+    """Whether the model divides its loss by the items of the whole step: found once, at the first step that can tell."""
+
+    def __init__(self) -> None:
+        self._by_items: bool | None = None
+
+    def by_items(self, reading: Readout, items: Any) -> bool:
+        """False, too, as long as the batch's mean and the share of the step are one, or neither is the model's loss."""
+        if items is None or reading.own is None:
+            return False
+        if self._by_items is None:
+            own, found = reading.own.item(), reading.losses()
+            shared, alone = (near(own, found[name], half=reading.half) for name in ("sum", "mean"))
+            if shared == alone:
+                return False
+            self._by_items = shared
+        return self._by_items

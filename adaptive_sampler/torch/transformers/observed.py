@@ -30,7 +30,7 @@ class Observed:
         """Nothing."""
         return {}
 
-    def weighed(self, output: Any) -> tuple[Any, float]:
+    def weighed(self, output: Any) -> tuple[Any, Tensor]:
         """The mean of the weighted losses. Raises `InvalidValue` unless these have a gradient."""
         if self.loss is None or not self.loss.requires_grad or self.own is None:
             raise InvalidValue(
@@ -39,7 +39,7 @@ class Observed:
             )
         weights = torch.as_tensor(self.step.weights).to(self.loss.device, self.loss.dtype)
         value = (weights * self.loss).mean()
-        return with_loss(output, value), value.item()
+        return with_loss(output, value), value.detach().clone()  # the Trainer scales the loss in place
 
     def record(self) -> None:
         """Record the arrays at the batch's rows."""

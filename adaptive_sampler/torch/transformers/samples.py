@@ -10,7 +10,7 @@ from torch import Tensor
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.reduction import is_torchs, unreduced
-from adaptive_sampler.torch.transformers.forward import summed
+from adaptive_sampler.torch.transformers.forward import Divisor
 from adaptive_sampler.torch.transformers.held import other_way
 from adaptive_sampler.torch.transformers.outputs import Chosen, is_half, loss_in, no_tokens, shaped, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
@@ -19,8 +19,8 @@ from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 class SampleLogits:
     """One forward pass, as a `LossHook` sees it: (batch, …) logits and labels. Raises `InvalidValue` if there are none."""
 
-    def __init__(self, hook: LossHook, step: TrainerStep, output: Any, chosen: Chosen) -> None:
-        self.hook, self.step, labels = hook, step, step.labels
+    def __init__(self, hook: LossHook, step: TrainerStep, output: Any, chosen: Chosen, divisor: Divisor) -> None:
+        self.hook, self.step, self.divisor, labels = hook, step, divisor, step.labels
         logits = None if labels is None else chosen.logits(output, labels, self._losses_of)
         if logits is None:
             raise InvalidValue(_nothing(output, step))
@@ -45,7 +45,7 @@ class SampleLogits:
         """Nothing."""
         return {}
 
-    def weighed(self, output: Any) -> tuple[Any, float]:
+    def weighed(self, output: Any) -> tuple[Any, Tensor]:
         """Σ w·ℓ over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
@@ -53,9 +53,9 @@ class SampleLogits:
             self.hook.sampler = self.step.trainer.adaptive_sampler
         with self.hook.again():
             value = self.hook(self.logits, self.labels, rows=self.step.rows)
-        if self.step.items is not None and summed(self.own, *self.losses().values(), half=self.half):
+        if self.divisor.by_items(self, self.step.items):
             value = value * self._share()
-        return with_loss(output, value), value.item()
+        return with_loss(output, value), value.detach().clone()  # the Trainer scales the loss in place
 
     def record(self) -> None:
         """Record logits, labels and, of several targets a sample, the mean of their losses."""

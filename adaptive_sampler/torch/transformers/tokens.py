@@ -10,13 +10,15 @@ from torch import Tensor
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.at_hand import OWN_LOSS
-from adaptive_sampler.torch.transformers.forward import near, summed
+from adaptive_sampler.torch.transformers.forward import Divisor, near
 from adaptive_sampler.torch.transformers.fused import FusedTokens
 from adaptive_sampler.torch.transformers.outputs import auxiliary, is_half, logits_in, loss_in, no_tokens, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep, no_loss
 
 
-def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) -> "TokenLogits | FusedTokens":
+def tokens_of(
+    hook: TokenLossHook, step: TrainerStep, module: Any, output: Any, divisor: Divisor
+) -> "TokenLogits | FusedTokens":
     """One forward pass, as a `TokenLossHook` sees it. Raises `InvalidValue` if there are no logits of labels in it."""
     labels = step.labels
     if labels is None:
@@ -34,14 +36,16 @@ def tokens_of(hook: TokenLossHook, step: TrainerStep, module: Any, output: Any) 
         raise InvalidValue(_hidden(step, output, labels, logits))
     if logits.shape[:2] != labels.shape:
         raise InvalidValue(no_tokens(logits, labels))
-    return TokenLogits(hook, step, module, output, logits)
+    return TokenLogits(hook, step, module, output, logits, divisor)
 
 
 class TokenLogits:
     """(batch, tokens, vocabulary) logits and (batch, tokens) labels of one forward pass."""
 
-    def __init__(self, hook: TokenLossHook, step: TrainerStep, module: Any, output: Any, logits: Tensor) -> None:
-        self.hook, self.step, self.logits, self.labels = hook, step, logits, step.labels
+    def __init__(
+        self, hook: TokenLossHook, step: TrainerStep, module: Any, output: Any, logits: Tensor, divisor: Divisor
+    ) -> None:
+        self.hook, self.step, self.logits, self.labels, self.divisor = hook, step, logits, step.labels, divisor
         self.own, self.half = loss_in(output), is_half(logits, loss_in(output))
         self.bounds = step.bounds
         self.auxiliary = auxiliary(step.trainer.accelerator.unwrap_model(module), output)
@@ -60,17 +64,15 @@ class TokenLogits:
         finally:
             hook.shift = not hook.shift
 
-    def weighed(self, output: Any) -> tuple[Any, float]:
+    def weighed(self, output: Any) -> tuple[Any, Tensor]:
         """Σ weight · (sum of a document's losses) over the denominator of the model's own loss, in its place."""
         if self.own is None:
             raise InvalidValue(no_loss(self.step))
-        items = self.step.items
-        if items is not None and not summed(self.own, *self.losses().values(), half=self.half):
-            items = None
+        items = self.step.items if self.divisor.by_items(self, self.step.items) else None
         with self.hook.again():
             value = self.hook(self.logits, self.labels, rows=self.step.rows, num_items_in_batch=items, **self.bounds)
         value = value + self.auxiliary
-        return with_loss(output, value), value.item()
+        return with_loss(output, value), value.detach().clone()  # the Trainer scales the loss in place
 
     def record(self) -> None:
         """Record the documents."""

@@ -6,7 +6,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.at_hand import check_sampler
-from adaptive_sampler.torch.transformers.forward import Forward, Readout
+from adaptive_sampler.torch.transformers.forward import Divisor, Forward, Readout
 from adaptive_sampler.torch.transformers.fused import measures_el2n
 from adaptive_sampler.torch.transformers.held import Held, holds
 from adaptive_sampler.torch.transformers.means import Means, TrainersLoss
@@ -44,12 +44,12 @@ def way_of(trainer: Any, hook: LossHook | TokenLossHook, key: str | None) -> Way
     if takes_loss:
         same_loss(hook.criterion, trainer)
 
-    chosen = Chosen(told=takes_loss)
+    chosen, divisor = Chosen(told=takes_loss), Divisor()
 
     def read(step: TrainerStep, module: Any, output: Any) -> Readout:
         observation = trainer.observation(output, step.inputs)
         return (
-            SampleLogits(hook, step, output, chosen)
+            SampleLogits(hook, step, output, chosen, divisor)
             if observation is None
             else Observed(hook, step, output, observation)
         )
@@ -65,4 +65,7 @@ def _of_tokens(trainer: Any, hook: TokenLossHook) -> Way:
     # Where no score takes the loss, that of the training may be another. It is compared anyway, for the shift, if it can be.
     smoothed = trainer.args.label_smoothing_factor or getattr(trainer.args, "loss_type", None) == "dft"
     other = smoothed or getattr(trainer, "compute_loss_func", None) is not None
-    return Forward(lambda step, module, output: tokens_of(hook, step, module, output), compare=takes_loss or not other)
+    divisor = Divisor()
+    return Forward(
+        lambda step, module, output: tokens_of(hook, step, module, output, divisor), compare=takes_loss or not other
+    )
