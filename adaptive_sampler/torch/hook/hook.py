@@ -16,6 +16,7 @@ from adaptive_sampler.torch.hook.denominator import Denominator
 from adaptive_sampler.torch.hook.measuring import CriterionRecorder
 from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
 from adaptive_sampler.torch.hook.pending import Fresh
+from adaptive_sampler.torch.hook.recorder import check_nonfinite
 from adaptive_sampler.torch.hook.recording import Inside, Recording
 from adaptive_sampler.torch.hook.tally import Tally
 from adaptive_sampler.torch.hook.weighted import weighted
@@ -57,8 +58,7 @@ class LossHook(Recording, Worn):
         nonfinite: Literal["skip", "raise"] = "skip",
         max_skipped: float = 0.1,
     ) -> None:
-        if nonfinite not in ("skip", "raise"):
-            raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        check_nonfinite(nonfinite)
         if not isinstance(criterion, nn.Module):
             raise InvalidValue(
                 f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "

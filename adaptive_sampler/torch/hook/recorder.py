@@ -13,6 +13,12 @@ from adaptive_sampler.torch.hook.tally import Tally
 from adaptive_sampler.torch.hook.transfer import Step, Transfer
 
 
+def check_nonfinite(nonfinite: Any) -> None:
+    """Raise `InvalidValue` unless `nonfinite` is one of the two ways to meet values that are not finite."""
+    if nonfinite not in ("skip", "raise"):
+        raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+
+
 @dataclass
 class Recorder:
     """Records measured values in `store`."""

@@ -31,11 +31,15 @@ class Inside:
     again: int = 0  # how many `again()` contexts are open
     elsewhere: np.ndarray | None = None  # (batch,) loss weights that a Trainer applies to what is recorded now
 
+    def weights_of(self, given: np.ndarray | None) -> np.ndarray | None:
+        """The loss weights of a call: those that the hook itself, or else a Trainer, applies; None if nothing weighs."""
+        return self.elsewhere if given is None else given
+
     def applies(self, length: int, fresh: Fresh, weights: np.ndarray | None) -> None:
         """Count the loss weights of a call, as `Applied.add` takes them; a rehearsal is none."""
         store = self.recorder.store
         if not store.session.rehearsal:
-            self.applied.add(store.epoch, length, fresh, self.elsewhere if weights is None else weights)
+            self.applied.add(store.epoch, length, fresh, self.weights_of(weights))
 
 
 class Recording:

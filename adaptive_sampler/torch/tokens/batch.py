@@ -76,11 +76,7 @@ class Taken:
         if self.weights is None:
             return None
         given = torch.from_numpy(self.weights).to(target.device, non_blocking=True)
-        index = self.documents.index
-        if index is None:
-            return given[:, None].expand(target.shape).flatten()
-        index = index.to(target.device)
-        return torch.where(index < 0, 0, given[index.clamp(min=0)]).flatten()
+        return self.documents.of_each_position(given, target.shape).flatten()
 
 
 def taken(batch: Batch, inside: Inside, *, joins: bool) -> Taken | None:

@@ -27,6 +27,13 @@ class Documents:
     count: int
     misfit: Tensor | None = None
 
+    def of_each_position(self, values: Tensor, shape: torch.Size) -> Tensor:
+        """The (documents,) `values` at the positions of a batch of this `shape`, (batch, tokens); 0 where there is no document."""
+        if self.index is None:
+            return values[:, None].expand(shape)
+        index = self.index.to(values.device)
+        return torch.where(index < 0, 0, values[index.clamp(min=0)])
+
 
 def row_map(rows: Any, labels: Tensor) -> Tensor | None:
     """`rows` as a row map, (batch, tokens) int64 as `labels`; None if they are rows of documents, or not given.

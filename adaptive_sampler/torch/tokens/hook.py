@@ -12,6 +12,7 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.rows import checked_rows
 from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
+from adaptive_sampler.torch.hook.recorder import check_nonfinite
 from adaptive_sampler.torch.hook.recording import Inside, Recording
 from adaptive_sampler.torch.hook.tally import Tally
 from adaptive_sampler.torch.tokens import loss, measured, scores
@@ -66,8 +67,7 @@ class TokenLossHook(Recording, nn.Module):
         nonfinite: Literal["skip", "raise"] = "skip",
         max_skipped: float = 0.1,
     ) -> None:
-        if nonfinite not in ("skip", "raise"):
-            raise InvalidValue(f"nonfinite={nonfinite!r}: one of 'skip', 'raise'.")
+        check_nonfinite(nonfinite)
         scores.check_store(store, *none)
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
             raise InvalidValue(
@@ -125,7 +125,7 @@ class TokenLossHook(Recording, nn.Module):
 
     def _record(self, batch: Batch, one: Taken, values: dict[str, Any]) -> None:
         own = self._adaptive_sampler
-        weights = own.elsewhere if one.weights is None else one.weights
+        weights = own.weights_of(one.weights)
         own.recorder.record(
             one.rows, one.fresh, values, batch.counted, one.documents, pieces=one.pieces, weights=weights
         )
@@ -215,8 +215,8 @@ class TokenLossHook(Recording, nn.Module):
         """Record values of tokens for the rows that a caller gave."""
         documents, own = batch.documents(), self._adaptive_sampler
         rows = checked_rows(documents.rows, documents.count)
-        applied, joined = checked_weights(weights, documents.count), pieces(batch, own, joins=self.joins)
-        applied = own.elsewhere if applied is None else applied
+        applied = own.weights_of(checked_weights(weights, documents.count))
+        joined = pieces(batch, own, joins=self.joins)
         own.recorder.record(rows, True, values, batch.counted, documents, pieces=joined, weights=applied)
 
     @property

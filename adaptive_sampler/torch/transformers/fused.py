@@ -47,17 +47,15 @@ class FusedTokens:
         """Nothing."""
         return {}
 
-    def weighed(self, output: Any) -> tuple[Any, float]:
+    def weighed(self, output: Any) -> tuple[Any, Tensor]:
         """Weigh the log-probabilities, of which the Trainer makes its loss."""
         own = self.hook
         batch = batch_of(self.labels, self.step.rows, self.bounds, own.ignore_index, shift=True)
-        index = batch.documents().index
         weights = torch.from_numpy(self.step.weights).to(self.log_probs.device)
-        each = weights[:, None] if index is None else torch.where(index < 0, 0, weights[index.clamp(min=0)])[:, :-1]
         whole = output["log_probs"]
-        weighted = self.log_probs * each
+        weighted = self.log_probs * batch.documents().of_each_position(weights, self.labels.shape)[:, :-1]
         output["log_probs"] = torch.cat([whole[:, : whole.shape[1] - weighted.shape[1]], weighted], dim=1)
-        return output, float(-weighted.detach().sum() / self._denominator()) + self.auxiliary
+        return output, -weighted.detach().sum() / self._denominator() + self.auxiliary
 
     def record(self) -> None:
         """Record the documents, of what the store's scores take as far as the head measured it."""

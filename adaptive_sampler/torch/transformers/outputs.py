@@ -17,10 +17,8 @@ def logits_in(output: Any, labels: Any) -> Tensor | None:
     That is the entry `logits`, or else the first tensor that fits: (*labels, classes) for integer labels, and for others
     the labels' own shape, or that with one target each.
     """
-    named = output.get("logits") if isinstance(output, Mapping) else None
-    if isinstance(named, Tensor):
-        return named
-    return next((part for part in _parts(output) if _fits(part, labels)), None)
+    named = _named_logits(output)
+    return next((part for part in _parts(output) if _fits(part, labels)), None) if named is None else named
 
 
 class Chosen:
@@ -35,8 +33,7 @@ class Chosen:
 
     def logits(self, output: Any, labels: Any, losses: Callable[[Tensor], Iterator[float]]) -> Tensor | None:
         """None if nothing fits. `losses`: what the model's loss of such logits may be. Raises `InvalidValue` if in doubt."""
-        named = output.get("logits") if isinstance(output, Mapping) else None
-        if isinstance(named, Tensor):
+        if (named := _named_logits(output)) is not None:
             return named
         fits: dict[int, Tensor] = {place: part for place, part in enumerate(_parts(output)) if _fits(part, labels)}
         if self._place in fits:
@@ -104,6 +101,11 @@ def auxiliary(model: Any, output: Any) -> Tensor | float:
     of_config = getattr(config.get_text_config(), "router_aux_loss_coef", 0.0) if config is not None else 0.0
     factor: float = getattr(model, "router_aux_loss_coef", of_config)
     return factor * aside
+
+
+def _named_logits(output: Any) -> Tensor | None:
+    named = output.get("logits") if isinstance(output, Mapping) else None
+    return named if isinstance(named, Tensor) else None
 
 
 def _parts(output: Any) -> Iterator[Any]:
