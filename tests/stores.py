@@ -1,11 +1,11 @@
-"""Makes stores with given scores, with which the tests of selection and sampling begin."""
+"""Stores with given scores, with which tests of selection and sampling begin, and a fold of one's own."""
 
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.scoring import Loss
+from adaptive_sampler.scoring import Column, Loss
 
 
 def scored(values: Any, *, epochs: Any = 0, name: str = "loss", n: int | None = None) -> ScoreStore:
@@ -17,3 +17,20 @@ def scored(values: Any, *, epochs: Any = 0, name: str = "loss", n: int | None = 
         rows = np.flatnonzero((epochs == epoch) & np.isfinite(values))
         store.fold(name, rows, values[rows], epoch=int(epoch))
     return store
+
+
+class Lowest:
+    """A fold of one's own: the lowest value of a row."""
+
+    @property
+    def columns(self):
+        return {"value": Column("float32", np.inf)}
+
+    def fold(self, state, rows, values, before):
+        np.minimum.at(state["value"], rows, values)
+
+    def read(self, state):
+        return np.where(state["count"] > 0, state["value"], np.nan).astype(np.float32)
+
+    def begin_run(self, state):
+        pass

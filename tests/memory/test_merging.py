@@ -14,7 +14,6 @@ from adaptive_sampler.scoring import (
     EL2N,
     EMA,
     CannotMerge,
-    Column,
     Confidence,
     Deviation,
     Forgetting,
@@ -26,6 +25,7 @@ from adaptive_sampler.scoring import (
     Variability,
 )
 from tests import references
+from tests.stores import Lowest
 
 N = 4
 KEYS = [f"sample {i}" for i in range(N)]
@@ -221,20 +221,6 @@ def test_a_run_that_several_stores_had_before_is_refused():
 
 
 def test_a_custom_fold_without_merge_is_refused_by_its_name():
-    class Lowest:
-        @property
-        def columns(self):
-            return {"value": Column("float32", np.inf)}
-
-        def fold(self, state, rows, values, before):
-            np.minimum.at(state["value"], rows, values)
-
-        def read(self, state):
-            return np.where(state["count"] > 0, state["value"], np.nan).astype(np.float32)
-
-        def begin_run(self, state):
-            pass
-
     class MergeableLowest(Lowest):
         relies_on = ""
 

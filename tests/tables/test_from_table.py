@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.scoring import EL2N, EMA, Column, Forgetting, Last, Loss, Mean, Score, Variability
+from adaptive_sampler.scoring import EL2N, EMA, Forgetting, Last, Loss, Mean, Score, Variability
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.tables import blocks
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 from pyarrow import parquet  # noqa: E402
+
+from tests.stores import Lowest  # noqa: E402
 
 N = 5
 ENDINGS = [".parquet", ".feather", ".arrow", ".csv"]
@@ -115,20 +117,6 @@ def test_some_scores_of_an_exported_store_can_be_asked_for(tmp_path, columns):
 
 
 def test_a_custom_score_is_passed_again(tmp_path):
-    class Lowest:
-        @property
-        def columns(self):
-            return {"value": Column("float32", np.inf)}
-
-        def fold(self, state, rows, values, before):
-            np.minimum.at(state["value"], rows, values)
-
-        def read(self, state):
-            return np.where(state["count"] > 0, state["value"], np.nan).astype(np.float32)
-
-        def begin_run(self, state):
-            pass
-
     score = Score("lowest", lambda value: value, Lowest())
     store = ScoreStore.create(None, 3, [score])
     store.update([1, 1], value=np.array([2.0, 1.0]))

@@ -1,5 +1,6 @@
 """Documents, a store for their scores, and packs of them, for the tests of the token loss hook."""
 
+import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
@@ -8,6 +9,16 @@ from adaptive_sampler.torch import TokenLossHook
 
 N, WORDS = 27, 11
 SCORES = (Loss, EL2N, Entropy, Error, Margin, Confidence, Variability)
+
+of_two_documents = pytest.mark.parametrize(
+    "bounds",
+    [
+        {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
+        {"seq_idx": torch.tensor([[0, 0, 0, 1, 1, 1]])},
+        {"cu_seqlens": [0, 3, 6]},
+    ],
+    ids=lambda bounds: next(iter(bounds)),
+)
 
 
 def make_store(*scores, n=N):

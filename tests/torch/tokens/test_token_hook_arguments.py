@@ -8,7 +8,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.scoring import EL2N, Forgetting, GraNd, Loss, Score, Tokens, Transitions
 from adaptive_sampler.torch import TokenLossHook
-from tests.torch.tokens.samples import WORDS, hooked, make_store, outputs
+from tests.torch.tokens.samples import WORDS, hooked, make_store, of_two_documents, outputs
 
 LOGITS, LABELS = outputs(3, 3)
 
@@ -92,15 +92,7 @@ def test_rows_without_bounds_are_one_for_each_row_of_the_batch():
     )
 
 
-@pytest.mark.parametrize(
-    "bounds",
-    [
-        {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
-        {"seq_idx": torch.tensor([[0, 0, 0, 1, 1, 1]])},
-        {"cu_seqlens": [0, 3, 6]},
-    ],
-    ids=lambda bounds: next(iter(bounds)),
-)
+@of_two_documents
 @pytest.mark.parametrize("rows", [[4], [4, 5, 6]])
 def test_bounds_and_rows_that_do_not_fit_say_how_many_there_are_of_each(bounds, rows):
     refuses(rf"{next(iter(bounds))} make 2 documents and {len(rows)} rows came", rows=rows, **bounds)

@@ -10,7 +10,7 @@ import torch
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Loss
 from tests.torch.tokens.packs import WAYS, made
-from tests.torch.tokens.samples import WORDS, hooked, outputs
+from tests.torch.tokens.samples import WORDS, hooked, of_two_documents, outputs
 from tests.torch.tokens.test_token_hook_weights import RAMP, weighing
 
 MODULES = ("bounds", "documents", "targets", "measured")
@@ -57,15 +57,7 @@ def test_logits_not_in_one_piece_have_the_scores_of_the_host(afar):
         np.testing.assert_allclose(far.store[name], near.store[name], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "bounds",
-    [
-        {"position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])},
-        {"seq_idx": torch.tensor([[0, 0, 0, 1, 1, 1]])},
-        {"cu_seqlens": [0, 3, 6]},
-    ],
-    ids=lambda bounds: next(iter(bounds)),
-)
+@of_two_documents
 @pytest.mark.parametrize("rows", [[4], [4, 5, 6]])
 def test_bounds_that_do_not_fit_the_rows_raise_when_they_are_seen(afar, bounds, rows):
     hook = hooked(Loss())
