@@ -11,13 +11,23 @@ from adaptive_sampler.storage import creating
 from adaptive_sampler.storage.opening import Opened
 from adaptive_sampler.storage.places import Place
 from adaptive_sampler.tables.filling import Scores, filled
+from adaptive_sampler.tables.own import Columns
 
 
 def from_table(
-    path: Place, source: Any, scores: Scores, key: str | None, epoch: int, fingerprint: str | None, overwrite: bool
+    path: Place,
+    source: Any,
+    scores: Scores,
+    key: str | None,
+    epoch: int,
+    fingerprint: str | None,
+    overwrite: bool,
+    columns: Columns,
 ) -> Opened:
     """A new store from a table. Arguments and errors are those of `ScoreStore.from_table`."""
-    return creating.begin(path, filled(source, scores, key, epoch, fingerprint), "made from a table", overwrite)
+    return creating.begin(
+        path, filled(source, scores, key, epoch, fingerprint, columns), "made from a table", overwrite
+    )
 
 
 def merge(path: Place, stores: Sequence[Any], overwrite: bool) -> Opened:

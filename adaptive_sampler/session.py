@@ -17,6 +17,7 @@ from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Update
+from adaptive_sampler.memory.user_columns import check_free, check_whole, digest
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
@@ -31,14 +32,15 @@ class Session:
 
     `updates`: how many updates were folded in since the last commit. `rehearsal`: while True, hooks record nothing.
     `journal`: on ranks, where updates wait for the next sync; None without ranks. `planners`: the planners of this store's
-    samplers, which register themselves. `classes`: the labels that hooks saw.
+    samplers, which register themselves. `classes`: the labels that hooks saw. `columns`: those of the user's own.
     """
 
     def __init__(self, opened: Opened, mode: Mode) -> None:
         self.mode, self._pid = mode, os.getpid()
         self.files, self.table, self.keys, self.meta = opened.files, opened.table, opened.keys, opened.meta
+        self.columns = opened.columns
         self.clock = Clock(int(opened.meta["epoch"]))
-        self.updates, self.rehearsal = 0, False
+        self.updates, self.rehearsal = int(opened.columns != opened.files.columns), False
         self.journal: Journal | None = None
         self.classes = Classes()
         self._hooks, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()
@@ -104,6 +106,7 @@ class Session:
     def add(self, score: ScoreLike) -> None:
         """Add a score; see `ScoreStore.add`."""
         self.settled("a new score is wanted")
+        check_free(getattr(score, "name", ""), self.columns)
         self.table.add(score)
         self.meta["made"][score.name] = files.made_now() | {"added": True}
         if self.journal is not None:
@@ -157,7 +160,7 @@ class Session:
         """Raise `InvalidValue` unless the store has `n` rows, these scores, and these keys and fingerprint as far as given."""
         self.table.check_same(self.files.path, n, scores, files.added_later(self.meta))
         named = self.keys if keys is None else files.grown_keys(None, 0, n, keys)
-        check_samples(Opened(self.files, self.table, self.keys, self.meta), named, fingerprint)
+        check_samples(Opened(self.files, self.table, self.keys, self.columns, self.meta), named, fingerprint)
 
     # -- ranks ----------------------------------------------------------------------------------------------------------
 
@@ -168,13 +171,14 @@ class Session:
         """
         if self.mode == "journal":
             self.table.fetch()
+            digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
         self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
 
     def digest(self) -> int:
-        """A checksum of all columns of all scores: stores with equal scores have equal digests."""
+        """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""
         self.drain()
-        return self.table.digest()
+        return digest(self.columns, self.table.digest())
 
     # -- plans and commits ----------------------------------------------------------------------------------------------
 
@@ -199,6 +203,7 @@ class Session:
         if keep is not None:
             _checked(keep)  # before anything is written
         self.settled("a commit is wanted")
+        check_whole(self.columns, self.table.n)
         if self.mode != "journal":  # only the first rank writes, though every rank may commit
             self._write(note, pin)
         if self.journal is not None:
@@ -216,14 +221,15 @@ class Session:
     def _write(self, note: str, pin: bool) -> None:
         meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
         self.meta |= meta
-        self.files.commit(self.table, self.keys, self.meta, note=note, pin=pin)
+        self.files.commit(self.table, self.keys, self.columns, self.meta, note=note, pin=pin)
         self.updates = 0
 
     @property
     def body(self) -> Body:
         """What the store holds: its own table, not a copy. Drain the hooks first."""
+        check_whole(self.columns, self.table.n)
         made_for, runs, where = self.meta["fingerprint"], self.meta["runs"], str(self.files.path)
-        return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid)
+        return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid, self.columns)
 
     @property
     def version(self) -> int:
@@ -238,7 +244,7 @@ class Session:
     @property
     def uuid(self) -> str:
         """The store's identifier, which no other store has."""
-        return self.files.repository.versions.pointer.uuid
+        return self.files.uuid
 
     def opener(self, open_: Callable[..., Any], version: int | None = None) -> Callable[[], Any]:
         """A function without arguments that opens this store for reading, in whichever process calls it.

@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.memory.user_columns import UserColumns
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
@@ -17,14 +18,15 @@ from adaptive_sampler.storage.places import Place
 from adaptive_sampler.storage.pointer import Version
 from adaptive_sampler.tables.filling import Scores
 from adaptive_sampler.tables.folding import fold_table
+from adaptive_sampler.tables.own import Columns
 from adaptive_sampler.tables.writing import export
 
 
 class ScoreStore:
     """The scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
 
-    Updates go into the memory of the process that opened the store. Only a commit makes them durable, and it is atomic: a
-    reader sees all of it or nothing. `session` is the inside of the store, for hooks and samplers; users do not need it.
+    Updates go into this process's memory. Only a commit makes them durable, and it is atomic: a reader sees all of it or
+    nothing. `session` is the inside of the store, for hooks and samplers; users do not need it.
     """
 
     def __init__(self, opened: opening.Opened, mode: Mode) -> None:
@@ -44,19 +46,22 @@ class ScoreStore:
         metadata: Mapping[str, Any] | None = None,
         storage: Storage | None = None,
         exist_ok: bool = False,
+        columns: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make a new, empty store of `n` rows, open for writing; or open the one that is there.
 
         `path`: a folder; or "memory://name", for a store that lives as long as the process; or None, for a temporary folder
         that is deleted with the store. `storage`: a `Storage` of your own, with `path` None. `keys`: the names of the rows,
         `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset` compares it with its dataset's.
-        `metadata`: JSON data of your own. `overwrite`: replace a store that is there; `exist_ok`: open it and go on with
-        its scores, if it has these rows, scores and keys; scores that were added to it need not be named.
+        `metadata`: JSON data of your own. `columns`: name -> values, as in `store.columns`. `overwrite`: replace a store that
+        is there; `exist_ok`: open it and go on with its scores, if it has these rows, scores, keys and columns; scores that
+        were added to it need not be named, and columns that it lacks are added.
 
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        return cls(creating.create(path, n, scores, keys, fingerprint, overwrite, metadata, storage, exist_ok), "r+")
+        about = keys, fingerprint, overwrite, metadata, storage, exist_ok, columns
+        return cls(creating.create(path, n, scores, *about), "r+")
 
     @classmethod
     def open(
@@ -71,12 +76,10 @@ class ScoreStore:
     ) -> Self:
         """Open the store at `path`, or in `storage`, as of its last commit, or as of commit `version`.
 
-        `mode`: "r+" to write, for one process at a time; "r" to read, for any number of processes. `scores`: the custom
-        scores, which a store cannot restore by itself. `steal`: take the lock of a writer on another host that is gone for
-        good.
-
-        Raises `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what is
-        there is not what was committed, and `UnknownName` if there is no such version.
+        `mode`: "r+" to write, for one process at a time; "r" to read, for any number. `scores`: the custom scores, which a
+        store cannot restore by itself. `steal`: take the lock of a writer on another host that is gone for good. Raises
+        `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what is there is not
+        what was committed, and `UnknownName` if there is no such version.
         """
         return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
 
@@ -91,22 +94,24 @@ class ScoreStore:
         epoch: int = 0,
         fingerprint: str | None = None,
         overwrite: bool = False,
+        columns: Columns = None,
     ) -> Self:
         """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
 
         `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
-        counts as observed once, in `epoch`, null and NaN as never. `key`: the column with keys; None: "key", if there is one. A
-        column "row" says which row a line is. `path`, `fingerprint`, `overwrite`: as in `create`. Raises `InvalidValue` for a
-        line that cannot be right.
+        counts as observed once, in `epoch`, null and NaN as never. `columns`: those of your own, or column -> name; None: those
+        that `export` noted. `key`: the column with keys; None: "key", if there is one. A column "row" says which row a line is.
+        `path`, `fingerprint`, `overwrite`: as in `create`. Raises `InvalidValue` for a line that cannot be right.
         """
-        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite), "r+")
+        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite, columns), "r+")
 
     @classmethod
     def merge(cls, path: Place, stores: Sequence["ScoreStore"], *, overwrite: bool = False) -> Self:
         """Make a new store at `path` of what several open `stores` observed of the same samples, as if one had.
 
-        Rows are told by their keys or, without keys, by their numbers; they are those of the first store. `overwrite`: as in
-        `create`. Raises `InvalidValue` for stores that do not fit together, and for a row that its fold cannot merge.
+        Rows are told by their keys or, without keys, by their numbers; they are those of the first store. Columns of your own
+        must agree. `overwrite`: as in `create`. Raises `InvalidValue` for stores that do not fit together, and for a row that
+        its fold cannot merge.
         """
         return cls(making.merge(path, stores, overwrite), "r+")
 
@@ -116,10 +121,9 @@ class ScoreStore:
         """Measure an observation and fold the values into every score whose inputs it brings.
 
         `rows`: (batch,) integers. Every array of the observation has the same leading axis, and may be of any framework. A
-        row that comes twice is folded twice, in order. `epoch`: when it was observed; None for `store.epoch`.
-
-        Raises `RowError` for a row outside the store, and `InvalidValue` for a value that is not finite, for wrong shapes,
-        and for an observation that feeds no score. Nothing is changed then.
+        row that comes twice is folded twice, in order. `epoch`: when it was observed; None for `store.epoch`. Raises
+        `RowError` for a row outside the store, and `InvalidValue` for a value that is not finite, for wrong shapes, and for an
+        observation that feeds no score. Nothing is changed then.
         """
         session = self.session.to_write()
         session.fold_values(as_rows(rows, len(self)), session.measure(**observation), epoch=epoch)
@@ -133,46 +137,44 @@ class ScoreStore:
         session.table[name]  # raises for an unknown name, before the rows are checked
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
 
-    fold_table = fold_table
+    fold_table, export = fold_table, export
 
     def add(self, score: ScoreLike) -> None:
-        """Add a score, also to an old store; no row counts as observed for it yet.
+        """Add a score, also to an old store; no row counts as observed for it yet. On ranks, call it on every rank after `sync`.
 
-        On ranks, call it on every rank, directly after `sync`. Raises `InvalidValue` if the name is taken, and
-        `StoreError` on ranks while updates wait for `sync`.
+        Raises `InvalidValue` if the name is taken, and `StoreError` on ranks while updates wait for `sync`.
         """
         self.session.to_write().add(score)
 
     def grow(self, n: int, keys: Iterable[str] | None = None) -> None:
         """Append rows that were never observed, up to `n` in all; `keys` names the new rows if the store has keys.
 
-        Raises `InvalidValue` for an `n` below the present one, and for keys that are missing or taken.
+        Columns of your own are to be set anew. Raises `InvalidValue` for an `n` below the present one, and for keys that are
+        missing or taken.
         """
         self.session.to_write().grow(n, keys)
 
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; does nothing if `name` is the current run.
 
-        The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on.
-        Raises `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
+        The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on. Raises
+        `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
         """
         self.session.to_write().begin_run(name)
 
     def commit(self, note: str = "", *, pin: bool = False, keep: int | None = None) -> int:
         """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.
 
-        Only changed chunks are written. `note`: your words, which `versions` shows. `pin`: this version is never dropped.
-        `keep`: afterwards drop all but the newest `keep` versions, as `drop_versions` does; None: drop none. A checkpoint
-        needs the version that was committed with it. Raises `StoreError` if the disk refuses, and `PointerMoved` if
-        another writer has committed; nothing in memory is lost in either case.
+        Only what changed is written. `note`: your words, which `versions` shows. `pin`: this version is never dropped.
+        `keep`: afterwards drop all but the newest `keep` versions, as `drop_versions` does; None: none. A checkpoint needs the
+        version committed with it. Raises `StoreError` if the disk refuses, `PointerMoved` if another writer has committed.
         """
         return self.session.to_write().commit(note, pin, keep)
 
     def drop_versions(self, *, keep: int) -> None:
-        """Delete old versions, and the plans that were made from them.
+        """Delete old versions, and the plans that were made from them. Raises as `commit` does.
 
-        The newest `keep` versions stay, as do pinned versions and the one that is open here. A plan stays while a state
-        that was saved with a remaining version, or a state taken now, may name it. Raises as `commit` does.
+        The newest `keep` stay, pinned ones, and the one open here; plans that a state saved with one of these, or now, may name.
         """
         self.session.to_write().drop(keep)
 
@@ -184,7 +186,7 @@ class ScoreStore:
     def __getitem__(self, name: str) -> np.ndarray:
         """A score, (n,) float32, NaN for rows that were never observed; read-only.
 
-        If the fold keeps the score in one column, this is a view, which later updates change. Raises `UnknownName`.
+        If the fold keeps it in one column, this is a view, which later updates change. Raises `UnknownName`.
         """
         return self.values(name, slice(None))
 
@@ -216,11 +218,9 @@ class ScoreStore:
         return self.session.key_map().key(row)
 
     @property
-    def has_keys(self) -> bool:
-        """Whether the rows have keys."""
-        return self.session.keys is not None
-
-    export = export
+    def columns(self) -> UserColumns:
+        """Columns of your own beside the scores, as a dict of arrays, (n,) each: `store.columns["source"] = values`."""
+        return UserColumns(self.session)
 
     def plan(self, plan_id: str) -> Plan:
         """A saved plan by its id. Raises `UnknownName` if there is none of that id."""
@@ -252,7 +252,7 @@ class ScoreStore:
 
     @property
     def epoch(self) -> int:
-        """The epoch of observations that come without one. Samplers and hooks set it; a loop of your own may, too."""
+        """The epoch of observations that come without one. Samplers and hooks set it; your loop may, too."""
         return self.session.clock.epoch
 
     @epoch.setter
@@ -275,10 +275,10 @@ class ScoreStore:
     @property
     def about(self) -> dict[str, Any]:
         """Where the store comes from: `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own;
-        `package`, the version that made it; `created`, in seconds since 1970; `runs`; `made`, time and package of each score.
+        `package`, which made it; `created`, in seconds since 1970; `runs`; `made`, time and package of each score; `columns` of
+        your own, and what each holds.
         """
-        told = ("fingerprint", "metadata", "package", "created", "runs", "made")
-        return {"uuid": self.session.uuid} | {name: self.session.meta[name] for name in told}
+        return self.session.files.about(self.session.meta, self.session.columns)
 
     def close(self) -> None:
         """Give the lock back. Updates that were not committed are lost; a second call does nothing."""

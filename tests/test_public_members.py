@@ -15,7 +15,7 @@ MEMBERS = {
     *("create", "open", "from_table", "merge", "close"),
     *("update", "fold", "fold_table", "add", "grow", "begin_run", "commit", "drop_versions"),
     *("values", "count", "last_seen", "observed", "names", "scores"),
-    *("rows", "key", "has_keys"),
+    *("columns", "rows", "key"),
     *("plan", "export", "made_from"),
     *("path", "mode", "epoch", "version", "versions", "about", "session"),
 }

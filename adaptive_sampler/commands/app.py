@@ -239,6 +239,9 @@ def _info(path: str) -> None:
         runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
         console.print(f"{store.path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
         console.print(_scores(store))
+        if about["columns"]:
+            told = ", ".join(f"{name} ({kind})" for name, kind in about["columns"].items())
+            console.print(f"columns of your own: {told}", markup=False, soft_wrap=True)
         versions = Table(
             "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD
         )

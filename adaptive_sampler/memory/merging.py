@@ -10,6 +10,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.book import Book
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.scoring.base import BOOKKEEPING, CannotMerge, Mergeable, ScoreLike, State, describe
 
 MOST_COUNT = np.iinfo(BOOKKEEPING["count"].dtype).max
@@ -33,7 +34,7 @@ def merge(sources: Sequence[Body]) -> Body:
 
     The rows are those of the first store, whose fingerprint is kept. Raises `InvalidValue` for a store that comes twice or
     has other scores, keys, rows or, without keys, another fingerprint than the first, for a score whose fold cannot be
-    merged, and for a row that its fold cannot merge.
+    merged, and for a row that its fold cannot merge, or that has another value in a column of the user's own.
     """
     if not sources:
         raise InvalidValue("stores=[]: there is nothing to merge. Pass the open stores.")
@@ -55,7 +56,8 @@ def merge(sources: Sequence[Body]) -> Body:
             _Adding(table, book, source, f"store {number} ({source.where})", places[number], runs).run()
     for book in table.books:
         book.count_anew()
-    return Body(table, first.keys, first.fingerprint, runs.names, max(source.epoch for source in sources))
+    epoch = max(source.epoch for source in sources)
+    return Body(table, first.keys, first.fingerprint, runs.names, epoch, columns=_columns(sources, places))
 
 
 def _check_another(before: Sequence[Body], other: Body) -> None:
@@ -135,6 +137,23 @@ def _books(sources: Sequence[Body]) -> dict[str, int]:
         name: numbers.setdefault(tuple(books[name] for books in together), len(numbers))
         for name in sources[0].table.columns
     }
+
+
+def _columns(sources: Sequence[Body], places: Sequence[np.ndarray | None]) -> dict[str, UserColumn]:
+    """The columns of the user's own of all stores. Raises `InvalidValue` where two stores have different values."""
+    found: dict[str, tuple[UserColumn, Body]] = {}
+    for source, place in zip(sources, places, strict=True):
+        for name, column in source.columns.items():
+            theirs = column if place is None else column.at(np.argsort(place))
+            mine, owner = found.setdefault(name, (theirs, source))
+            row = mine.first_difference(theirs)
+            if row is not None:
+                called = f"row {row}" if sources[0].keys is None else f"key {sources[0].keys.key(row)!r} (row {row})"
+                raise InvalidValue(
+                    f"column {name!r}: {called} is {mine.value(row)!r} in {owner.where}, {theirs.value(row)!r} in {source.where}. "
+                    f"Set it alike in both, or del store.columns[{name!r}] in one."
+                )
+    return {name: column for name, (column, _) in found.items()}
 
 
 class _Adding:

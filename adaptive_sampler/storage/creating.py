@@ -10,6 +10,8 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
+from adaptive_sampler.memory.user_columns import made_new
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.storage.base import LEASE, POINTER, Storage
 from adaptive_sampler.storage.files import Files, added_later, close, grown_keys, new_meta
@@ -30,6 +32,7 @@ def create(
     metadata: Mapping[str, Any] | None,
     storage: Storage | None = None,
     exist_ok: bool = False,
+    columns: Mapping[str, Any] | None = None,
 ) -> Opened:
     """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
     if overwrite and exist_ok:
@@ -38,10 +41,12 @@ def create(
         )
     n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
     table = Table(list(scores), n)  # this may raise, so nothing is written before it
-    if exist_ok and (found := _existing(path, scores, table, keys, fingerprint, storage)) is not None:
+    own = {name: made_new(name, values, table) for name, values in (columns or {}).items()}
+    if exist_ok and (found := _existing(path, scores, table, keys, fingerprint, own, storage)) is not None:
         return found
     named = None if keys is None else grown_keys(None, 0, n, keys)
-    return begin(path, Body(table, named, fingerprint), "created", overwrite, metadata, storage, exist_ok, first=0)
+    body = Body(table, named, fingerprint, columns=own)
+    return begin(path, body, "created", overwrite, metadata, storage, exist_ok, first=0)
 
 
 def begin(
@@ -59,7 +64,7 @@ def begin(
 
     The other arguments and errors are those of `create`.
     """
-    table, keys = body.table, body.keys
+    table, keys, columns = body.table, body.keys, dict(body.columns)
     meta = new_meta(table, body.fingerprint, metadata) | {"epoch": body.epoch, "runs": [*body.runs]}
     temporary = path is None and storage is None
     if temporary:
@@ -73,11 +78,11 @@ def begin(
         repository = Repository(storage)
         repository.versions.create(first)
         files = Files(path_of(storage), repository, Manifest(-1, {}), lease, temporary)
-        files.commit(table, keys, meta, note=note, pin=False)
+        files.commit(table, keys, columns, meta, note=note, pin=False)
     except BaseException:
         lease.release()
         raise
-    return Opened(files, table, keys, meta)
+    return Opened(files, table, keys, columns, meta)
 
 
 def _existing(
@@ -86,11 +91,13 @@ def _existing(
     asked: Table,
     keys: Iterable[str] | None,
     fingerprint: str | None,
+    columns: Mapping[str, UserColumn],
     storage: Storage | None,
 ) -> Opened | None:
     """The store that is there, to go on with; None if there is none.
 
-    Raises `InvalidValue` unless it has the rows and scores of `asked`, these keys, and this fingerprint if both have one.
+    Raises `InvalidValue` unless it has the rows and scores of `asked`, these keys and columns, and this fingerprint if both have
+    one. Columns that it does not have yet are added to it.
     """
     if path is None and storage is None:
         return None
@@ -104,10 +111,27 @@ def _existing(
         found.table.check_same(found.files.path, asked.n, scores, added_later(found.meta))
         named = None if keys is None else grown_keys(None, 0, asked.n, keys)
         check_samples(found, named, fingerprint)
+        _add_columns(found, columns)
     except BaseException:
         close(found.files)
         raise
     return found
+
+
+def _add_columns(found: Opened, columns: Mapping[str, UserColumn]) -> None:
+    """Add columns to a store. Raises `InvalidValue` if it has one of that name with other values."""
+    for name, column in columns.items():
+        if name in found.table.columns:
+            raise InvalidValue(f"column name {name!r}: {found.files.path} has a score of that name. Take another one.")
+        there = found.columns.get(name)
+        row = None if there is None else there.first_difference(column)
+        if there is not None and row is not None:
+            raise InvalidValue(
+                f"{found.files.path} has another column {name!r}, from row {row} on: {there.value(row)!r} there, "
+                f"{column.value(row)!r} passed. Name another path, or open the store and set the column: "
+                f"store.columns[{name!r}] = values."
+            )
+    found.columns.update({name: column for name, column in columns.items() if name not in found.columns})
 
 
 def _begun(storage: Storage) -> bool:

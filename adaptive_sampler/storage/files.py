@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
+from adaptive_sampler.memory.user_columns import KEYS, kinds
 from adaptive_sampler.scoring.base import describe
 from adaptive_sampler.storage import layout
 from adaptive_sampler.storage.base import Hold, Lease, Storage
@@ -35,15 +37,25 @@ class Files:
     temporary: bool = False
     hold: Hold | None = None  # for a reader: keeps its version on disk although it is dropped
     keys: KeyMap | None = None  # the keys of the version that `manifest` describes
+    columns: Mapping[str, UserColumn] = field(default_factory=dict)  # the columns of the user's own of that version
 
-    def commit(self, table: Table, keys: KeyMap | None, meta: dict[str, Any], *, note: str, pin: bool) -> None:
-        """Write the table, the keys and `meta` as a new version.
+    def commit(
+        self,
+        table: Table,
+        keys: KeyMap | None,
+        columns: Mapping[str, UserColumn],
+        meta: dict[str, Any],
+        *,
+        note: str,
+        pin: bool,
+    ) -> None:
+        """Write the table, the keys, the columns of the user's own and `meta` as a new version.
 
         Raises `InvalidValue` for a `note` that is no str, and otherwise as `Versions.commit` does.
         """
         if not isinstance(note, str):
             raise InvalidValue(f"note={note!r}: a string.")
-        arrays = {} if keys is None else {f"keys/{name}": array for name, array in keys.arrays().items()}
+        arrays = layout.beside(table, keys, columns)
         signature = _signature(table, arrays)
         observed = {name: columns.book.observed for name, columns in table.columns.items()}
         meta = meta | {
@@ -55,6 +67,7 @@ class Files:
             "parent": self.manifest.version,
             "layout": None if self.temporary else signature,  # None: a copy's first commit writes zarr.json
             "keys": keys is not None,
+            "columns": kinds(columns),
             "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
         }
         # Only this package reads a temporary store. It needs no zarr.json, so the slow import of zarr is saved.
@@ -62,8 +75,8 @@ class Files:
         self.manifest = self.repository.commit(
             self.manifest if self.manifest.version >= 0 else None,
             table.books,
-            {} if keys is self.keys else arrays,
-            None if same else lambda: layout.metadata(table.scores, table.n, table.chunk, arrays, ABOUT),
+            self._beside(table.chunk, keys, columns),
+            None if same else lambda: layout.metadata(table, arrays, kinds(columns), ABOUT),
             meta,
             note=note,
             pin=pin,
@@ -71,14 +84,47 @@ class Files:
         )
         if keys is not None and keys is not self.keys:
             keys.settle(self.kept_keys(table.n))
-        self.keys = keys
+        self.keys, self.columns = keys, dict(columns)
         for book in table.books:
             book.committed(lambda name: self.repository.loader(self.manifest, name))
+        for name, column in columns.items():
+            column.committed(table.chunk, self.repository.loader(self.manifest, name))
+
+    def _beside(
+        self, chunk: int, keys: KeyMap | None, columns: Mapping[str, UserColumn]
+    ) -> dict[str, list[np.ndarray] | None]:
+        """The objects beside the scores: the parts of each by its name, or None where the last version has the same."""
+        found: dict[str, list[np.ndarray] | None] = {}
+        for name, texts in ({} if keys is None else keys.arrays()).items():
+            found[f"{KEYS}/{name}/c/0"] = None if keys is self.keys else [texts]
+        for name, column in columns.items():
+            kept = self.columns.get(name) is column
+            for array, index in column.objects(chunk):
+                found[f"{name}/{array}/c/{index}"] = None if kept else column.parts(array, index, chunk)
+        return found
+
+    def about(self, meta: Mapping[str, Any], columns: Mapping[str, UserColumn]) -> dict[str, Any]:
+        """Where the store comes from; see `ScoreStore.about`."""
+        told = ("fingerprint", "metadata", "package", "created", "runs", "made")
+        return {"uuid": self.uuid} | {name: meta[name] for name in told} | {"columns": kinds(columns)}
+
+    @property
+    def uuid(self) -> str:
+        """The store's identifier, which no other store has."""
+        return self.repository.versions.pointer.uuid
 
     @property
     def storage(self) -> Storage:
         """The storage that holds the files."""
         return self.repository.versions.storage
+
+    def kept_columns(self) -> dict[str, UserColumn]:
+        """The columns of the user's own of the open version, which are read when they are needed."""
+        meta, load = self.manifest.meta, self.repository.loader
+        return {
+            name: UserColumn.on_disk(kind, meta["n"], meta["chunk"], load(self.manifest, name))
+            for name, kind in meta["columns"].items()
+        }
 
     def kept_keys(self, n: int) -> KeyMap:
         """The keys of the open version, `n` in number, with their arrays on disk."""
@@ -152,8 +198,8 @@ def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] 
     }
 
 
-def _signature(table: Table, arrays: Mapping[str, np.ndarray]) -> int:
+def _signature(table: Table, arrays: Mapping[str, layout.Array]) -> int:
     """A checksum that changes whenever the zarr.json objects of a version must be written anew."""
-    shapes = {name: len(array) for name, array in arrays.items()}
+    shapes = {name: (array.n, array.column.dtype) for name, array in arrays.items()}
     scores = [describe(score) for score in table.scores]
     return checksum([json.dumps([table.n, table.chunk, scores, shapes]).encode()])

@@ -1,12 +1,16 @@
 """A version as any Zarr v3 client sees it: one group per score, one uncompressed array per column, and descriptions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from adaptive_sampler.memory.columns import all_columns
-from adaptive_sampler.scoring.base import Column, ScoreLike, describe
+from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
+from adaptive_sampler.memory.user_columns import KEYS
+from adaptive_sampler.scoring.base import Column, describe
 
 EXPLAIN = {
     "value": "the score; NaN where the row was never observed",
@@ -18,8 +22,10 @@ EXPLAIN = {
     "presentations": "observations in this training run",
     "state": "bit 0: correct at the last presentation; bit 1: ever correct in this run",
     "total": "the score summed over the training runs before this one",
-    "text": "the keys' UTF-8 bytes, each followed by a NUL",
-    "ends": "where the NUL after each row's key stands in text",
+    "values": "a column of the user's own",
+    "codes": "a column of the user's own: the number of each row's text among those in text and ends",
+    "text": "UTF-8 bytes, of the rows' keys or of a column's different texts, each followed by a NUL",
+    "ends": "where the NUL after each of them stands in text",
     "runs": "training runs before this one that observed the row",
 }
 
@@ -33,22 +39,36 @@ class Array(NamedTuple):
     holds: str
 
 
+def beside(table: Table, keys: KeyMap | None, columns: Mapping[str, UserColumn]) -> dict[str, Array]:
+    """The arrays beside the scores, by path: of the keys, and of the columns of the user's own."""
+    found = {} if keys is None else {f"{KEYS}/{name}": _whole(name, array) for name, array in keys.arrays().items()}
+    for name, column in columns.items():
+        first, *others = column.arrays
+        found[f"{name}/{first}"] = Array(table.n, table.chunk, Column(column.dtype.name, 0), EXPLAIN[first])
+        found |= {f"{name}/{other}": _whole(other, column.categories.arrays()[other]) for other in others}
+    return found
+
+
+def _whole(name: str, array: np.ndarray) -> Array:
+    """An array in one chunk."""
+    return Array(len(array), max(len(array), 1), Column(array.dtype.name, 0), EXPLAIN[name])
+
+
 def metadata(
-    scores: Sequence[ScoreLike], n: int, chunk: int, keys: Mapping[str, np.ndarray], about: Mapping[str, Any]
+    table: Table, beside: Mapping[str, Array], columns: Mapping[str, str], about: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """The zarr.json of every group and array of a version of a store, name -> bytes.
+    """The zarr.json of every group and array of a version of a store, name -> bytes. `columns`: the kinds of the user's own.
 
     These objects describe the columns and nothing else, so they rarely change.
     """
     arrays = {
-        f"{score.name}/{name}": Array(n, chunk, column, EXPLAIN.get(name, ""))
-        for score in scores
+        f"{score.name}/{name}": Array(table.n, table.chunk, column, EXPLAIN.get(name, ""))
+        for score in table.scores
         for name, column in all_columns(score.fold).items()
     }
-    for name, array in keys.items():
-        words = EXPLAIN.get(name.removeprefix("keys/"), "")
-        arrays[name] = Array(len(array), max(len(array), 1), Column(str(array.dtype), 0), words)
-    return zarr_objects(about, {score.name: {"score": describe(score)} for score in scores}, arrays)
+    groups: dict[str, Mapping[str, Any]] = {score.name: {"score": describe(score)} for score in table.scores}
+    groups |= {name: {"column": kind} for name, kind in columns.items()}
+    return zarr_objects(about, groups, arrays | dict(beside))
 
 
 def zarr_objects(

@@ -3,6 +3,8 @@
 from typing import Any
 
 from adaptive_sampler.checks import is_time, is_whole
+from adaptive_sampler.memory.user_column import KINDS
+from adaptive_sampler.memory.user_columns import KEYS
 from adaptive_sampler.plan import PLAN_ID
 
 MOST_CHUNKS = 1 << 20  # 10¹² rows in chunks of 2²⁰; a loop over many more would not end
@@ -22,6 +24,7 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
     _hold("metadata, fingerprint", isinstance(meta["metadata"], dict) and "fingerprint" in meta)
     _hold("created, package", is_time(meta["created"]) and isinstance(meta["package"], str))
     _check_scores(meta)
+    _check_columns(meta)
 
 
 def _check_scores(meta: dict[str, Any]) -> None:
@@ -37,6 +40,14 @@ def _check_scores(meta: dict[str, Any]) -> None:
         _hold("observations", is_whole(meta["observations"][name]))
         made = meta["made"][name]
         _hold("made", isinstance(made, dict) and is_time(made["time"]) and isinstance(made["package"], str))
+
+
+def _check_columns(meta: dict[str, Any]) -> None:
+    """Raise as `check_meta` does unless each column of the user's own has a name of its own and a kind."""
+    _hold("columns", isinstance(meta["columns"], dict))
+    taken = {KEYS, *(score["name"] for score in meta["scores"])}
+    for name, kind in meta["columns"].items():
+        _hold("columns", name.isidentifier() and name not in taken and kind in KINDS)
 
 
 def _hold(what: str, sound: bool) -> None:

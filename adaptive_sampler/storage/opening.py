@@ -8,6 +8,7 @@ from typing import Any
 from adaptive_sampler.errors import MALFORMED, AdaptiveSamplerError, InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, new_meta
@@ -25,6 +26,7 @@ class Opened:
     files: Files
     table: Table
     keys: KeyMap | None
+    columns: dict[str, UserColumn]
     meta: dict[str, Any]
 
 
@@ -63,6 +65,7 @@ def open_(
         files = Files(path_of(storage), repository, manifest, lease, hold=hold)
         if manifest.meta["keys"]:
             files.keys = files.kept_keys(table.n)
+        files.columns = files.kept_columns()
     except BaseException as error:
         for taken in (lease, hold):
             if taken is not None:
@@ -73,7 +76,7 @@ def open_(
             ) from error
         raise
     meta = {name: manifest.meta[name] for name in new_meta(table, None, None)}
-    return Opened(files, table, files.keys, json.loads(json.dumps(meta)))
+    return Opened(files, table, files.keys, dict(files.columns), json.loads(json.dumps(meta)))
 
 
 def _manifest(

@@ -42,7 +42,7 @@ class Repository:
         self,
         parent: Manifest | None,
         books: Iterable[Book],
-        arrays: Mapping[str, np.ndarray],
+        beside: Mapping[str, list[np.ndarray] | None],
         layout: Callable[[], Mapping[str, bytes]] | None,
         meta: dict[str, Any],
         *,
@@ -52,14 +52,18 @@ class Repository:
     ) -> Manifest:
         """Write the scores as a new version.
 
-        `arrays`: the arrays beside the scores, by name, that have changed. `layout`: makes the zarr.json objects; None:
-        share those of the parent. The other arguments, and the errors, are those of `Versions.commit`.
+        `beside`: the objects beside the scores, by name, with their parts; None: share that of the parent. `layout`: makes
+        the zarr.json objects; None: share those of the parent. The other arguments, and the errors, are those of
+        `Versions.commit`.
         """
 
         def write(writer: GenerationWriter) -> None:
             _put_layout(writer, parent, layout)
-            for name, array in arrays.items():
-                writer.put(f"{name}/c/0", [array])
+            for name, parts in beside.items():
+                if parts is None:
+                    writer.share(name)
+                else:
+                    writer.put(name, parts)
             for book in books:
                 _put_book(writer, book)
 
@@ -161,12 +165,12 @@ class Repository:
 def _put_layout(
     writer: GenerationWriter, parent: Manifest | None, layout: Callable[[], Mapping[str, bytes]] | None
 ) -> None:
-    """Write the zarr.json objects that `layout` makes, or share the parent's; share the parent's arrays of keys."""
+    """Write the zarr.json objects that `layout` makes, or share the parent's."""
     if layout is not None:
         for name, data in layout().items():
             writer.put(name, [data])
-    for name in parent.objects if parent else ():
-        if (name.endswith("zarr.json") and layout is None) or (name.startswith("keys/") and name.endswith("/c/0")):
+    for name in parent.objects if parent and layout is None else ():
+        if name.endswith("zarr.json"):
             writer.share(name)
 
 

@@ -9,9 +9,10 @@ from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.columns import all_columns
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring.base import BOOKKEEPING
-from adaptive_sampler.tables.names import FIRST, KEY, ROW, beside, column_of, own_columns
+from adaptive_sampler.tables.names import FIRST, KEY, ROW, beside, column_of, column_of_own, own_columns
 
 AT_ONCE = 1 << 16  # rows of the store that are looked at at a time
 
@@ -24,14 +25,14 @@ class FileColumn(NamedTuple):
     score: bool = False
 
 
-class Keys(NamedTuple):
-    """The keys of some lines: `picks`, (lines,) int64, are their positions in `of`."""
+class Texts(NamedTuple):
+    """The texts of some lines, keys or those of a column: `picks`, (lines,) integers, are their positions in `of`."""
 
     of: KeyMap
     picks: np.ndarray
 
 
-Block = dict[str, np.ndarray | Keys]  # column -> (lines,) values
+Block = dict[str, np.ndarray | Texts]  # column -> (lines,) values
 
 
 def columns_of(body: Body, state: bool) -> list[FileColumn]:
@@ -39,6 +40,7 @@ def columns_of(body: Body, state: bool) -> list[FileColumn]:
     dtypes = ("int64", "str", "int64", "float32")
     first = [FileColumn(*pair) for pair in zip(FIRST, dtypes, strict=True) if body.keys is not None or pair[0] != KEY]
     scores = [FileColumn(column_of(name), "float32", score=True) for name in body.table.columns]
+    scores += [FileColumn(column_of_own(name), "str" if c.is_text else c.kind) for name, c in body.columns.items()]
     if not state:
         return first + scores
     last = [
@@ -61,8 +63,9 @@ def blocks(body: Body, plan: Plan | None, columns: list[FileColumn]) -> Iterator
             if len(rows):
                 block: Block = {ROW: rows, "repeats": repeats, "loss_weight": weights}
                 if body.keys is not None:
-                    block[KEY] = Keys(body.keys.part(start, stop), rows - start)
+                    block[KEY] = Texts(body.keys.part(start, stop), rows - start)
                 block |= {name: values[rows - low] for name, values in scores.items()}
+                block |= {column_of_own(name): _own(column, rows) for name, column in body.columns.items()}
                 yield {column.name: block[column.name] for column in columns}
 
 
@@ -71,6 +74,12 @@ def _visits(plan: Plan | None, start: int, stop: int) -> tuple[np.ndarray, np.nd
     if plan is not None:
         return plan.part(start, stop)
     return np.arange(start, stop), np.ones(stop - start, np.int64), np.ones(stop - start, np.float32)
+
+
+def _own(column: UserColumn, rows: np.ndarray) -> np.ndarray | Texts:
+    """Some rows of a column of the user's own."""
+    values = column.values[rows]
+    return Texts(column.categories, values) if column.is_text else values
 
 
 def _scores(table: Table, start: int, stop: int, wanted: set[str]) -> dict[str, np.ndarray]:

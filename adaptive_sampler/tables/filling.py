@@ -13,6 +13,7 @@ from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
 from adaptive_sampler.scoring.base import BOOKKEEPING, ScoreLike, describe, restore
 from adaptive_sampler.tables.names import KEY, ROW, beside, column_of, own_columns, told
+from adaptive_sampler.tables.own import Columns, own_column, own_names
 
 Scores = Sequence[ScoreLike] | Mapping[str, ScoreLike] | None
 
@@ -25,7 +26,9 @@ class _Score(NamedTuple):
     state: dict[str, str]
 
 
-def filled(source: Any, scores: Scores, key: str | None, epoch: int, fingerprint: str | None) -> Body:
+def filled(
+    source: Any, scores: Scores, key: str | None, epoch: int, fingerprint: str | None, columns: Columns = None
+) -> Body:
     """What a store holds that is made from a table. Arguments and errors are those of `ScoreStore.from_table`."""
     from adaptive_sampler.tables.arrow.sources import pieces  # needs PyArrow, which only the extra `tables` installs
 
@@ -34,19 +37,22 @@ def filled(source: Any, scores: Scores, key: str | None, epoch: int, fingerprint
     names, each = found[0].schema.names, [told(piece.name, piece.schema.metadata) for piece in found]
     about = each[0] if all(one == each[0] for one in each) else None
     read = [_planned(names, column, score, about) for column, score in _asked(scores, about).items()]
+    own = own_names(columns, about, [one.score.name for one in read])
     key = KEY if key is None and KEY in names else key
     by_row = ROW in names
-    places, columns = _gathered(found, read, key, ROW if by_row else None)
-    rows = _rows(columns.pop(ROW, None), places)
-    keys = None if key is None else _keys(columns.pop(key), rows, places)
-    table = Table([one.score for one in read], places.lines, books=_books(read, columns, epoch))
+    places, parts = _gathered(found, read, [*own], key, ROW if by_row else None)
+    rows = _rows(parts.pop(ROW, None), places)
+    keys = None if key is None else _keys(parts.pop(key), rows, places)
+    table = Table([one.score for one in read], places.lines, books=_books(read, parts, epoch))
     for one in read:
-        _fill(table, one, columns, rows, places, epoch)
+        _fill(table, one, parts, rows, places, epoch)
+    typed = all(piece.typed for piece in found)
+    kept = {name: own_column(parts[column], rows, typed) for column, name in own.items()}
     for book in table.books:
         book.count_anew()
     if about is None:
-        return Body(table, keys, fingerprint, epoch=epoch)
-    return Body(table, keys, fingerprint or about["fingerprint"], about["runs"], about["epoch"])
+        return Body(table, keys, fingerprint, epoch=epoch, columns=kept)
+    return Body(table, keys, fingerprint or about["fingerprint"], about["runs"], about["epoch"], columns=kept)
 
 
 # -- which scores, from which columns -----------------------------------------------------------------------------------
@@ -102,8 +108,10 @@ def _check_made_alike(column: str, score: ScoreLike, about: Mapping[str, Any] | 
 # -- the lines ----------------------------------------------------------------------------------------------------------
 
 
-def _gathered(found: Any, read: Sequence[_Score], key: str | None, row: str | None) -> tuple[Any, dict[str, Any]]:
-    """All lines of the table: where they stand, and the columns by name, keys as a list of maps."""
+def _gathered(
+    found: Any, read: Sequence[_Score], own: Sequence[str], key: str | None, row: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """All lines of the table: where they stand, and the columns by name; keys, and columns of the user's own, in parts."""
     from adaptive_sampler.tables.arrow import columns as arrow
 
     kinds = {} if row is None else {row: arrow.ROW}
@@ -112,7 +120,8 @@ def _gathered(found: Any, read: Sequence[_Score], key: str | None, row: str | No
         kinds[one.column] = arrow.SCORE if own_columns(one.score.fold) else arrow.VALUE
         dtypes = all_columns(one.score.fold)
         kinds |= {column: arrow.exactly(dtypes[name].dtype) for name, column in one.state.items()}
-    if len(kinds) < sum(1 + len(one.state) for one in read) + (row is not None) + (key is not None):
+    kinds |= dict.fromkeys(own, arrow.OWN)
+    if len(kinds) < sum(1 + len(one.state) for one in read) + len(own) + (row is not None) + (key is not None):
         raise InvalidValue(f"columns {', '.join(kinds)}: one of them is asked for twice, as two things.")
     places = arrow.Places()
     parts: dict[str, list[Any]] = {name: [] for name in kinds}
@@ -124,7 +133,8 @@ def _gathered(found: Any, read: Sequence[_Score], key: str | None, row: str | No
         raise InvalidValue(
             f"{', '.join(piece.name for piece in found)}: the table has no line. A store has one row at least."
         )
-    return places, {name: part if name == key else np.concatenate(part) for name, part in parts.items()}
+    whole = {name for name in kinds if name != key and name not in own}
+    return places, {name: np.concatenate(part) if name in whole else part for name, part in parts.items()}
 
 
 def _rows(given: np.ndarray | None, places: Any) -> np.ndarray | slice:

@@ -14,14 +14,21 @@ FIRST = (ROW, KEY, "repeats", "loss_weight")  # the columns before the scores
 ABOUT = b"adaptive_sampler"  # the entry of an Arrow schema's metadata
 FORMAT = 1  # of that entry
 _CLASH = "score:"
+_OWN_CLASH = "column:"
 
 
 def column_of(score: str) -> str:
     """The column with the values of a score: its name, or "score:row" where "row" is something else.
 
-    No two columns can clash: a score's name is an identifier, which has neither a colon nor a slash.
+    No two columns can clash: a score's name is an identifier, which has neither a colon nor a slash, and no name of a column of
+    the user's own.
     """
     return _CLASH + score if score in FIRST else score
+
+
+def column_of_own(name: str) -> str:
+    """The column with a column of the user's own: its name, or "column:row" where "row" is something else."""
+    return _OWN_CLASH + name if name in FIRST else name
 
 
 def beside(column: str, what: str) -> str:
@@ -36,10 +43,11 @@ def own_columns(fold: Fold) -> list[str]:
 
 
 def about(body: Body, plan_id: str | None) -> dict[bytes, bytes]:
-    """What an Arrow schema says of a store's scores, as JSON: how they are made, and how far the store is."""
+    """What an Arrow schema says of a store, as JSON: how its scores are made, which columns are its user's, how far it is."""
     told = {
         "format": FORMAT,
         "scores": {column_of(score.name): describe(score) for score in body.table.scores},
+        "columns": {column_of_own(name): name for name in body.columns},
         "runs": [*body.runs],
         "epoch": body.epoch,
         "fingerprint": body.fingerprint if plan_id is None else None,  # of all rows alone
@@ -63,10 +71,17 @@ def told(where: str, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any] |
                 f"{where} has format {found['format']}; this adaptive-sampler reads up to {FORMAT}. Upgrade: pip install "
                 "-U adaptive-sampler."
             )
-        kinds = {"scores": dict, "runs": list, "epoch": int, "fingerprint": str | None, "plan": str | None}
+        kinds = {
+            "scores": dict,
+            "columns": dict,
+            "runs": list,
+            "epoch": int,
+            "fingerprint": str | None,
+            "plan": str | None,
+        }
         kinds_alone = all(isinstance(found[name], kind) for name, kind in kinds.items())
         scores = [isinstance(made["kind"], str) and isinstance(made, dict) for made in found["scores"].values()]
-        runs = [isinstance(run, str) for run in found["runs"]]
+        runs = [isinstance(run, str) for run in [*found["runs"], *found["columns"].values()]]
         if not (kinds_alone and all(scores) and runs and all(runs) and is_whole(found["epoch"], most=LAST_EPOCH)):
             raise ValueError(raw)
     except MALFORMED as error:

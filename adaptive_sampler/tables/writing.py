@@ -13,7 +13,7 @@ from adaptive_sampler.disk import whole_file
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.tables.blocks import Block, FileColumn, Keys, blocks, columns_of
+from adaptive_sampler.tables.blocks import Block, FileColumn, Texts, blocks, columns_of
 
 TYPED = (".parquet", ".feather", ".arrow")
 
@@ -31,13 +31,14 @@ def export(
     """Write the rows of `plan` (None: all rows), ascending, which is the order of the dataset, to a file at `path`.
 
     ".parquet", ".feather", ".arrow" and ".csv": one line per row, with the columns row, key (if the store has keys),
-    repeats, loss_weight and one for each score, which is null (in CSV: empty) where the row was never observed. `state`:
-    with what a store needs to go on from there: for a score `loss` its `loss/count` and `loss/last_seen`, and the fold's
-    own columns if its score does not tell them; None: in files with types, which CSV has not. ".npy": the rows alone,
-    int64. Parquet, Feather and Arrow need PyArrow, the extra `tables`.
+    repeats, loss_weight, one for each score, which is null (in CSV: empty) where the row was never observed, and one for
+    each column of your own. `state`: with what a store needs to go on from there: for a score `loss` its `loss/count` and
+    `loss/last_seen`, and the fold's own columns if its score does not tell them; None: in files with types, which CSV has
+    not. ".npy": the rows alone, int64. Parquet, Feather and Arrow need PyArrow, the extra `tables`.
 
     The file appears whole or not at all. A score that is named row, key, repeats or loss_weight is in the column
-    `score:row` and so on. Raises `InvalidValue` for a path with another ending, and OSError where it cannot be written.
+    `score:row` and so on, a column of your own in `column:row`. Raises `InvalidValue` for a path with another ending, and
+    OSError where it cannot be written.
     """
     path = Path(path)
     if path.suffix not in (*TYPED, ".csv", ".npy"):
@@ -71,9 +72,9 @@ def _write_csv(file: BinaryIO, columns: list[FileColumn], lines: Iterator[Block]
     text.detach()  # or `text` would close the file, which `whole_file` has yet to sync
 
 
-def _texts(column: FileColumn, values: np.ndarray | Keys) -> list[Any]:
+def _texts(column: FileColumn, values: np.ndarray | Texts) -> list[Any]:
     """The values of a column as `csv` takes them. The shortest decimal of a float32 as float64 gives it back exactly."""
-    if isinstance(values, Keys):
+    if isinstance(values, Texts):
         texts = values.of.texts()
         return [texts[pick] for pick in values.picks]
     if values.dtype.kind != "f":

@@ -233,7 +233,7 @@ def _unbegun(sampler: dict[str, Any]) -> dict[str, Any]:
 def _check_keys(sampler: AdaptiveSampler, index: ShardIndex) -> None:
     """Raise InvalidValue if the store has keys, and they are not those of the index: its rows are other samples."""
     store = sampler.store
-    if not store.has_keys:
+    if store.session.keys is None:
         return
     row = index.first_other_key(*store.session.key_map().arrays().values())
     if row is not None:

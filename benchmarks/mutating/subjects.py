@@ -59,8 +59,10 @@ def _same_every_time() -> Iterator[None]:
 
 @_same_every_time()
 def make_store(home: Path) -> None:
-    """Two versions of two scores with keys, the first pinned, and the plans of five policies."""
-    with ScoreStore.create(home / "subject", N, _scores(), keys=KEYS, metadata={"of": "a trial"}) as store:
+    """Two versions of two scores with keys and columns, the first pinned, and the plans of five policies."""
+    with ScoreStore.create(
+        home / "subject", N, _scores(), keys=KEYS, metadata={"of": "a trial"}, columns=_own(N)
+    ) as store:
         rng, plans, states = np.random.default_rng(0), [], []
         for epoch in range(VERSIONS):
             store.epoch = epoch
@@ -124,6 +126,7 @@ def grow_and_commit(path: Path, home: Path) -> None:
     """Append rows with keys, commit."""
     with ScoreStore.open(path) as store:
         store.grow(N + 7, keys=[f"new {i}" for i in range(7)])
+        store.columns.update(_own(len(store)))
         _fold_and_commit(store)
 
 
@@ -146,6 +149,10 @@ def walk_anew(path: Path, home: Path) -> None:
         list(AdaptiveSampler(store, Draw("loss", VISITS, unbiased=True), seed=VERSIONS))
 
 
+def _own(n: int) -> dict[str, Any]:
+    return {"source": [f"site {i % 3}" for i in range(n)], "tokens": range(n), "checked": [i < 9 for i in range(n)]}
+
+
 def _scores() -> list[Any]:
     return [Loss(), Forgetting(never_learned="zero")]
 
@@ -160,7 +167,7 @@ def _fold_and_commit(store: ScoreStore) -> None:
 
 
 def _read_version(found: Reading, label: str, store: ScoreStore) -> None:
-    facts = ("version", "names", "scores", "about", "epoch", "has_keys", "mode", "made_from")
+    facts = ("version", "names", "scores", "about", "epoch", "mode", "made_from")
     for fact in facts:
         found.item(f"{label}: {fact}", lambda fact=fact: getattr(store, fact))
     found.item(f"{label}: n", lambda: len(store))
@@ -171,6 +178,8 @@ def _read_version(found: Reading, label: str, store: ScoreStore) -> None:
         found.item(f"{label}: count of {name}", lambda name=name: store.count(name))
         found.item(f"{label}: last seen of {name}", lambda name=name: store.last_seen(name))
         found.item(f"{label}: observed of {name}", lambda name=name: store.observed(name))
+    for name in _own(0):
+        found.item(f"{label}: column {name}", lambda name=name: store.columns[name].tolist())
     found.item(f"{label}: keys", lambda: [store.key(row) for row in range(len(store))])
     found.item(f"{label}: rows", lambda: store.rows(KEYS[::-1]))
     found.tried(f"{label}: lengths", lambda: _check_lengths(store))

@@ -70,6 +70,14 @@ def test_info_shows_scores_and_versions(path: Path) -> None:
     assert "yes" in version  # pinned
 
 
+def test_info_shows_columns_of_the_users_own(path: Path) -> None:
+    assert "columns of your own" not in run("info", str(path))
+    with ScoreStore.open(path) as store:
+        store.columns["source"], store.columns["tokens"] = ["web"] * 20, range(20)
+        store.commit()
+    assert "columns of your own: source (text), tokens (int64)" in run("info", str(path))
+
+
 def test_report_writes_the_figures_and_names_them(path: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.arange(20) % 2)
     shown = run("report", str(path), "--output", str(tmp_path / "figures"), "--labels", str(tmp_path / "labels.npy"))

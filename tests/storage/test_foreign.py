@@ -26,9 +26,10 @@ JUNK: list[Any] = [None, True, -1, 1.5, float("nan"), "1", [], {}, [1], 10**30]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A store with keys, the versions 0, 1 and 2 and a plan; and the plan's id."""
-    path = tmp_path_factory.mktemp("sound") / "s"
-    with ScoreStore.create(path, N, [Loss(), Forgetting()], keys=[f"key {i}" for i in range(N)]) as store:
+    """A store with keys and two columns, the versions 0, 1 and 2 and a plan; and the plan's id."""
+    path, keys = tmp_path_factory.mktemp("sound") / "s", [f"key {i}" for i in range(N)]
+    own = {"source": ["a", "b"] * (N // 2), "tokens": range(N)}
+    with ScoreStore.create(path, N, [Loss(), Forgetting()], keys=keys, columns=own) as store:
         for value in (1, 2):
             store.fold("loss", np.arange(N), np.arange(N) + value)
             store.commit()
@@ -86,6 +87,7 @@ def use(place: Path) -> None:
         for name in store.names:
             _ = store[name], store.count(name), store.last_seen(name)
         store.rows(["key 3"])
+        _ = store.columns["source"], store.columns["tokens"]
         store.versions()
         store.fold("loss", [0], [5])
         store.commit(keep=1)
@@ -209,6 +211,19 @@ def test_what_is_no_pointer_is_refused(place: Path, content: str) -> None:
         (("meta", "delivered"), [None, True, -1, 1.5, "1", [], {}]),
         (("meta", "metadata"), [None, 1, "x", []]),
         (("meta", "keys"), [None, 0, 1, "no", [], {}]),
+        (
+            ("meta", "columns"),
+            [
+                *(junk for junk in JUNK if junk != {}),
+                {"loss": "text"},
+                {"keys": "text"},
+                {"../x": "bool"},
+                {"x": "object"},
+            ],
+        ),
+        (("meta", "columns", "source"), [*JUNK, "bool", "complex64", "uint8"]),
+        (("meta", "columns", "tokens"), [*JUNK, "text", "int8", "float16"]),
+        (("objects", "source/codes/c/0"), [None, [0, 0]]),
         (("meta", "layout"), [True, -1, 1.5, "1", [], {}]),
         (("meta", "created"), [None, True, "now", float("nan"), [], {}]),
         (("meta", "package"), [None, 1, [], {}]),
@@ -229,7 +244,7 @@ def test_a_manifest_that_no_commit_writes_is_refused(place: Path, path: tuple[An
 @pytest.mark.parametrize(
     "field",
     [
-        *("n", "chunk", "scores", "observations", "observed", "parent", "layout", "keys", "books"),
+        *("n", "chunk", "scores", "observations", "observed", "parent", "layout", "keys", "columns", "books"),
         *("epoch", "delivered", "runs", "fingerprint", "metadata", "package", "created", "made"),
     ],
 )

@@ -21,6 +21,7 @@ CALLS = ("replace", "link", "mkdir", "unlink", "rmdir", "fsync", "truncate")  # 
 
 def commit(store: ScoreStore) -> None:
     store.fold("loss", np.arange(5), np.full(5, 3.0))
+    store.columns["of"] = ["3"] * 5
     store.commit()
 
 
@@ -72,9 +73,10 @@ def killed_before(call: int, path: Path, work: Callable[[ScoreStore], None]) -> 
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    """Versions 1 and 2, in which all scores are 1 and 2, each with a plan that was made from it, and leftovers."""
+    """Versions 1 and 2, in which scores and columns are 1 and 2, each with a plan that was made from it, and leftovers."""
     with ScoreStore.create(tmp_path / "sound", 5, [Loss()]) as store:
         for value in (1, 2):
+            store.columns["of"] = [str(value)] * 5
             store.fold("loss", np.arange(5), np.full(5, value))
             store.commit()
             list(AdaptiveSampler(store, Prune(0.5, "loss")))
@@ -97,6 +99,9 @@ def test_killed_before_any_call_it_leaves_whole_versions_and_nothing_that_is_in_
             for number in numbers:
                 with ScoreStore.open(store.path, version=number, mode="r") as version:
                     assert (version["loss"] == number).all()
+                    assert (
+                        version.columns["of"] == ("3" if number == 3 and work is commit else str(min(number, 2)))
+                    ).all()
             store.commit(keep=1)
         left = {entry.name for entry in store.path.iterdir()}
         assert left <= {"CURRENT", "LOCK", "RESERVE", "manifests", "plans", f"v{store.version}"}

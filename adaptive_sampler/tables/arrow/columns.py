@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.tables.arrow.sources import Piece, check_columns
 
 FIRST_IS_0 = "(the first is 0)"
@@ -210,4 +211,35 @@ def _first_that_is_no_text(array: Any) -> tuple[int, str]:
     raise AssertionError("every key is text")
 
 
+def _texts(array: Any) -> UserColumn:
+    """Texts, each different one once."""
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    if array.null_count:
+        raise Fault(np.flatnonzero(array.is_null())[0], f"is null: {_NO_NULL}")
+    codes = array.indices.to_numpy(zero_copy_only=False)
+    try:
+        return UserColumn.of_codes(codes.astype(np.int64), _keys(array.dictionary))
+    except Fault as fault:
+        line = np.flatnonzero(codes == fault.position)[0]
+        raise Fault(line, fault.words.replace("keys are", "this is")) from None
+
+
+def _own(array: Any) -> UserColumn:
+    """Values of a column of the user's own, in the type that they have here."""
+    if _is_text(array.type):
+        return _texts(array)
+    if array.null_count and not pa.types.is_floating(array.type):
+        raise Fault(np.flatnonzero(array.is_null())[0], f"is null: {_NO_NULL}")
+    values = array.to_numpy(zero_copy_only=False)
+    return UserColumn(values.dtype.name, len(values), values)
+
+
+def _is_own(kind: Any) -> bool:
+    types = pa.types
+    return bool(_is_text(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
+
+
+_NO_NULL = "only floats may lack a value. Give it one of its own, such as 'unknown' or -1"
+OWN = ColumnKind("a column of your own holds texts, truth values or numbers. Cast it", pa.string(), _is_own, _own)
 KEYS = ColumnKind("keys are text. Cast the column, as the store's keys were made", pa.string(), _is_text, _keys)

@@ -11,7 +11,7 @@ from pyarrow import parquet
 from adaptive_sampler.disk import whole_file
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.tables.blocks import Block, FileColumn, Keys
+from adaptive_sampler.tables.blocks import Block, FileColumn, Texts
 from adaptive_sampler.tables.names import KEY, ROW, about
 
 GROUP = 1 << 20  # lines of a row group of Parquet, and of a batch of the others; the last may have fewer
@@ -34,7 +34,7 @@ def _writer(path: Path, file: BinaryIO, schema: Any, columns: list[FileColumn]) 
 
 
 def _field(column: FileColumn) -> Any:
-    kind = pa.large_string() if column.name == KEY else pa.from_numpy_dtype(np.dtype(column.dtype))
+    kind = pa.large_string() if column.dtype == "str" else pa.from_numpy_dtype(np.dtype(column.dtype))
     return pa.field(column.name, kind, nullable=column.score)
 
 
@@ -43,23 +43,23 @@ def _batch(columns: list[FileColumn], block: Block, schema: Any) -> Any:
     arrays = []
     for column in columns:
         values = block[column.name]
-        if isinstance(values, Keys):
+        if isinstance(values, Texts):
             arrays.append(_strings(values))
         else:
             arrays.append(pa.array(values, mask=np.isnan(values) if column.score else None))
     return pa.record_batch(arrays, schema)
 
 
-def _strings(keys: Keys) -> Any:
-    """Keys as an Arrow array: their bytes without the NULs between them, and where each begins."""
-    text, ends = keys.of.arrays().values()
+def _strings(texts: Texts) -> Any:
+    """Texts as an Arrow array: their bytes without the NULs between them, and where each begins."""
+    text, ends = texts.of.arrays().values()
     inside = np.ones(len(text), np.bool_)
     inside[ends] = False
     offsets = np.zeros(len(ends) + 1, np.int64)
     offsets[1:] = ends - np.arange(len(ends))
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text[inside])]
     whole = pa.Array.from_buffers(pa.large_string(), len(ends), buffers)
-    return whole if len(keys.picks) == len(ends) else whole.take(pa.array(keys.picks))
+    return whole if np.array_equal(texts.picks, np.arange(len(ends))) else whole.take(pa.array(texts.picks))
 
 
 def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:

@@ -143,7 +143,7 @@ def sync(
     )  # taken from the first rank, which alone commits
     compare(
         gather([store.session.digest()], group),
-        ["scores"],
+        ["scores or columns"],
         "they did so before this epoch, or a rank folded on its own",
     )
     journal.torn = False

@@ -220,7 +220,30 @@ def differing(rank: int, path: str) -> None:
 
 
 def test_ranks_whose_stores_differ_raise_on_every_rank(place: Path) -> None:
-    all_failed(run(4, differing, str(place)), "OutOfStep: the ranks' scores differ: rank 2 has another than rank 0")
+    all_failed(
+        run(4, differing, str(place)), "OutOfStep: the ranks' scores or columns differ: rank 2 has another than rank 0"
+    )
+
+
+def with_columns(rank: int, path: str, first: int) -> Any:
+    store = distributed_store(path, N, [Loss()])
+    store.columns["source"] = [str(first * rank), *["web"] * (N - 1)]
+    store.update([rank], loss=[1.0])
+    sync(store)
+    store.commit()
+    return store.columns["source"].tolist()
+
+
+def test_columns_are_set_on_every_rank_alike(place: Path) -> None:
+    expected = ["0", *["web"] * (N - 1)]
+    assert succeeded(run(2, with_columns, str(place), 0)) == [expected] * 2
+    assert ScoreStore.open(place, mode="r").columns["source"].tolist() == expected
+
+
+def test_ranks_whose_columns_differ_raise_on_every_rank(place: Path) -> None:
+    all_failed(
+        run(2, with_columns, str(place), 1), "OutOfStep: the ranks' scores or columns differ: rank 1 has another"
+    )
 
 
 def other_plans(rank: int, path: str) -> None:

@@ -1,0 +1,63 @@
+"""Columns of the user's own from a table: which of its columns they are, and their values in the order of rows."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.memory.user_column import KINDS, UserColumn, joined
+from adaptive_sampler.memory.user_columns import check_name
+
+Columns = Sequence[str] | Mapping[str, str] | None
+_WHOLE = re.compile("0|-?[1-9][0-9]{0,19}")
+_NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?(e[-+]?[0-9]+)?|inf)|nan")
+
+
+def own_names(columns: Columns, about: Mapping[str, Any] | None, scores: Sequence[str]) -> dict[str, str]:
+    """Column of the table -> name in the store. None: those that `about`, which `export` wrote, names.
+
+    Raises `InvalidValue` for anything else than columns and names, for a name that is not free, and for one that comes twice.
+    """
+    if columns is None:
+        columns = dict(about["columns"]) if about else {}
+    elif isinstance(columns, str):
+        raise InvalidValue(
+            f"columns={columns!r}: a list of columns, or a dict of columns and names. Pass [{columns!r}]."
+        )
+    elif not isinstance(columns, Mapping):
+        noted = about["columns"] if about else {}
+        columns = {column: noted.get(column, column) for column in columns}
+    names = [*columns.values()]
+    for name in names:
+        check_name(name, scores)
+        if names.count(name) > 1:
+            raise InvalidValue(f"columns={columns!r}: two become {name!r}. Give each a name of its own.")
+    return dict(columns)
+
+
+def own_column(parts: Sequence[UserColumn], rows: np.ndarray | slice, typed: bool) -> UserColumn:
+    """The values of all lines. `rows`: the row of each line. Without types, as CSV has none, texts tell what they are."""
+    column = joined(parts)
+    if not typed and column.is_text:
+        column = _told(column)
+    if isinstance(rows, slice):
+        return column
+    return column.at(np.argsort(rows))
+
+
+def _told(column: UserColumn) -> UserColumn:
+    """A column of texts as what all of them say: True and False, whole numbers, numbers; else as texts."""
+    texts = column.categories.texts()
+    if set(texts) <= {"True", "False"}:
+        values = np.array([text == "True" for text in texts])
+    elif all(map(_WHOLE.fullmatch, texts)):
+        values = np.array([int(text) for text in texts])
+    elif all(map(_NUMBER.fullmatch, texts)):
+        values = np.array([float(text) for text in texts])
+    else:
+        return column
+    if values.dtype.name not in KINDS or (values.dtype.kind == "f" and all(map(_WHOLE.fullmatch, texts))):
+        return column  # whole numbers that no dtype holds
+    return UserColumn(values.dtype.name, column.n, values[column.values])
