@@ -24,7 +24,7 @@ class Purpose(IntEnum):
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:
     """A 64-bit key for the stream at this address, the same on every platform.
 
-    `more`: further parts of the address, such as the number of a class. Raises `InvalidValue` for a negative seed or epoch.
+    `more`: further parts of the address, such as the number of a plan. Raises `InvalidValue` for a negative seed or epoch.
     """
     if seed < 0 or epoch < 0:
         raise InvalidValue(f"seed={seed}, epoch={epoch}: both must be 0 or more. Pass non-negative integers.")

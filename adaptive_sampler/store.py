@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.kernels.identity import Identity, RowIdentity
 from adaptive_sampler.memory.user_columns import UserColumns
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
@@ -191,10 +192,7 @@ class ScoreStore:
         return self.values(name, slice(None))
 
     def values(self, name: str, part: slice) -> np.ndarray:
-        """The rows `part` of a score, as `store[name][part]`, without reading other chunks from disk.
-
-        Raises `InvalidValue` for a slice whose step is not 1.
-        """
+        """`store[name][part]`, without reading other chunks from disk. Raises `InvalidValue` for a step other than 1."""
         return self.session.drained.table.read(name, part)
 
     def count(self, name: str) -> np.ndarray:
@@ -216,6 +214,11 @@ class ScoreStore:
     def key(self, row: int) -> str:
         """The key of a row. Raises `StoreError` if the store has no keys."""
         return self.session.key_map().key(row)
+
+    @property
+    def identity(self) -> Identity:
+        """What names the rows past this process, and plans hash: their keys or, without keys, their numbers."""
+        return RowIdentity(len(self)) if self.session.keys is None else self.session.keys.identity
 
     @property
     def columns(self) -> UserColumns:
@@ -244,11 +247,6 @@ class ScoreStore:
     def path(self) -> Path | str:
         """The folder that the store is in, or the name of its storage."""
         return self.session.files.path
-
-    @property
-    def mode(self) -> Mode:
-        """How the store was opened: "r+" to write, "r" to read, "journal" on ranks other than the first."""
-        return self.session.mode
 
     @property
     def epoch(self) -> int:

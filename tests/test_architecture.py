@@ -46,7 +46,7 @@ PARTS: dict[str, set[str]] = {
     "tables": {"checks", "disk", "errors", "memory", "plan", "scoring"},
     "making": {"errors", "memory", "session", "storage", "tables"},
     "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
-    "store": {"arrays", "making", "memory", "plan", "scoring", "session", "storage", "tables"},
+    "store": {"arrays", "kernels", "making", "memory", "plan", "scoring", "session", "storage", "tables"},
     # the walk over a plan
     "walk": {"checks", "errors", "kernels", "plan", "seeds", "selection", "store"},
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},

@@ -15,9 +15,9 @@ MEMBERS = {
     *("create", "open", "from_table", "merge", "close"),
     *("update", "fold", "fold_table", "add", "grow", "begin_run", "commit", "drop_versions"),
     *("values", "count", "last_seen", "observed", "names", "scores"),
-    *("columns", "rows", "key"),
+    *("columns", "rows", "key", "identity"),
     *("plan", "export", "made_from"),
-    *("path", "mode", "epoch", "version", "versions", "about", "session"),
+    *("path", "epoch", "version", "versions", "about", "session"),
 }
 
 

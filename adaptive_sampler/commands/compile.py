@@ -73,6 +73,7 @@ def _policies() -> Iterator[Policy]:
     for number in (ROWS, 64 * ROWS):  # sparse and dense draws go two ways
         yield Draw("loss", number, unbiased=True)
         yield Draw("loss", number, floor=0.1)
+    yield Draw("loss", 0.5, per_group=np.arange(ROWS) % 2)
     yield from (Draw("loss", ROWS // 2, replacement=False), Draw("few", ROWS // 2, replacement=False))
 
 
@@ -96,6 +97,7 @@ def _look_up(path: Path) -> None:
     names = [f"image-{row}" for row in range(1000)]
     with ScoreStore.create(path, 1000, [Loss()], keys=names) as store:
         store.rows(names)
+        store.identity.ordered(np.uint64(0), np.zeros(2, np.int64))  # keys of equal hash
         store.grow(1001, keys=["another"])
         store.commit()
     with ScoreStore.open(path) as store:

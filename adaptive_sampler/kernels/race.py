@@ -1,4 +1,4 @@
-"""Weighted draws without replacement: a race of exponential arrival times, of which the first k are in."""
+"""A race of exponential arrival times: the first k rows, or the first k arrivals of rows that arrive again and again."""
 
 import math
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.kernels.identity import Identity, Names, RowIdentity, hash_places, row_hash, upper_halves
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import (
     above,
@@ -14,7 +15,6 @@ from adaptive_sampler.kernels.llvm import (
     bits_of_float64,
     float32_of,
     float64_of,
-    lowbias32,
     lowest,
     popcount,
 )
@@ -31,7 +31,7 @@ _DOUBT, _LATE = np.float32(2.0**-13), np.float32(11)
 
 
 @kernel
-def _exponential(number: Any) -> Any:
+def exponential(number: Any) -> Any:
     """-log(u) of a uniform u in (0, 1) of 52 bits, to a relative 1e-10: when a row arrives at rate 1."""
     u = (np.float64(np.int64(number)) + 0.5) * (1.0 / (1 << 52))
     bits = bits_of_float64(u) + np.uint64(0x0009_5F61_9980_C433)  # takes the mantissa to [sqrt(1/2), sqrt(2))
@@ -45,7 +45,7 @@ def _exponential(number: Any) -> Any:
 
 @kernel
 def _rough(upper: Any) -> Any:
-    """`_exponential` by float32 and the first 32 bits alone."""
+    """`exponential` by float32 and the first 32 bits alone."""
     u = (np.float32(np.int32(upper >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
     bits = np.uint32(bits_of_float32(u) + np.uint32(0x004A_FB0D))
     exponent = np.float32(np.int32(bits >> np.uint32(23)) - np.int32(127))
@@ -57,23 +57,58 @@ def _rough(upper: Any) -> Any:
 
 
 @kernel
-def _arrivals(key: Any, weights: Any, rows: Any, out: Any) -> None:
-    """When each of `rows` arrives. The first 32 bits of its uniform are found for 64 neighbours at once."""
-    lanes, numbers = np.empty(64, np.uint32), np.empty(_CHUNK, np.uint64)
+def arrivals(start: Any, hashes: Any, named: Any, weights: Any, rows: Any, out: Any) -> None:
+    """When each of `rows` arrives first, into `out`, float64; start, hashes, named: as `hash_places` takes them."""
+    numbers = np.empty(_CHUNK, np.uint64)
     for first in range(0, rows.size, _CHUNK):
         some, times = rows[first : first + _CHUNK], out[first : first + _CHUNK]
-        for i in range(some.size):
-            lowbias32(number(key, some[i] >> 6), lanes)
-            more = number(~np.uint64(key), some[i]) >> np.uint64(44)
-            numbers[i] = np.uint64(lanes[some[i] & 63]) << np.uint64(20) | more
+        hash_places(start, hashes, named, some, 0, numbers[: some.size])
         for i in range(some.size):  # a loop of its own, as LLVM vectorises it only so
-            times[i] = _exponential(numbers[i])
+            times[i] = exponential(numbers[i] >> np.uint64(12))
         for i in range(some.size):
             times[i] /= np.float64(weights[some[i]])
 
 
 @kernel
-def _race(key: Any, weights: Any, scale: Any, low: Any, high: Any, first: Any, words: Any, rows: Any, m: Any) -> Any:
+def arrivals_before(
+    start: Any, more: Any, hashes: Any, named: Any, weights: Any, rows: Any, high: Any, times: Any, places: Any
+) -> Any:
+    """All arrivals of each of `rows` before `high`: when, into `times`, and whose, into `places`; returns how many.
+
+    Waits of a row's after the first are those of the numbers 1, 2, … of a sequence of its own. What there is no room for is
+    counted only.
+    """
+    m = np.int64(0)
+    for i in range(rows.size):
+        row = rows[i]
+        weight = np.float64(weights[row])
+        name = hashes[row] if hashes.size else np.uint64(named[row] if named.size else row)
+        waited = exponential((number(start, name) if hashes.size else row_hash(start, name)) >> np.uint64(12))
+        waits = number(more, name)
+        j = np.int64(0)
+        while waited / weight < high:
+            if m < times.size:
+                times[m], places[m] = waited / weight, row
+            m += 1
+            j += 1
+            waited += exponential(number(waits, j) >> np.uint64(12))
+    return m
+
+
+@kernel
+def _race(
+    start: Any,
+    hashes: Any,
+    named: Any,
+    weights: Any,
+    scale: Any,
+    low: Any,
+    high: Any,
+    first: Any,
+    words: Any,
+    rows: Any,
+    m: Any,
+) -> Any:
     """Mark the rows that surely arrive before `low`; list those that arrive in [low, high) or may do so from rows[m] on,
     as far as it has room.
 
@@ -84,7 +119,7 @@ def _race(key: Any, weights: Any, scale: Any, low: Any, high: Any, first: Any, w
     lanes = np.empty(64, np.uint32)
     times, after_low, after_high = np.empty(64, np.float32), np.empty(64, np.float32), np.empty(64, np.float32)
     for w in range(words.size):
-        lowbias32(number(key, (first >> 6) + w), lanes)
+        upper_halves(start, hashes, named, first + (w << 6), lanes)
         block = weights[w << 6 : (w << 6) + 64]
         for i in range(64):
             times[i] = _rough(lanes[i])
@@ -114,40 +149,91 @@ def _set(words: Any, rows: Any) -> None:
         words[row >> 6] |= _ONE << np.uint64(row & 63)
 
 
-def sample_without_replacement(weights: NDArray[np.float32], k: int, *, key: int) -> NDArray[np.uint8]:
+def sample_without_replacement(
+    weights: NDArray[np.float32], k: int, *, key: int, identity: Identity | None = None
+) -> NDArray[np.uint8]:
     """k rows drawn one after another with p ∝ the weights of those left, as a bitmap: (ceil(n/8),) uint8.
 
     `weights` is (n,) float32, finite, at least 0 (the caller checks). Each row arrives after an exponential
-    time of its own (key, row) at the rate of its weight, and the first k are in, as in torch.multinomial. A
-    row without weight never arrives: where fewer than k have one, all those are set.
+    time of its own (key, name of the row) at the rate of its weight, and the first k are in, as in
+    torch.multinomial; those that arrive at once come by their hashes. A row without weight never arrives: where
+    fewer than k have one, all those are set. `identity`: the names of the n rows; None: their numbers.
     """
     weights = np.ascontiguousarray(weights, np.float32)
     n = len(weights)
+    identity = identity or RowIdentity(n)
     start = stream(key, 0)
     words = np.zeros(-(-n // 64), np.uint64)
     deviations = 4.0
     while k > 0 and n > 0:
-        low, high, room = _guess(start, weights, k, deviations)
-        rows = np.empty(room, np.int32 if n < 2**31 else np.int64)
-        before, m = _pass(start, weights, low, high, words, rows)
+        low, high, room = _guess(start, identity.names, weights, k, deviations)
+        rows = np.empty(room, _row_type(n))
+        before, m = _pass(start, identity.names, weights, low, high, words, rows)
         if m <= room and before <= k:
             times = np.empty(m)
-            _arrivals(start, weights, rows[:m], times)
+            arrivals(start, *identity.names, weights, rows[:m], times)
             arrived = np.flatnonzero(times < high)  # float32 left a doubt
             if before + len(arrived) >= k or high == math.inf:
-                _set(words, rows[arrived[_first(times[arrived], k - before)]])
+                _set(words, _first(times[arrived], rows[arrived], k - before, start, identity))
                 break
         deviations *= 4
     return words.astype("<u8", copy=False).view(np.uint8)[: -(-n // 8)]
 
 
-def _first(times: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """Where the k earliest stand, in any order; all where there are no more."""
-    return np.argpartition(times, k - 1)[:k] if 0 < k < len(times) else np.arange(min(k, len(times)))
+def first_arrivals(weights: NDArray[np.float32], total: float, k: int, *, key: int, identity: Identity) -> NDArray[Any]:
+    """Whose the first k arrivals are, (k,) in any order, where a row arrives again and again: at the rate of its weight.
+
+    `total`: the sum of the weights, above 0. A row's first arrival is that of `sample_without_replacement`.
+    """
+    n, names = len(weights), identity.names
+    start, more = stream(key, 0), stream(key, 1)
+    deviations = 6.0
+    while True:
+        expected = k + deviations * math.sqrt(k) + deviations**2
+        high = expected / total
+        rows = _listed(start, names, weights, high, min(n, int(expected) + n // 1024) + 64)
+        room = m = int(expected + deviations * math.sqrt(expected)) + 64
+        while m >= room:  # a second time, if at all
+            room = m + 1
+            times, places = np.empty(room), np.empty(room, rows.dtype)
+            m = int(arrivals_before(start, more, *names, weights, rows, high, times, places))
+        if m >= k:
+            return _first(times[:m], places[:m], k, start, identity)
+        deviations *= 2
+
+
+def _listed(start: np.uint64, names: Names, weights: NDArray[np.float32], high: float, room: int) -> NDArray[Any]:
+    """The rows that may arrive before `high`, those that surely do among them. `room`: a guess of how many."""
+    n = len(weights)
+    words = np.empty(-(-n // 64), np.uint64)
+    while True:
+        rows = np.empty(room, _row_type(n))
+        _, m = _pass(start, names, weights, 0.0, high, words, rows)
+        if m <= room:
+            return rows[:m]
+        room = m
+
+
+def _first(
+    times: NDArray[np.float64], places: NDArray[Any], k: int, start: np.uint64, identity: Identity
+) -> NDArray[Any]:
+    """The `places` of the k earliest of `times`, in any order, or all where there are no more. At equal times by names."""
+    if not 0 < k < len(times):
+        return places[: max(k, 0)]
+    last = np.partition(times, k - 1)[k - 1]
+    sure, tied = places[times < last], places[times == last]
+    if len(sure) + len(tied) > k:
+        tied = identity.ordered(start, tied)
+    return np.concatenate([sure, tied[: k - len(sure)]])
+
+
+def _row_type(n: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if n < 2**31 else np.int64
 
 
 def _pass(
     start: np.uint64,
+    names: Names,
     weights: NDArray[np.float32],
     low: float,
     high: float,
@@ -159,8 +245,8 @@ def _pass(
     rest = np.zeros(64 if len(weights) % 64 else 0, np.float32)
     rest[: len(weights) % 64] = weights[whole * 64 :]
     bounds = _in_float32(low, high)
-    before, m = _race(start, weights[: whole * 64], *bounds, 0, words[:whole], rows, 0)
-    more, m = _race(start, rest, *bounds, whole * 64, words[whole:], rows, m)
+    before, m = _race(start, *names, weights[: whole * 64], *bounds, 0, words[:whole], rows, 0)
+    more, m = _race(start, *names, rest, *bounds, whole * 64, words[whole:], rows, m)
     return before + more, m
 
 
@@ -171,7 +257,9 @@ def _in_float32(low: float, high: float) -> tuple[np.float32, np.float32, np.flo
     return np.float32(2.0**exponent), np.float32(low * 2.0**-exponent), np.float32(high * 2.0**-exponent)
 
 
-def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: float) -> tuple[float, float, int]:
+def _guess(
+    start: np.uint64, names: Names, weights: NDArray[np.float32], k: int, deviations: float
+) -> tuple[float, float, int]:
     """(low, high, room): the k-th arrival is hardly ever outside [low, high), nor are there more than room in
     it."""
     n = len(weights)
@@ -183,7 +271,7 @@ def _guess(start: np.uint64, weights: NDArray[np.float32], k: int, deviations: f
     rows = np.arange(size, dtype=np.int64) * (n // size)
     rows += np.arange(size, dtype=np.int64) * 0x9E3779B1 % (n // size)  # so that no period can hide
     times = np.empty(size)
-    _arrivals(start, weights, rows, times)
+    arrivals(start, *names, weights, rows, times)
     early, late = max(0, int((share - slack) * size)), min(size - 1, int((share + slack) * size))
     times.partition((early, late))
     low = float(times[early]) if share > slack else 0.0

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import split
+from adaptive_sampler.kernels.identity import Identity, RowIdentity
 from adaptive_sampler.kernels.splitmix import python_number
 
 Ties = Literal["random", "row"]
@@ -21,8 +22,8 @@ _NONE = np.empty(0, np.float32)
 _HALF = 1 << 32  # how many values the upper half of a hash has
 
 
-def _premix(salt: int) -> np.uint64:
-    """Where the salt's sequence starts; near salts must not mean near starts."""
+def premix(salt: int) -> np.uint64:
+    """Where the sequence of hashes starts by which ties are broken; near salts must not mean near starts."""
     return python_number(salt + 0x5E1EC7, 0)
 
 
@@ -45,11 +46,13 @@ def _kth(keys: Keys, rank: int) -> np.float32:
 class _Cut:
     """The rows on one side of a rank in (0, n): [rank, …) if `above`, else [0, rank). `words` is the answer.
 
-    `keys` None stands for n equal ones, whose ties are random.
+    `keys` None stands for n equal ones, whose ties are random. `start`: the hashes' sequence, `identity`: whose they are.
     """
 
-    def __init__(self, keys: Keys | None, n: int, rank: int, above: bool, salt: np.uint64) -> None:
-        self._rank, self._above, self._salt, self._n = rank, above, salt, n
+    def __init__(self, keys: Keys | None, rank: int, above: bool, start: np.uint64, identity: Identity) -> None:
+        n = len(identity)
+        self._rank, self._above, self._n = rank, above, n
+        self._start, self._identity = start, identity
         self._row_type = np.int32 if n < 2**31 else np.int64
         self.words: Words = np.zeros(-(-n // 64), np.uint64)
         self._keys, self._parts = _NONE, [(_NONE, 0, self.words)]
@@ -110,9 +113,10 @@ class _Cut:
             low = max(0, int((rank - width) / ties * _HALF))
             high = min(_HALF - 1, int((rank + width) / ties * _HALF))
             rows = np.empty(int(4 * width) + 64, self._row_type)
-            ends, before, m = (self._salt, np.uint32(low), np.uint32(high)), 0, 0
+            ends, before, m = (np.uint32(low), np.uint32(high)), 0, 0
             for keys, first, words in self._parts:
-                some, m = split.split_ties(keys, value, *ends, self._above, self._n, first, words, rows, m)
+                asked = keys, value, self._start, *self._identity.names, *ends, self._above
+                some, m = split.split_ties(*asked, self._n, first, words, rows, m)
                 before += some
             if before <= rank < before + m <= before + len(rows):
                 order = self._by_tie(rows[:m], "random")
@@ -164,11 +168,7 @@ class _Cut:
         split.set_rows(self.words, tied[left:] if self._above else tied[:left])
 
     def _by_tie(self, rows: NDArray[Any], ties: Ties) -> NDArray[Any]:
-        if ties == "row":
-            return rows
-        hashes = np.empty(len(rows), np.uint64)
-        split.hashes(self._salt, rows, hashes)
-        return rows[np.argsort(hashes, kind="stable")]
+        return rows if ties == "row" else self._identity.ordered(self._start, rows)
 
 
 def _ranked(keys: Keys | None, n: int) -> Words:
@@ -179,26 +179,31 @@ def _ranked(keys: Keys | None, n: int) -> Words:
     return words.astype(np.uint64, copy=False)
 
 
-def rank_window(keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties) -> NDArray[np.uint8]:
+def rank_window(
+    keys: Keys, lo: int, hi: int, *, salt: int, ties: Ties, identity: Identity | None = None
+) -> NDArray[np.uint8]:
     """The rows whose ascending rank by (key, tie) is in [lo, hi): (ceil(n/8),) uint8, little bit order.
 
     `keys` is (n,) float32. A NaN has no rank and is never selected; -inf and +inf are ordinary, -0.0 equals
-    0.0. ties="random" orders equal keys by a hash of (salt, row), whatever n and the other rows are;
-    ties="row" by row, as a stable argsort does. Windows that share a bound partition the ranked rows exactly.
+    0.0. ties="random" orders equal keys by a hash of (salt, name of the row), whatever n and the other rows are;
+    ties="row" by row, as a stable argsort does. `identity`: the names of the n rows; None: their numbers.
+    Windows that share a bound partition the ranked rows exactly.
     Raises InvalidValue for other ties and unless 0 <= lo <= hi.
     """
     if ties not in ("random", "row"):
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
     keys = np.ascontiguousarray(keys, np.float32)
-    start = _premix(salt)
-    return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, len(keys), rank, above, start).by_key(ties))
+    names = identity or RowIdentity(len(keys))
+    start = premix(salt)
+    return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, rank, above, start, names).by_key(ties))
 
 
-def hash_window(n: int, lo: int, hi: int, *, salt: int) -> NDArray[np.uint8]:
+def hash_window(n: int, lo: int, hi: int, *, salt: int, identity: Identity | None = None) -> NDArray[np.uint8]:
     """As `rank_window` with n equal keys and random ties: hi - lo rows at random, (ceil(n/8),) uint8."""
-    start = _premix(salt)
+    names = identity or RowIdentity(n)
+    start = premix(salt)
     value = np.float32(0)
-    return _window(n, lo, hi, None, lambda rank, above: _Cut(None, n, rank, above, start).by_hash(value, n, rank))
+    return _window(n, lo, hi, None, lambda rank, above: _Cut(None, rank, above, start, names).by_hash(value, n, rank))
 
 
 def _window(n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]) -> NDArray[np.uint8]:

@@ -4,22 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.kernels.identity import upper_halves
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import above as is_above
-from adaptive_sampler.kernels.llvm import at_least, at_most, below, equal, lowbias32, lowest, popcount
+from adaptive_sampler.kernels.llvm import at_least, at_most, below, equal, lowest, popcount
 from adaptive_sampler.kernels.splitmix import number
 
 _ONE = np.uint64(1)
 _LAST = np.uint64(1 << 63)
-
-
-@kernel
-def hashes(salt: Any, rows: Any, out: Any) -> None:
-    """The 64-bit hash of each row: its upper half, which 64 neighbours find at once, decides but where two are equal."""
-    lanes = np.empty(64, np.uint32)
-    for i in range(rows.size):
-        lowbias32(number(salt, rows[i] >> 6), lanes)
-        out[i] = np.uint64(lanes[rows[i] & 63]) << np.uint64(32) | number(~np.uint64(salt), rows[i]) >> np.uint64(32)
 
 
 @kernel
@@ -66,7 +58,9 @@ def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, ro
 def split_ties(
     keys: Any,
     value: Any,
-    salt: Any,
+    start: Any,
+    hashes: Any,
+    named: Any,
     low: Any,
     high: Any,
     above: Any,
@@ -78,17 +72,18 @@ def split_ties(
 ) -> Any:
     """As `split`, by (key, upper half of the hash) at (value, low .. high); what is counted and listed are ties only.
 
-    Where `keys` is empty, all n rows are ties.
+    start, hashes, named: as `identity.upper_halves` takes them. Where `keys` is empty, all n rows are ties.
     """
     before = 0
     ties = np.empty(64, np.uint32)
     for w in range(words.size):
-        lowbias32(number(salt, (first >> 6) + w), ties)
         tied = ~np.uint64(0) if first + (w << 6) + 64 <= n else (_ONE << np.uint64(n & 63)) - _ONE
         under = over = np.uint64(0)
         if keys.size:
             block = keys[w << 6 : (w << 6) + 64]
             tied, under, over = equal(block, value), below(block, value), is_above(block, value)
+        if tied:
+            upper_halves(start, hashes, named, first + (w << 6), ties)
         early = below(ties, low)
         near = at_most(ties, high) & ~early
         words[w] = over | (tied & ~(early | near)) if above else under | (tied & early)

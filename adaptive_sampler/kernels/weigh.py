@@ -7,23 +7,20 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.kernels.jit import kernel
 
-_LANES = 64  # partial sums: additions overlap, and round as little as a pairwise sum's
+_BLOCK = 64  # scores looked over at once
 
 
 @kernel
-def _survey(scores: Any, sums: Any) -> Any:
-    """Partial sums of the scores into `sums`; returns (how many are there, how many of these are above 0, the first
-    negative or infinite one or n)."""
+def _survey(scores: Any) -> Any:
+    """(how many are there, how many of these are above 0, the first negative or infinite one or n)."""
     known = np.int64(0)
     positive = np.int64(0)
-    for start in range(0, scores.size, _LANES):
-        some = scores[start : start + _LANES]
+    for start in range(0, scores.size, _BLOCK):
+        some = scores[start : start + _BLOCK]
         wrong = np.int64(0)
         for i in range(some.size):
-            score = np.float64(some[i])
-            there = not np.isnan(score)
-            sums[i] += score if there else 0.0
-            known += np.int64(there)
+            score = some[i]
+            known += np.int64(score == score)
             positive += np.int64(score > 0)
             wrong += np.int64(score < 0) + np.int64(score == np.inf)
         if wrong:
@@ -46,12 +43,11 @@ def _weigh(scores: Any, scale: Any, floor: Any, out: Any) -> Any:
     return positive
 
 
-def survey(scores: NDArray[np.float32]) -> tuple[float, int, int, int]:
-    """(sum, number, number above 0) of the scores that are there, (n,) float32 with NaN where not, and the first that is
-    negative or infinite, or −1 where none is."""
-    sums = np.zeros(_LANES)
-    known, positive, bad = _survey(scores, sums)
-    return float(sums.sum()), int(known), int(positive), int(bad) if bad < len(scores) else -1
+def survey(scores: NDArray[np.float32]) -> tuple[int, int, int]:
+    """(number, number above 0) of the scores that are there, (n,) float32 with NaN where not, and the first that is negative
+    or infinite, or −1 where none is."""
+    known, positive, bad = _survey(scores)
+    return int(known), int(positive), int(bad) if bad < len(scores) else -1
 
 
 def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArray[np.float32], int]:

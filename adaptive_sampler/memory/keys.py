@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, UnknownName
 from adaptive_sampler.kernels import keys as kernels
+from adaptive_sampler.kernels.identity import KeyIdentity, key_hashes
 
 
 class HashIndex(NamedTuple):
@@ -22,7 +23,8 @@ class KeyMap:
     """Maps `len(map)` different strings to rows 0 … n − 1.
 
     The table of hashes takes 14 bytes of memory per key (22 with 2³¹ keys or more) and is built at the first look-up. The
-    keys themselves, as UTF-8 bytes with the end of each, stay on disk once they are committed, and are memory-mapped.
+    hashes in the order of rows take 8 more once a plan has asked for them. The keys themselves, as UTF-8 bytes with the end
+    of each, stay on disk once they are committed, and are memory-mapped.
     """
 
     ARRAYS = ("text", "ends")
@@ -30,6 +32,7 @@ class KeyMap:
     def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
         self._text, self._ends = text, ends
         self._index: HashIndex | None = None
+        self._hashes: np.ndarray | None = None  # in the order of rows
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "KeyMap":
@@ -63,8 +66,15 @@ class KeyMap:
 
     @property
     def nbytes(self) -> int:
-        """What looking keys up holds in memory, beside the names themselves."""
-        return sum(array.nbytes for array in self._table())
+        """What looking keys up and planning by them holds in memory, beside the names themselves."""
+        return sum(array.nbytes for array in (*self._table(), self._hashes) if array is not None)
+
+    @property
+    def identity(self) -> KeyIdentity:
+        """The keys as the names that plans hash. Keeps the hashes from then on."""
+        if self._hashes is None:
+            self._hashes = key_hashes(self._text, self._ends)
+        return KeyIdentity(self._hashes, self._text, self._ends)
 
     def key(self, row: int) -> str:
         """The key of a row. Raises `StoreDamaged` if its bytes are no UTF-8."""
@@ -102,9 +112,7 @@ class KeyMap:
     def find(self, wanted: "KeyMap") -> np.ndarray:
         """The row of each key of `wanted` in this map, (len(wanted),) int64; −1 where it has none. `wanted` may repeat keys."""
         text, ends = wanted._text, wanted._ends
-        rows: np.ndarray = kernels.find(
-            kernels.hash_all(text, ends), text, ends, *self._table(), self._text, self._ends
-        )
+        rows: np.ndarray = kernels.find(key_hashes(text, ends), text, ends, *self._table(), self._text, self._ends)
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
@@ -144,7 +152,7 @@ class KeyMap:
 
     def _table(self) -> HashIndex:
         if self._index is None:
-            hashes = kernels.hash_all(self._text, self._ends)
+            hashes = key_hashes(self._text, self._ends) if self._hashes is None else self._hashes
             order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)
             hashes = hashes[order]
             bits = max(len(hashes).bit_length() - 2, 0)  # about four hashes a bucket

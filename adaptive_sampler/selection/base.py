@@ -12,6 +12,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
+from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection.functions import is_function, named
 
@@ -36,6 +37,14 @@ class Scores(Protocol):
 
     def observed(self, name: str) -> int:
         """How many rows have been observed for a score."""
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """Columns of the user's own, by name, (n,) each: groups, sources, lengths."""
+
+    @property
+    def identity(self) -> Identity:
+        """What names each row past this process, and so decides its part in what is random."""
 
     @property
     def made_from(self) -> MadeFrom:
@@ -190,12 +199,14 @@ def fill(
     age: np.ndarray | None,
     salt: int,
     ties: Ties,
+    identity: Identity,
     observed: int | None = None,
 ) -> np.ndarray:
     """Choose `budget` rows: first all rows never observed, then the oldest by `age`, then a window of the ranking.
 
     The ranking has the remaining rows, in ascending order of their scores. `start(ranked, number)` returns where in these
     `ranked` rows the window of `number` rows begins. `age`: as `stale_age` returns it. `salt`: seeds random ties.
+    `identity`: the names of these rows.
     `observed`: how many rows have a score, or None if that is not known. More than `budget` rows are chosen only if more
     were never observed. Returns packed bits, (ceil(n / 8),) uint8.
     """
@@ -208,12 +219,12 @@ def fill(
     if age is not None:
         old = int(np.count_nonzero(~np.isnan(age)))
         first = min(old, number)
-        oldest = select.rank_window(age, old - first, old, salt=salt, ties="random")
+        oldest = select.rank_window(age, old - first, old, salt=salt, ties="random", identity=identity)
         scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
         forced = forced | oldest
         ranked, number = ranked - first, number - first
     low = start(ranked, number)
-    best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties)
+    best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties, identity=identity)
     best |= forced
     return best
 

@@ -1,5 +1,6 @@
 """Draw rows with probability proportional to a score: weighted sampling, as for L2RW."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -8,41 +9,63 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits, weigh
+from adaptive_sampler.kernels import bits, exact, weigh
 from adaptive_sampler.kernels import draw as kernels
+from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, make
+from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.per_group import choose, members, settle_groups
+
+_MOST = 2**32 - 1  # samples of one plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw(Composable):
     """Draw `num_samples` rows (None: as many as the store has), each with probability p proportional to its score `by`.
 
-    `floor`: the share of the draw that is uniform: p = (1 − floor)·s/Σs + floor/n. A row never observed counts as if it
+    `num_samples`: a count (int), or a share f of the n rows (float, also above 1), which gives floor(f·n + ½) samples, one at
+    least. `floor`: the share of the draw that is uniform: p = (1 − floor)·s/Σs + floor/n. A row never observed counts as if it
     had the mean score of the others. `unbiased`: each sample gets the loss weight 1/(n·p), so that the expected loss is
     that of uniform sampling. `replacement=False`: each row is drawn at most once, one row after another, as
-    torch.multinomial does. Scores must be finite and not negative. If all scores are 0, the draw is uniform if `floor` > 0,
-    and an error otherwise.
+    torch.multinomial does. `per_group`: the name of a column of the store, or (n,) labels; each group is then drawn from by
+    itself, as often as it has rows, or that share of it. Scores must be finite and not negative. If all scores are 0, the draw
+    is uniform if `floor` > 0, and an error otherwise.
     """
 
     by: str
-    num_samples: int | None = None
+    num_samples: int | float | None = None
     _: KW_ONLY
     replacement: bool = True
     floor: float = 0.0
     unbiased: bool = False
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
         if not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
-        if self.num_samples is not None:
-            whole_number("num_samples", self.num_samples, 1, otherwise=", or None for the store's rows")
+        self._check_number()
         if self.unbiased and not self.replacement:
             raise InvalidValue(
                 "unbiased=True with replacement=False: 1/(n·p) is the weight of independent draws. Draw with replacement."
             )
+        settle_groups(self)
+
+    def _check_number(self) -> None:
+        number = self.num_samples
+        if isinstance(number, (float, np.floating)):
+            if not (number > 0 and math.isfinite(number)):
+                raise InvalidValue(
+                    f"num_samples={number}: a share of the rows, above 0, or a count of samples as an int."
+                )
+        elif number is not None:
+            whole_number("num_samples", number, 1, most=_MOST, otherwise=", or None for the store's rows")
+            if self.per_group is not None:
+                raise InvalidValue(
+                    f"num_samples={number} with per_group: how many of these are of which group is not said. Pass a share of "
+                    "each group as a float, such as 0.5, or None for as many samples as it has rows."
+                )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row once if no row was observed yet, else the draw.
@@ -50,46 +73,65 @@ class Draw(Composable):
         Raises `InvalidValue` for a score that is negative or infinite, for scores that are all 0 without a `floor`, and
         without replacement for more samples than there are rows with a positive weight.
         """
-        n, key = len(store), seeds.key(seed, epoch, seeds.Purpose.DRAW)
-        number = n if self.num_samples is None else int(self.num_samples)
+        key, scores = seeds.key(seed, epoch, seeds.Purpose.DRAW), store[self.by]
         if not store.observed(self.by):
-            store[self.by]  # raises for an unknown name, also before the first observation
             return make(store, self, epoch, seed)
-        weights, positive = self._probabilities(store[self.by])
         if not self.replacement:
-            if number > positive:
-                raise InvalidValue(
-                    f"num_samples={number} without replacement, but only {positive} rows have a positive {self.by!r}. "
-                    "Draw fewer, or set floor above 0."
-                )
-            return make(store, self, epoch, seed, kept=kernels.sample_without_replacement(weights, number, key=key))
-        counts = kernels.multinomial_counts(weights, number, key=key)
-        return make(store, self, epoch, seed, **self._drawn(counts, weights))
+            kept = choose(self, store, lambda rows, identity: self._once(scores[rows], rows, identity, key))
+            return make(store, self, epoch, seed, kept=kept)
+        counts = np.empty(len(store), np.uint32)
+        weights = np.zeros(len(store) if self.unbiased else 0, np.float32)
+        for rows, identity in members(self, store):
+            odds, _ = self._probabilities(scores[rows], rows)
+            drawn = kernels.multinomial_counts(odds, self._number(len(odds)), key=key, identity=identity)
+            counts[rows] = drawn
+            if self.unbiased:
+                mean = np.float64(exact.summed(odds) / len(odds))
+                weights[rows] = np.divide(mean, odds, out=np.zeros_like(odds), where=drawn > 0)  # 1/(n·p)
+        kept, repeats = bits.occupied(counts)
+        own = weights[counts > 0] if self.unbiased else None
+        return make(store, self, epoch, seed, kept=kept, counts=repeats, weights=own)
 
-    def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, int]:
-        """The weights of the rows, (n,) float32, and how many of them are positive. With replacement, their mean is 1."""
-        total, known, positive, bad = weigh.survey(scores)
+    def _once(self, scores: np.ndarray, rows: Any, identity: Identity, key: int) -> np.ndarray:
+        """Which of the rows of a group, or of all, are drawn without replacement, as a bitmap."""
+        weights, positive = self._probabilities(scores, rows)
+        number = self._number(len(scores))
+        if number > positive:
+            raise InvalidValue(
+                f"num_samples={number} without replacement, but only {positive} rows{_whose(rows)} have a positive "
+                f"{self.by!r}. Draw fewer, or set floor above 0."
+            )
+        return kernels.sample_without_replacement(weights, number, key=key, identity=identity)
+
+    def _number(self, n: int) -> int:
+        """How many samples are drawn from `n` rows."""
+        if self.num_samples is None or isinstance(self.num_samples, (int, np.integer)):
+            return n if self.num_samples is None else int(self.num_samples)
+        number = max(math.floor(exactly(self.num_samples) * n + exactly(0.5)), 1)
+        if number > _MOST:
+            raise InvalidValue(f"num_samples={self.num_samples} of {n} rows is {number}: draw {_MOST} at most.")
+        return number
+
+    def _probabilities(self, scores: np.ndarray, rows: Any) -> tuple[np.ndarray, int]:
+        """The weights of `rows`, (n,) float32, and how many of them are positive. With replacement, their mean is 1."""
+        known, positive, bad = weigh.survey(scores)
         if bad >= 0:
             raise InvalidValue(
-                f"{self.by!r} of row {bad} is {scores[bad]}: a score to draw by must be finite and not negative. "
-                "Draw by another score, or prune by this one."
+                f"{self.by!r} of row {bad if isinstance(rows, slice) else rows[bad]} is {scores[bad]}: a score to draw by must "
+                "be finite and not negative. Draw by another score, or prune by this one."
             )
-        if total == 0 and self.floor == 0:
+        if known and not positive and self.floor == 0:
             raise InvalidValue(
-                f"every observed {self.by!r} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly where "
-                "there is nothing to choose by."
+                f"every observed {self.by!r}{_whose(rows)} is 0, so nothing can be drawn. Set floor above 0 to draw uniformly "
+                "where there is nothing to choose by."
             )
-        if total == 0:
+        if not positive:
             return np.ones(len(scores), np.float32), len(scores)
         if not self.replacement and self.floor == 0 and known == len(scores):
             return scores, positive  # a common factor would not change the draw
-        return weigh.weigh(scores, total / known, self.floor)
+        return weigh.weigh(scores, exact.mean(scores), self.floor)
 
-    def _drawn(self, counts: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-        """The arrays of the plan, from how often each row was drawn, (n,)."""
-        kept, repeats = bits.occupied(counts)
-        arrays: dict[str, Any] = {"kept": kept, "counts": repeats}
-        if self.unbiased:
-            p = weights[counts > 0] / weights.mean(dtype=np.float64)  # n·p
-            arrays["weights"] = (1 / p).astype(np.float32)
-        return arrays
+
+def _whose(rows: Any) -> str:
+    """Of which group, for messages."""
+    return "" if isinstance(rows, slice) else f" of the group of row {rows[0]}"

@@ -1,7 +1,6 @@
 """Leave out the ends of a ranking: the rows that look mislabelled, or those that are learned already."""
 
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -20,8 +19,8 @@ from adaptive_sampler.selection.base import (
     exactly,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels
-from adaptive_sampler.selection.ranked import plan_stretch
+from adaptive_sampler.selection.per_group import settle_groups
+from adaptive_sampler.selection.ranked import Start, plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +30,8 @@ class Exclude(Composable):
     `Prune(0.5, "el2n") & Exclude("margin", lowest=0.02)` keeps what is hard but for the 2 % with the lowest margin, which are
     most likely to be mislabelled. Shares are fractions (float) or counts (int) of all rows. They are cut where those of
     `Window` are, so that `Exclude(by, lowest=f, highest=g)` keeps what `Window(1 - f - g, f, by)` keeps. Rows never observed
-    are not left out, nor are rows older than `max_age`, in epochs. `ties`: as for `Prune`. `per_class`: (n,) labels; the
-    shares then apply within each class, of which none may be left.
+    are not left out, nor are rows older than `max_age`, in epochs. `ties`: as for `Prune`. `per_group`,
+    `per_class`: as for `Prune`; the shares then apply within each group, of which none may be left.
     """
 
     by: str
@@ -42,6 +41,7 @@ class Exclude(Composable):
     ties: Ties = "random"
     per_class: Any = None
     max_age: int | None = None
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -56,19 +56,19 @@ class Exclude(Composable):
             raise InvalidValue(f"{told} leaves out every row. Leave out less than 1.0 in all.")
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
-        object.__setattr__(self, "per_class", as_labels(self.per_class))
+        settle_groups(self)
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the rows between the ends.
 
         Raises `InvalidValue` if the ends are all rows of the store, or counts above their number.
         """
+        return plan_stretch(self, store, epoch, seed)
 
-        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
-            low, high = self._ends(n)
-            return max(high - low, 0), lambda ranked, number: min(low, ranked - number)
-
-        return plan_stretch(self, store, epoch, seed, stretch)
+    def stretch(self, n: int) -> tuple[int, Start]:
+        """As `Ranked.stretch`: the rows between the ends. Raises `InvalidValue` for counts above `n`."""
+        low, high = self._ends(n)
+        return max(high - low, 0), lambda ranked, number: min(low, ranked - number)
 
     def _ends(self, n: int) -> tuple[int, int]:
         """The ranks between which `n` rows are kept: from the first one up to before the second one."""

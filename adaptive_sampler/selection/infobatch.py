@@ -8,7 +8,7 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits, select
+from adaptive_sampler.kernels import bits, exact, select
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
@@ -46,12 +46,12 @@ class InfoBatch(Composable):
         scores, n = store[self.by], len(store)
         if epoch >= math.floor(exactly(self.anneal) * self.epochs) or not store.observed(self.by):
             return make(store, self, epoch, seed)
-        known = scores[np.isfinite(scores)]
-        easy = scores < (known.mean(dtype=np.float64) if len(known) else 0)
+        easy = scores < np.float64(exact.mean(scores))
         key = seeds.key(seed, epoch, seeds.Purpose.DRAW)
         share = (1 - self.ratio) * int(easy.sum())
         stay = int(share) + (np.random.default_rng(key).random() < share - int(share))
-        chosen = select.rank_window(np.where(easy, np.float32(0), np.float32(np.nan)), 0, stay, salt=key, ties="random")
+        tied = np.where(easy, np.float32(0), np.float32(np.nan))
+        chosen = select.rank_window(tied, 0, stay, salt=key, ties="random", identity=store.identity)
         kept = chosen | np.packbits(~easy, bitorder="little")
         weights = np.where(easy[bits.rows(kept, n)], np.float32(1 / (1 - self.ratio)), np.float32(1))
         return make(store, self, epoch, seed, kept=kept, weights=weights if stay else None)

@@ -1,6 +1,5 @@
 """Keep the rows with the highest or the lowest scores: data pruning, as with EL2N, GraNd or forgetting."""
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from adaptive_sampler.selection.base import (
     cut,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels
-from adaptive_sampler.selection.ranked import plan_stretch
+from adaptive_sampler.selection.per_group import grouped, settle_groups
+from adaptive_sampler.selection.ranked import Start, plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +26,10 @@ class Prune(Composable):
     Paul et al. 2021, section 3, keep the highest. `keep`: a fraction f (float), which gives floor(f·n + ½) rows, or a
     count (int). Rows never observed are kept first; the plan is larger than `keep` only if there are more of them.
     `max_age`: next come the rows whose score is older than this many epochs, the oldest first. `ties`: rows with equal
-    scores are ordered by their numbers ("row", as a stable argsort does) or by a hash of (seed, epoch, row) ("random").
-    `per_class`: (n,) labels; `keep` then applies within each class, of which at least one row stays.
+    scores are ordered by their numbers ("row", as a stable argsort does) or by a hash of (seed, epoch, row) ("random"),
+    of its key where the store has keys.
+    `per_group`: the name of a column of the store, or (n,) labels; `keep` then applies within each group, of which at least
+    one row stays. `per_class`: the same for (n,) labels of classes.
     """
 
     keep: float | int
@@ -38,6 +39,7 @@ class Prune(Composable):
     ties: Ties = "random"
     per_class: Any = None
     max_age: int | None = None
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -45,16 +47,15 @@ class Prune(Composable):
         check_choice("order", self.order, ("highest", "lowest"))
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
-        object.__setattr__(self, "per_class", as_labels(self.per_class))
+        settle_groups(self)
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share of best scores."""
+        return plan_stretch(self, store, epoch, seed)
 
-        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
-            return cut({"keep": self.keep}, n, least=0 if self.per_class is None else 1), self._start
-
-        return plan_stretch(self, store, epoch, seed, stretch)
+    def stretch(self, n: int) -> tuple[int, Start]:
+        """As `Ranked.stretch`: the end of the ascending ranking, or its beginning."""
+        return cut({"keep": self.keep}, n, least=1 if grouped(self) else 0), self._start
 
     def _start(self, ranked: int, number: int) -> int:
-        """The rank at which the kept rows begin: they are the end of the ascending ranking, or its beginning."""
         return ranked - number if self.order == "highest" else 0

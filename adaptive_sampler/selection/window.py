@@ -1,6 +1,5 @@
 """Keep a window of the ranking: if the data has wrong labels, these rows are at the very top, which a window leaves out."""
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from adaptive_sampler.selection.base import (
     cut,
 )
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_class import as_labels
-from adaptive_sampler.selection.ranked import plan_stretch
+from adaptive_sampler.selection.per_group import settle_groups
+from adaptive_sampler.selection.ranked import Start, plan_stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +25,9 @@ class Window(Composable):
 
     Both are fractions f (float), rounded to floor(f·n + ½) rows in such a way that adjacent windows neither overlap nor
     leave a gap, or counts (int). Rows never observed and rows older than `max_age` are kept first, as with `Prune`; the
-    window is then taken from the ranking of the other rows. `ties`: as for `Prune`. `per_class`: (n,) labels; both shares
-    then apply within each class, and a window may hold none of a small one, because adjacent windows share its rows.
+    window is then taken from the ranking of the other rows. `ties`: as for `Prune`. `per_group`, `per_class`: as for
+    `Prune`; both shares then apply within each group, and a window may hold none of a small one, because adjacent windows
+    share its rows.
     """
 
     keep: float | int
@@ -37,6 +37,7 @@ class Window(Composable):
     ties: Ties = "random"
     per_class: Any = None
     max_age: int | None = None
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -44,7 +45,7 @@ class Window(Composable):
         check_share("offset", self.offset, zero=True)
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
-        object.__setattr__(self, "per_class", as_labels(self.per_class))
+        settle_groups(self)
         fractions = [s for s in (self.keep, self.offset) if isinstance(s, float)]
         if len(fractions) == 2 and sum(fractions) > 1 + 1e-9:
             raise InvalidValue(
@@ -54,10 +55,10 @@ class Window(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the window."""
+        return plan_stretch(self, store, epoch, seed)
 
-        def stretch(n: int) -> tuple[int, Callable[[int, int], int]]:
-            offset = cut({"offset": self.offset}, n)
-            # The rows that `fill` keeps first shorten the ranking and the window equally, so the window stays inside it.
-            return cut({"offset": self.offset, "keep": self.keep}, n) - offset, lambda ranked, number: offset
-
-        return plan_stretch(self, store, epoch, seed, stretch)
+    def stretch(self, n: int) -> tuple[int, Start]:
+        """As `Ranked.stretch`: the window."""
+        offset = cut({"offset": self.offset}, n)
+        # The rows that come before the ranking shorten it and the window equally, so the window stays inside it.
+        return cut({"offset": self.offset, "keep": self.keep}, n) - offset, lambda ranked, number: offset

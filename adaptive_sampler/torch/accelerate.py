@@ -43,7 +43,7 @@ class SamplerCheckpoint:
     def __init__(self, loader: Any, hook: LossHook) -> None:
         self.loader, self.hook, self.sampler = loader, hook, _sampler(loader)
         planned = self.sampler.store
-        if hook.store is not planned and planned.mode != "r":
+        if hook.store is not planned and planned.session.mode != "r":
             raise InvalidValue(
                 f"the hook records in {hook.store.path}, the loader's sampler plans from {planned.path}, which is open to write "
                 "too: a checkpoint names one commit. Give both the same store, or open the sampler's with mode='r'."

@@ -7,6 +7,7 @@ import numpy as np
 
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.composed import parts_of, scores_of
+from adaptive_sampler.selection.per_group import grouped
 from adaptive_sampler.store import ScoreStore
 
 _ENOUGH = 20  # samples of a class that would stay if the class made no difference; smaller classes are not judged
@@ -16,7 +17,7 @@ _NAMED = 3  # classes in the message
 
 def ranks_all_classes(policy: Any) -> bool:
     """Whether a policy, or a part of it, goes by a score and could keep its share within each class, and was not told to."""
-    return any(getattr(part, "per_class", part) is None and scores_of(part) for part in parts_of(policy))
+    return any(hasattr(part, "per_class") and not grouped(part) and bool(scores_of(part)) for part in parts_of(policy))
 
 
 def warn_of_neglect(plan: Plan, policy: Any, store: ScoreStore) -> bool:
@@ -37,8 +38,9 @@ def warn_of_neglect(plan: Plan, policy: Any, store: ScoreStore) -> bool:
     more = f", as little of {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
     warnings.warn(
         f"the plan of epoch {plan.epoch} keeps almost none of some classes: of the samples that were seen here {named}{more}, but "
-        f"{share:.0%} of all. {policy} ranks all classes together. Give it per_class=labels, the class of each row, and it keeps "
-        "its share of each class; or, if it is meant so, warnings.filterwarnings('ignore', 'the plan of epoch').",
+        f"{share:.0%} of all. {policy} ranks all classes together. Give it per_class=labels, the class of each row, or "
+        "per_group='the column of the store that has them', and it keeps its share of each class; or, if it is meant so, "
+        "warnings.filterwarnings('ignore', 'the plan of epoch').",
         RuntimeWarning,
         stacklevel=2,
     )

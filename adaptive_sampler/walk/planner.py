@@ -174,7 +174,7 @@ class Planner:
         try:
             return self.store.plan(plan_id)
         except KeyError as error:
-            if self.store.mode == "r":
+            if self.store.session.mode == "r":
                 for at in range(self.epoch if epoch is None else epoch, -1, -1):
                     policy = KeepAll() if at < self.warmup_epochs else self.policy
                     plan = policy.plan(self.store, epoch=at, seed=self.seed)
@@ -229,7 +229,9 @@ class Planner:
         """The state for worker processes: the store is sent by its path, and the plan, now fixed, by its id."""
         plan = self.fix()
         state = self.__dict__ | {"_unpickled": True, "_once": None, "owner": None}
-        return state | ({} if self.store.mode != "r+" else {"_plan": plan.id})  # else it is sent whole: it is not saved
+        return state | (
+            {} if self.store.session.mode != "r+" else {"_plan": plan.id}
+        )  # else it is sent whole: it is not saved
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

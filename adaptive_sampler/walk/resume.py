@@ -12,7 +12,7 @@ from adaptive_sampler.store import ScoreStore
 # Of a saved state, which holds a place in an order and not the order itself. Raise it with every change that gives the
 # same seed another order, so that older states are refused: they would go on at other rows without a word. Such a change
 # fails test_an_order_is_the_one_that_states_of_this_format_go_on_in (tests/walk/test_order.py).
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "Pass what sampler.state_dict() returned"
 
 

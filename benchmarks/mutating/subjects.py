@@ -167,7 +167,7 @@ def _fold_and_commit(store: ScoreStore) -> None:
 
 
 def _read_version(found: Reading, label: str, store: ScoreStore) -> None:
-    facts = ("version", "names", "scores", "about", "epoch", "mode", "made_from")
+    facts = ("version", "names", "scores", "about", "epoch", "made_from")
     for fact in facts:
         found.item(f"{label}: {fact}", lambda fact=fact: getattr(store, fact))
     found.item(f"{label}: n", lambda: len(store))

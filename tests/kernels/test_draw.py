@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from adaptive_sampler.kernels import bits, draw
 from adaptive_sampler.kernels.draw import multinomial_counts, sample_without_replacement
+from adaptive_sampler.kernels.identity import KeyIdentity
 from tests import references
+from tests.kernels.test_identity import named, packed
 from tests.statistics import chi_square_limit
 
 WEIGHTS = st.lists(
@@ -16,34 +18,66 @@ WEIGHTS = st.lists(
 KEYS = st.integers(0, 2**64 - 1)
 
 
+def names_of(n: int, keyed: bool) -> list[int] | list[str]:
+    return [f"image-{row}" for row in range(n)] if keyed else list(range(n))
+
+
 @settings(max_examples=60, deadline=None)
-@given(WEIGHTS, st.integers(0, 200), KEYS)
-def test_a_few_draws_are_made_one_by_one(weights, num_samples, key):
-    weights = np.array(weights, np.float32)
-    expected = references.drawn_one_by_one(weights, num_samples, key=key)
-    np.testing.assert_array_equal(multinomial_counts(weights, num_samples, key=key), expected)
+@given(WEIGHTS, st.integers(0, 200), KEYS, st.booleans())
+def test_a_few_draws_are_the_first_arrivals(weights, num_samples, key, keyed):
+    weights, names = np.array(weights, np.float32), names_of(len(weights), keyed)
+    expected = references.multinomial_counts(weights, num_samples, key=key, names=names)
+    counts = multinomial_counts(weights, num_samples, key=key, identity=named(names))
+    assert counts.tolist() == expected
 
 
-def test_draws_over_several_blocks_are_made_block_by_block():
-    weights = np.random.default_rng(0).lognormal(size=20_001).astype(np.float32)
-    expected = references.drawn_one_by_one(weights, 1000, key=3)
-    np.testing.assert_array_equal(multinomial_counts(weights, 1000, key=3), expected)
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("num_samples", [300, 1024, 4000])
+def test_many_draws_are_counted_until_most_have_come(num_samples, keyed):
+    weights = np.random.default_rng(0).lognormal(size=700).astype(np.float32)
+    names = names_of(len(weights), keyed)
+    expected = references.multinomial_counts(weights, num_samples, key=3, names=names)
+    assert multinomial_counts(weights, num_samples, key=3, identity=named(names)).tolist() == expected
+
+
+def test_counts_whose_sum_is_too_large_are_made_anew_by_other_numbers(monkeypatch):
+    weights, key = np.ones(50, np.float32), 4
+    attempts = []
+
+    def far_too_many(start, *arguments):
+        attempts.append(int(start))
+        return draw_poisson(start, *arguments) + (10**6 if len(attempts) < 3 else 0)
+
+    draw_poisson = draw.poisson
+    monkeypatch.setattr(draw, "poisson", far_too_many)
+    assert multinomial_counts(weights, 2000, key=key).sum() == 2000
+    assert attempts == [references.stream(key, use) for use in (2, 4, 6)]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=140), KEYS, KEYS)
-@example([0.0] * 65, 1, 2)
-@example([6.0, 12.0, 300.0, 1e-45], 1, 2)
-def test_poisson_counts_are_quantiles_of_the_rows_uniforms(weights, key, more_key):
-    weights = np.array(weights, np.float32)
+@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=140), KEYS, KEYS, st.booleans())
+@example([0.0] * 65, 1, 2, False)
+@example([6.0, 12.0, 300.0, 1e-45], 1, 2, True)
+def test_poisson_counts_are_quantiles_of_the_rows_uniforms(weights, start, more, keyed):
+    weights, names = np.array(weights, np.float32), names_of(len(weights), keyed)
     counts = np.zeros(len(weights), np.uint32)
-    total = draw._poisson(np.uint64(key), np.uint64(more_key), weights, 1.5, counts)
-    expected = references.poisson_counts(key, more_key, weights, 1.5)
+    total = draw.poisson(np.uint64(start), np.uint64(more), *named(names).names, weights, 1.5, counts)
+    expected = references.poisson_counts(start, more, weights, 1.5, names)
     np.testing.assert_array_equal(counts, expected)
     assert total == sum(expected)
 
 
-@pytest.mark.parametrize("num_samples", [0, 1, 1023, 1024, 5000, 300_000])
+@pytest.mark.parametrize("num_samples", [5, 200, 1500])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_neither_the_order_of_rows_nor_how_they_are_parted_changes_a_draw(num_samples, keyed):
+    weights = np.random.default_rng(4).lognormal(size=200).astype(np.float32)
+    identity, order = named(names_of(200, keyed)), np.random.default_rng(5).permutation(200)
+    one = multinomial_counts(weights, num_samples, key=8, identity=identity)
+    other = multinomial_counts(weights[order], num_samples, key=8, identity=identity.part(order))
+    np.testing.assert_array_equal(one[order], other)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 1023, 1024, 5000, 100_000])
 def test_there_are_as_many_draws_as_asked_for_and_none_of_a_row_without_weight(num_samples):
     weights = np.random.default_rng(1).lognormal(size=5000).astype(np.float32)
     weights[::3] = 0
@@ -85,11 +119,19 @@ def test_counts_of_other_keys_are_independent():
 
 
 @settings(max_examples=60, deadline=None)
-@given(WEIGHTS, st.integers(0, 150), KEYS)
-def test_the_first_arrivals_are_in(weights, k, key):
-    weights = np.array(weights, np.float32)
-    expected = references.sample_without_replacement(weights, k, key=key)
-    np.testing.assert_array_equal(sample_without_replacement(weights, k, key=key), expected)
+@given(WEIGHTS, st.integers(0, 150), KEYS, st.booleans())
+def test_the_first_arrivals_are_in(weights, k, key, keyed):
+    weights, names = np.array(weights, np.float32), names_of(len(weights), keyed)
+    expected = references.sample_without_replacement(weights, k, key=key, names=names)
+    np.testing.assert_array_equal(sample_without_replacement(weights, k, key=key, identity=named(names)), expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_rows_that_arrive_at_once_and_have_one_hash_come_by_their_keys(k):
+    hashes, keys = np.full(3, 7, np.uint64), ["b", "a", "c"]
+    identity, weights = KeyIdentity(hashes, *packed(keys)), np.ones(3, np.float32)
+    kept = sample_without_replacement(weights, k, key=2, identity=identity)
+    assert bits.rows(kept, 3).tolist() == sorted([1, 0, 2][:k])
 
 
 @pytest.mark.parametrize("k", [0, 1, 70, 5000, 19_999, 20_000, 20_001, 30_000])
@@ -129,22 +171,20 @@ def test_pairs_without_replacement_have_the_probability_of_successive_draws():
 
 def test_draws_are_the_same_on_every_platform():
     weights = (np.arange(12) % 5).astype(np.float32)
-    assert multinomial_counts(weights, 30, key=1).tolist() == [0, 3, 2, 4, 7, 0, 1, 2, 4, 6, 0, 1]
-    assert multinomial_counts(weights, 3000, key=1).tolist() == [
-        0,
-        137,
-        286,
-        432,
-        563,
-        0,
-        153,
-        303,
-        420,
-        575,
-        0,
-        131,
-    ]
+    few = [0, 1, 1, 5, 8, 0, 0, 0, 5, 9, 0, 1]
+    many = [0, 136, 293, 437, 571, 0, 139, 302, 428, 560, 0, 134]
+    assert multinomial_counts(weights, 30, key=1).tolist() == few
+    assert multinomial_counts(weights, 3000, key=1).tolist() == many
     assert bits.rows(sample_without_replacement(weights, 5, key=1), 12).tolist() == [1, 3, 4, 8, 9]
+
+
+def test_draws_by_keys_are_the_same_on_every_platform():
+    weights, keys = (np.arange(12) % 5).astype(np.float32), named(names_of(12, keyed=True))
+    few = [0, 1, 6, 6, 2, 0, 1, 2, 6, 5, 0, 1]
+    many = [0, 136, 297, 438, 596, 0, 153, 279, 427, 519, 0, 155]
+    assert multinomial_counts(weights, 30, key=1, identity=keys).tolist() == few
+    assert multinomial_counts(weights, 3000, key=1, identity=keys).tolist() == many
+    assert bits.rows(sample_without_replacement(weights, 5, key=1, identity=keys), 12).tolist() == [2, 3, 4, 8, 9]
 
 
 def test_no_rows_give_no_draws():

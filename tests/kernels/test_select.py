@@ -11,12 +11,19 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.kernels.select import hash_window, rank_window
 from tests import references
+from tests.kernels.test_identity import named
 
 INF, TINY = np.inf, 1e-45
 KEYS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, INF, -INF, np.nan, TINY, -TINY]),
     st.floats(width=32),
 )
+
+
+def names_of(n: int, kind: str) -> list[int] | list[str]:
+    if kind == "keys":
+        return [f"image-{row}" for row in range(n)]
+    return list(range(n)) if kind == "numbers" else [row * row + 5 for row in range(n)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -26,17 +33,19 @@ KEYS = st.one_of(
     st.integers(0, 150),
     st.sampled_from(["random", "row"]),
     st.integers(0, 2**64 - 1),
+    st.sampled_from(["numbers", "other numbers", "keys"]),
 )
-@example([np.nan] * 9, 0, 5, "random", 0)
-@example([0.0] * 65, 3, 64, "random", 1)
-@example([0.0, -0.0] * 32, 3, 60, "row", 1)
-@example([-INF, INF, np.nan, -INF, INF], 0, 5, "row", 1)
-@example([-INF, INF, np.nan, -INF, INF], 1, 3, "random", 1)
-def test_a_window_is_a_slice_of_the_sorted_rows(keys, lo, hi, ties, salt):
-    array = np.array(keys, np.float32)
+@example([np.nan] * 9, 0, 5, "random", 0, "numbers")
+@example([0.0] * 65, 3, 64, "random", 1, "keys")
+@example([0.0, -0.0] * 32, 3, 60, "row", 1, "numbers")
+@example([-INF, INF, np.nan, -INF, INF], 0, 5, "row", 1, "numbers")
+@example([-INF, INF, np.nan, -INF, INF], 1, 3, "random", 1, "other numbers")
+def test_a_window_is_a_slice_of_the_sorted_rows(keys, lo, hi, ties, salt, kind):
+    array, names = np.array(keys, np.float32), names_of(len(keys), kind)
     lo, hi = min(lo, hi), max(lo, hi)
-    expected = references.rank_window(array, lo, hi, salt=salt, ties=ties)
-    np.testing.assert_array_equal(rank_window(array, lo, hi, salt=salt, ties=ties), expected)
+    expected = references.rank_window(array, lo, hi, salt=salt, ties=ties, names=names)
+    found = rank_window(array, lo, hi, salt=salt, ties=ties, identity=named(names))
+    np.testing.assert_array_equal(found, expected)
 
 
 def long_keys(kind: str, n: int) -> np.ndarray:
@@ -82,6 +91,13 @@ def test_a_hash_window_is_the_rank_window_of_equal_keys(n, salt):
     for lo, hi in [(0, n), (n // 3, n // 2), (0, n // 2), (n // 2, n + 9), (n, n)]:
         expected = references.rank_window(np.zeros(n, np.float32), lo, hi, salt=salt, ties="random")
         np.testing.assert_array_equal(hash_window(n, lo, hi, salt=salt), expected)
+
+
+@pytest.mark.parametrize("kind", ["other numbers", "keys"])
+def test_a_hash_window_goes_by_the_names_of_the_rows(kind):
+    names = names_of(3000, kind)
+    expected = references.rank_window(np.zeros(3000, np.float32), 700, 1500, salt=3, ties="random", names=names)
+    np.testing.assert_array_equal(hash_window(3000, 700, 1500, salt=3, identity=named(names)), expected)
 
 
 def test_windows_that_share_a_bound_partition_the_ranked_rows():

@@ -34,6 +34,13 @@ def test_looking_keys_up_holds_fourteen_bytes_a_key() -> None:
     assert 12 < KeyMap.of([str(i) for i in range(10_000)]).nbytes / 10_000 <= 14
 
 
+def test_planning_by_keys_holds_eight_bytes_a_key_more() -> None:
+    keys = KeyMap.of([str(i) for i in range(10_000)])
+    before = keys.nbytes
+    assert len(keys.identity) == 10_000
+    assert keys.nbytes == before + 80_000
+
+
 @given(st.lists(texts, unique=True, min_size=2))
 def test_an_unknown_key_is_named(keys: list[str]) -> None:
     with pytest.raises(UnknownName) as error:

@@ -1,6 +1,9 @@
 """Twins of the kernels that select, shuffle and draw."""
 
+import heapq
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -36,6 +39,35 @@ def lower(start: int, row: int) -> int:
     return numbered(~start % WORD, row)
 
 
+def key_hash(key: str) -> int:
+    """64 bits of a key: FNV-1a of its UTF-8 bytes, mixed."""
+    value = 0xCBF29CE484222325
+    for byte in key.encode():
+        value = (value ^ byte) * 0x100000001B3 % WORD
+    value = (value ^ (value >> 32)) * 0xD6E8FEB86659FD93 % WORD
+    return value ^ (value >> 32)
+
+
+def row_hash(start: int, row: int) -> int:
+    """64 random bits of a row without a key."""
+    return upper(start, row) << 32 | lower(start, row) >> 32
+
+
+def seeded(start: int, name: int | str) -> int:
+    """64 random bits of a row by its name: its number, or its key."""
+    return row_hash(start, name) if isinstance(name, int) else numbered(start, key_hash(name))
+
+
+def tie(start: int, name: int | str) -> tuple[int, int | bytes]:
+    """What rows are sorted by that are equal in all else: 64 random bits, then the name itself."""
+    return seeded(start, name), name if isinstance(name, int) else name.encode()
+
+
+def exact_total(values: Sequence[float]) -> Fraction:
+    """The sum of those that are finite."""
+    return sum((Fraction(float(value)) for value in values if math.isfinite(value)), Fraction(0))
+
+
 def stream(key: int, use: int) -> int:
     """The start of the sequence for one use of `key`."""
     return mix(key + (use + 1) * GOLDEN)
@@ -51,12 +83,14 @@ def pack(kept: np.ndarray) -> np.ndarray:
     return np.packbits(kept, bitorder="little")
 
 
-def rank_window(keys: np.ndarray, lo: int, hi: int, *, salt: int, ties: str) -> np.ndarray:
-    """Sort everything that is not NaN by (key, tie) and keep the ranks in [lo, hi)."""
+def rank_window(
+    keys: np.ndarray, lo: int, hi: int, *, salt: int, ties: str, names: Sequence[int] | Sequence[str] | None = None
+) -> np.ndarray:
+    """Sort everything that is not NaN by (key, tie) and keep the ranks in [lo, hi). `names`: of the rows, or their numbers."""
+    names = names or range(len(keys))
     rows = [row for row in range(len(keys)) if not math.isnan(keys[row])]
     start = mix(salt + 0x5E1EC7)
-    tie = {row: (upper(start, row), lower(start, row) >> 32) if ties == "random" else row for row in rows}
-    rows.sort(key=lambda row: (keys[row], tie[row]))
+    rows.sort(key=lambda row: (keys[row], tie(start, names[row]) if ties == "random" else row))
     kept = np.zeros(len(keys), bool)
     kept[rows[lo:hi]] = True
     return pack(kept)
@@ -73,44 +107,82 @@ def poisson_quantile(mean: float, u: float) -> int:
     return k
 
 
-def poisson_counts(key: int, more_key: int, weights: np.ndarray, rate: float) -> list[int]:
+def poisson_counts(
+    start: int, more: int, weights: np.ndarray, rate: float, names: Sequence[int] | Sequence[str] | None = None
+) -> list[int]:
     """A Poisson count for each row, by inversion. A mean above 6 is split into parts, whose counts are added."""
     counts = []
-    for row, weight in enumerate(weights):
+    for name, weight in zip(names or range(len(weights)), weights, strict=True):
         mean = float(weight) * rate
-        count = poisson_quantile(min(mean, 6.0), uniform(key, row))
+        count = poisson_quantile(min(mean, 6.0), (seeded(start, name) >> 11) * 2.0**-53)
         j = 0
         while mean > 6:
             mean -= 6
-            count += poisson_quantile(min(mean, 6.0), uniform(numbered(more_key, row), j))
+            count += poisson_quantile(min(mean, 6.0), uniform(numbered(more, number_of(name)), j))
             j += 1
         counts.append(count)
     return counts
 
 
-def drawn_one_by_one(weights: np.ndarray, num_samples: int, *, key: int, block: int = 4096) -> np.ndarray:
-    """Draw a block for each sample, by the blocks' sums; then draw rows in each block, as often as it was drawn."""
-    weights = weights.astype(np.float64)
-    sums = np.add.reduceat(weights, np.arange(0, len(weights), block))
-    ends = np.cumsum(sums)
-    targets = np.array([uniform(stream(key, 0), i) for i in range(num_samples)]) * ends[-1]
-    by_block = np.bincount(np.searchsorted(ends, targets, side="right"), minlength=len(sums))
-    counts = np.zeros(len(weights), np.uint32)
-    i = 0
-    for b, num in enumerate(by_block):
-        ends = np.cumsum(weights[b * block : (b + 1) * block])
-        for _ in range(num):
-            target = uniform(stream(key, 1), i) * ends[-1]
-            counts[b * block + np.searchsorted(ends, target, side="right")] += 1
-            i += 1
+def number_of(name: int | str) -> int:
+    """A name as a number: that of the row, or the hash of the key."""
+    return name if isinstance(name, int) else key_hash(name)
+
+
+def wait(number: int) -> float:
+    """How long one waits for an arrival at rate 1: exponential, of the upper 52 bits of a number."""
+    return -math.log(((number >> 12) + 0.5) * 2.0**-52)
+
+
+def first_arrivals(
+    weights: np.ndarray, k: int, *, key: int, names: Sequence[int] | Sequence[str] | None = None
+) -> list[int]:
+    """Whose the first k arrivals are, in their order: each row arrives again and again, at the rate of its weight."""
+    names = names or range(len(weights))
+    start, more = stream(key, 0), stream(key, 1)
+    waited = [wait(seeded(start, name)) for name in names]
+    seen = [0] * len(names)
+    queue = [
+        (waited[row] / float(weights[row]), tie(start, names[row]), row)
+        for row in range(len(names))
+        if weights[row] > 0
+    ]
+    heapq.heapify(queue)
+    found = []
+    for _ in range(k):
+        _, name, row = queue[0]
+        found.append(row)
+        seen[row] += 1
+        waited[row] += wait(numbered(numbered(more, number_of(names[row])), seen[row]))
+        heapq.heapreplace(queue, (waited[row] / float(weights[row]), name, row))
+    return found
+
+
+def multinomial_counts(
+    weights: np.ndarray, num_samples: int, *, key: int, names: Sequence[int] | Sequence[str] | None = None
+) -> list[int]:
+    """Independent draws: arrivals until a time at which most have come are counted, those after it are the first ones."""
+    counts, left = [0] * len(weights), num_samples
+    attempt = 2
+    while num_samples >= max(len(weights) // 8, 1024):
+        rate = (num_samples - 5 * math.sqrt(num_samples)) / float(exact_total(weights.tolist()))
+        counts = poisson_counts(stream(key, attempt), stream(key, attempt + 1), weights, rate, names)
+        left = num_samples - sum(counts)
+        if left >= 0:
+            break
+        attempt += 2
+    for row in first_arrivals(weights, left, key=key, names=names):
+        counts[row] += 1
     return counts
 
 
-def sample_without_replacement(weights: np.ndarray, k: int, *, key: int) -> np.ndarray:
-    """Sort all rows with a positive weight by their random arrival time, and keep the first k, as a bitmap."""
-    start = stream(key, 0)
+def sample_without_replacement(
+    weights: np.ndarray, k: int, *, key: int, names: Sequence[int] | Sequence[str] | None = None
+) -> np.ndarray:
+    """Sort all rows with a positive weight by their first arrival, and keep the first k, as a bitmap."""
+    names, start = names or range(len(weights)), stream(key, 0)
     times = {
-        row: -math.log(((upper(start, row) << 20 | lower(start, row) >> 44) + 0.5) * 2.0**-52) / float(weight)
+        row: (wait(seeded(start, names[row])) / float(weight), tie(start, names[row]))
         for row, weight in enumerate(weights)
         if weight > 0
     }

@@ -40,6 +40,18 @@ def test_a_draw_has_the_number_of_samples_asked_for(scores, number, floor):
     assert plan.num_samples == (len(scores) if everything or number is None else number)
 
 
+@pytest.mark.parametrize(("share", "number"), [(0.5, 2), (0.1, 1), (1.0, 4), (2.0, 8), (1e-9, 1)])
+def test_a_draw_may_be_a_share_of_the_rows_also_above_one(share, number):
+    assert Draw("loss", share).plan(scored(WEIGHTS), epoch=0, seed=0).num_samples == number
+
+
+def test_a_share_that_is_more_than_a_plan_holds_is_refused():
+    with pytest.raises(
+        InvalidValue, match=r"num_samples=2000000000.0 of 4 rows is 8000000000: draw 4294967295 at most"
+    ):
+        Draw("loss", 2e9).plan(scored(WEIGHTS), epoch=0, seed=0)
+
+
 @given(scores=SCORES, floor=st.sampled_from([0.25, 1.0]))
 def test_the_unbiased_weight_of_a_row_is_one_over_n_p(scores, floor):
     plan = Draw("loss", 40, floor=floor, unbiased=True).plan(scored(scores), epoch=0, seed=0)
@@ -141,8 +153,11 @@ def test_draws_differ_from_epoch_to_epoch_and_seed_to_seed():
         ({"floor": -0.1}, "floor=-0.1: the share drawn uniformly, 0 <= floor <= 1"),
         ({"floor": 1.1}, "floor=1.1: the share"),
         ({"floor": float("nan")}, "floor=nan: the share"),
-        ({"num_samples": 0}, "num_samples=0: a whole number, 1 or more, or None"),
-        ({"num_samples": 2.0}, "num_samples=2.0: a whole number"),
+        ({"num_samples": 0}, "num_samples=0: a whole number, 1 or more, 4294967295 at most, or None"),
+        ({"num_samples": 0.0}, "num_samples=0.0: a share of the rows, above 0, or a count of samples as an int"),
+        ({"num_samples": float("nan")}, "num_samples=nan: a share"),
+        ({"num_samples": float("inf")}, "num_samples=inf: a share"),
+        ({"num_samples": 2**32}, "num_samples=4294967296: a whole number"),
         ({"num_samples": True}, "num_samples=True: a whole number"),
         ({"unbiased": True, "replacement": False}, "unbiased=True with replacement=False.*Draw with replacement"),
     ],

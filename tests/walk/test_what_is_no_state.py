@@ -81,8 +81,8 @@ def test_a_state_of_plans_for_blocks_with_another_entry_is_another_place_or_refu
         ({"policy": np.zeros(2)}, r"saved with policy=array\(\[0., 0.\]\), this sampler has policy="),
         ({"n": N + 1}, "saved with n=21, this sampler has n=20"),
         (
-            {"format": 2},
-            "format 2, and this release reads format 1 only: go on with the release.*that saved it, or start",
+            {"format": 1},
+            "format 1, and this release reads format 2 only: go on with the release.*that saved it, or start",
         ),
         ({"commit": 7}, "saved at commit 7, at sample 4 of epoch 0; the newest commit of .* is 1: the other was never"),
         ({"_iterator_finished": False}, "but a StatefulDataLoader's.*give it to that loader's load_state_dict"),

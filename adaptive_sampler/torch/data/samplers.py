@@ -33,9 +33,10 @@ class PrunedSampler(AdaptiveSampler):
 
     `store`: has the scores; `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`:
     "highest", or "lowest" to keep the lowest scores; `ties`: "random", or "row" to order rows with equal scores by their
-    numbers; `per_class`: (n,) labels, to keep that share of each class; `max_age`: rows whose score is older than so many
-    epochs are kept first. All rows are kept until the warm-up is over and there are scores. Then one plan is made that holds
-    for good, as in the paper; `replan="epoch"` makes a new one each epoch instead. The policy is `selection.Prune`.
+    numbers; `per_group`: the name of a column of the store, or (n,) labels, to keep that share of each group, and `per_class`
+    the same for (n,) labels of classes; `max_age`: rows whose score is older than so many epochs are kept first. All rows are
+    kept until the warm-up is over and there are scores. Then one plan is made that holds for good, as in the paper;
+    `replan="epoch"` makes a new one each epoch instead. The policy is `selection.Prune`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
     numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
@@ -51,6 +52,7 @@ class PrunedSampler(AdaptiveSampler):
         order: Order = "highest",
         ties: Ties = "random",
         per_class: Any = None,
+        per_group: Any = None,
         max_age: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -58,7 +60,8 @@ class PrunedSampler(AdaptiveSampler):
         replan: Replan = "once",
         num_samples: int | None = None,
     ) -> None:
-        policy = Prune(keep, by, order=order, ties=ties, per_class=per_class, max_age=max_age)
+        groups = {"per_class": per_class, "per_group": per_group}
+        policy = Prune(keep, by, order=order, ties=ties, max_age=max_age, **groups)
         super().__init__(
             store,
             policy,
@@ -74,9 +77,10 @@ class SlidingWindowSampler(AdaptiveSampler):
     """Trains on a window of the rows, ranked by ascending score: skips `offset`, keeps `keep` (Paul et al. 2021, section 4).
 
     `store`: has the scores; `keep`, `offset`: shares (float) or numbers (int) of rows; `by`: the score; `ties`: "random", or
-    "row" to order rows with equal scores by their numbers; `per_class`: (n,) labels, to take the window within each class;
-    `max_age`: rows whose score is older than so many epochs are kept first. If some labels are wrong, the best window leaves
-    out the highest scores. One plan holds for good. The policy is `selection.Window`.
+    "row" to order rows with equal scores by their numbers; `per_group`: the name of a column of the store, or (n,) labels, to
+    take the window within each group, and `per_class` the same for (n,) labels of classes; `max_age`: rows whose score is
+    older than so many epochs are kept first. If some labels are wrong, the best window leaves out the highest scores. One plan
+    holds for good. The policy is `selection.Window`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
     numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
@@ -92,6 +96,7 @@ class SlidingWindowSampler(AdaptiveSampler):
         by: str = "el2n",
         ties: Ties = "random",
         per_class: Any = None,
+        per_group: Any = None,
         max_age: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
@@ -101,7 +106,7 @@ class SlidingWindowSampler(AdaptiveSampler):
     ) -> None:
         super().__init__(
             store,
-            Window(keep, offset, by, ties=ties, per_class=per_class, max_age=max_age),
+            Window(keep, offset, by, ties=ties, per_class=per_class, per_group=per_group, max_age=max_age),
             seed=seed,
             shuffle=shuffle,
             warmup_epochs=warmup_epochs,

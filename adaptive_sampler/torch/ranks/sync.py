@@ -156,7 +156,7 @@ def committed(
 
     `sampler`: as for `sync`; `keep`: as for `ScoreStore.commit`. A store that is open only to read stays as it is.
     """
-    if store.mode == "r":
+    if store.session.mode == "r":
         return store.version
     if store.session.journal is not None:
         sync(store, sampler)

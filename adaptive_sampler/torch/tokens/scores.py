@@ -57,7 +57,7 @@ def prepared(store: ScoreStore | Absent) -> str:
     for score in store.scores:
         if isinstance(score, Tokens):
             return score.name
-    if store.mode == "r":
+    if store.session.mode == "r":
         raise StoreError(
             f"{store.path} is open to read (mode='r'), and has no score Tokens, which the hook adds. Open it with mode='r+'."
         )

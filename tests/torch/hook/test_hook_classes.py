@@ -185,8 +185,14 @@ def test_a_process_judges_by_the_samples_that_it_saw():
 
 @pytest.mark.parametrize(
     "policy",
-    [Prune(0.5, "el2n", per_class=LABELS), Threshold(0.5, "el2n"), RandomPrune(0.5), EVERYTHING],
-    ids=["per_class", "no share", "at random", "everything"],
+    [
+        Prune(0.5, "el2n", per_class=LABELS),
+        Prune(0.5, "el2n", per_group=LABELS),
+        Threshold(0.5, "el2n"),
+        RandomPrune(0.5),
+        EVERYTHING,
+    ],
+    ids=["per_class", "per_group", "no share", "at random", "everything"],
 )
 def test_policies_that_mind_classes_or_cannot_say_nothing_and_keep_no_labels(policy):
     store, sampler, hook = parts(policy)

@@ -1,4 +1,4 @@
-"""A share within each class is that share of each class by itself, whichever policy takes it."""
+"""A share within each group is that share of each group by itself, whichever policy takes it."""
 
 import itertools
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.selection import Prune, RandomPrune, Window
+from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.selection import Draw, Exclude, Prune, RandomPrune, Window
 from tests import references
 from tests.selection.test_prune import KEEP, SCORES, kept
 from tests.selection.test_window import HUNDREDTHS
@@ -157,3 +157,112 @@ def test_a_label_that_is_nan_is_refused(policy):
         InvalidValue, match=r"per_class of row 1 is NaN, which is no class\. Give rows without a label one"
     ):
         policy([0.0, np.nan])
+
+
+# -- per_group: labels under another name, or a column of the store ---------------------------------------------------
+
+GROUPED = {
+    "Prune": lambda groups: Prune(0.5, "loss", per_group=groups),
+    "Window": lambda groups: Window(0.5, 0.2, "loss", per_group=groups),
+    "Exclude": lambda groups: Exclude("loss", lowest=0.4, per_group=groups),
+    "RandomPrune": lambda groups: RandomPrune(0.5, per_group=groups),
+    "Draw": lambda groups: Draw("loss", 0.5, per_group=groups),
+    "Draw without replacement": lambda groups: Draw("loss", 0.5, replacement=False, per_group=groups),
+}
+grouped = pytest.mark.parametrize("policy", GROUPED.values(), ids=GROUPED)
+SOURCES = np.array(["web", "book", "web", "code"] * 10)
+
+
+@grouped
+@pytest.mark.parametrize("labels", [SOURCES, np.unique(SOURCES, return_inverse=True)[1], SOURCES == "web"])
+def test_a_column_of_the_store_names_the_groups_as_their_labels_do(policy, labels):
+    store = scored(np.arange(1.0, 41.0))
+    store.columns["source"] = labels
+    by_name, by_labels = (policy(groups).plan(store, epoch=1, seed=2) for groups in ("source", labels))
+    assert by_name.indices().tolist() == by_labels.indices().tolist()
+
+
+@grouped
+def test_each_group_has_its_share(policy):
+    indices = policy(SOURCES).plan(scored(np.arange(1.0, 41.0)), epoch=0, seed=0).indices()
+    sizes = dict(zip(*np.unique(SOURCES[indices], return_counts=True), strict=True))
+    share = 0.6 if policy is GROUPED["Exclude"] else 0.5
+    assert sizes == {"book": 10 * share, "code": 10 * share, "web": 20 * share}
+
+
+@pytest.mark.parametrize("policy", ["Prune", "Window", "Exclude", "RandomPrune"])
+def test_labels_of_groups_are_labels_of_classes_by_another_name(policy):
+    made = GROUPED[policy](SOURCES)
+    other = type(made)(**vars(made) | {"per_group": None, "per_class": SOURCES})
+    one, again = (some.plan(scored(np.arange(40.0)), epoch=0, seed=0) for some in (made, other))
+    assert one.rows.tolist() == again.rows.tolist()
+
+
+@pytest.mark.parametrize("policy", ["Prune", "Window", "Exclude", "RandomPrune"])
+def test_groups_and_classes_at_once_are_refused(policy):
+    made = GROUPED[policy](SOURCES)
+    with pytest.raises(InvalidValue, match=r"per_class and per_group are two names for the groups.*pass one of them"):
+        type(made)(**vars(made) | {"per_class": SOURCES})
+
+
+@grouped
+def test_a_column_that_the_store_does_not_have_is_named_with_the_remedy(policy):
+    store = scored(np.arange(1.0, 41.0))
+    store.columns["length"] = np.arange(40)
+    words = (
+        r"per_group='source' is no column of the store, whose columns are: 'length'\. Set store\.columns\['source'\]"
+    )
+    with pytest.raises(UnknownName, match=words):
+        policy("source").plan(store, epoch=0, seed=0)
+    store.columns["source"] = SOURCES
+    assert policy("source").plan(store, epoch=0, seed=0).num_samples > 0
+
+
+@grouped
+def test_a_column_with_nan_names_no_groups(policy):
+    store = scored(np.arange(1.0, 41.0))
+    store.columns["source"] = np.where(np.arange(40) == 7, np.nan, 1.0)
+    with pytest.raises(InvalidValue, match="column 'source' of row 7 is NaN, which is no class"):
+        policy("source").plan(store, epoch=0, seed=0)
+
+
+@grouped
+def test_groups_need_a_label_a_row(policy):
+    with pytest.raises(InvalidValue, match=r"per_group has shape \(3,\): one label for each of the 5 rows"):
+        policy([0, 1, 0]).plan(scored(np.arange(1.0, 6.0)), epoch=0, seed=0)
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 2.5, 0.01])
+def test_a_draw_has_a_share_of_each_group_and_one_sample_at_least(share):
+    labels = [0] * 30 + [1] * 9 + [2]
+    plan = Draw("loss", share, per_group=labels).plan(scored(np.arange(1.0, 41.0)), epoch=0, seed=0)
+    expected = [max(references.cut(float(1 if share is None else share), n), 1) for n in (30, 9, 1)]
+    assert np.bincount(np.array(labels)[plan.indices()]).tolist() == expected
+
+
+def test_within_a_group_rows_are_drawn_in_proportion_to_their_scores():
+    scores, labels = np.array([1.0, 3.0, 10.0, 30.0, np.nan]), [0, 0, 1, 1, 2]
+    plan = Draw("loss", 1000.0, per_group=labels, unbiased=True).plan(scored(scores), epoch=0, seed=0)
+    expected = np.array([500, 1500, 500, 1500, 1000])
+    assert (np.abs(plan.repeats - expected) < 5 * np.sqrt(400) + 1).all()
+    np.testing.assert_allclose(plan.loss_weights, [2, 2 / 3, 2, 2 / 3, 1], rtol=1e-6)
+
+
+def test_a_draw_of_a_count_says_nothing_of_groups():
+    with pytest.raises(
+        InvalidValue, match=r"num_samples=9 with per_group: how many of these.*Pass a share of each group"
+    ):
+        Draw("loss", 9, per_group=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("scores", "replacement", "words"),
+    [
+        ([1.0, 1.0, 0.0, 0.0], True, "every observed 'loss' of the group of row 2 is 0, so nothing can be drawn"),
+        ([1.0, 1.0, 0.0, 3.0], False, "only 1 rows of the group of row 2 have a positive 'loss'"),
+        ([1.0, 1.0, 0.0, -3.0], True, "'loss' of row 3 is -3.0: a score to draw by must be finite"),
+    ],
+)
+def test_what_cannot_be_drawn_from_one_group_is_told_with_a_row_of_it(scores, replacement, words):
+    with pytest.raises(InvalidValue, match=words):
+        Draw("loss", replacement=replacement, per_group=[0, 0, 1, 1]).plan(scored(scores), epoch=0, seed=0)
