@@ -217,7 +217,7 @@ class ScoreStore:
 
     @property
     def identity(self) -> Identity:
-        """What names the rows past this process, and plans hash: their keys or, without keys, their numbers."""
+        """What names the rows past this process, and plans hash: their keys, else their numbers."""
         return RowIdentity(len(self)) if self.session.keys is None else self.session.keys.identity
 
     @property
@@ -273,8 +273,7 @@ class ScoreStore:
     @property
     def about(self) -> dict[str, Any]:
         """Where the store comes from: `uuid`, which no other store has; `fingerprint` of the dataset; `metadata` of your own;
-        `package`, which made it; `created`, in seconds since 1970; `runs`; `made`, time and package of each score; `columns` of
-        your own, and what each holds.
+        `package`, which made it; `created`, in seconds since 1970; `runs`; `made`, of each score; `columns`, what each holds.
         """
         return self.session.files.about(self.session.meta, self.session.columns)
 

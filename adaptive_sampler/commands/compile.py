@@ -54,7 +54,7 @@ def _steps(folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
 def _observe(path: Path) -> None:
     scores: list[ScoreLike] = [EL2N(), Confidence(), Variability(), Entropy(), Error(), Forgetting(), Margin(), Loss()]
     rows, rng = np.arange(ROWS), np.random.default_rng(0)
-    with ScoreStore.create(path, ROWS, [*scores, Loss(name="few")]) as store:
+    with ScoreStore.create(path, ROWS, [*scores, Loss(name="few")], columns={"size": rows}) as store:
         for dtype in (np.float32, np.float64):
             store.update(rows, logits=rng.normal(size=(ROWS, 3)).astype(dtype), labels=rows % 3)
             store.update([0], logits=rng.normal(size=(1, MANY)).astype(dtype), labels=[0])
@@ -64,7 +64,7 @@ def _observe(path: Path) -> None:
 
 def _policies() -> Iterator[Policy]:
     yield KeepAll()
-    yield from (RandomPrune(0.5), RandomPrune(0.5, per_class=np.arange(ROWS) % 2))
+    yield from (RandomPrune(0.5), RandomPrune(0.5, per_class=np.arange(ROWS) % 2), RandomPrune(0.5, size="size"))
     for ties in ("random", "row"):
         yield from (Prune(0.5, by, ties=ties, max_age=9) for by in ("el2n", "few"))
         yield Window(0.5, 0.1, "margin", ties=ties)

@@ -17,6 +17,7 @@ from adaptive_sampler.selection.base import (
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_group import grouped, settle_groups
 from adaptive_sampler.selection.ranked import Start, plan_stretch
+from adaptive_sampler.selection.sizes import check_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Prune(Composable):
     of its key where the store has keys.
     `per_group`: the name of a column of the store, or (n,) labels; `keep` then applies within each group, of which at least
     one row stays. `per_class`: the same for (n,) labels of classes.
+    `size`: the name of a column of the store, or of a score, such as "tokens": `keep` is then a share, or a number, of all units
+    of the rows together. In ascending order a row belongs to the part in which its first unit lies.
     """
 
     keep: float | int
@@ -40,6 +43,7 @@ class Prune(Composable):
     per_class: Any = None
     max_age: int | None = None
     per_group: Any = None
+    size: str | None = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -47,11 +51,12 @@ class Prune(Composable):
         check_choice("order", self.order, ("highest", "lowest"))
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
+        check_size(self.size)
         settle_groups(self)
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share of best scores."""
-        return plan_stretch(self, store, epoch, seed)
+        return plan_stretch(self, store, epoch, seed, size=self.size, never_none=grouped(self))
 
     def stretch(self, n: int) -> tuple[int, Start]:
         """As `Ranked.stretch`: the end of the ascending ranking, or its beginning."""

@@ -17,6 +17,7 @@ from adaptive_sampler.selection.base import (
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_group import settle_groups
 from adaptive_sampler.selection.ranked import Start, plan_stretch
+from adaptive_sampler.selection.sizes import check_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Window(Composable):
     leave a gap, or counts (int). Rows never observed and rows older than `max_age` are kept first, as with `Prune`; the
     window is then taken from the ranking of the other rows. `ties`: as for `Prune`. `per_group`, `per_class`: as for
     `Prune`; both shares then apply within each group, and a window may hold none of a small one, because adjacent windows
-    share its rows.
+    share its rows. `size`: as for `Prune`; both shares are then of all units, and adjacent windows share no row either.
     """
 
     keep: float | int
@@ -38,6 +39,7 @@ class Window(Composable):
     per_class: Any = None
     max_age: int | None = None
     per_group: Any = None
+    size: str | None = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -45,6 +47,7 @@ class Window(Composable):
         check_share("offset", self.offset, zero=True)
         check_choice("ties", self.ties, ("random", "row"))
         check_max_age(self.max_age)
+        check_size(self.size)
         settle_groups(self)
         fractions = [s for s in (self.keep, self.offset) if isinstance(s, float)]
         if len(fractions) == 2 and sum(fractions) > 1 + 1e-9:
@@ -55,7 +58,7 @@ class Window(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the window."""
-        return plan_stretch(self, store, epoch, seed)
+        return plan_stretch(self, store, epoch, seed, size=self.size)
 
     def stretch(self, n: int) -> tuple[int, Start]:
         """As `Ranked.stretch`: the window."""

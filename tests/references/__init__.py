@@ -41,6 +41,8 @@ from tests.references.policies import (
     per_class,
     proportional,
     prune,
+    sized,
+    sized_stretch,
     tie_counts,
     window,
 )
@@ -115,6 +117,8 @@ __all__ = [
     "sample_without_replacement",
     "seeded",
     "shuffle",
+    "sized",
+    "sized_stretch",
     "softmax",
     "stream",
     "tie",

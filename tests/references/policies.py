@@ -32,6 +32,46 @@ def window(scores: np.ndarray, start: int, stop: int, ages: np.ndarray | None = 
     return kept | set(ranked[start : start + number])
 
 
+def sized(ranked: Sequence[int], sizes: Sequence[int], start: int, stop: int) -> set[int]:
+    """The rows, of those in the order `ranked`, whose first unit is one of start … stop − 1; a row of size 0 after the last unit
+    lies with that."""
+    units = [row for row in ranked for _ in range(sizes[row])]
+    kept, at = set(), 0
+    for row in ranked:
+        if start <= min(at, len(units) - 1) < stop:
+            kept.add(row)
+        at += sizes[row]
+    return kept
+
+
+def sized_stretch(
+    scores: np.ndarray,
+    sizes: Sequence[int],
+    shares: tuple[float | int, float | int],
+    order: str,
+    ages: np.ndarray | None = None,
+) -> set[int]:
+    """Rows of units: never observed ones, then the oldest ones, then a stretch of the ranking, as `sized` has it.
+
+    `shares`: (offset, keep) of all units; `order`: "lowest" for that window, "highest" for `keep` at the end.
+    """
+    n, total = len(scores), sum(sizes)
+    kept = {row for row in range(n) if np.isnan(scores[row])}
+    offset = cut(shares[0], total)
+    stop = (
+        cut(float(Fraction(str(shares[0])) + Fraction(str(shares[1]))), total) if shares[0] else cut(shares[1], total)
+    )
+    left = max(stop - offset - sum(sizes[row] for row in kept), 0)
+    if ages is not None:
+        old = sorted((row for row in range(n) if not np.isnan(ages[row])), key=lambda row: (ages[row], row))
+        units = sum(sizes[row] for row in old)
+        oldest = sized(old, sizes, units - min(units, left), units)
+        kept, left = kept | oldest, max(left - sum(sizes[row] for row in oldest), 0)
+    ranked = [row for row in ascending(scores) if row not in kept]
+    begin = sum(sizes[row] for row in ranked) - left if order == "highest" else offset
+    return kept | sized(ranked, sizes, begin, begin + left)
+
+
 def composed(parts: Sequence[dict[int, tuple[int, Any]]]) -> dict[int, tuple[int, Any]]:
     """Row -> (visits, loss weight) of what all `parts` visit, each given likewise: the products of theirs."""
     rows = set(parts[0]).intersection(*parts[1:])

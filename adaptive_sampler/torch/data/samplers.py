@@ -34,9 +34,10 @@ class PrunedSampler(AdaptiveSampler):
     `store`: has the scores; `keep`: the share (float) or number (int) of rows that are kept; `by`: the score; `order`:
     "highest", or "lowest" to keep the lowest scores; `ties`: "random", or "row" to order rows with equal scores by their
     numbers; `per_group`: the name of a column of the store, or (n,) labels, to keep that share of each group, and `per_class`
-    the same for (n,) labels of classes; `max_age`: rows whose score is older than so many epochs are kept first. All rows are
-    kept until the warm-up is over and there are scores. Then one plan is made that holds for good, as in the paper;
-    `replan="epoch"` makes a new one each epoch instead. The policy is `selection.Prune`.
+    the same for (n,) labels of classes; `max_age`: rows whose score is older than so many epochs are kept first; `size`: the
+    name of a column whose units, such as tokens, `keep` is a share of, in place of rows. All rows are kept until the warm-up
+    is over and there are scores. Then one plan is made that holds for good, as in the paper; `replan="epoch"` makes a new one
+    each epoch instead. The policy is `selection.Prune`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
     numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
@@ -54,6 +55,7 @@ class PrunedSampler(AdaptiveSampler):
         per_class: Any = None,
         per_group: Any = None,
         max_age: int | None = None,
+        size: str | None = None,
         seed: int = 0,
         shuffle: bool = True,
         warmup_epochs: int = 0,
@@ -61,7 +63,7 @@ class PrunedSampler(AdaptiveSampler):
         num_samples: int | None = None,
     ) -> None:
         groups = {"per_class": per_class, "per_group": per_group}
-        policy = Prune(keep, by, order=order, ties=ties, max_age=max_age, **groups)
+        policy = Prune(keep, by, order=order, ties=ties, max_age=max_age, size=size, **groups)
         super().__init__(
             store,
             policy,
@@ -79,7 +81,8 @@ class SlidingWindowSampler(AdaptiveSampler):
     `store`: has the scores; `keep`, `offset`: shares (float) or numbers (int) of rows; `by`: the score; `ties`: "random", or
     "row" to order rows with equal scores by their numbers; `per_group`: the name of a column of the store, or (n,) labels, to
     take the window within each group, and `per_class` the same for (n,) labels of classes; `max_age`: rows whose score is
-    older than so many epochs are kept first. If some labels are wrong, the best window leaves out the highest scores. One plan
+    older than so many epochs are kept first; `size`: the name of a column whose units, such as tokens, the shares are of, in
+    place of rows. If some labels are wrong, the best window leaves out the highest scores. One plan
     holds for good. The policy is `selection.Window`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
@@ -98,6 +101,7 @@ class SlidingWindowSampler(AdaptiveSampler):
         per_class: Any = None,
         per_group: Any = None,
         max_age: int | None = None,
+        size: str | None = None,
         seed: int = 0,
         shuffle: bool = True,
         warmup_epochs: int = 0,
@@ -106,7 +110,7 @@ class SlidingWindowSampler(AdaptiveSampler):
     ) -> None:
         super().__init__(
             store,
-            Window(keep, offset, by, ties=ties, per_class=per_class, per_group=per_group, max_age=max_age),
+            Window(keep, offset, by, ties=ties, per_class=per_class, per_group=per_group, max_age=max_age, size=size),
             seed=seed,
             shuffle=shuffle,
             warmup_epochs=warmup_epochs,

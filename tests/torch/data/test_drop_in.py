@@ -179,3 +179,12 @@ def test_rows_travel_with_the_samples_through_workers(workers):
 def test_the_sliding_window_sampler_takes_its_share_within_each_class():
     sampler = SlidingWindowSampler(observed_store(), keep=0.5, offset=0.5, per_class=np.arange(N) % 2)
     assert np.bincount(np.array(list(sampler)) % 2).tolist() == [N // 4] * 2
+
+
+def test_the_share_of_a_pruned_and_of_a_window_sampler_may_be_of_a_columns_units():
+    store = observed_store()
+    store.columns["tokens"] = [100, *[1] * (N - 1)]
+    rows = set(PrunedSampler(store, keep=100, by="el2n", order="lowest", ties="row", size="tokens"))
+    more = set(SlidingWindowSampler(store, keep=N - 1, offset=100, by="el2n", ties="row", size="tokens"))
+    assert rows | more == set(range(N))
+    assert not rows & more
