@@ -83,7 +83,7 @@ class Draw(Composable):
         weights = np.zeros(len(store) if self.unbiased else 0, np.float32)
         for rows, identity in members(self, store):
             odds, _ = self._probabilities(scores[rows], rows)
-            drawn = kernels.multinomial_counts(odds, self._number(len(odds)), key=key, identity=identity)
+            drawn = kernels.multinomial_counts(odds, self.samples_of(len(odds)), key=key, identity=identity)
             counts[rows] = drawn
             if self.unbiased:
                 mean = np.float64(exact.summed(odds) / len(odds))
@@ -95,7 +95,7 @@ class Draw(Composable):
     def _once(self, scores: np.ndarray, rows: Any, identity: Identity, key: int) -> np.ndarray:
         """Which of the rows of a group, or of all, are drawn without replacement, as a bitmap."""
         weights, positive = self._probabilities(scores, rows)
-        number = self._number(len(scores))
+        number = self.samples_of(len(scores))
         if number > positive:
             raise InvalidValue(
                 f"num_samples={number} without replacement, but only {positive} rows{_whose(rows)} have a positive "
@@ -103,8 +103,8 @@ class Draw(Composable):
             )
         return kernels.sample_without_replacement(weights, number, key=key, identity=identity)
 
-    def _number(self, n: int) -> int:
-        """How many samples are drawn from `n` rows."""
+    def samples_of(self, n: int) -> int:
+        """How many samples are drawn from a store, or a group, of `n` rows. Raises `InvalidValue` for 2³² or more."""
         if self.num_samples is None or isinstance(self.num_samples, (int, np.integer)):
             return n if self.num_samples is None else int(self.num_samples)
         number = max(math.floor(exactly(self.num_samples) * n + exactly(0.5)), 1)

@@ -90,7 +90,9 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
                         line = batch.start + fault.position
                         raise InvalidValue(f"{batch.where}, line {line} {FIRST_IS_0}: {name} {fault.words}") from fault
                 yield Chunk(batch.where, batch.start, len(batch.lines), columns)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what the file holds
+                raise
             raise InvalidValue(f"{piece.name} cannot be read as the columns {', '.join(kinds)}: {error}") from error
 
 

@@ -25,12 +25,17 @@ class TableLines(NamedTuple):
 class Piece(Protocol):
     """One file, or one table in memory.
 
-    `name`: what messages call it; `schema`: the pyarrow.Schema; `typed`: whether that has more than names.
+    `name`: what messages call it; `schema`: the pyarrow.Schema; `typed`: whether that has more than names. A piece can be
+    pickled.
     """
 
     name: str
     typed: bool
     schema: Any
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for a table in memory."""
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         """The columns named in `kinds`, some lines at a time. `kinds`: their types, for a file that has none."""
@@ -82,10 +87,10 @@ class ParquetFile:
         self.name = str(path)
         with parquet.ParquetFile(path) as file:
             self.schema = file.schema_arrow
-        self._path = path
+        self.path = path
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        with parquet.ParquetFile(self._path) as file:
+        with parquet.ParquetFile(self.path) as file:
             for group in range(file.num_row_groups):
                 where, start = f"{self.name}, row group {group}", 0
                 for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):
@@ -102,10 +107,10 @@ class IpcFile:
         self.name = str(path)
         with pa.memory_map(str(path)) as file:
             self.schema = pa.ipc.open_file(file).schema
-        self._path = path
+        self.path = path
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        with pa.memory_map(str(self._path)) as file:
+        with pa.memory_map(str(self.path)) as file:
             whole = pa.ipc.open_file(file)
             for number in range(whole.num_record_batches):
                 yield from _cut(f"{self.name}, batch {number}", whole.get_batch(number).select([*kinds]))
@@ -120,12 +125,12 @@ class CsvFile:
         self.name = str(path)
         with csv.open_csv(path, parse_options=QUOTED) as file:
             self.schema = pa.schema([(name, pa.string()) for name in file.schema.names])
-        self._path = path
+        self.path = path
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         convert = csv.ConvertOptions(column_types=kinds, include_columns=[*kinds], strings_can_be_null=False)
         # By one thread: only then does an error name its line.
-        with csv.open_csv(self._path, csv.ReadOptions(use_threads=False), QUOTED, convert) as file:
+        with csv.open_csv(self.path, csv.ReadOptions(use_threads=False), QUOTED, convert) as file:
             start = 0
             for lines in file:
                 yield TableLines(self.name, start, lines)
@@ -142,18 +147,27 @@ class ArrowTable:
 
     def __init__(self, source: Any) -> None:
         self.name = f"the {type(source).__name__}"
+        self.path: Path | None = None
         if not hasattr(source, "__arrow_c_stream__") and not hasattr(source, "__arrow_c_array__"):
             raise InvalidValue(
                 f"source={source!r}: pass a path, or a table that speaks the Arrow C interface: of PyArrow, of Polars, of "
                 "pandas 2.2 or newer."
             )
         try:
-            self._table = pa.table(source)
+            self._table = source if isinstance(source, pa.Table) else pa.table(source)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise InvalidValue(
                 f"{self.name} is no Arrow table: {'; '.join(map(str, error.args))}. A column has values of one type."
             ) from error
         self.schema = self._table.schema
+
+    @classmethod
+    def joined(cls, tables: "Sequence[ArrowTable]", columns: Sequence[str]) -> "ArrowTable":
+        """These columns of several tables, one after the other, as one table without the seams."""
+        return cls(pa.concat_tables([one._table.select([*columns]) for one in tables]).combine_chunks())
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         start = 0

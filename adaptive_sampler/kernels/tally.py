@@ -1,0 +1,140 @@
+"""What a pass over a table finds in some lines: counts by bin and group, and the lines near a cut.
+
+A line's rank key is a uint64 that sorts like the line: the bits of its score as an integer in the upper half, in the lower half
+those of its hash if they are needed; or the bits of a time. The largest uint64 says that the line has no rank.
+"""
+
+import numpy as np
+
+from adaptive_sampler.kernels.jit import kernel
+
+UNRANKED = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_FNV, _PRIME, _MIX = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3), np.uint64(0xD6E8FEB86659FD93)
+_HALF = np.uint64(32)
+
+
+@kernel
+def hash_between(text, borders):
+    """The hash of each string between two borders, as `keys.hash_all` hashes them where NULs lie between."""
+    hashes = np.empty(borders.size - 1, np.uint64)
+    for i in range(hashes.size):
+        h = _FNV
+        for j in range(borders[i], borders[i + 1]):
+            h = (h ^ np.uint64(text[j])) * _PRIME
+        h = (h ^ (h >> _HALF)) * _MIX
+        hashes[i] = h ^ (h >> _HALF)
+    return hashes
+
+
+@kernel
+def score_keys(raw):
+    """The rank key of each score, without a hash. raw: the bits of float32 scores; −0.0 is 0.0, and NaN has no rank."""
+    keys = np.empty(raw.size, np.uint64)
+    for i in range(raw.size):
+        bits = np.uint32(raw[i])
+        bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
+        key = bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
+        ranked = bits & np.uint32(0x7FFFFFFF) <= np.uint32(0x7F800000)
+        keys[i] = np.uint64(key) << _HALF if ranked else UNRANKED
+    return keys
+
+
+@kernel
+def count_all(keys, groups, shift, lines, counts):
+    """Count the lines of each group, and by bin those that have a rank. groups: of each line, or empty: all are of group 0."""
+    if not groups.size:
+        lines[0] += keys.size
+        bins = counts[0]
+        for i in range(keys.size):
+            bins[keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
+        return
+    for i in range(keys.size):
+        group = groups[i]
+        lines[group] += 1
+        counts[group, keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
+
+
+@kernel
+def _count_cut(keys, floor, low, high, shift, bins):
+    """Count lines by bin inside one interval; returns how many lie below it."""
+    below = np.int64(0)
+    for i in range(keys.size):
+        place = keys[i] - low
+        if place <= high - low:
+            bins[place >> shift] += 1
+        below += np.int64(keys[i] < low) & np.int64(keys[i] >= floor)
+    return below
+
+
+@kernel
+def count_within(keys, groups, begins, floors, lows, highs, shifts, below, counts):
+    """For each cut of a line's group: count it below the cut's interval, or by bin inside.
+
+    begins: (groups + 1,), where the cuts of each group begin; floors: what lies under it was counted before.
+    """
+    if not groups.size:
+        for c in range(begins[1]):
+            below[c] += _count_cut(keys, floors[c], lows[c], highs[c], shifts[c], counts[c])
+        return
+    for i in range(keys.size):
+        key = keys[i]
+        group = groups[i]
+        for c in range(begins[group], begins[group + 1]):
+            if key >= floors[c] and key <= highs[c]:
+                if key < lows[c]:
+                    below[c] += 1
+                else:
+                    counts[c, (key - lows[c]) >> shifts[c]] += 1
+
+
+@kernel
+def near_scores(keys, groups, begins, floors, highs, places):
+    """The positions of the lines whose score is one of an interval of its group's cuts; returns how many."""
+    m = np.int64(0)
+    group = np.int64(0)
+    for i in range(keys.size):
+        if groups.size:
+            group = np.int64(groups[i])
+        near = False
+        for c in range(begins[group], begins[group + 1]):
+            near |= keys[i] >> _HALF >= floors[c] >> _HALF and keys[i] >> _HALF <= highs[c] >> _HALF
+        places[m] = i
+        m += np.int64(near)
+    return m
+
+
+@kernel
+def as_codes(values, lowest, places, labels):
+    """The code of each integer, (n,) int32, and how many different ones there are: codes are given out as values come.
+
+    places: (range of the values,) int32 zeros, which are changed; labels: as long, gets the value of each code.
+    """
+    codes = np.empty(values.size, np.int32)
+    different = np.int32(0)
+    for i in range(values.size):
+        at = np.int64(values[i]) - lowest
+        if places[at] == 0:
+            labels[different] = at + lowest
+            different += np.int32(1)
+            places[at] = different
+        codes[i] = places[at] - np.int32(1)
+    return codes, different
+
+
+@kernel
+def list_within(keys, groups, begins, floors, lows, highs, below, cuts, places):
+    """As `count_within`, but list which cut each line is near, and its position; returns how many are listed."""
+    m = np.int64(0)
+    group = np.int64(0)
+    for i in range(keys.size):
+        if groups.size:
+            group = np.int64(groups[i])
+        key = keys[i]
+        for c in range(begins[group], begins[group + 1]):
+            if key >= floors[c] and key <= highs[c]:
+                if key < lows[c]:
+                    below[c] += 1
+                else:
+                    cuts[m], places[m] = c, i
+                    m += 1
+    return m

@@ -1,0 +1,237 @@
+"""From a `Draw` to what becomes of each line: sums of scores, then of weights, then the last arrival that is in."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import exact
+from adaptive_sampler.selection.draw import Draw
+from adaptive_sampler.tables.planning import passes
+from adaptive_sampler.tables.planning.arrivals import (
+    NEVER,
+    ByArrival,
+    DrawFate,
+    GroupDraw,
+    LineWeights,
+    by_group,
+    count_arrivals,
+    when,
+)
+from adaptive_sampler.tables.planning.engines import TableShare
+from adaptive_sampler.tables.planning.fates import Fate
+from adaptive_sampler.tables.planning.lines import AskedColumns, lines_of
+from adaptive_sampler.tables.planning.partitions import Partitions
+from adaptive_sampler.tables.planning.ranks import ByScore, score_of
+from adaptive_sampler.tables.planning.search import CutSearch, TableSearch
+
+
+@dataclass
+class ScoreSums:
+    """Of the scores, or of the weights, of a group: how many there are, how many are above 0, and their exact sum."""
+
+    known: int = 0
+    positive: int = 0
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(exact.EXPONENTS, np.int64))
+
+    def add(self, values: np.ndarray) -> None:
+        """Add (m,) float32 values, of which NaN is none."""
+        self.known += exact.add(values, self.sums)
+        self.positive += int(np.count_nonzero(values > 0))
+
+    def merge(self, other: "ScoreSums") -> "ScoreSums":
+        """Add those of other lines."""
+        return ScoreSums(self.known + other.known, self.positive + other.positive, self.sums + other.sums)
+
+    @property
+    def mean(self) -> float:
+        """Of the known values, rounded once."""
+        return float(exact.total(self.sums) / self.known)
+
+    @property
+    def total(self) -> float:
+        """Their sum, rounded once."""
+        return float(exact.total(self.sums))
+
+
+GroupSums = dict[Any, ScoreSums]
+
+
+class DrawnTable(NamedTuple):
+    """What a draw is made of: the policy, its table, its columns, the key of its random numbers."""
+
+    policy: Draw
+    table: Partitions
+    group: str | None
+    asked: AskedColumns
+    column: str
+    key: int
+
+
+def drawn(of: DrawnTable) -> tuple[Fate | None, int, int]:
+    """(fate, lines, samples); no fate if no line was observed yet."""
+    counts, sums = of.table.run(_survey, (of.column, of.group, of.asked._replace(key=None)), _merge_surveys)
+    lines = int(counts.lines.sum())
+    if not any(one.known for one in sums.values()):
+        return None, lines, lines
+    weights = {label: _weights(of, label, one, int(counts.lines[counts.labels[label]])) for label, one in sums.items()}
+    numbers = {label: of.policy.samples_of(int(counts.lines[counts.labels[label]])) for label in sums}
+    ranks = ByArrival(of.column, of.group, weights, of.key, of.policy.replacement)
+    make = _with_replacement if of.policy.replacement else _without_replacement
+    draws = make(of, ranks, counts, sums, numbers)
+    return DrawFate(ranks, draws), lines, sum(numbers.values())
+
+
+def _weights(of: DrawnTable, label: Any, sums: ScoreSums, lines: int) -> LineWeights:
+    """How the scores of a group become weights."""
+    floor, by = of.policy.floor, of.policy.by
+    if sums.known and sums.positive == 0 and floor == 0:
+        raise InvalidValue(
+            f"every observed {by!r}{_whose(of, label)} is 0, so nothing can be drawn. Set floor above 0 to draw "
+            "uniformly where there is nothing to choose by."
+        )
+    if sums.positive == 0:
+        return LineWeights(None, floor, equal=True)
+    if not of.policy.replacement and floor == 0 and sums.known == lines:
+        return LineWeights(None, floor)
+    return LineWeights(sums.mean, floor)
+
+
+def _whose(of: DrawnTable, label: Any) -> str:
+    """Of which group, for messages."""
+    return f" of {of.group} {label!r}" if of.group else ""
+
+
+def _without_replacement(
+    of: DrawnTable, ranks: ByArrival, counts: passes.GroupCounts, sums: GroupSums, numbers: dict[Any, int]
+) -> dict[Any, GroupDraw]:
+    if any(one.mean is not None for one in ranks.weights.values()):
+        sums = of.table.run(_sum_weights, (ranks, of.asked._replace(scores=(of.column,), key=None)), _merge_sums)
+    draws, searches = {}, {}
+    for label, number in numbers.items():
+        how = ranks.weights[label]
+        place = counts.labels[label]
+        positive = int(counts.lines[place]) if how.equal else sums[label].positive
+        if number > positive:
+            raise InvalidValue(
+                f"num_samples={number} without replacement, but only {positive} rows{_whose(of, label)} have a positive "
+                f"{of.policy.by!r}. Draw fewer, or set floor above 0."
+            )
+        draws[label] = GroupDraw(None)
+        if number < positive:
+            near, hope = _near(number, counts.counts[place], counts.bits, how, int(counts.lines[place]))
+            searches[label] = CutSearch(label, number, 0, NEVER - 1, 0, positive, near, hope=hope, uniform=False)
+    TableSearch(of.table, ranks, of.group, of.asked).find([*searches.values()], counts.labels)
+    return draws | {label: GroupDraw(search.found) for label, search in searches.items()}
+
+
+def _near(number: int, counts: np.ndarray, bits: int, how: LineWeights, lines: int) -> tuple[tuple[int, int], float]:
+    """The rank keys between which the last arrival most likely is, and how many lines arrive then, about."""
+    bins = np.flatnonzero(counts)
+    width = 64 - bits
+    scores = np.array([score_of((int(place) << width) + (1 << width - 1)) for place in bins], np.float32)
+    scores = np.where(np.isfinite(scores), np.maximum(scores, 0), 0).astype(np.float32)
+    scores, each = np.append(scores, np.float32(np.nan)), np.append(counts[bins], lines - counts.sum())
+    weights = how.of(scores).astype(np.float64)
+    weights[-1] = 1.0  # of lines that were never observed
+    slack = 0.4 * lines * 2.0 ** -min(bits - 8, 30) + 8 * math.sqrt(lines) + 64
+    low, high = when(number - slack, weights, each), when(number + slack, weights, each)
+    return (_bits(low), min(_bits(high), NEVER - 1)), 2 * slack
+
+
+def _with_replacement(
+    of: DrawnTable, ranks: ByArrival, counts: passes.GroupCounts, sums: GroupSums, numbers: dict[Any, int]
+) -> dict[Any, GroupDraw]:
+    asked = of.asked._replace(scores=(of.column,))
+    totals = {
+        label: one.total
+        for label, one in of.table.run(_sum_weights, (ranks, asked._replace(key=None)), _merge_sums).items()
+    }
+    left, draws = dict(numbers), {}
+    for label, number in numbers.items():
+        lines = int(counts.lines[counts.labels[label]])
+        until = (number - 5 * math.sqrt(number)) / totals[label] if number >= max(lines // 8, 1024) else 0.0
+        mean = totals[label] / lines if of.policy.unbiased else 0.0
+        draws[label] = GroupDraw(None, until, 2 if until else 0, mean)
+    open_ = {label for label, one in draws.items() if one.attempt}
+    while open_:
+        counted = of.table.run(
+            _count_arrivals, (ranks, asked, {label: draws[label] for label in open_}), _merge_counted
+        )
+        for label, count in counted.items():
+            left[label] = numbers[label] - count
+        open_ = {label for label in open_ if left[label] < 0}  # a sum that is too large says nothing of its parts
+        draws |= {label: draws[label]._replace(attempt=draws[label].attempt + 2) for label in open_}
+    searches = {label: _arrival_search(label, k, totals[label]) for label, k in left.items() if k}
+    TableSearch(of.table, ranks, of.group, of.asked).find([*searches.values()], counts.labels)
+    return draws | {label: draws[label]._replace(cut=search.found) for label, search in searches.items()}
+
+
+def _arrival_search(label: Any, k: int, total: float) -> CutSearch:
+    """The search for the first arrival after k others, of arrivals at the rate `total` in all."""
+    slack = 8 * math.sqrt(k) + 64
+    near = _bits(max(k - slack, 0) / total), _bits((k + slack) / total)
+    return CutSearch(label, k, 0, _bits((k + 4 * slack) / total), 0, k, near, hope=2 * slack, uniform=False)
+
+
+def _bits(time: float) -> int:
+    return int(np.float64(time).view(np.uint64))
+
+
+# -- tasks --------------------------------------------------------------------------------------------------------------
+
+
+def _survey(
+    share: TableShare, column: str, group: str | None, asked: AskedColumns
+) -> tuple[passes.GroupCounts, GroupSums]:
+    """Counts by the upper bits of the scores, and the sums of the scores. Raises for one that is negative or infinite."""
+    asked = asked._replace(scores=(column,))
+    sums: GroupSums = {}
+    counts = passes.GroupCounts()
+    for lines in lines_of(share.pieces, asked):
+        scores = lines.scores[column]
+        bad = np.flatnonzero((scores < 0) | np.isinf(scores))
+        if len(bad):
+            raise InvalidValue(
+                f"{lines.place(int(bad[0]))}: {column!r} is {scores[bad[0]]}: a score to draw by "
+                "must be finite and not negative. Draw by another score, or prune by this one."
+            )
+        for label, places in by_group(lines.groups[group] if group else None, lines.length):
+            sums.setdefault(label, ScoreSums()).add(scores[places])
+        passes.count_lines(counts, ByScore(column, 0), group, lines)
+    return counts, sums
+
+
+def _merge_surveys(a: tuple[passes.GroupCounts, GroupSums], b: tuple[passes.GroupCounts, GroupSums]) -> Any:
+    return passes.merge_groups(a[0], b[0]), _merge_sums(a[1], b[1])
+
+
+def _sum_weights(share: TableShare, ranks: ByArrival, asked: AskedColumns) -> GroupSums:
+    sums: GroupSums = {}
+    for lines in lines_of(share.pieces, asked):
+        for label, places in by_group(lines.groups[ranks.group] if ranks.group else None, lines.length):
+            sums.setdefault(label, ScoreSums()).add(ranks.weights[label].of(lines.scores[ranks.column][places]))
+    return sums
+
+
+def _merge_sums(a: GroupSums, b: GroupSums) -> GroupSums:
+    return a | {label: one.merge(a[label]) if label in a else one for label, one in b.items()}
+
+
+def _count_arrivals(
+    share: TableShare, ranks: ByArrival, asked: AskedColumns, draws: dict[Any, GroupDraw]
+) -> dict[Any, int]:
+    found = dict.fromkeys(draws, 0)
+    for lines in lines_of(share.pieces, asked):
+        for label, places in by_group(lines.groups[ranks.group] if ranks.group else None, lines.length):
+            if label in draws:
+                weights = ranks.weights[label].of(lines.scores[ranks.column][places])
+                counts = np.empty(len(places), np.uint32)
+                found[label] += count_arrivals(lines, places, weights, ranks.key, draws[label], counts)
+    return found
+
+
+def _merge_counted(a: dict[Any, int], b: dict[Any, int]) -> dict[Any, int]:
+    return {label: a[label] + b[label] for label in a}

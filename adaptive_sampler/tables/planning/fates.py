@@ -1,0 +1,261 @@
+"""What becomes of a line: how often it is visited and with which loss weight, from the line and the plan's cuts alone."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.tables.planning.lines import LineBatch
+from adaptive_sampler.tables.planning.ranks import HIGHEST, LineCut, RankKeys, score_of
+
+MOST_VISITS = (1 << 32) - 1
+
+
+class Visits(NamedTuple):
+    """Of some lines: `repeats`, (lines,) unsigned or bool, how often each is visited; `weights`, (lines,) float, or None: 1."""
+
+    repeats: np.ndarray
+    weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class VisitCounts:
+    """Of some lines: how many there are, how many are visited, the visits in all; `parts`: lines that each part visits."""
+
+    lines: int
+    rows: int
+    samples: int
+    parts: tuple[int, ...] = ()
+
+    def __add__(self, other: "VisitCounts") -> "VisitCounts":
+        parts = tuple(a + b for a, b in zip(self.parts, other.parts, strict=True))
+        return VisitCounts(self.lines + other.lines, self.rows + other.rows, self.samples + other.samples, parts)
+
+
+class Fate(Protocol):
+    """Decides about lines. It can be pickled, and is small. The lines that it gets have the columns that it names."""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The columns with scores that it reads."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The columns with groups that it reads."""
+
+    @property
+    def named(self) -> bool:
+        """Whether it reads the names of lines."""
+
+    @property
+    def told(self) -> Any:
+        """What it decides by, as JSON data: equal for equal plans."""
+
+    def visits(self, lines: LineBatch) -> Visits:
+        """Of each line."""
+
+
+class KeptStretch(NamedTuple):
+    """The stretch of a group's ranking that is kept: from the line `low` up to before the line `high`; None: no such end.
+
+    `empty`: no line is kept but those never observed.
+    """
+
+    low: LineCut | None = None
+    high: LineCut | None = None
+    empty: bool = False
+
+    @property
+    def ends(self) -> tuple[LineCut, LineCut]:
+        """(the first line that is kept, the first after it that is not)."""
+        if self.empty:
+            return LineCut(HIGHEST), LineCut(0)
+        return self.low or LineCut(0), self.high or LineCut(HIGHEST + 1)
+
+    @property
+    def cuts(self) -> list[LineCut]:
+        """The ends that there are."""
+        return [cut for cut in (self.low, self.high) if cut is not None]
+
+
+@dataclass(frozen=True)
+class StretchFate:
+    """Keeps a stretch of each group's ranking, and the lines that have no rank.
+
+    `group`: the column of groups or None; `stretches`: label -> what is kept of the group, None alone without groups.
+    """
+
+    ranks: RankKeys
+    group: str | None
+    stretches: dict[Any, KeptStretch]
+    named: bool = True
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        return self.ranks.scores
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return (self.group,) if self.group else ()
+
+    @property
+    def told(self) -> Any:
+        return [[label, [end.told for end in self.stretches[label].ends]] for label in _sorted(self.stretches)]
+
+    def visits(self, lines: LineBatch) -> Visits:
+        if self.group is None:
+            labels, codes = [None], np.zeros(lines.length, np.int8)
+        else:
+            codes, labels = lines.groups[self.group]
+        ends = [self.stretches[label].ends for label in labels]
+        keys, hashes = self._keys(lines, codes, ends)
+        reached = _reaches(keys, hashes, lines, codes, [low for low, _ in ends])
+        beyond = _reaches(keys, hashes, lines, codes, [high for _, high in ends])
+        return Visits((reached & ~beyond) | (keys == HIGHEST + 1))
+
+    def _keys(
+        self, lines: LineBatch, codes: np.ndarray, ends: list[tuple[LineCut, LineCut]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rank keys and hashes, (lines,) uint64: without a hash where the score decides alone."""
+        keys = self.ranks.coarse(lines)
+        if keys is None:
+            return self.ranks.fine(lines, np.arange(lines.length), HIGHEST)[:2]
+        doubt = np.zeros(lines.length, np.bool_)
+        scores = keys >> np.uint64(self.ranks.hashed)
+        for end in range(2):
+            cuts = [pair[end] for pair in ends]
+            through = np.array([cut.through_ties for cut in cuts])
+            bounds = np.array([cut.key >> self.ranks.hashed for cut in cuts], np.uint64)
+            doubt |= (scores == bounds[codes]) & through[codes]
+        places = np.flatnonzero(doubt & (keys != HIGHEST + 1))
+        hashes = np.zeros(lines.length, np.uint64)
+        if len(places):
+            keys[places], hashes[places], _ = self.ranks.fine(lines, places, HIGHEST)
+        return keys, hashes
+
+
+def _reaches(
+    keys: np.ndarray, hashes: np.ndarray, lines: LineBatch, codes: np.ndarray, cuts: list[LineCut]
+) -> np.ndarray:
+    """Whether each line is at the cut of its group or above it."""
+    cut_keys = np.array([cut.key for cut in cuts], np.uint64)[codes]
+    cut_hashes = np.array([cut.hash for cut in cuts], np.uint64)[codes]
+    equal = keys == cut_keys
+    reached: np.ndarray = (keys > cut_keys) | (equal & (hashes >= cut_hashes))
+    if any(cut.name is not None for cut in cuts):
+        assert lines.names is not None
+        for place in np.flatnonzero(equal & (hashes == cut_hashes)):
+            name = cuts[codes[place]].name
+            reached[place] = name is None or lines.names.at(int(place)) >= name
+    return reached
+
+
+@dataclass(frozen=True)
+class AllFate:
+    """Visits every line once."""
+
+    scores: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    named: bool = False
+    told: Any = "all"
+
+    def visits(self, lines: LineBatch) -> Visits:
+        return Visits(np.ones(lines.length, np.bool_))
+
+
+@dataclass(frozen=True)
+class ThresholdFate:
+    """Keeps the lines on one side of a value, and those never observed."""
+
+    column: str
+    value: float
+    highest: bool
+    groups: tuple[str, ...] = ()
+    named: bool = False
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def told(self) -> Any:
+        return [float(self.value), self.highest]
+
+    def visits(self, lines: LineBatch) -> Visits:
+        scores = lines.scores[self.column]
+        return Visits((scores >= self.value if self.highest else scores < self.value) | np.isnan(scores))
+
+
+@dataclass(frozen=True)
+class UpsampleFate:
+    """Visits lines whose score is above 0 `times` times, others once."""
+
+    column: str
+    times: int
+    groups: tuple[str, ...] = ()
+    named: bool = False
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def told(self) -> Any:
+        return self.times
+
+    def visits(self, lines: LineBatch) -> Visits:
+        return Visits(np.where(lines.scores[self.column] > 0, self.times, 1).astype(np.min_scalar_type(self.times)))
+
+
+@dataclass(frozen=True)
+class ComposedFate:
+    """Visits the lines that all `parts` visit: visits and weights are the products of theirs, as in `Composed`."""
+
+    parts: tuple[Fate, ...]
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.scores))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.groups))
+
+    @property
+    def named(self) -> bool:
+        return any(part.named for part in self.parts)
+
+    @property
+    def told(self) -> Any:
+        return [part.told for part in self.parts]
+
+    def visits(self, lines: LineBatch) -> Visits:
+        repeats, weights = np.ones(lines.length, np.uint64), None
+        for part in self.parts:
+            own = part.visits(lines)
+            most = int(repeats.max(initial=0)) * int(own.repeats.max(initial=0))
+            if most > MOST_VISITS:
+                raise InvalidValue(f"rows would be visited up to {most} times in an epoch. Compose smaller factors.")
+            repeats = repeats * own.repeats.astype(np.uint64)
+            if own.weights is not None:
+                weights = own.weights if weights is None else np.multiply(weights, own.weights, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return Visits(repeats, None if weights is None else weights.astype(np.float32))
+
+
+def thresholds(stretches: dict[Any, KeptStretch]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Label -> the score at the group's cut, a pair of scores if it has two, None if none; and how many lines tie there."""
+    scores = {label: [score_of(cut.key) for cut in stretch.cuts] for label, stretch in stretches.items()}
+    ties = {label: [cut.ties for cut in stretch.cuts] for label, stretch in stretches.items()}
+    return {label: _one(found) for label, found in scores.items()}, {
+        label: _one(found) for label, found in ties.items()
+    }
+
+
+def _one(found: list[Any]) -> Any:
+    return None if not found else found[0] if len(found) == 1 else tuple(found)
+
+
+def _sorted(labels: dict[Any, Any]) -> list[Any]:
+    return sorted(labels, key=lambda label: (str(type(label)), label)) if len(labels) > 1 else [*labels]

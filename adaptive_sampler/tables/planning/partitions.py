@@ -1,0 +1,102 @@
+"""The partitions of a table: dealt into shares that are worth a call, and held to what they were when the plan began."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.tables.arrow.sources import ArrowTable, Piece, pieces
+from adaptive_sampler.tables.planning.engines import Engine, Found, Merge, TableShare, Task
+
+LEAST, MOST = 1 << 20, 1 << 28  # bytes of a share: at least and at most, but for a partition that has more itself
+SHARES = 256  # about as many, so that the results of many small partitions are not merged one by one
+
+
+class FileState(NamedTuple):
+    """What a file was when the plan began: its size in bytes and when it was changed, in ns."""
+
+    size: int
+    mtime_ns: int
+
+
+class Partitions:
+    """The partitions of a table, and the passes over them.
+
+    `names`: what messages call each; `states`: of each, None for a table in memory; `columns`: those that were found in all.
+    Raises as `pieces` does.
+    """
+
+    def __init__(self, source: Any, engine: Engine) -> None:
+        self.pieces = pieces(source)
+        for number, piece in enumerate(self.pieces):
+            if piece.path is None:
+                piece.name = f"{piece.name} (partition {number})"
+        self.names = [piece.name for piece in self.pieces]
+        self.states = [_state(piece) for piece in self.pieces]
+        self.columns: set[str] = set()
+        self._engine = engine
+        self._shares = _shares(self.pieces, self.states)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def run(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found]) -> Found:
+        """A pass over all partitions: see `Engine.run`. Raises `InvalidValue` if a file is no longer what it was."""
+        try:
+            return self._engine.run(task, self._shares, arguments, merge)
+        finally:
+            self.check()
+
+    def check(self, numbers: Sequence[int] | None = None) -> None:
+        """Raise `InvalidValue` if the file of one of these partitions (None: of any) is no longer what it was."""
+        for number in range(len(self.pieces)) if numbers is None else numbers:
+            then, now = self.states[number], _state(self.pieces[number])
+            if then != now:
+                what = _difference(then, now)
+                raise InvalidValue(
+                    f"{self.names[number]} changed while a plan was made of it or used: {what}. Let nothing write to the table "
+                    "meanwhile, and plan again."
+                )
+
+
+def _difference(then: FileState | None, now: FileState | None) -> str:
+    if then is None or now is None:
+        return "the file is gone"
+    if then.size != now.size:
+        return f"it had {then.size} bytes and now has {now.size}"
+    return f"it was last changed at {then.mtime_ns} ns, now at {now.mtime_ns} ns"
+
+
+def _state(piece: Piece) -> FileState | None:
+    if piece.path is None:
+        return None
+    try:
+        found = os.stat(piece.path)
+    except FileNotFoundError:
+        return None
+    return FileState(found.st_size, found.st_mtime_ns)
+
+
+def _shares(found: Sequence[Piece], states: Sequence[FileState | None]) -> list[TableShare]:
+    """Neighbouring partitions together, so that there are not many more than `SHARES` shares, unless they are large."""
+    sizes = [_size(piece, state) for piece, state in zip(found, states, strict=True)]
+    enough = min(max(sum(sizes) // SHARES, LEAST), MOST)
+    shares: list[TableShare] = []
+    first, size = 0, 0
+    for number, more in enumerate(sizes):
+        if number > first and size + more > enough:
+            shares.append(TableShare(first, tuple(found[first:number])))
+            first, size = number, 0
+        size += more
+    return [*shares, TableShare(first, tuple(found[first:]))]
+
+
+def _size(piece: Piece, state: FileState | None) -> int:
+    if isinstance(piece, ArrowTable):
+        return len(piece) * len(piece.schema) * 8  # about: to add up what it takes is slow for many small tables
+    return state.size if state else 0
+
+
+def joined(a: list[Any], b: list[Any]) -> list[Any]:
+    """A merge: one list after the other."""
+    return a + b

@@ -1,0 +1,233 @@
+"""What one pass over a share of the table finds, as tasks that an engine calls, and how the findings are merged."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.kernels import tally
+from adaptive_sampler.tables.planning.engines import TableShare
+from adaptive_sampler.tables.planning.fates import Fate, VisitCounts
+from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, LineGroups, lines_of
+from adaptive_sampler.tables.planning.ranks import RankKeys
+
+CELLS = 1 << 22  # counts of a pass: 32 MiB
+FEWEST, MOST = 4, 16  # bits of a rank key that a pass tells apart
+NO_GROUPS = np.empty(0, np.int32)
+
+
+def bits_for(rows: int) -> int:
+    """How many bits can be told apart for each of so many groups or cuts, so that all counts take 32 MiB at most."""
+    return max(FEWEST, min(MOST, (CELLS // max(rows, 1)).bit_length() - 1))
+
+
+# -- the first pass -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class GroupCounts:
+    """The lines of each group.
+
+    `labels`: label -> position; `lines`: (groups,) how many; `counts`: (groups, 2**bits) how many have a rank key with these
+    upper bits; a line whose score was never observed has no rank key.
+    """
+
+    labels: dict[Any, int] = field(default_factory=dict)
+    lines: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 1 << MOST), np.int64))
+
+    @property
+    def bits(self) -> int:
+        """How many upper bits of the rank keys are told apart."""
+        return int(self.counts.shape[1]).bit_length() - 1
+
+    def places(self, labels: list[Any]) -> np.ndarray:
+        """The positions of these labels, (labels,) int32; new ones are added without a line."""
+        found = np.array([self.labels.setdefault(label, len(self.labels)) for label in labels], np.int32)
+        more = len(self.labels) - len(self.lines)
+        if more:
+            self.narrow(bits_for(len(self.labels)))
+            self.lines = np.concatenate([self.lines, np.zeros(more, np.int64)])
+            self.counts = np.concatenate([self.counts, np.zeros((more, self.counts.shape[1]), np.int64)])
+        return found
+
+    def narrow(self, bits: int) -> None:
+        """Tell at most so many bits apart."""
+        if bits < self.bits:
+            self.counts = self.counts.reshape(len(self.counts), 1 << bits, 1 << (self.bits - bits)).sum(axis=2)
+
+
+def count_groups(share: TableShare, ranks: RankKeys | None, group: str | None, asked: AskedColumns) -> GroupCounts:
+    """Count the lines of each group, and where `ranks` is given by the upper bits of their rank keys without a hash."""
+    found = GroupCounts()
+    if ranks is None:
+        found.narrow(0)
+    for lines in lines_of(share.pieces, asked):
+        count_lines(found, ranks, group, lines)
+    return found
+
+
+def count_lines(found: GroupCounts, ranks: RankKeys | None, group: str | None, lines: LineBatch) -> None:
+    """Add some lines to the counts of `count_groups`."""
+    groups = _placed(found, lines.groups[group]) if group else NO_GROUPS
+    if not group:
+        found.places([None])
+    keys = None if ranks is None else ranks.coarse(lines)
+    if keys is None:
+        found.lines += np.bincount(groups, minlength=len(found.lines)) if group else lines.length
+    else:
+        tally.count_all(keys, groups, np.uint64(64 - found.bits), found.lines, found.counts)
+
+
+def merge_groups(a: GroupCounts, b: GroupCounts) -> GroupCounts:
+    """A merge of `count_groups`."""
+    places = a.places([*b.labels])
+    bits = min(a.bits, b.bits)
+    a.narrow(bits)
+    b.narrow(bits)
+    a.lines[places] += b.lines
+    a.counts[places] += b.counts
+    return a
+
+
+def _placed(found: GroupCounts, groups: LineGroups) -> np.ndarray:
+    places: np.ndarray = found.places(groups.labels)[groups.codes]
+    return places
+
+
+# -- further passes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Where cuts are looked for: intervals of rank keys, by group.
+
+    `labels`: label -> group (None alone where there are no groups); `begins`: (groups + 1,) where the cuts of each group begin;
+    floors, lows, highs: (cuts,) uint64, what is counted below an interval begins at its floor, and the interval is
+    low … high; shifts: (cuts,) uint64, how wide bins are; `bits`: how many bins there are.
+    """
+
+    labels: dict[Any, int]
+    begins: np.ndarray
+    floors: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+    shifts: np.ndarray
+    bits: int = 0
+
+    def places(self, groups: LineGroups | None) -> np.ndarray:
+        """The group of each line."""
+        if groups is None:
+            return NO_GROUPS
+        places: np.ndarray = np.array([self.labels[label] for label in groups.labels], np.int32)[groups.codes]
+        return places
+
+
+@dataclass
+class NearCuts:
+    """What lies near the cuts. `below`: (cuts,) lines between floor and low.
+
+    Of a count: `counts`: (cuts, bins). Of a list: `cuts`, `keys`, `hashes`: which cut each line is near, its rank key and hash.
+    """
+
+    below: np.ndarray
+    counts: np.ndarray | None
+    cuts: list[np.ndarray] = field(default_factory=list)
+    keys: list[np.ndarray] = field(default_factory=list)
+    hashes: list[np.ndarray] = field(default_factory=list)
+
+
+def count_near(
+    share: TableShare, ranks: RankKeys, group: str | None, asked: AskedColumns, within: Intervals, fine: bool
+) -> NearCuts:
+    """Count the lines near cuts by bin. `fine`: whether bins are so narrow that a line's hash decides."""
+    found = NearCuts(np.zeros(len(within.lows), np.int64), np.zeros((len(within.lows), 1 << within.bits), np.int64))
+    for lines in lines_of(share.pieces, asked):
+        keys, _, groups, _ = _near(lines, ranks, group, within, fine)
+        bounds = (within.begins, within.floors, within.lows, within.highs, within.shifts)
+        tally.count_within(keys, groups, *bounds, found.below, found.counts)
+    return found
+
+
+def list_near(
+    share: TableShare, ranks: RankKeys, group: str | None, asked: AskedColumns, within: Intervals
+) -> NearCuts:
+    """List the lines near cuts."""
+    found = NearCuts(np.zeros(len(within.lows), np.int64), None)
+    for lines in lines_of(share.pieces, asked):
+        keys, hashes, groups, _ = _near(lines, ranks, group, within, True)
+        cuts, places = _listed(keys, groups, within, found.below)
+        if len(cuts):
+            found.cuts.append(cuts)
+            found.keys.append(keys[places])
+            found.hashes.append(hashes[places])
+    return found
+
+
+def merge_near(a: NearCuts, b: NearCuts) -> NearCuts:
+    """A merge of `count_near` and of `list_near`."""
+    a.below += b.below
+    if a.counts is not None:
+        a.counts += b.counts
+    a.cuts += b.cuts
+    a.keys += b.keys
+    a.hashes += b.hashes
+    return a
+
+
+def list_names(
+    share: TableShare, ranks: RankKeys, group: str | None, asked: AskedColumns, within: Intervals, hashes: np.ndarray
+) -> list[tuple[int, Any]]:
+    """(cut, name) of the lines whose rank key and hash are both those of a cut: `within.lows` and `hashes`."""
+    found = []
+    for lines in lines_of(share.pieces, asked):
+        keys, own, groups, where = _near(lines, ranks, group, within, True)
+        cuts, places = _listed(keys, groups, within, np.zeros(len(within.lows), np.int64))
+        assert lines.names is not None
+        for cut, place in zip(cuts.tolist(), places.tolist(), strict=True):
+            if own[place] == hashes[cut]:
+                found.append((cut, lines.names.at(int(where[place]))))
+    return found
+
+
+def count_visits(share: TableShare, fate: Fate, asked: AskedColumns) -> VisitCounts:
+    """Count what is visited; of a composed fate also what each part visits."""
+    parts = getattr(fate, "parts", ())
+    counts = VisitCounts(0, 0, 0, (0,) * len(parts))
+    for lines in lines_of(share.pieces, asked):
+        repeats = fate.visits(lines).repeats
+        each = tuple(int(np.count_nonzero(part.visits(lines).repeats)) for part in parts)
+        counts += VisitCounts(lines.length, int(np.count_nonzero(repeats)), int(repeats.sum(dtype=np.int64)), each)
+    return counts
+
+
+def merge_counts(a: VisitCounts, b: VisitCounts) -> VisitCounts:
+    """A merge of `count_visits`."""
+    return a + b
+
+
+def _listed(
+    keys: np.ndarray, groups: np.ndarray, within: Intervals, below: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    most = int(np.diff(within.begins).max(initial=0)) * len(keys)
+    cuts, places = np.empty(most, np.int32), np.empty(most, np.int32)
+    bounds = (within.begins, within.floors, within.lows, within.highs)
+    m = int(tally.list_within(keys, groups, *bounds, below, cuts, places))
+    return cuts[:m].copy(), places[:m]
+
+
+def _near(
+    lines: LineBatch, ranks: RankKeys, group: str | None, within: Intervals, fine: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(rank keys, hashes, groups, positions) of the lines that may be near a cut; of all lines without `fine`."""
+    groups = within.places(lines.groups[group] if group else None)
+    keys = ranks.coarse(lines)
+    if keys is None:
+        places = np.arange(lines.length)
+    elif fine:
+        places = np.empty(lines.length, np.int64)
+        places = places[: tally.near_scores(keys, groups, within.begins, within.floors, within.highs, places)]
+    else:
+        return keys, keys, groups, NO_GROUPS
+    keys, hashes, places = ranks.fine(lines, places, int(within.highs.max()))
+    return keys, hashes, groups[places] if group else groups, places

@@ -1,0 +1,191 @@
+"""Find cuts: lines of given ranks, exactly, by passes that narrow the intervals in which they lie until few lines are left."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.tables.planning import passes
+from adaptive_sampler.tables.planning.lines import AskedColumns
+from adaptive_sampler.tables.planning.partitions import Partitions, joined
+from adaptive_sampler.tables.planning.ranks import LineCut, RankKeys
+
+LISTED = 1 << 20  # lines near cuts that are listed in one pass, at most: 20 MiB
+# Half of where a line is guessed to be: so many standard deviations of its rank, and so many lines.
+WIDTH, ROOM = 6.0, 32
+
+
+@dataclass
+class CutSearch:
+    """A line that is looked for.
+
+    `group`: of the line; `rank`: in its group, ascending; low … high: the rank keys among which its own surely is; `before`:
+    lines of its group below low; `inside`: lines among them; `near`: where it most likely is; `ties`: as in `LineCut`, once known.
+    """
+
+    group: Any
+    rank: int
+    low: int
+    high: int
+    before: int
+    inside: int
+    near: tuple[int, int] | None = None
+    width: float = 0.0  # of `near`, once it was guessed
+    ties: int | None = None
+    found: LineCut | None = None
+    hope: float = 0.0  # how many lines `near` has, where rank keys are not `uniform`
+    uniform: bool = True
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Where to look."""
+        return self.near or (self.low, self.high)
+
+    @property
+    def expected(self) -> float:
+        """About how many lines lie there."""
+        if self.near and not self.uniform:
+            return self.hope
+        low, high = self.bounds
+        return self.inside * (high - low + 1) / (self.high - self.low + 1)
+
+    def guess(self) -> None:
+        """Set `near`, as if rank keys were uniform from low to high, where that would spare most of the lines.
+
+        It is wider each time, as the line was not in the one before.
+        """
+        if not self.uniform:
+            if self.near is None:  # of lines that arrive again and again more than was thought possible
+                self.high += 1 << 52
+            self.near = None
+            return
+        span, rank = self.high - self.low + 1, self.rank - self.before
+        self.width = 4 * self.width or WIDTH
+        deviation = math.sqrt(rank * (self.inside - rank) / self.inside)
+        slack = self.width * deviation + self.width / WIDTH * ROOM
+        low = self.low + max(0, math.floor((rank - slack) / self.inside * span))
+        high = min(self.high, self.low + math.ceil((rank + slack) / self.inside * span))
+        self.near = (low, high) if 2 * (high - low) < span else None
+
+
+class TableSearch:
+    """Finds cuts in the ranking that `ranks` says, within the groups of the column `group` if it is one."""
+
+    def __init__(self, table: Partitions, ranks: RankKeys, group: str | None, asked: AskedColumns) -> None:
+        self._table, self._ranks, self._group, self._asked = table, ranks, group, asked
+
+    def find(self, searches: Sequence[CutSearch], labels: dict[Any, int]) -> None:
+        """Find all the lines. `labels`: label -> position, of all groups of the table (None alone where there is no column)."""
+        while True:
+            for one in searches:
+                self._settle(one)
+            left = [one for one in searches if one.found is None]
+            if not left:
+                return
+            left.sort(key=lambda one: labels[one.group])
+            narrow = all(one.low == one.high for one in left)
+            if narrow or sum(one.expected for one in left) <= LISTED:
+                self._list(left, labels)
+            else:
+                self._count(left, labels)
+
+    def _settle(self, one: CutSearch) -> None:
+        """Take what is already known for the answer, or for a guess."""
+        span = one.high - one.low + 1
+        if one.found is not None or span > 1 << self._ranks.hashed:
+            return
+        scores = self._ranks.hashed < 64 and span == 1 << self._ranks.hashed and one.ties is None
+        if scores:
+            one.ties = one.inside
+            if one.rank == one.before:
+                one.found = LineCut(one.low, ties=one.ties)
+                return
+        if one.uniform and not one.width:
+            one.guess()
+
+    def _count(self, left: Sequence[CutSearch], labels: dict[Any, int]) -> None:
+        bits = passes.bits_for(len(left))
+        widths = [(high - low).bit_length() for low, high in (one.bounds for one in left)]
+        hashed = self._ranks.hashed
+        coarse = all(width > hashed for width in widths)
+        shifts = [max(width - bits, hashed if width > hashed else 0) for width in widths]
+        bits = max(width - shift for width, shift in zip(widths, shifts, strict=True))
+        within = self._within(left, labels, shifts, bits)
+        task = (self._ranks, self._group, self._ranks.asked(self._asked, not coarse), within, not coarse)
+        near = self._table.run(passes.count_near, task, passes.merge_near)
+        assert near.counts is not None
+        for number, one in enumerate(left):
+            ends = np.cumsum(near.counts[number])
+            rank = one.rank - one.before - int(near.below[number])
+            if not 0 <= rank < ends[-1]:
+                one.guess()
+                continue
+            place = int(np.searchsorted(ends, rank, side="right"))
+            one.inside = int(near.counts[number, place])
+            one.before += int(near.below[number]) + int(ends[place]) - one.inside
+            low, high = one.bounds
+            one.low = low + (place << shifts[number])
+            one.high = min(high, one.low + (1 << shifts[number]) - 1)
+            one.near = None
+
+    def _list(self, left: Sequence[CutSearch], labels: dict[Any, int]) -> None:
+        within = self._within(left, labels, [0] * len(left))
+        asked = self._ranks.asked(self._asked, True)
+        near = self._table.run(passes.list_near, (self._ranks, self._group, asked, within), passes.merge_near)
+        cuts, keys, hashes = (np.concatenate(part) if part else np.empty(0, np.uint64) for part in _parts(near))
+        order = np.lexsort((hashes, keys, cuts))
+        cuts, keys, hashes = cuts[order], keys[order], hashes[order]
+        borders = np.searchsorted(cuts, np.arange(len(left) + 1))
+        unclear: list[tuple[CutSearch, LineCut, int]] = []
+        for number, one in enumerate(left):
+            some = slice(borders[number], borders[number + 1])
+            rank = one.rank - one.before - int(near.below[number])
+            if not 0 <= rank < some.stop - some.start:
+                one.guess()
+            else:
+                one.found, earlier = self._cut(one, keys[some], hashes[some], rank)
+                if earlier:
+                    unclear.append((one, one.found, earlier))
+        if unclear:
+            self._name(unclear, labels)
+
+    def _cut(self, one: CutSearch, keys: np.ndarray, hashes: np.ndarray, rank: int) -> tuple[LineCut, int]:
+        """The cut at the rank-th of these lines, and how many before it have its rank key and hash."""
+        key, own = int(keys[rank]), int(hashes[rank])
+        ties = one.ties or 0
+        if self._ranks.hashed < 64 and one.ties is None:
+            first = key >> self._ranks.hashed << self._ranks.hashed
+            start = int(np.searchsorted(keys, np.uint64(first)))
+            stop = int(np.searchsorted(keys, np.uint64(first + (1 << self._ranks.hashed) - 1), side="right"))
+            ties = stop - start
+            if start == rank:
+                return LineCut(first, ties=ties), 0
+        alike = (keys == keys[rank]) & (hashes == hashes[rank])
+        return LineCut(key, own, ties=ties), int(np.count_nonzero(alike[:rank]))
+
+    def _name(self, unclear: Sequence[tuple[CutSearch, LineCut, int]], labels: dict[Any, int]) -> None:
+        """Lines of equal hash on both sides of a cut: their names decide."""
+        exact = [CutSearch(one.group, 0, cut.key, cut.key, 0, 0) for one, cut, _ in unclear]
+        within = self._within(exact, labels, [0] * len(exact))
+        hashes = np.array([cut.hash for _, cut, _ in unclear], np.uint64)
+        asked = self._ranks.asked(self._asked, True)
+        found = self._table.run(passes.list_names, (self._ranks, self._group, asked, within, hashes), joined)
+        for number, (one, cut, earlier) in enumerate(unclear):
+            names = sorted(name for which, name in found if which == number)
+            one.found = cut._replace(name=names[earlier])
+
+    def _within(
+        self, left: Sequence[CutSearch], labels: dict[Any, int], shifts: Sequence[int], bits: int = 0
+    ) -> passes.Intervals:
+        groups = np.array([labels[one.group] for one in left])
+        begins = np.searchsorted(groups, np.arange(len(labels) + 1))
+        lows, highs = zip(*(one.bounds for one in left), strict=True)
+        floors = [one.low for one in left]
+        bounds = [np.array(values, np.uint64) for values in (floors, lows, highs, shifts)]
+        return passes.Intervals(labels, begins, bounds[0], bounds[1], bounds[2], bounds[3], bits)
+
+
+def _parts(near: passes.NearCuts) -> tuple[list[np.ndarray], ...]:
+    return near.cuts, near.keys, near.hashes

@@ -1,0 +1,198 @@
+"""The plan of a table: which of its lines one epoch visits, how often, with what loss weight; kept as cuts, not as lines."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.selection.base import describe
+from adaptive_sampler.tables.arrow.sources import Piece
+from adaptive_sampler.tables.planning import writing
+from adaptive_sampler.tables.planning.engines import TableShare, engine_of
+from adaptive_sampler.tables.planning.fates import (
+    ComposedFate,
+    Fate,
+    StretchFate,
+    ThresholdFate,
+    VisitCounts,
+    Visits,
+    thresholds,
+)
+from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, check_asked, keys_are_text, lines_of
+from adaptive_sampler.tables.planning.partitions import Partitions, joined
+from adaptive_sampler.tables.planning.policies import PlanningOf, planned
+from adaptive_sampler.tables.planning.ranks import ByScore
+from adaptive_sampler.tables.planning.twice import check_twice, check_wanted
+
+
+class TablePlan:
+    """What one epoch visits of a table. `plan_table` makes it; nothing changes it.
+
+    `num_lines`: lines of the table; `num_rows`: lines that are visited; `num_samples`: visits. `policy` (as data), `seed`,
+    `epoch` and `key` say how the plan was made. It holds no lines: `rows`, `lines` and `write` read the table again, and raise
+    `InvalidValue` if a file is no longer what it was when the plan was made.
+    """
+
+    def __init__(
+        self, table: Partitions, fate: Fate, asked: AskedColumns, told: dict[str, Any], counts: VisitCounts
+    ) -> None:
+        self._table, self._fate, self._asked, self._told = table, fate, asked, told
+        self.num_lines, self.num_rows, self.num_samples = counts.lines, counts.rows, counts.samples
+
+    def __repr__(self) -> str:
+        visits = f"{self.num_rows} of {self.num_lines} lines, {self.num_samples} samples"
+        return f"TablePlan({self.id}: {visits}, epoch {self._told['epoch']}, {self._told['policy']})"
+
+    @property
+    def id(self) -> str:
+        """16 hex digits, a digest of policy, seed, epoch, number of lines and cuts, whatever the partitions are."""
+        content = json.dumps([self._told, self.num_lines, self._fate.told], sort_keys=True)
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    @property
+    def partitions(self) -> list[str]:
+        """What the partitions are called, in order: files by their paths."""
+        return [*self._table.names]
+
+    @property
+    def threshold(self) -> Any:
+        """The score at the cut: of the first line, in ascending order, that is not below it.
+
+        With two cuts the pair (low, high); None where no cut goes by a score; with `per_group` a dict of these by group; of a
+        composed policy a tuple of its parts'.
+        """
+        return _by_part(self._fate, 0)
+
+    @property
+    def ties(self) -> Any:
+        """How many lines have the score at the cut, in the form of `threshold`."""
+        return _by_part(self._fate, 1)
+
+    def rows(self, partition: int) -> Any:
+        """The visited lines of a partition in their order, a pyarrow.Table.
+
+        Its columns: `key`, large_string or int64; `repeats`, uint32, how often the line is visited; `weight`, float32, its loss
+        weight. Raises `InvalidValue` for a partition that is none.
+        """
+        schema = writing.schema_of(self._asked.text)
+        with self._piece(partition) as piece:
+            return pa.Table.from_batches(_visited(piece, self._fate, self._asked), schema)
+
+    def lines(self, partition: int) -> np.ndarray:
+        """The numbers of the visited lines in a partition, int64, ascending from 0: one that is visited k times k times."""
+        found, before = [np.empty(0, np.int64)], 0
+        with self._piece(partition) as piece:
+            for batch, visits in _decided(piece, self._fate, self._asked):
+                places = np.arange(before, before + batch.length)
+                found.append(np.repeat(places, visits.repeats.astype(np.int64)))
+                before += batch.length
+        return np.concatenate(found)
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write the visited lines: a Parquet file for each partition with the columns of `rows`, and manifest.json.
+
+        The folder appears whole or not at all. Raises `InvalidValue` if there is one that is not empty, and OSError where it
+        cannot be written.
+        """
+        path = Path(folder)
+        with writing.new_folder(path) as unfinished:
+            written = self._table.run(_write, (self._fate, self._asked, unfinished), joined)
+            files = [told for _, told in sorted(written, key=lambda one: one[0])]
+            writing.write_manifest(unfinished, self._manifest(files))
+
+    def _manifest(self, files: list[dict[str, int]]) -> dict[str, Any]:
+        partitions = [
+            {"name": name, "file": writing.file_of(number), **files[number], **(state._asdict() if state else {})}
+            for number, (name, state) in enumerate(zip(self._table.names, self._table.states, strict=True))
+        ]
+        totals = {"lines": self.num_lines, "rows": self.num_rows, "samples": self.num_samples}
+        return {"id": self.id} | self._told | totals | {"partitions": partitions}
+
+    @contextlib.contextmanager
+    def _piece(self, partition: int) -> Iterator[Piece]:
+        """A partition, whose file is what it was when the block begins and when it ends."""
+        number = whole_number("partition", partition, 0, most=len(self._table) - 1, what="the number of a partition")
+        self._table.check([number])
+        try:
+            yield self._table.pieces[number]
+        finally:
+            self._table.check([number])
+
+
+def plan_table(
+    source: Any, policy: Any, *, key: str, seed: int, epoch: int, engine: Any, check_keys: bool | None
+) -> TablePlan:
+    """As `adaptive_sampler.tables.plan_table`."""
+    check_wanted(check_keys)
+    seed, epoch = whole_number("seed", seed, 0), whole_number("epoch", epoch, 0)
+    table = Partitions(source, engine_of(engine))
+    of = PlanningOf(table, key, keys_are_text(table.pieces[0], key), seed, epoch)
+    of.asked()
+    fate, counts = planned(policy, of)
+    asked = AskedColumns(fate.scores, fate.groups, key, of.text)
+    check_asked(table.pieces, asked, table.columns)
+    check_twice(table, key, of.text, counts.lines, check_keys)
+    _check_some(policy, counts)
+    told = {"policy": describe(policy), "seed": seed, "epoch": epoch, "key": key}
+    return TablePlan(table, fate, asked, told, counts)
+
+
+def _check_some(policy: Any, counts: VisitCounts) -> None:
+    """Raise `InvalidValue` for a plan that visits no line."""
+    if not counts.lines:
+        raise InvalidValue("the table has no line, and an epoch without samples is none. Give it one line or more.")
+    parts = zip(getattr(policy, "parts", ()), counts.parts, strict=True)
+    if not counts.rows or not all(counts.parts):
+        each = "".join(f"; {part!r} keeps {rows}" for part, rows in parts)
+        raise InvalidValue(
+            f"{policy!r} keeps none of {counts.lines} lines{each}, and an epoch without samples is none. Keep more."
+        )
+
+
+def _by_part(fate: Fate, which: int) -> Any:
+    if isinstance(fate, ComposedFate):
+        return tuple(_by_part(part, which) for part in fate.parts)
+    if isinstance(fate, ThresholdFate):
+        return None if which else float(fate.value)
+    if not isinstance(fate, StretchFate) or not isinstance(fate.ranks, ByScore):
+        return None
+    found = thresholds(fate.stretches)[which]
+    return found if fate.group else found[None]
+
+
+# -- tasks --------------------------------------------------------------------------------------------------------------
+
+
+def _decided(piece: Piece, fate: Fate, asked: AskedColumns) -> Iterator[tuple[LineBatch, Visits]]:
+    for batch in lines_of([piece], asked):
+        yield batch, fate.visits(batch)
+
+
+def _visited(piece: Piece, fate: Fate, asked: AskedColumns) -> Iterator[Any]:
+    """The visited lines of a partition, as record batches."""
+    schema = writing.schema_of(asked.text)
+    for batch, visits in _decided(piece, fate, asked):
+        places = np.flatnonzero(visits.repeats)
+        weights = (
+            np.ones(len(places), np.float32) if visits.weights is None else visits.weights[places].astype(np.float32)
+        )
+        assert batch.names is not None
+        columns = [batch.names.column(places), pa.array(visits.repeats[places].astype(np.uint32)), pa.array(weights)]
+        yield pa.record_batch(columns, schema)
+
+
+def _write(share: TableShare, fate: Fate, asked: AskedColumns, folder: Path) -> list[tuple[int, dict[str, int]]]:
+    """Write the partitions of a share; returns their numbers and what was written."""
+    schema, found = writing.schema_of(asked.text), []
+    for number, piece in enumerate(share.pieces, share.first):
+        path = folder / writing.file_of(number)
+        found.append((number, writing.write_lines(path, _visited(piece, fate, asked), schema)))
+    return found
