@@ -43,7 +43,7 @@ PARTS: dict[str, set[str]] = {
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
     "storage": {"checks", "disk", "errors", "memory", "plan", "scoring", "version"},
-    "tables": {"checks", "disk", "errors", "kernels", "memory", "plan", "scoring", "seeds", "selection"},
+    "tables": {"arrays", "checks", "disk", "errors", "kernels", "memory", "plan", "scoring", "seeds", "selection"},
     "making": {"errors", "memory", "session", "storage", "tables"},
     "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
     "store": {"arrays", "kernels", "making", "memory", "plan", "scoring", "session", "storage", "tables"},
@@ -98,6 +98,7 @@ PARTS: dict[str, set[str]] = {
         "shards.indexing",
         "shards.reading",
         "shards.sources",
+        "tables",
         "torch.ranks",
     },
     # contracts: what is new is checked against them, a whole training among it

@@ -29,9 +29,8 @@ class KeyMap:
 
     ARRAYS = ("text", "ends")
 
-    def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
-        self._text, self._ends = text, ends
-        self._index: HashIndex | None = None
+    def __init__(self, text: np.ndarray, ends: np.ndarray, index: HashIndex | None = None) -> None:
+        self._text, self._ends, self._index = text, ends, index
         self._hashes: np.ndarray | None = None  # in the order of rows
 
     @classmethod
@@ -67,7 +66,7 @@ class KeyMap:
     @property
     def nbytes(self) -> int:
         """What looking keys up and planning by them holds in memory, beside the names themselves."""
-        return sum(array.nbytes for array in (*self._table(), self._hashes) if array is not None)
+        return sum(array.nbytes for array in (*self.index, self._hashes) if array is not None)
 
     @property
     def identity(self) -> KeyIdentity:
@@ -100,7 +99,7 @@ class KeyMap:
     def rows(self, keys: Sequence[str]) -> np.ndarray:
         """The rows of these keys, (len(keys),) int64. Raises `UnknownName` for the first unknown key."""
         keys = list(keys)
-        rows = self.find(KeyMap(*_pack(keys)))
+        rows = self.places(keys)
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise UnknownName(
@@ -109,10 +108,14 @@ class KeyMap:
             )
         return rows
 
+    def places(self, keys: Sequence[str]) -> np.ndarray:
+        """The row of each of these keys, (len(keys),) int64; −1 where the map has none. Raises `InvalidValue` for no text."""
+        return self.find(KeyMap(*_pack(list(keys))))
+
     def find(self, wanted: "KeyMap") -> np.ndarray:
         """The row of each key of `wanted` in this map, (len(wanted),) int64; −1 where it has none. `wanted` may repeat keys."""
         text, ends = wanted._text, wanted._ends
-        rows: np.ndarray = kernels.find(key_hashes(text, ends), text, ends, *self._table(), self._text, self._ends)
+        rows: np.ndarray = kernels.find(key_hashes(text, ends), text, ends, *self.index, self._text, self._ends)
         return rows
 
     def grown(self, keys: Iterable[str]) -> "KeyMap":
@@ -143,14 +146,16 @@ class KeyMap:
 
     def twice(self) -> tuple[int, int] | None:
         """The first two rows that have the same key; None if all keys are different."""
-        first, second = kernels.first_twice(*self._table(), self._text, self._ends)
+        first, second = kernels.first_twice(*self.index, self._text, self._ends)
         return None if first < 0 else (int(first), int(second))
 
     def settle(self, kept: "KeyMap") -> None:
         """Read the keys from the map `kept`, whose arrays are on disk, instead of holding them in memory."""
         self._text, self._ends = kept._text, kept._ends
 
-    def _table(self) -> HashIndex:
+    @property
+    def index(self) -> HashIndex:
+        """The table of hashes, which is built when it is first asked for."""
         if self._index is None:
             hashes = key_hashes(self._text, self._ends) if self._hashes is None else self._hashes
             order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)

@@ -1,33 +1,9 @@
-"""Tables in, tables out: scores as Parquet, Arrow, Feather and CSV, for tools that know nothing of a store."""
+"""Tables in, tables out: scores as Parquet, Arrow, Feather and CSV, for tools that know nothing of a store; plans of tables."""
 
-from typing import TYPE_CHECKING, Any
+from adaptive_sampler.tables.planned.exporting import export_plan
+from adaptive_sampler.tables.planned.folder import PlanFolder
+from adaptive_sampler.tables.planned.keys import PlannedKeys
+from adaptive_sampler.tables.planned.policy import Planned
+from adaptive_sampler.tables.plans import plan_table
 
-if TYPE_CHECKING:
-    from adaptive_sampler.tables.planning.table_plan import TablePlan
-
-
-def plan_table(
-    source: Any,
-    policy: Any,
-    *,
-    key: str,
-    seed: int = 0,
-    epoch: int = 0,
-    engine: Any = "arrow",
-    check_keys: bool | None = None,
-) -> "TablePlan":
-    """Plan one epoch over a table that need not fit in memory: the same rows as `policy.plan` of a store with these scores.
-
-    `source`: the path of a .parquet, .feather, .arrow or .csv file or of a folder of them, a table with the Arrow C interface, or a
-    list of these; a partition is one file or table. `policy`: `KeepAll`, `RandomPrune`, `Prune`, `Window`, `Exclude`, `Threshold`,
-    `Upsample`, `Draw`, or several of them composed by `&`; `by` and `per_group` name columns. Scores are compared as float32; a
-    null or NaN was never observed. `key`: the column that names lines, of texts (the keys of a store that has keys) or of integers
-    (the row numbers of one that has none). `engine`: "arrow", the threads of this process, or "ray".
-    `check_keys`: whether a key that comes twice is looked for; None: in tables of up to 4 Mi lines.
-
-    The rows are the same on any number of partitions in any order. Raises `InvalidValue`, naming file, row group and line, for
-    what a plan cannot be made of, and for a file that is changed meanwhile.
-    """
-    from adaptive_sampler.tables.planning import table_plan  # needs PyArrow, which only the extra `tables` installs
-
-    return table_plan.plan_table(source, policy, key=key, seed=seed, epoch=epoch, engine=engine, check_keys=check_keys)
+__all__ = ["PlanFolder", "Planned", "PlannedKeys", "export_plan", "plan_table"]

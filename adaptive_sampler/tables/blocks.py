@@ -53,10 +53,10 @@ def columns_of(body: Body, state: bool) -> list[FileColumn]:
 
 def blocks(body: Body, plan: Plan | None, columns: list[FileColumn]) -> Iterator[Block]:
     """The lines of a file, at most `AT_ONCE` at a time. A chunk of the store is read once."""
-    table = body.table
+    table, wanted = body.table, {column.name for column in columns}
     for low in range(0, table.n, table.chunk):
         high = min(low + table.chunk, table.n)
-        scores = _scores(table, low, high, {column.name for column in columns})
+        scores = _scores(table, low, high, wanted)
         for start in range(low, high, AT_ONCE):
             stop = min(start + AT_ONCE, high)
             rows, repeats, weights = _visits(plan, start, stop)
@@ -65,7 +65,8 @@ def blocks(body: Body, plan: Plan | None, columns: list[FileColumn]) -> Iterator
                 if body.keys is not None:
                     block[KEY] = Texts(body.keys.part(start, stop), rows - start)
                 block |= {name: values[rows - low] for name, values in scores.items()}
-                block |= {column_of_own(name): _own(column, rows) for name, column in body.columns.items()}
+                own = {column_of_own(name): column for name, column in body.columns.items()}
+                block |= {name: _own(column, rows) for name, column in own.items() if name in wanted}
                 yield {column.name: block[column.name] for column in columns}
 
 

@@ -1,7 +1,7 @@
 """A stage for pipelines that must read sequentially: it drops samples that are not planned before they are decoded."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from torch.utils.data import get_worker_info
@@ -9,19 +9,56 @@ from torch.utils.data import get_worker_info
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.tables.planned.keys import PlannedKeys
 from adaptive_sampler.webdataset.plans import Plans, PublishedEpoch
 
 
-def selected(index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> "Selected":
-    """Make a pipeline stage that passes only the samples that `sampler` plans, each as often as it is planned.
+@overload
+def selected(index_or_keys: PlannedKeys) -> "SelectedKeys": ...
+@overload
+def selected(index_or_keys: ShardIndex | Sequence[str], sampler: AdaptiveSampler) -> "Selected": ...
+def selected(
+    index_or_keys: ShardIndex | Sequence[str] | PlannedKeys, sampler: AdaptiveSampler | None = None
+) -> "Selected | SelectedKeys":
+    """Make a pipeline stage that passes only the samples that are planned, each as often as it is planned.
 
     Put it behind the tar stages of `wds.DataPipeline` or `.compose`. It adds __index__ and __loss_weight__ to samples.
 
     index_or_keys: the index of the shards, or (n,) the key of each row. A sample is found by its `__key__`, which must
-    be unique; with an index that knows its `__url__`, it is found by shard and key. Under a DataLoader with workers, call
-    `set_epoch` on the stage before every epoch.
+    be unique; with an index that knows its `__url__`, it is found by shard and key. `sampler` plans; under a DataLoader with
+    workers, call `set_epoch` on the stage before every epoch.
+
+    Or the `PlannedKeys` of a table, without a sampler: every epoch visits the same, no `set_epoch` is needed, and samples, which
+    have no row, get no __index__. Raises InvalidValue for a sampler beside those, and for none beside anything else.
     """
+    if isinstance(index_or_keys, PlannedKeys) != (sampler is None):
+        raise InvalidValue(
+            f"sampler={sampler!r}: an index or keys need an AdaptiveSampler, which plans; PlannedKeys are a plan, and take none."
+        )
+    if isinstance(index_or_keys, PlannedKeys):
+        return SelectedKeys(index_or_keys)
+    assert sampler is not None
     return Selected(index_or_keys, sampler)
+
+
+class SelectedKeys:
+    """The stage that `selected` makes of `PlannedKeys`."""
+
+    def __init__(self, planned: PlannedKeys) -> None:
+        self._planned = planned
+
+    def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the planned samples of `samples`. Samples whose keys the plan does not have are dropped."""
+        for sample in samples:
+            key = [sample["__key__"]]
+            if times := int(self._planned.repeats(key)[0]):
+                yield from _visits(sample, times, {"__loss_weight__": float(self._planned.weights(key)[0])})
+
+
+def _visits(sample: dict[str, Any], times: int, added: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sample as often as it is visited: a dict for each, all made before a later stage writes into the first."""
+    sample.update(added)
+    yield from [sample, *(dict(sample) for _ in range(times - 1))][:times]
 
 
 class Selected:
@@ -47,11 +84,7 @@ class Selected:
         find = _ByShard(self._index, epoch) if self._index is not None else _ByKey(self._keys or (), epoch)
         for sample in samples:
             row, times, weight = find(sample)
-            for nth in range(times):
-                # A separate dict for each repeat, because later stages write into their samples.
-                one = dict(sample) if nth else sample
-                one["__index__"], one["__loss_weight__"] = row, weight
-                yield one
+            yield from _visits(sample, times, {"__index__": row, "__loss_weight__": weight})
 
     def _begin(self) -> PublishedEpoch:
         info = get_worker_info()

@@ -48,6 +48,11 @@ def test_an_unknown_key_is_named(keys: list[str]) -> None:
     assert f"key {keys[0]!r} (position 1) is not in the store" in str(error.value)
 
 
+def test_keys_that_may_be_unknown_have_places() -> None:
+    assert KeyMap.of(["a", "b"]).places(["b", "x", "b", ""]).tolist() == [1, -1, 1, -1]
+    assert KeyMap.of(["a", "b"]).places([]).tolist() == []
+
+
 def test_a_key_that_comes_twice_is_named_with_its_rows() -> None:
     with pytest.raises(InvalidValue, match=r"key 'b' stands at rows 1 and 3"):
         KeyMap.of(["a", "b", "c", "b", "c"])

@@ -181,12 +181,12 @@ def test_pandas_reads_an_export_without_a_word(tmp_path: Path) -> None:
 
 
 def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue, match=r"kept\.txt: export writes \.parquet, \.feather, \.arrow, \.csv or \.npy"):
-        filled(None).export(tmp_path / "kept.txt")
+    with pytest.raises(InvalidValue, match=r"kept\.xls: export writes .*, \.csv, \.txt or \.npy"):
+        filled(None).export(tmp_path / "kept.xls")
 
 
-def test_rows_alone_have_no_state(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue, match=r"kept\.npy holds the rows alone"):
+def test_a_list_of_visits_has_no_state(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"kept\.npy is a list of visits, without state"):
         filled(None).export(tmp_path / "kept.npy", state=True)
 
 
