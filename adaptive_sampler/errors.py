@@ -71,5 +71,9 @@ class RankLost(OutOfStep):
     """A rank of a distributed run is gone: its process died, or does not come to a call that all ranks must make."""
 
 
+class WorkerLost(AdaptiveSamplerError, RuntimeError):
+    """A cluster gave a task up: its worker died each time that it was tried, or cannot run this package."""
+
+
 class SelectionLost(AdaptiveSamplerError, RuntimeError):
     """A loader does not visit what the sampler selected: something replaced the sampler, or a worker has no plan."""

@@ -43,7 +43,10 @@ PARTS: dict[str, set[str]] = {
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
     "storage": {"checks", "disk", "errors", "memory", "plan", "scoring", "version"},
-    "tables": {"arrays", "checks", "disk", "errors", "kernels", "memory", "plan", "scoring", "seeds", "selection"},
+    "tables": {
+        *("arrays", "checks", "disk", "errors", "kernels", "memory", "plan", "scoring", "seeds"),
+        *("selection", "version"),
+    },
     "making": {"errors", "memory", "session", "storage", "tables"},
     "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
     "store": {"arrays", "kernels", "making", "memory", "plan", "scoring", "session", "storage", "tables"},
@@ -160,6 +163,7 @@ OTHERS: dict[str, set[str]] = {
     "matplotlib": {"commands.bench", "commands.demo", "report"},
     "numba": {"kernels"},
     "pyarrow": {"tables"},
+    "ray": {"tables"},
     "rich": {"commands", "commands.bench", "commands.demo", "progress"},
     "scipy": {"commands.demo"},
     "sklearn": {"commands.demo"},

@@ -23,10 +23,13 @@ def plan_table(
     `Upsample`, `Draw`, or several of them composed by `&`; `by` and `per_group` name columns. Scores are compared as float32; a
     null or NaN was never observed. `key`: the column that names lines, of texts (the keys of a store that has keys) or of integers
     (the row numbers of one that has none). `seed`, `epoch`: as a policy takes them. `engine`: "arrow", the threads of this process,
-    or "ray". `check_keys`: whether a key that comes twice is looked for; None: in tables of up to 4 Mi lines.
+    or "ray", the tasks of the Ray cluster that this process is connected to, or of the one that `ray.init()` finds or starts; then
+    `source` may also be a `ray.data.Dataset`, whose blocks are the partitions. `check_keys`: whether a key that comes twice is
+    looked for; None: in tables of up to 4 Mi lines.
 
     The rows are the same on any number of partitions in any order. Raises `InvalidValue`, naming file, row group and line, for
-    what a plan cannot be made of, and for a file that is changed meanwhile.
+    what a plan cannot be made of, and for a file that is changed meanwhile; ImportError, naming the extra, if PyArrow or Ray is
+    not installed; and `WorkerLost` if workers of a cluster die again and again.
     """
     from adaptive_sampler.tables.planning import table_plan  # needs PyArrow, which only the extra `tables` installs
 

@@ -61,7 +61,7 @@ def _alive(loader: Any, links: list[Any]) -> AdaptiveSampler:
     """Our sampler that draws the loader's indices. Raises `SelectionLost` if there is none."""
     ours = [link for link in links if isinstance(link, AdaptiveSampler)]
     for link in links:
-        if isinstance(link, Batches) and not isinstance(link.sampler, AdaptiveSampler):
+        if isinstance(link, Batches) and not isinstance(link.sampler, (AdaptiveSampler, DistributedAdaptiveSampler)):
             raise SelectionLost(
                 f"the sampler inside our batch sampler was replaced by {_name(link.sampler)}: its rows are not the plan's. Keep "
                 "ours: Lightning needs Trainer(use_distributed_sampler=False), or sampler=DistributedAdaptiveSampler(...)."

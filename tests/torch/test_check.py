@@ -35,6 +35,7 @@ def test_loaders_that_draw_from_ours_pass(sampler: TorchSampler, loader: Any) ->
     check(loader(range(N), sampler=sampler.batches(4), batch_size=None))
     check(loader(range(N), batch_sampler=BatchSampler(sampler, 4, False)))
     check(loader(range(N), sampler=rank, batch_size=4))
+    check(loader(range(N), batch_sampler=rank.batches(4)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.tables.arrow.sources import Piece
+from adaptive_sampler.tables.arrow.sources import Piece, pieces
 
 Found = TypeVar("Found")
 
@@ -28,7 +28,15 @@ class TableShare(NamedTuple):
 
 
 class Engine(Protocol):
-    """Calls a task for every share of a table and merges what the calls return."""
+    """Calls a task for every share of a table and merges what the calls return.
+
+    `received`: how many bytes this process received from others in each pass, pickled.
+    """
+
+    received: list[int]
+
+    def pieces(self, source: Any) -> list[Piece]:
+        """The partitions of a table, as `sources.pieces`."""
 
     def run(
         self, task: Task[Found], shares: Sequence[TableShare], arguments: tuple[Any, ...], merge: Merge[Found]
@@ -46,11 +54,21 @@ class ThreadsEngine:
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or max(2, os.cpu_count() or 1)
+        self.received: list[int] = []
+
+    def pieces(self, source: Any) -> list[Piece]:
+        """As `Engine.pieces`."""
+        if hasattr(source, "to_arrow_refs"):
+            raise InvalidValue(
+                'the Dataset lies in a Ray cluster: plan with engine="ray", or write it to Parquet files and pass their folder.'
+            )
+        return pieces(source)
 
     def run(
         self, task: Task[Found], shares: Sequence[TableShare], arguments: tuple[Any, ...], merge: Merge[Found]
     ) -> Found:
         """As `Engine.run`. Each thread merges what it finds, so that memory does not grow with the number of shares."""
+        self.received.append(0)
         left = iter(enumerate(shares))
         lock = threading.Lock()
         failed: list[tuple[int, BaseException]] = []
@@ -82,10 +100,3 @@ def _all(merge: Merge[Found], found: list[Found]) -> Found:
     for more in found[1:]:
         whole = merge(whole, more)
     return whole
-
-
-def engine_of(name: Any) -> Engine:
-    """The engine of this name. Raises `InvalidValue` for a name that is none, and for one that is not installed."""
-    if name == "arrow":
-        return ThreadsEngine()
-    raise InvalidValue(f"engine={name!r}: one of 'arrow', 'ray'.")

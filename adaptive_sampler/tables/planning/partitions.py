@@ -1,11 +1,11 @@
 """The partitions of a table: dealt into shares that are worth a call, and held to what they were when the plan began."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.tables.arrow.sources import ArrowTable, Piece, pieces
+from adaptive_sampler.tables.arrow.sources import Piece
 from adaptive_sampler.tables.planning.engines import Engine, Found, Merge, TableShare, Task
 
 LEAST, MOST = 1 << 20, 1 << 28  # bytes of a share: at least and at most, but for a partition that has more itself
@@ -27,7 +27,7 @@ class Partitions:
     """
 
     def __init__(self, source: Any, engine: Engine) -> None:
-        self.pieces = pieces(source)
+        self.pieces = engine.pieces(source)
         for number, piece in enumerate(self.pieces):
             if piece.path is None:
                 piece.name = f"{piece.name} (partition {number})"
@@ -39,6 +39,11 @@ class Partitions:
 
     def __len__(self) -> int:
         return len(self.pieces)
+
+    @property
+    def received(self) -> tuple[int, ...]:
+        """See `Engine`."""
+        return tuple(self._engine.received)
 
     def run(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found]) -> Found:
         """A pass over all partitions: see `Engine.run`. Raises `InvalidValue` if a file is no longer what it was."""
@@ -92,7 +97,7 @@ def _shares(found: Sequence[Piece], states: Sequence[FileState | None]) -> list[
 
 
 def _size(piece: Piece, state: FileState | None) -> int:
-    if isinstance(piece, ArrowTable):
+    if isinstance(piece, Sized):  # in memory
         return len(piece) * len(piece.schema) * 8  # about: to add up what it takes is slow for many small tables
     return state.size if state else 0
 

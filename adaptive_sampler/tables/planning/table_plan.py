@@ -16,7 +16,8 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection.base import describe
 from adaptive_sampler.tables.arrow.sources import Piece
 from adaptive_sampler.tables.planning import writing
-from adaptive_sampler.tables.planning.engines import TableShare, engine_of
+from adaptive_sampler.tables.planning.by_name import engine_of
+from adaptive_sampler.tables.planning.engines import TableShare
 from adaptive_sampler.tables.planning.fates import (
     ComposedFate,
     Fate,
@@ -76,6 +77,11 @@ class TablePlan:
         """How many lines have the score at the cut, in the form of `threshold`."""
         return _by_part(self._fate, 1)
 
+    @property
+    def received(self) -> tuple[int, ...]:
+        """How many bytes came to this process from the workers of a cluster, pickled, in each pass over the table so far."""
+        return self._table.received
+
     def rows(self, partition: int) -> Any:
         """The visited lines of a partition in their order, a pyarrow.Table.
 
@@ -102,7 +108,7 @@ class TablePlan:
         The folder appears whole or not at all. Raises `InvalidValue` if there is one that is not empty, and OSError where it
         cannot be written.
         """
-        path = Path(folder)
+        path = Path(folder).absolute()  # workers of a cluster may be in another folder
         with writing.new_folder(path) as unfinished:
             written = self._table.run(_write, (self._fate, self._asked, unfinished), joined)
             files = [told for _, told in sorted(written, key=lambda one: one[0])]

@@ -71,6 +71,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        for half in unfinished.glob(f"*{PARTIAL}"):  # left by a worker that was killed, whose work was done again
+            half.unlink()
         sync(unfinished)
         _check_free(folder)
         os.replace(unfinished, folder)  # over an empty folder, if there is one

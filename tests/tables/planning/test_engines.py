@@ -1,12 +1,16 @@
 """Who runs a pass: every share is looked at, what is found is merged, and an error comes out as it is."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from adaptive_sampler.errors import InvalidValue
 
 pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 
-from adaptive_sampler.tables.planning.engines import TableShare, ThreadsEngine, engine_of
+from adaptive_sampler.tables.planning.by_name import engine_of
+from adaptive_sampler.tables.planning.engines import TableShare, ThreadsEngine
 
 SHARES = [TableShare(number, ()) for number in range(20)]
 
@@ -39,3 +43,22 @@ def test_of_several_errors_the_first_shares_comes_out_as_it_is():
 def test_an_engine_that_is_none_is_named():
     with pytest.raises(InvalidValue, match="engine='spark': one of 'arrow'"):
         engine_of("spark")
+
+
+def test_without_ray_the_extra_that_has_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "adaptive_sampler.tables.planning.ray", raising=False)
+    with pytest.raises(ImportError, match=r'engine="ray" needs Ray: pip install "adaptive-sampler\[ray\]"'):
+        engine_of("ray")
+
+
+def test_a_dataset_of_ray_is_sent_to_rays_engine():
+    with pytest.raises(InvalidValue, match='plan with engine="ray"'):
+        ThreadsEngine().pieces(SimpleNamespace(to_arrow_refs=list))
+
+
+def test_threads_receive_nothing_from_elsewhere():
+    engine = ThreadsEngine()
+    for _ in range(2):
+        engine.run(first_times, SHARES, (3,), joined)
+    assert engine.received == [0, 0]
