@@ -2,10 +2,7 @@
 
 import argparse
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +13,7 @@ from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.torch import grand, l2rw_weights
 from adaptive_sampler.torch.gradients.functional import cross_entropy
-from benchmarks.harness import options, save
+from benchmarks.harness import alone, options, save
 
 ABOUT = (
     "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "
@@ -106,8 +103,8 @@ def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
     }
 
 
-def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
-    """The peak memory in MiB, above that of one sample. Run it in a fresh process, because a peak never falls again."""
+def memory(way: str, chunk: int, samples: int, device: str) -> float:
+    """The peak memory in MiB, above that of one sample. Run it `alone`."""
     run, (inputs, labels) = ways(device)[way], batch(samples, device)
     run(inputs[:1], labels[:1], chunk)
     before = peak(device)
@@ -115,21 +112,12 @@ def memory_alone(way: str, chunk: int, samples: int, device: str) -> float:
     return peak(device) - before
 
 
-def memory(way: str, chunk: int, arguments: argparse.Namespace) -> float:
-    """Run `memory_alone` in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.gradients", "--alone", way, "--chunk", str(chunk)]
-    for name in ("samples", "device", "threads"):
-        command += [f"--{name}", str(getattr(arguments, name))]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    return float(found.stdout)
-
-
 def grand_rows(arguments: argparse.Namespace) -> list[Row]:
     """Rows for GraNd, for vmap(grad) at every chunk, and last for the fastest vmap(grad) with no more memory than GraNd."""
-    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
     chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
     cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
-    held = [memory(*case, arguments) for case in cases]
+    held = [alone(memory, *case, arguments.samples, arguments.device) for case in cases]
+    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
     times = take_turns(
         {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]  # a lambda with a default
         arguments.rounds,
@@ -168,20 +156,16 @@ def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
 
 
 def main() -> None:
-    """Write both tables, or with --alone print one measurement for the process that started this one."""
+    """Write both tables."""
     parser = options(ABOUT)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--alone", choices=["grand", "vmap(grad)"], help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, default=128, help="of grand; vmap(grad) takes every chunk up to it")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.samples, arguments.rounds = 8, 1
     torch.set_num_threads(arguments.threads)
-    if arguments.alone:
-        print(memory_alone(arguments.alone, arguments.chunk, arguments.samples, arguments.device))
-        return
     rows = grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
     if arguments.device == "cuda":
         rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]

@@ -1,8 +1,10 @@
 """What every benchmark shares: its options, and a result file that says where it comes from."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -27,3 +29,19 @@ def save(name: str, rows: Sequence[Row], arguments: argparse.Namespace, about: s
     found = result.body(name, rows, vars(arguments), about)
     show.tell(CONSOLE, found)
     return result.write(found, arguments.out)
+
+
+def alone(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `measure(*arguments)` in a process of its own, because a peak of memory never falls again.
+
+    It is a fork of this one: call this before anything has run here, so that libraries are all that the process begins with.
+    """
+    context = get_context("fork")
+    found, told = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: told.send(measure(*arguments)))
+    process.start()
+    told.close()
+    try:
+        return found.recv()  # EOFError if it has failed, and said why
+    finally:
+        process.join()

@@ -5,10 +5,7 @@
 
 import argparse
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +15,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.scoring import EL2N, Entropy, Error, Loss
 from adaptive_sampler.torch import TokenLossHook
-from benchmarks.harness import Row, options, save
+from benchmarks.harness import Row, alone, options, save
 
 ABOUT = (
     "A training step (AdamW) of a language model of two layers, width 256, on four documents of 256 tokens out of 32,000 words: "
@@ -114,10 +111,10 @@ def peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def peaks_alone(name: str, arguments: argparse.Namespace) -> tuple[float, float]:
+def peaks(name: str, arguments: argparse.Namespace) -> tuple[float, float]:
     """The peak memory in MiB of a step of the smallest size, and of `ALONE_STEPS` of the whole size.
 
-    Run it in a fresh process, because a peak never falls again.
+    Run it `alone`.
     """
     stepper(name, argparse.Namespace(**vars(arguments) | SMALLEST))()
     before, step = peak(arguments.device), stepper(name, arguments)
@@ -126,19 +123,9 @@ def peaks_alone(name: str, arguments: argparse.Namespace) -> tuple[float, float]
     return before, peak(arguments.device)
 
 
-def peaks(name: str, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Run `peaks_alone` in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.tokens", "--alone", name]
-    for option in ("device", "batch", "tokens", "words", "width", "layers", "rows", "threads"):
-        command += [f"--{option}", str(getattr(arguments, option))]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    before, after = map(float, found.stdout.split())
-    return before, after
-
-
 def measured(arguments: argparse.Namespace) -> list[Row]:
     """A row for each of `STEPS`."""
-    held = {name: peaks(name, arguments) for name in STEPS}
+    held = {name: alone(peaks, name, arguments) for name in STEPS}
     times = take_turns({name: stepper(name, arguments) for name in STEPS}, arguments.rounds)
     taken = {name: after - before for name, (before, after) in held.items()}
     return [
@@ -156,7 +143,7 @@ def measured(arguments: argparse.Namespace) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, and write the table; or with --alone print two peaks for the process that started this one."""
+    """Measure, and write the table."""
     parser = options(ABOUT)
     parser.set_defaults(rounds=15)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -164,14 +151,10 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--alone", choices=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
         vars(arguments).update(SMALLEST, rounds=1)
     torch.set_num_threads(arguments.threads)
-    if arguments.alone:
-        print(*peaks_alone(arguments.alone, arguments))
-        return
     rows = measured(arguments)
     if arguments.device == "cuda":
         rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]

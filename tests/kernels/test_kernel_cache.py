@@ -14,7 +14,7 @@ import adaptive_sampler
 from tests import references
 
 ROOT = Path(adaptive_sampler.__file__).parents[1]
-FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 20, 4
+FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 10, 4
 ONCE = "adaptive_sampler compiles its kernels once (10 to 20 s in all); later runs load them from "
 ALWAYS = (
     "adaptive_sampler compiles its kernels in every process (10 to 20 s in all): no folder for them can be written."
@@ -33,11 +33,14 @@ kernels = {
 print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_hits.values()) for s in kernels))
 """
 
-# An epoch's order -> the count.
-EPOCH = f"""
-from adaptive_sampler.walk.order import Order
+# A few kernels of two files -> the count.
+FEW = f"""
+import numpy as np
+from adaptive_sampler.kernels import bits, splitmix
 
-assert sorted(Order(1000, None, key=1).take(0, 1000)) == list(range(1000))
+assert splitmix.number(np.uint64(1), 2) == {references.numbered(1, 2)}
+assert bits.count(np.array([0b11111111, 1], np.uint8)) == 9
+assert bits.test(np.array([0b11111111, 1], np.uint8), np.array([8, 9])).tolist() == [True, False]
 {COUNT}"""
 
 # What a training asks for: updates from logits, plans of several kinds, and their epochs -> the count.
@@ -203,7 +206,7 @@ def started(code: str, root: Path = ROOT, **environment: str) -> "subprocess.Pop
 
 
 def ended(process: "subprocess.Popen[str]", says: str = "") -> tuple[int, int]:
-    """(compiled, read from the cache) of an epoch that ended well. It said, in one line, that it `says`; by default, that it
+    """(compiled, read from the cache) of a process that ended well. It said, in one line, that it `says`; by default, that it
     compiles once if anything was compiled, and else nothing."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -256,15 +259,15 @@ def test_processes_that_start_at_once_on_a_cold_cache_neither_crash_nor_spoil_it
 
 def test_fresh_interpreters_that_start_at_once_on_a_cold_cache_leave_a_warm_one(tmp_path: Path) -> None:
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    for process in [started(EPOCH, **cache) for _ in range(INTERPRETERS)]:
+    for process in [started(FEW, **cache) for _ in range(INTERPRETERS)]:
         ended(process)
-    compiled, read = ended(started(EPOCH, **cache))
+    compiled, read = ended(started(FEW, **cache))
     assert compiled == 0
     assert read > 0
 
 
 def test_an_install_that_cannot_be_written_works_without_any_cache_and_says_so_once(read_only: Path) -> None:
-    _, read = ended(started(EPOCH, read_only, HOME=os.devnull), ALWAYS)
+    _, read = ended(started(FEW, read_only, HOME=os.devnull), ALWAYS)
     assert read == 0
 
 
@@ -312,9 +315,9 @@ def test_what_is_compiled_ahead_is_all_that_a_training_calls() -> None:
 
 def test_an_install_that_cannot_be_written_uses_a_warm_cache_in_the_home(read_only: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    compiled, _ = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
+    compiled, _ = ended(started(FEW, read_only, HOME=str(tmp_path / "home")))
     assert compiled > 0
-    again, read = ended(started(EPOCH, read_only, HOME=str(tmp_path / "home")))
+    again, read = ended(started(FEW, read_only, HOME=str(tmp_path / "home")))
     assert again == 0
     assert read > 0
 
