@@ -88,8 +88,36 @@ def count_within(keys, groups, begins, floors, lows, highs, shifts, below, count
 
 
 @kernel
+def _near_one(keys, groups, begins, floors, highs, places):
+    """As `near_scores` where a group has one cut at most."""
+    starts = np.full(begins.size - 1, np.uint64(1) << np.uint64(40), np.uint64)  # no score lies there
+    widths = np.zeros(begins.size - 1, np.uint64)
+    for group in range(starts.size):
+        for c in range(begins[group], begins[group + 1]):
+            starts[group] = floors[c] >> _HALF
+            widths[group] = (highs[c] >> _HALF) - starts[group]
+    m = np.int64(0)
+    if not groups.size:
+        start, width = starts[0], widths[0]
+        for i in range(keys.size):
+            places[m] = i
+            m += np.int64((keys[i] >> _HALF) - start <= width)
+        return m
+    for i in range(keys.size):
+        group = groups[i]
+        places[m] = i
+        m += np.int64((keys[i] >> _HALF) - starts[group] <= widths[group])
+    return m
+
+
+@kernel
 def near_scores(keys, groups, begins, floors, highs, places):
     """The positions of the lines whose score is one of an interval of its group's cuts; returns how many."""
+    most = np.int64(0)
+    for group in range(begins.size - 1):
+        most = max(most, np.int64(begins[group + 1] - begins[group]))
+    if most < 2:
+        return _near_one(keys, groups, begins, floors, highs, places)
     m = np.int64(0)
     group = np.int64(0)
     for i in range(keys.size):
@@ -101,6 +129,35 @@ def near_scores(keys, groups, begins, floors, highs, places):
         places[m] = i
         m += np.int64(near)
     return m
+
+
+@kernel
+def inside(keys, groups, lows, highs, doubtful_low, doubtful_high, kept, places):
+    """Whether each line's score is from the low to before the high of its group's, as far as that follows from the score.
+
+    keys: without hashes; groups: of each line, or empty: all are of group 0; lows, highs: (groups,) rank keys; doubtful_low,
+    doubtful_high: (groups,) bool, whether the hash decides about lines of the score of an end; kept: (lines,) bool, gets the
+    answer, and True where there is no rank; places: gets the positions of the lines that are in doubt. Returns how many.
+    """
+    m = np.int64(0)
+    group = np.int64(0)
+    for i in range(keys.size):
+        if groups.size:
+            group = np.int64(groups[i])
+        key, low, high = keys[i], lows[group], highs[group]
+        kept[i] = (key >= low and key < high) or key == UNRANKED
+        at_low = doubtful_low[group] & ((key ^ low) >> _HALF == np.uint64(0))
+        at_high = doubtful_high[group] & ((key ^ high) >> _HALF == np.uint64(0))
+        places[m] = i
+        m += np.int64((at_low | at_high) & (key != UNRANKED))
+    return m
+
+
+@kernel
+def seen(codes, found):
+    """Mark which codes there are: found, bool."""
+    for i in range(codes.size):
+        found[codes[i]] = True
 
 
 @kernel

@@ -1,15 +1,18 @@
 """What becomes of a line: how often it is visited and with which loss weight, from the line and the plan's cuts alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import tally
 from adaptive_sampler.tables.planning.lines import LineBatch
-from adaptive_sampler.tables.planning.ranks import HIGHEST, LineCut, RankKeys, score_of
+from adaptive_sampler.tables.planning.ranks import HIGHEST, FoundKeys, LineCut, RankKeys, score_of
 
 MOST_VISITS = (1 << 32) - 1
+NO_CODES = np.empty(0, np.int32)
 
 
 class Visits(NamedTuple):
@@ -104,50 +107,39 @@ class StretchFate:
         return [[label, [end.told for end in self.stretches[label].ends]] for label in _sorted(self.stretches)]
 
     def visits(self, lines: LineBatch) -> Visits:
-        if self.group is None:
-            labels, codes = [None], np.zeros(lines.length, np.int8)
-        else:
-            codes, labels = lines.groups[self.group]
-        ends = [self.stretches[label].ends for label in labels]
-        keys, hashes = self._keys(lines, codes, ends)
-        reached = _reaches(keys, hashes, lines, codes, [low for low, _ in ends])
-        beyond = _reaches(keys, hashes, lines, codes, [high for _, high in ends])
-        return Visits((reached & ~beyond) | (keys == HIGHEST + 1))
-
-    def _keys(
-        self, lines: LineBatch, codes: np.ndarray, ends: list[tuple[LineCut, LineCut]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rank keys and hashes, (lines,) uint64: without a hash where the score decides alone."""
-        keys = self.ranks.coarse(lines)
-        if keys is None:
-            return self.ranks.fine(lines, np.arange(lines.length), HIGHEST)[:2]
-        doubt = np.zeros(lines.length, np.bool_)
-        scores = keys >> np.uint64(self.ranks.hashed)
-        for end in range(2):
-            cuts = [pair[end] for pair in ends]
-            through = np.array([cut.through_ties for cut in cuts])
-            bounds = np.array([cut.key >> self.ranks.hashed for cut in cuts], np.uint64)
-            doubt |= (scores == bounds[codes]) & through[codes]
-        places = np.flatnonzero(doubt & (keys != HIGHEST + 1))
-        hashes = np.zeros(lines.length, np.uint64)
+        codes, labels = (NO_CODES, [None]) if self.group is None else lines.groups[self.group]
+        lows, highs = zip(*(self.stretches[label].ends for label in labels), strict=True) if labels else ((), ())
+        kept, places = self._by_score(lines, codes, lows, highs)
         if len(places):
-            keys[places], hashes[places], _ = self.ranks.fine(lines, places, HIGHEST)
-        return keys, hashes
+            found = self.ranks.fine(lines, places, HIGHEST)
+            own = codes[places] if len(codes) else np.zeros(len(places), np.int8)
+            kept[places] = _reaches(found, lines, own, lows) & ~_reaches(found, lines, own, highs)
+        return Visits(kept)
+
+    def _by_score(
+        self, lines: LineBatch, codes: np.ndarray, lows: Sequence[LineCut], highs: Sequence[LineCut]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept as far as scores tell, (lines,) bool, and the positions of the lines about which hashes decide."""
+        keys, kept = self.ranks.coarse(lines), np.empty(lines.length, np.bool_)
+        if keys is None:
+            return kept, np.arange(lines.length)
+        ends = [np.array([cut.key for cut in cuts], np.uint64) for cuts in (lows, highs)]
+        doubtful = [np.array([cut.through_ties for cut in cuts], np.bool_) for cuts in (lows, highs)]
+        places = np.empty(lines.length, np.int64)
+        return kept, places[: tally.inside(keys, codes, *ends, *doubtful, kept, places)]
 
 
-def _reaches(
-    keys: np.ndarray, hashes: np.ndarray, lines: LineBatch, codes: np.ndarray, cuts: list[LineCut]
-) -> np.ndarray:
-    """Whether each line is at the cut of its group or above it."""
+def _reaches(found: FoundKeys, lines: LineBatch, codes: np.ndarray, cuts: Sequence[LineCut]) -> np.ndarray:
+    """Whether each of some lines is at the cut of its group or above it."""
     cut_keys = np.array([cut.key for cut in cuts], np.uint64)[codes]
     cut_hashes = np.array([cut.hash for cut in cuts], np.uint64)[codes]
-    equal = keys == cut_keys
-    reached: np.ndarray = (keys > cut_keys) | (equal & (hashes >= cut_hashes))
+    equal = found.keys == cut_keys
+    reached: np.ndarray = (found.keys > cut_keys) | (equal & (found.hashes >= cut_hashes))
     if any(cut.name is not None for cut in cuts):
         assert lines.names is not None
-        for place in np.flatnonzero(equal & (hashes == cut_hashes)):
+        for place in np.flatnonzero(equal & (found.hashes == cut_hashes)):
             name = cuts[codes[place]].name
-            reached[place] = name is None or lines.names.at(int(place)) >= name
+            reached[place] = name is None or lines.names.at(int(found.places[place])) >= name
     return reached
 
 

@@ -48,7 +48,8 @@ class GroupCounts:
         if more:
             self.narrow(bits_for(len(self.labels)))
             self.lines = np.concatenate([self.lines, np.zeros(more, np.int64)])
-            self.counts = np.concatenate([self.counts, np.zeros((more, self.counts.shape[1]), np.int64)])
+            counts = np.zeros((more, self.counts.shape[1]), np.int64)
+            self.counts = np.concatenate([self.counts, counts]) if len(self.counts) else counts
         return found
 
     def narrow(self, bits: int) -> None:
@@ -81,10 +82,12 @@ def count_lines(found: GroupCounts, ranks: RankKeys | None, group: str | None, l
 
 def merge_groups(a: GroupCounts, b: GroupCounts) -> GroupCounts:
     """A merge of `count_groups`."""
-    places = a.places([*b.labels])
+    places: Any = a.places([*b.labels])
     bits = min(a.bits, b.bits)
     a.narrow(bits)
     b.narrow(bits)
+    if np.array_equal(places, np.arange(len(places))):
+        places = slice(len(places))  # in place: all counts take 32 MiB
     a.lines[places] += b.lines
     a.counts[places] += b.counts
     return a
