@@ -40,16 +40,21 @@ def score_keys(raw):
 
 
 @kernel
-def count_all(keys, groups, shift, lines, counts):
-    """Count the lines of each group, and by bin those that have a rank. groups: of each line, or empty: all are of group 0."""
-    if not groups.size:
+def count_all(keys, codes, groups, shift, lines, counts):
+    """Count the lines of each group, and by bin those that have a rank.
+
+    codes: of each line, or empty: all are of group 0; groups: of each code.
+    """
+    if not keys.size:
+        return
+    if not codes.size:
         lines[0] += keys.size
         bins = counts[0]
         for i in range(keys.size):
             bins[keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
         return
     for i in range(keys.size):
-        group = groups[i]
+        group = groups[codes[i]]
         lines[group] += 1
         counts[group, keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
 
@@ -88,41 +93,46 @@ def count_within(keys, groups, begins, floors, lows, highs, shifts, below, count
 
 
 @kernel
-def _near_one(keys, groups, begins, floors, highs, places):
+def _near_one(keys, codes, groups, begins, floors, highs, places):
     """As `near_scores` where a group has one cut at most."""
-    starts = np.full(begins.size - 1, np.uint64(1) << np.uint64(40), np.uint64)  # no score lies there
-    widths = np.zeros(begins.size - 1, np.uint64)
-    for group in range(starts.size):
-        for c in range(begins[group], begins[group + 1]):
-            starts[group] = floors[c] >> _HALF
-            widths[group] = (highs[c] >> _HALF) - starts[group]
+    starts = np.full(groups.size, np.uint64(1) << np.uint64(40), np.uint64)  # no score lies there
+    widths = np.zeros(groups.size, np.uint64)
+    for code in range(starts.size):
+        for c in range(begins[groups[code]], begins[groups[code] + 1]):
+            starts[code] = floors[c] >> _HALF
+            widths[code] = (highs[c] >> _HALF) - starts[code]
     m = np.int64(0)
-    if not groups.size:
+    if not codes.size:
         start, width = starts[0], widths[0]
         for i in range(keys.size):
             places[m] = i
             m += np.int64((keys[i] >> _HALF) - start <= width)
         return m
     for i in range(keys.size):
-        group = groups[i]
+        code = codes[i]
         places[m] = i
-        m += np.int64((keys[i] >> _HALF) - starts[group] <= widths[group])
+        m += np.int64((keys[i] >> _HALF) - starts[code] <= widths[code])
     return m
 
 
 @kernel
-def near_scores(keys, groups, begins, floors, highs, places):
-    """The positions of the lines whose score is one of an interval of its group's cuts; returns how many."""
+def near_scores(keys, codes, groups, begins, floors, highs, places):
+    """The positions of the lines whose score is one of an interval of its group's cuts; returns how many.
+
+    codes: of each line, or empty: all have the code 0; groups: of each code.
+    """
+    if not keys.size:
+        return np.int64(0)
     most = np.int64(0)
     for group in range(begins.size - 1):
         most = max(most, np.int64(begins[group + 1] - begins[group]))
     if most < 2:
-        return _near_one(keys, groups, begins, floors, highs, places)
+        return _near_one(keys, codes, groups, begins, floors, highs, places)
     m = np.int64(0)
-    group = np.int64(0)
+    group = np.int64(groups[0]) if groups.size else np.int64(0)
     for i in range(keys.size):
-        if groups.size:
-            group = np.int64(groups[i])
+        if codes.size:
+            group = np.int64(groups[codes[i]])
         near = False
         for c in range(begins[group], begins[group + 1]):
             near |= keys[i] >> _HALF >= floors[c] >> _HALF and keys[i] >> _HALF <= highs[c] >> _HALF

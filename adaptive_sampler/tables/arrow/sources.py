@@ -38,7 +38,11 @@ class Piece(Protocol):
         """The file; None for a table in memory."""
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        """The columns named in `kinds`, some lines at a time. `kinds`: their types, for a file that has none."""
+        """The columns named in `kinds`, some lines at a time.
+
+        `kinds`: their types, for a file that has none. Texts of a Parquet file come as a dictionary where that is their type
+        here: they mostly lie in the file as one.
+        """
 
 
 def pieces(source: Any) -> list[Piece]:
@@ -90,7 +94,8 @@ class ParquetFile:
         self.path = path
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        with parquet.ParquetFile(self.path) as file:
+        encoded = [name for name, kind in kinds.items() if pa.types.is_dictionary(kind)]  # of no effect but for texts
+        with parquet.ParquetFile(self.path, read_dictionary=encoded) as file:
             for group in range(file.num_row_groups):
                 where, start = f"{self.name}, row group {group}", 0
                 for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):

@@ -190,6 +190,7 @@ def _survey(
     asked = asked._replace(scores=(column,))
     sums: GroupSums = {}
     counts = passes.GroupCounts()
+    codes = passes.CodesOfLines(group, counts.places)
     for lines in lines_of(share.pieces, asked):
         scores = lines.scores[column]
         bad = np.flatnonzero((scores < 0) | np.isinf(scores))
@@ -200,7 +201,7 @@ def _survey(
             )
         for label, places in by_group(lines.groups[group] if group else None, lines.length):
             sums.setdefault(label, ScoreSums()).add(scores[places])
-        passes.count_lines(counts, ByScore(column, 0), group, lines)
+        passes.count_lines(counts, ByScore(column, 0), codes.of(lines), lines)
     return counts, sums
 
 

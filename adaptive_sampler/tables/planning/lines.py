@@ -1,6 +1,7 @@
 """The lines of a table as a plan reads them: scores, groups and names, some lines at a time."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class AskedColumns(NamedTuple):
 
     def kinds(self) -> dict[str, arrow.ColumnKind]:
         """What each column holds."""
-        found = dict.fromkeys(self.scores, SCORES) | dict.fromkeys(self.groups, LABELS)
+        found = dict.fromkeys(self.scores, SCORES)
+        found |= {name: replace(LABELS, convert=LabelReader()) for name in self.groups}
         if self.key is not None:
             found[self.key] = NAMES if self.text else NUMBERS
         return found
@@ -135,28 +137,45 @@ def _is_label(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind)) or NAMES.fits(kind)
 
 
-def _labels(array: Any) -> LineGroups:
-    """The labels of some lines, those that a line has. Raises `Fault` for a null."""
-    if pa.types.is_integer(array.type) and len(array) and not array.null_count:
-        found = _dense(array.to_numpy())
-        if found is not None:
-            return found
-    encoded = array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
-    labels = encoded.dictionary.to_pylist()
-    if encoded.indices.null_count or None in labels:
-        for position, label in enumerate(array.to_pylist()):
-            if label is None:
-                raise arrow.Fault(
-                    position, "is null: every line has a group. Give lines without one a group of their own."
-                )
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    used = np.flatnonzero(np.bincount(codes, minlength=len(labels)))
-    if len(used) == len(labels) == len(set(labels)):
-        return LineGroups(codes, labels)
-    places, different = np.zeros(len(labels), np.int32), dict[Any, int]()
-    for code in used.tolist():  # of a dictionary, which may hold labels that no line has, and a label twice
-        places[code] = different.setdefault(labels[code], len(different))
-    return LineGroups(places[codes], [*different])
+class LabelReader:
+    """The labels of some lines, those that a line has. Raises `Fault` for a null.
+
+    It keeps the dictionary that it read last: the next lines mostly have the same one.
+    """
+
+    def __init__(self) -> None:
+        self._dictionary: Any = None
+        self._labels: list[Any] = []
+        self._different = 0
+
+    def __call__(self, array: Any) -> LineGroups:
+        if pa.types.is_integer(array.type) and len(array) and not array.null_count:
+            found = _dense(array.to_numpy())
+            if found is not None:
+                return found
+        encoded = array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
+        if self._dictionary is None or not encoded.dictionary.equals(self._dictionary):
+            self._dictionary, self._labels = encoded.dictionary, encoded.dictionary.to_pylist()
+            self._different = len({*self._labels} - {None})
+        labels = self._labels
+        if encoded.indices.null_count or (self._different < len(labels) and None in labels):
+            _raise_for_null(array)
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        seen = np.zeros(len(labels), np.bool_)
+        tally.seen(codes, seen)
+        used = np.flatnonzero(seen)
+        if len(used) == len(labels) == self._different:
+            return LineGroups(codes, labels)
+        places, different = np.zeros(len(labels), np.int32), dict[Any, int]()
+        for code in used.tolist():  # of a dictionary, which may hold labels that no line has, and a label twice
+            places[code] = different.setdefault(labels[code], len(different))
+        return LineGroups(places[codes], [*different])
+
+
+def _raise_for_null(array: Any) -> None:
+    for position, label in enumerate(array.to_pylist()):
+        if label is None:
+            raise arrow.Fault(position, "is null: every line has a group. Give lines without one a group of their own.")
 
 
 def _dense(values: np.ndarray) -> LineGroups | None:
@@ -173,4 +192,6 @@ _CLOSE = (
     1 << 16
 )  # how far labels may lie apart that are looked up in an array of all between the lowest and the highest
 SCORES = arrow.ColumnKind("scores are numbers", pa.float64(), arrow.SCORE.fits, _scores)
-LABELS = arrow.ColumnKind("groups are texts, integers or booleans", pa.string(), _is_label, _labels)
+LABELS = arrow.ColumnKind(
+    "groups are texts, integers or booleans", pa.dictionary(pa.int32(), pa.string()), _is_label, LabelReader()
+)

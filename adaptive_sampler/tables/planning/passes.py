@@ -1,24 +1,57 @@
 """What one pass over a share of the table finds, as tasks that an engine calls, and how the findings are merged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adaptive_sampler.kernels import tally
 from adaptive_sampler.tables.planning.engines import TableShare
 from adaptive_sampler.tables.planning.fates import Fate, VisitCounts
-from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, LineGroups, lines_of
+from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, lines_of
 from adaptive_sampler.tables.planning.ranks import RankKeys
 
 CELLS = 1 << 22  # counts of a pass: 32 MiB
 FEWEST, MOST = 4, 16  # bits of a rank key that a pass tells apart
-NO_GROUPS = np.empty(0, np.int32)
+NO_GROUPS, ONE_GROUP = np.empty(0, np.int32), np.zeros(1, np.int32)
 
 
 def bits_for(rows: int) -> int:
     """How many bits can be told apart for each of so many groups or cuts, so that all counts take 32 MiB at most."""
     return max(FEWEST, min(MOST, (CELLS // max(rows, 1)).bit_length() - 1))
+
+
+class LineCodes(NamedTuple):
+    """The groups of some lines. `codes`: (lines,) integers, or empty: all are 0; `groups`: (codes,) int32, that of each code."""
+
+    codes: np.ndarray
+    groups: np.ndarray
+
+    def at(self, places: Any) -> np.ndarray:
+        """The groups of some of the lines; empty where all are of one."""
+        found: np.ndarray = self.groups[self.codes[places]] if len(self.codes) else NO_GROUPS
+        return found
+
+
+class CodesOfLines:
+    """The groups of lines by what a pass numbers them: `places`, (labels) -> their numbers, is asked where labels differ from
+    those of the lines before.
+    """
+
+    def __init__(self, group: str | None, places: Callable[[list[Any]], np.ndarray]) -> None:
+        self._group, self._places = group, places
+        self._labels: list[Any] | None = None
+        self._found = ONE_GROUP
+
+    def of(self, lines: LineBatch) -> LineCodes:
+        """Of the next lines."""
+        if self._group is None:
+            return LineCodes(NO_GROUPS, ONE_GROUP)
+        groups = lines.groups[self._group]
+        if groups.labels is not self._labels:
+            self._labels, self._found = groups.labels, self._places(groups.labels)
+        return LineCodes(groups.codes, self._found)
 
 
 # -- the first pass -----------------------------------------------------------------------------------------------------
@@ -63,21 +96,23 @@ def count_groups(share: TableShare, ranks: RankKeys | None, group: str | None, a
     found = GroupCounts()
     if ranks is None:
         found.narrow(0)
+    codes = CodesOfLines(group, found.places)
     for lines in lines_of(share.pieces, asked):
-        count_lines(found, ranks, group, lines)
+        count_lines(found, ranks, codes.of(lines), lines)
     return found
 
 
-def count_lines(found: GroupCounts, ranks: RankKeys | None, group: str | None, lines: LineBatch) -> None:
-    """Add some lines to the counts of `count_groups`."""
-    groups = _placed(found, lines.groups[group]) if group else NO_GROUPS
-    if not group:
+def count_lines(found: GroupCounts, ranks: RankKeys | None, codes: LineCodes, lines: LineBatch) -> None:
+    """Add some lines to the counts of `count_groups`. `codes`: numbered by `found.places`."""
+    if codes.groups is ONE_GROUP:
         found.places([None])
     keys = None if ranks is None else ranks.coarse(lines)
-    if keys is None:
-        found.lines += np.bincount(groups, minlength=len(found.lines)) if group else lines.length
+    if keys is not None:
+        tally.count_all(keys, *codes, np.uint64(64 - found.bits), found.lines, found.counts)
+    elif codes.groups is ONE_GROUP:
+        found.lines += lines.length
     else:
-        tally.count_all(keys, groups, np.uint64(64 - found.bits), found.lines, found.counts)
+        np.add.at(found.lines, codes.groups, np.bincount(codes.codes, minlength=len(codes.groups)))
 
 
 def merge_groups(a: GroupCounts, b: GroupCounts) -> GroupCounts:
@@ -91,11 +126,6 @@ def merge_groups(a: GroupCounts, b: GroupCounts) -> GroupCounts:
     a.lines[places] += b.lines
     a.counts[places] += b.counts
     return a
-
-
-def _placed(found: GroupCounts, groups: LineGroups) -> np.ndarray:
-    places: np.ndarray = found.places(groups.labels)[groups.codes]
-    return places
 
 
 # -- further passes -----------------------------------------------------------------------------------------------------
@@ -118,12 +148,9 @@ class Intervals:
     shifts: np.ndarray
     bits: int = 0
 
-    def places(self, groups: LineGroups | None) -> np.ndarray:
-        """The group of each line."""
-        if groups is None:
-            return NO_GROUPS
-        places: np.ndarray = np.array([self.labels[label] for label in groups.labels], np.int32)[groups.codes]
-        return places
+    def places(self, labels: list[Any]) -> np.ndarray:
+        """The groups of these labels, (labels,) int32."""
+        return np.array([self.labels[label] for label in labels], np.int32)
 
 
 @dataclass
@@ -145,8 +172,9 @@ def count_near(
 ) -> NearCuts:
     """Count the lines near cuts by bin. `fine`: whether bins are so narrow that a line's hash decides."""
     found = NearCuts(np.zeros(len(within.lows), np.int64), np.zeros((len(within.lows), 1 << within.bits), np.int64))
+    codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, _, groups, _ = _near(lines, ranks, group, within, fine)
+        keys, _, groups, _ = _near(lines, ranks, codes.of(lines), within, fine)
         bounds = (within.begins, within.floors, within.lows, within.highs, within.shifts)
         tally.count_within(keys, groups, *bounds, found.below, found.counts)
     return found
@@ -157,8 +185,9 @@ def list_near(
 ) -> NearCuts:
     """List the lines near cuts."""
     found = NearCuts(np.zeros(len(within.lows), np.int64), None)
+    codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, hashes, groups, _ = _near(lines, ranks, group, within, True)
+        keys, hashes, groups, _ = _near(lines, ranks, codes.of(lines), within, True)
         cuts, places = _listed(keys, groups, within, found.below)
         if len(cuts):
             found.cuts.append(cuts)
@@ -183,8 +212,9 @@ def list_names(
 ) -> list[tuple[int, Any]]:
     """(cut, name) of the lines whose rank key and hash are both those of a cut: `within.lows` and `hashes`."""
     found = []
+    codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, own, groups, where = _near(lines, ranks, group, within, True)
+        keys, own, groups, where = _near(lines, ranks, codes.of(lines), within, True)
         cuts, places = _listed(keys, groups, within, np.zeros(len(within.lows), np.int64))
         assert lines.names is not None
         for cut, place in zip(cuts.tolist(), places.tolist(), strict=True):
@@ -220,17 +250,16 @@ def _listed(
 
 
 def _near(
-    lines: LineBatch, ranks: RankKeys, group: str | None, within: Intervals, fine: bool
+    lines: LineBatch, ranks: RankKeys, codes: LineCodes, within: Intervals, fine: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(rank keys, hashes, groups, positions) of the lines that may be near a cut; of all lines without `fine`."""
-    groups = within.places(lines.groups[group] if group else None)
     keys = ranks.coarse(lines)
     if keys is None:
         places = np.arange(lines.length)
     elif fine:
         places = np.empty(lines.length, np.int64)
-        places = places[: tally.near_scores(keys, groups, within.begins, within.floors, within.highs, places)]
+        places = places[: tally.near_scores(keys, *codes, within.begins, within.floors, within.highs, places)]
     else:
-        return keys, keys, groups, NO_GROUPS
+        return keys, keys, codes.at(slice(None)), NO_GROUPS
     keys, hashes, places = ranks.fine(lines, places, int(within.highs.max()))
-    return keys, hashes, groups[places] if group else groups, places
+    return keys, hashes, codes.at(places), places

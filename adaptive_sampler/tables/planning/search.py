@@ -135,14 +135,13 @@ class TableSearch:
         asked = self._ranks.asked(self._asked, True)
         near = self._table.run(passes.list_near, (self._ranks, self._group, asked, within), passes.merge_near)
         cuts, keys, hashes = (np.concatenate(part) if part else np.empty(0, np.uint64) for part in _parts(near))
-        order = np.lexsort((hashes, keys, cuts))
-        cuts, keys, hashes = cuts[order], keys[order], hashes[order]
-        borders = np.searchsorted(cuts, np.arange(len(left) + 1))
+        order = np.argsort(cuts.astype(np.min_scalar_type(len(left))), kind="stable")
+        borders = np.searchsorted(cuts[order], np.arange(len(left) + 1))
         unclear: list[tuple[CutSearch, LineCut, int]] = []
         for number, one in enumerate(left):
-            some = slice(borders[number], borders[number + 1])
+            some = order[borders[number] : borders[number + 1]]
             rank = one.rank - one.before - int(near.below[number])
-            if not 0 <= rank < some.stop - some.start:
+            if not 0 <= rank < len(some):
                 one.guess()
             else:
                 one.found, earlier = self._cut(one, keys[some], hashes[some], rank)
@@ -153,17 +152,18 @@ class TableSearch:
 
     def _cut(self, one: CutSearch, keys: np.ndarray, hashes: np.ndarray, rank: int) -> tuple[LineCut, int]:
         """The cut at the rank-th of these lines, and how many before it have its rank key and hash."""
-        key, own = int(keys[rank]), int(hashes[rank])
+        key = int(np.partition(keys, rank)[rank])
+        rank -= int(np.count_nonzero(keys < np.uint64(key)))
         ties = one.ties or 0
         if self._ranks.hashed < 64 and one.ties is None:
             first = key >> self._ranks.hashed << self._ranks.hashed
-            start = int(np.searchsorted(keys, np.uint64(first)))
-            stop = int(np.searchsorted(keys, np.uint64(first + (1 << self._ranks.hashed) - 1), side="right"))
-            ties = stop - start
-            if start == rank:
+            tied = keys >> np.uint64(self._ranks.hashed) == np.uint64(key >> self._ranks.hashed)
+            ties = int(np.count_nonzero(tied))
+            if rank == 0 and not np.any(tied & (keys < np.uint64(key))):
                 return LineCut(first, ties=ties), 0
-        alike = (keys == keys[rank]) & (hashes == hashes[rank])
-        return LineCut(key, own, ties=ties), int(np.count_nonzero(alike[:rank]))
+        alike = hashes[keys == np.uint64(key)]
+        own = np.partition(alike, rank)[rank]
+        return LineCut(key, int(own), ties=ties), rank - int(np.count_nonzero(alike < own))
 
     def _name(self, unclear: Sequence[tuple[CutSearch, LineCut, int]], labels: dict[Any, int]) -> None:
         """Lines of equal hash on both sides of a cut: their names decide."""
