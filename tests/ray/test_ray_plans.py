@@ -108,8 +108,8 @@ def test_a_relative_path_is_the_drivers(folder: Path, tmp_path: Path, monkeypatc
 
 def test_the_driver_receives_little_in_each_pass(folder: Path) -> None:
     plan = plan_table(folder, HALF, key="id", engine="ray")
-    assert len(plan.received) > 1
-    assert 0 < max(plan.received) < PARTS * planning_ray.INLINE
+    assert len(plan.passes) > 1
+    assert 0 < max(one.received for one in plan.passes) < PARTS * planning_ray.INLINE
 
 
 def test_a_bad_line_is_named_with_its_place(folder: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_worker_that_is_killed_in_a_pass_changes_nothing(
     monkeypatch.setattr(Deadly, "folder", str(tmp_path))
     plan = plan_table(folder, HALF, key="id", engine="ray")
     assert (tmp_path / "died").exists()
-    assert len(plan.received) > 2
+    assert len(plan.passes) > 2
     assert plan.id == undisturbed.id
     assert all_rows(plan) == all_rows(undisturbed)
 

@@ -16,6 +16,7 @@ from adaptive_sampler.commands.bench.base import Row
 VERSIONS = (
     *("numpy", "numba", "zarr", "torch", "torchdata", "webdataset"),
     *("grain", "spdl", "catalyst", "torchsampler", "lhotse", "infobatch"),
+    *("pyarrow", "ray", "duckdb", "polars"),
 )
 _ROOT = Path(__file__).parents[2]
 

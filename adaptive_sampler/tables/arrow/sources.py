@@ -94,7 +94,7 @@ class ParquetFile:
         self.path = path
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        encoded = [name for name, kind in kinds.items() if pa.types.is_dictionary(kind)]  # of no effect but for texts
+        encoded = [name for name, kind in kinds.items() if isinstance(kind, pa.DictionaryType)]  # of no effect but for texts
         with parquet.ParquetFile(self.path, read_dictionary=encoded) as file:
             for group in range(file.num_row_groups):
                 where, start = f"{self.name}, row group {group}", 0

@@ -24,16 +24,20 @@ class Visits(NamedTuple):
 
 @dataclass(frozen=True)
 class VisitCounts:
-    """Of some lines: how many there are, how many are visited, the visits in all; `parts`: lines that each part visits."""
+    """Of some lines: how many there are, how many are visited, the visits in all; `parts`: lines that each part visits.
+
+    `rows` is None where only a pass of its own would tell it, and it is one or more.
+    """
 
     lines: int
-    rows: int
+    rows: int | None
     samples: int
     parts: tuple[int, ...] = ()
 
     def __add__(self, other: "VisitCounts") -> "VisitCounts":
         parts = tuple(a + b for a, b in zip(self.parts, other.parts, strict=True))
-        return VisitCounts(self.lines + other.lines, self.rows + other.rows, self.samples + other.samples, parts)
+        rows = None if self.rows is None or other.rows is None else self.rows + other.rows
+        return VisitCounts(self.lines + other.lines, rows, self.samples + other.samples, parts)
 
 
 class Fate(Protocol):

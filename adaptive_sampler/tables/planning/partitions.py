@@ -1,6 +1,7 @@
 """The partitions of a table: dealt into shares that are worth a call, and held to what they were when the plan began."""
 
 import os
+import time
 from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
@@ -19,10 +20,21 @@ class FileState(NamedTuple):
     mtime_ns: int
 
 
+class TablePass(NamedTuple):
+    """A pass over a table: what was done, how many seconds it took, and how many bytes came to this process from the workers of
+    a cluster meanwhile, pickled.
+    """
+
+    name: str
+    seconds: float
+    received: int
+
+
 class Partitions:
     """The partitions of a table, and the passes over them.
 
-    `names`: what messages call each; `states`: of each, None for a table in memory; `columns`: those that were found in all.
+    `names`: what messages call each; `states`: of each, None for a table in memory; `columns`: those that were found in all;
+    `passes`: those that there were, in order.
     Raises as `pieces` does.
     """
 
@@ -34,23 +46,23 @@ class Partitions:
         self.names = [piece.name for piece in self.pieces]
         self.states = [_state(piece) for piece in self.pieces]
         self.columns: set[str] = set()
+        self.passes: list[TablePass] = []
         self._engine = engine
         self._shares = _shares(self.pieces, self.states)
 
     def __len__(self) -> int:
         return len(self.pieces)
 
-    @property
-    def received(self) -> tuple[int, ...]:
-        """See `Engine`."""
-        return tuple(self._engine.received)
-
     def run(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found]) -> Found:
         """A pass over all partitions: see `Engine.run`. Raises `InvalidValue` if a file is no longer what it was."""
+        begun = time.perf_counter()
         try:
-            return self._engine.run(task, self._shares, arguments, merge)
+            found = self._engine.run(task, self._shares, arguments, merge)
         finally:
             self.check()
+        name = task.__name__.strip("_").replace("_", " ")
+        self.passes.append(TablePass(name, time.perf_counter() - begun, self._engine.received[-1]))
+        return found
 
     def check(self, numbers: Sequence[int] | None = None) -> None:
         """Raise `InvalidValue` if the file of one of these partitions (None: of any) is no longer what it was."""

@@ -60,7 +60,7 @@ class PlanningOf:
 
 
 class PlannedFate(NamedTuple):
-    """What becomes of lines, and how many are visited; None where only a pass of its own would tell."""
+    """What becomes of lines, and how many are visited; None where that is to be counted by a pass of its own."""
 
     fate: Fate
     counts: VisitCounts | None = None
@@ -69,11 +69,14 @@ class PlannedFate(NamedTuple):
 def planned(policy: Any, of: PlanningOf) -> tuple[Fate, VisitCounts]:
     """What becomes of lines by `policy`, and how many are visited. Raises as `plan_table`."""
     fate, counts = fate_of(policy, of)
-    if counts is None:
-        columns = bool(fate.scores or fate.groups)
-        asked = AskedColumns(fate.scores, fate.groups, of.key if fate.named or not columns else None, of.text)
-        counts = of.table.run(passes.count_visits, (fate, asked), passes.merge_counts)
-    return fate, counts
+    return fate, counts or count_visits(fate, of.table, of.key, of.text)
+
+
+def count_visits(fate: Fate, table: Partitions, key: str, text: bool) -> VisitCounts:
+    """How many lines are visited, by a pass over the table."""
+    columns = bool(fate.scores or fate.groups)
+    asked = AskedColumns(fate.scores, fate.groups, key if fate.named or not columns else None, text)
+    return table.run(passes.count_visits, (fate, asked), passes.merge_counts)
 
 
 def fate_of(policy: Any, of: PlanningOf) -> PlannedFate:
@@ -220,7 +223,9 @@ def _draw(policy: Draw, of: PlanningOf) -> PlannedFate:
     fate, lines, samples = drawn(DrawnTable(policy, of.table, group, asked, column, key))
     if fate is None:
         return PlannedFate(AllFate(), VisitCounts(lines, lines, lines))
-    return PlannedFate(fate, None if policy.replacement else VisitCounts(lines, samples, samples))
+    if policy.replacement and policy.unbiased:
+        return PlannedFate(fate)  # a loss weight that is not finite is told before there is a plan
+    return PlannedFate(fate, VisitCounts(lines, None if policy.replacement and samples else samples, samples))
 
 
 _BY_POLICY: dict[type, Callable[[Any, PlanningOf], PlannedFate]] = {

@@ -28,8 +28,8 @@ from adaptive_sampler.tables.planning.fates import (
     thresholds,
 )
 from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, check_asked, keys_are_text, lines_of
-from adaptive_sampler.tables.planning.partitions import Partitions, joined
-from adaptive_sampler.tables.planning.policies import PlanningOf, planned
+from adaptive_sampler.tables.planning.partitions import Partitions, TablePass, joined
+from adaptive_sampler.tables.planning.policies import PlanningOf, count_visits, planned
 from adaptive_sampler.tables.planning.ranks import ByScore
 from adaptive_sampler.tables.planning.twice import check_twice, check_wanted
 
@@ -37,7 +37,7 @@ from adaptive_sampler.tables.planning.twice import check_twice, check_wanted
 class TablePlan:
     """What one epoch visits of a table. `plan_table` makes it; nothing changes it.
 
-    `num_lines`: lines of the table; `num_rows`: lines that are visited; `num_samples`: visits. `policy` (as data), `seed`,
+    `num_lines`: lines of the table; `num_samples`: visits. `policy` (as data), `seed`,
     `epoch` and `key` say how the plan was made. It holds no lines: `rows`, `lines` and `write` read the table again, and raise
     `InvalidValue` if a file is no longer what it was when the plan was made.
     """
@@ -46,11 +46,22 @@ class TablePlan:
         self, table: Partitions, fate: Fate, asked: AskedColumns, told: dict[str, Any], counts: VisitCounts
     ) -> None:
         self._table, self._fate, self._asked, self._told = table, fate, asked, told
-        self.num_lines, self.num_rows, self.num_samples = counts.lines, counts.rows, counts.samples
+        self.num_lines, self._rows, self.num_samples = counts.lines, counts.rows, counts.samples
 
     def __repr__(self) -> str:
-        visits = f"{self.num_rows} of {self.num_lines} lines, {self.num_samples} samples"
+        rows = "some" if self._rows is None else self._rows
+        visits = f"{rows} of {self.num_lines} lines, {self.num_samples} samples"
         return f"TablePlan({self.id}: {visits}, epoch {self._told['epoch']}, {self._told['policy']})"
+
+    @property
+    def num_rows(self) -> int:
+        """How many lines are visited. Of a draw with replacement it is counted, by a pass over the table, when it is first
+        asked for.
+        """
+        if self._rows is None:
+            self._rows = count_visits(self._fate, self._table, self._asked.key or "", self._asked.text).rows
+        assert self._rows is not None
+        return self._rows
 
     @property
     def id(self) -> str:
@@ -78,9 +89,11 @@ class TablePlan:
         return _by_part(self._fate, 1)
 
     @property
-    def received(self) -> tuple[int, ...]:
-        """How many bytes came to this process from the workers of a cluster, pickled, in each pass over the table so far."""
-        return self._table.received
+    def passes(self) -> tuple[TablePass, ...]:
+        """The passes over the whole table so far: (`name`, `seconds`, `received`), what each did, how long it took, and how many
+        bytes came to this process from the workers of a cluster, pickled.
+        """
+        return tuple(self._table.passes)
 
     def rows(self, partition: int) -> Any:
         """The visited lines of a partition in their order, a pyarrow.Table.
@@ -112,6 +125,7 @@ class TablePlan:
         with writing.new_folder(path) as unfinished:
             written = self._table.run(_write, (self._fate, self._asked, unfinished), joined)
             files = [told for _, told in sorted(written, key=lambda one: one[0])]
+            self._rows = sum(told["rows"] for told in files)
             writing.write_manifest(unfinished, self._manifest(files))
 
     def _manifest(self, files: list[dict[str, int]]) -> dict[str, Any]:
@@ -156,7 +170,7 @@ def _check_some(policy: Any, counts: VisitCounts) -> None:
     if not counts.lines:
         raise InvalidValue("the table has no line, and an epoch without samples is none. Give it one line or more.")
     parts = zip(getattr(policy, "parts", ()), counts.parts, strict=True)
-    if not counts.rows or not all(counts.parts):
+    if counts.rows == 0 or not all(counts.parts):
         each = "".join(f"; {part!r} keeps {rows}" for part, rows in parts)
         raise InvalidValue(
             f"{policy!r} keeps none of {counts.lines} lines{each}, and an epoch without samples is none. Keep more."

@@ -1,0 +1,77 @@
+"""What a plan tells of its passes over the table, and which passes it spares."""
+
+import numpy as np
+import pytest
+
+from adaptive_sampler.selection import Draw, KeepAll, Prune
+
+pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+from adaptive_sampler.tables import plan_table  # noqa: E402
+from adaptive_sampler.tables.planning import lines  # noqa: E402
+
+TABLE = pa.table(
+    {"id": [*range(40)], "loss": np.arange(40, dtype=np.float32), "part": [f"part-{i % 3}" for i in range(40)]}
+)
+DRAW = Draw("loss", 30)
+
+
+def told(plan):
+    return [one.name for one in plan.passes]
+
+
+def test_each_pass_tells_its_name_its_seconds_and_that_threads_receive_nothing():
+    plan = plan_table(TABLE, Prune(0.5, "loss"), key="id", check_keys=False)
+    assert told(plan) == ["count groups", "list near"]
+    assert all(one.seconds > 0 and one.received == 0 for one in plan.passes)
+
+
+def test_writing_is_a_pass_too(tmp_path):
+    plan = plan_table(TABLE, KeepAll(), key="id", check_keys=False)
+    plan.write(tmp_path / "plan")
+    assert told(plan) == ["count visits", "write"]
+
+
+def test_the_lines_of_a_draw_with_replacement_are_counted_when_they_are_asked_for_and_once():
+    plan = plan_table(TABLE, DRAW, key="id", check_keys=False)
+    assert "count visits" not in told(plan)
+    assert "some of 40 lines, 30 samples" in repr(plan)
+    assert plan.num_rows == plan.num_rows == len(plan.rows(0))
+    assert told(plan).count("count visits") == 1
+    assert f"{plan.num_rows} of 40 lines" in repr(plan)
+
+
+def test_writing_counts_the_lines_of_a_draw(tmp_path):
+    plan = plan_table(TABLE, DRAW, key="id", check_keys=False)
+    plan.write(tmp_path / "plan")
+    assert plan.num_rows == len(plan.rows(0))
+    assert "count visits" not in told(plan)
+
+
+def test_a_parquet_file_gives_its_texts_as_the_dictionary_that_they_lie_in(tmp_path, monkeypatch):
+    path, types = tmp_path / "a.parquet", []
+    parquet.write_table(TABLE, path)
+    monkeypatch.setattr(lines.LabelReader, "__call__", _noting(types, lines.LabelReader.__call__))
+    policy = Prune(0.5, "loss", per_group="part")
+    assert plan_table(path, policy, key="id").id == plan_table(TABLE, policy, key="id").id
+    assert {*map(str, types)} == {"dictionary<values=string, indices=int32, ordered=0>", "string"}
+
+
+def _noting(types, read):
+    def reading(self, array):
+        types.append(array.type)
+        return read(self, array)
+
+    return reading
+
+
+def test_a_dictionary_that_changes_between_batches_is_read_anew():
+    parts = [["a", "b", "a"], ["b", "a", "b"], ["a", "b", None], ["c", "a", "a"]]
+    read, found = lines.LabelReader(), []
+    for part in parts[:2] + parts[3:]:
+        codes, labels = read(pa.array(part).dictionary_encode())
+        found.append([labels[code] for code in codes])
+    assert found == parts[:2] + parts[3:]
+    with pytest.raises(lines.arrow.Fault, match="is null"):
+        read(pa.array(parts[2]).dictionary_encode())
