@@ -185,8 +185,13 @@ def frame(table):
     return pytest.importorskip("pandas") and table.to_pandas()
 
 
+def polars_frame(table):
+    """Whose texts are views, a type of their own in Arrow."""
+    return pytest.importorskip("polars").from_arrow(table)
+
+
 @pytest.mark.parametrize(
-    "as_other", [ByStream, ByArray, frame, lambda t: t.to_reader(), lambda t: [t.slice(0, 2), t.slice(2)]]
+    "as_other", [ByStream, ByArray, frame, polars_frame, lambda t: t.to_reader(), lambda t: [t.slice(0, 2), t.slice(2)]]
 )
 def test_whatever_speaks_arrow_is_a_table(as_other):
     store = made(as_other(quality([0.5, None, 1.5])), QUALITY, key="id")
