@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -91,12 +92,24 @@ class ParquetFile:
         self.name = str(path)
         with parquet.ParquetFile(path) as file:
             self.schema = file.schema_arrow
+            self._groups = range(file.num_row_groups)
         self.path = path
 
+    def parts(self, number: int) -> "list[ParquetFile]":
+        """The file as up to so many parts, each of neighbouring row groups."""
+        groups = len(self._groups)
+        number = max(1, min(number, groups))
+        found = [copy(self) for _ in range(number)]
+        for i, part in enumerate(found):
+            part._groups = self._groups[i * groups // number : (i + 1) * groups // number]
+        return found
+
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
-        encoded = [name for name, kind in kinds.items() if isinstance(kind, pa.DictionaryType)]  # of no effect but for texts
+        encoded = [
+            name for name, kind in kinds.items() if isinstance(kind, pa.DictionaryType)
+        ]  # of no effect but for texts
         with parquet.ParquetFile(self.path, read_dictionary=encoded) as file:
-            for group in range(file.num_row_groups):
+            for group in self._groups:
                 where, start = f"{self.name}, row group {group}", 0
                 for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):
                     yield TableLines(where, start, lines)

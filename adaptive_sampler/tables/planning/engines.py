@@ -18,9 +18,9 @@ Merge = Callable[[Found, Found], Found]
 
 
 class TableShare(NamedTuple):
-    """Neighbouring partitions of a table, which one call of a task goes through. It can be pickled.
+    """Neighbouring partitions of a table, or parts of some, which one call of a task goes through. It can be pickled.
 
-    `first`: the number of the first one; `pieces`: the partitions themselves, in order.
+    `first`: the number of the first one; `pieces`: the partitions or parts themselves, in order.
     """
 
     first: int

@@ -6,11 +6,12 @@ from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.tables.arrow.sources import Piece
+from adaptive_sampler.tables.arrow.sources import ParquetFile, Piece
 from adaptive_sampler.tables.planning.engines import Engine, Found, Merge, TableShare, Task
 
 LEAST, MOST = 1 << 20, 1 << 28  # bytes of a share: at least and at most, but for a partition that has more itself
 SHARES = 256  # about as many, so that the results of many small partitions are not merged one by one
+PARTS = 16  # that a table of one file is read in, so that all threads have something to do
 
 
 class FileState(NamedTuple):
@@ -48,16 +49,21 @@ class Partitions:
         self.columns: set[str] = set()
         self.passes: list[TablePass] = []
         self._engine = engine
-        self._shares = _shares(self.pieces, self.states)
+        sizes = [_size(piece, state) for piece, state in zip(self.pieces, self.states, strict=True)]
+        self._whole = _shares(self.pieces, sizes)
+        self._shares = _shares(*_parts(self.pieces, sizes))
 
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def run(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found]) -> Found:
-        """A pass over all partitions: see `Engine.run`. Raises `InvalidValue` if a file is no longer what it was."""
+    def run(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found], whole: bool = False) -> Found:
+        """A pass over all partitions: see `Engine.run`. Raises `InvalidValue` if a file is no longer what it was.
+
+        `whole`: whether each call gets whole partitions, and their numbers; else a large file may be read in parts.
+        """
         begun = time.perf_counter()
         try:
-            found = self._engine.run(task, self._shares, arguments, merge)
+            found = self._engine.run(task, self._whole if whole else self._shares, arguments, merge)
         finally:
             self.check()
         name = task.__name__.strip("_").replace("_", " ")
@@ -94,9 +100,20 @@ def _state(piece: Piece) -> FileState | None:
     return FileState(found.st_size, found.st_mtime_ns)
 
 
-def _shares(found: Sequence[Piece], states: Sequence[FileState | None]) -> list[TableShare]:
+def _parts(found: Sequence[Piece], sizes: Sequence[int]) -> tuple[list[Piece], list[int]]:
+    """The partitions, large files in parts; and the sizes of these."""
+    enough = min(max(sum(sizes) // PARTS, LEAST), MOST)
+    parts: list[Piece] = []
+    of_parts: list[int] = []
+    for piece, size in zip(found, sizes, strict=True):
+        more = piece.parts(size // enough) if isinstance(piece, ParquetFile) and size >= 2 * enough else [piece]
+        parts += more
+        of_parts += [size // len(more)] * len(more)
+    return parts, of_parts
+
+
+def _shares(found: Sequence[Piece], sizes: Sequence[int]) -> list[TableShare]:
     """Neighbouring partitions together, so that there are not many more than `SHARES` shares, unless they are large."""
-    sizes = [_size(piece, state) for piece, state in zip(found, states, strict=True)]
     enough = min(max(sum(sizes) // SHARES, LEAST), MOST)
     shares: list[TableShare] = []
     first, size = 0, 0

@@ -123,7 +123,7 @@ class TablePlan:
         """
         path = Path(folder).absolute()  # workers of a cluster may be in another folder
         with writing.new_folder(path) as unfinished:
-            written = self._table.run(_write, (self._fate, self._asked, unfinished), joined)
+            written = self._table.run(_write, (self._fate, self._asked, unfinished), joined, whole=True)
             files = [told for _, told in sorted(written, key=lambda one: one[0])]
             self._rows = sum(told["rows"] for told in files)
             writing.write_manifest(unfinished, self._manifest(files))

@@ -42,7 +42,7 @@ def check_twice(table: Partitions, key: str, text: bool, lines: int, wanted: boo
 
 def _raise_if_equal(table: Partitions, asked: AskedColumns, again: np.ndarray) -> None:
     places: dict[Any, list[KeyPlace]] = {}
-    for name, place in table.run(places_of, (asked, again), joined):
+    for name, place in table.run(places_of, (asked, again), joined, whole=True):
         places.setdefault(name, []).append(place)
     twice = [(sorted(found)[:2], name) for name, found in places.items() if len(found) > 1]
     if twice:

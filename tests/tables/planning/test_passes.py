@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 from adaptive_sampler.tables import plan_table  # noqa: E402
-from adaptive_sampler.tables.planning import lines  # noqa: E402
+from adaptive_sampler.tables.planning import lines, partitions  # noqa: E402
+from adaptive_sampler.tables.planning.engines import ThreadsEngine  # noqa: E402
 
 TABLE = pa.table(
     {"id": [*range(40)], "loss": np.arange(40, dtype=np.float32), "part": [f"part-{i % 3}" for i in range(40)]}
@@ -75,3 +77,33 @@ def test_a_dictionary_that_changes_between_batches_is_read_anew():
     assert found == parts[:2] + parts[3:]
     with pytest.raises(lines.arrow.Fault, match="is null"):
         read(pa.array(parts[2]).dictionary_encode())
+
+
+def test_a_large_file_is_read_in_parts_of_its_row_groups_but_by_what_asks_for_whole_partitions(tmp_path, monkeypatch):
+    parquet.write_table(TABLE, tmp_path / "a.parquet", row_group_size=7)  # six row groups
+    monkeypatch.setattr(partitions, "LEAST", (tmp_path / "a.parquet").stat().st_size // 3)
+    table = partitions.Partitions(tmp_path, ThreadsEngine(1))
+    assert table.run(numbers_in, (), partitions.joined) == [[*range(14)], [*range(14, 28)], [*range(28, 40)]]
+    assert table.run(numbers_in, (), partitions.joined, whole=True) == [[*range(40)]]
+
+
+def test_a_plan_of_a_file_that_is_read_in_parts_is_that_of_the_table(tmp_path, monkeypatch):
+    parquet.write_table(TABLE, tmp_path / "a.parquet", row_group_size=7)
+    monkeypatch.setattr(partitions, "LEAST", 1)
+    plan, in_parts = plan_table(TABLE, DRAW, key="id"), plan_table(tmp_path / "a.parquet", DRAW, key="id")
+    assert in_parts.id == plan.id
+    assert in_parts.rows(0) == plan.rows(0)
+
+
+def test_a_bad_line_of_a_file_that_is_read_in_parts_is_named_with_its_row_group(tmp_path, monkeypatch):
+    losses = np.arange(40, dtype=np.float64)
+    losses[30] = 1e300
+    parquet.write_table(TABLE.set_column(1, "loss", pa.array(losses)), tmp_path / "a.parquet", row_group_size=7)
+    monkeypatch.setattr(partitions, "LEAST", 1)
+    with pytest.raises(InvalidValue, match=r"a\.parquet, row group 4, line 2 "):
+        plan_table(tmp_path / "a.parquet", Prune(0.5, "loss"), key="id")
+
+
+def numbers_in(share):
+    asked = lines.AskedColumns(key="id")
+    return [[batch.names.at(i) for batch in lines.lines_of(share.pieces, asked) for i in range(batch.length)]]
