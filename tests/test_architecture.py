@@ -124,6 +124,7 @@ PARTS: dict[str, set[str]] = {
         "selection",
         "shards/",
         "store",
+        "tables",
         "version",
     },
     "__main__": {"commands"},

@@ -5,13 +5,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
-from adaptive_sampler.kernels import cache, shuffle, split
+from adaptive_sampler.kernels import cache, shuffle, split, tally
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
@@ -19,6 +20,7 @@ from adaptive_sampler.scoring.one_pass import MANY
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Policy, Prune, RandomPrune, Threshold, Upsample, Window
 from adaptive_sampler.shards import ShardIndex, ShardReader
 from adaptive_sampler.store import ScoreStore
+from adaptive_sampler.tables import plan_table
 
 ROWS = 40_000  # enough for the ways that only large stores go
 
@@ -49,6 +51,9 @@ def _steps(folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "keys", lambda: _look_up(folder / "keys")
     yield "what hardly any training needs", _rare
     yield "shards", lambda: _stream(folder)
+    if find_spec("pyarrow"):
+        for text in (False, True):
+            yield f"plans of tables whose keys are {'texts' if text else 'numbers'}", partial(_plan_tables, text)
 
 
 def _observe(path: Path) -> None:
@@ -91,6 +96,11 @@ def _walk(path: Path, policy: Policy) -> None:
 def _rare() -> None:
     shuffle.Network(100, key=1).images(0, 100)  # epochs of more than 2**26 visits
     split.histogram(np.zeros(1, np.uint32), -1, np.zeros(1 << 16, np.int64))  # ranks that no sample of scores finds
+    keys, counts = (
+        np.zeros(1, np.uint64),
+        np.zeros((1, 1), np.int64),
+    )  # tables with more lines near a cut than are listed
+    tally.count_within(keys, np.empty(0, np.int32), np.array([0, 1]), keys, keys, keys, keys, counts[0], counts)
 
 
 def _look_up(path: Path) -> None:
@@ -102,6 +112,22 @@ def _look_up(path: Path) -> None:
         store.commit()
     with ScoreStore.open(path) as store:
         store.rows(names)
+
+
+def _plan_tables(text: bool) -> None:
+    """Plan a table by every way to choose lines, all together and by groups that are texts or numbers."""
+    import pyarrow as pa
+
+    rows = np.arange(4000)
+    keys, texts = pa.array([f"document-{row}" for row in rows] if text else rows), pa.array(rows % 3).cast(pa.string())
+    scores = np.random.default_rng(0).random(len(rows), np.float32)
+    table = pa.table({"key": keys, "score": scores, "text": texts.dictionary_encode(), "number": rows % 3})
+    for group in (None, "text", "number"):
+        policies: list[Policy] = [Prune(0.5, "score", per_group=group), RandomPrune(0.5, per_group=group)]
+        policies += [Window(0.5, 0.1, "score", per_group=group), Draw("score", 0.5, replacement=False, per_group=group)]
+        policies += [Draw("score", number, floor=0.1, per_group=group) for number in (0.5, 9.0)]
+        for policy in policies:
+            plan_table(table, policy, key="key").rows(0)
 
 
 def _stream(folder: Path) -> None:
