@@ -171,8 +171,8 @@ class ArrowTable:
         """These columns of several tables, one after the other, as one table without the seams."""
         # One table may allow nulls and another not; and indices must have room for all dictionaries together.
         schema = pa.schema([(name, _roomy(tables[0].schema.field(name).type)) for name in columns])
-        each = [one._table.select([*columns]).cast(schema) for one in tables]
-        return cls(pa.concat_tables(each).combine_chunks())
+        each = [one._table.select([*columns]) for one in tables]
+        return cls(pa.concat_tables(each, promote_options="default").cast(schema).combine_chunks())
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
