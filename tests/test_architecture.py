@@ -163,7 +163,7 @@ OTHERS: dict[str, set[str]] = {
     "google_crc32c": {"disk"},
     "matplotlib": {"commands.bench", "commands.demo", "report"},
     "numba": {"kernels"},
-    "pyarrow": {"tables"},
+    "pyarrow": {"commands", "tables"},
     "ray": {"tables"},
     "rich": {"commands", "commands.bench", "commands.demo", "progress"},
     "scipy": {"commands.demo"},

@@ -14,7 +14,8 @@ from adaptive_sampler.selection.composed import Composable
 class Threshold(Composable):
     """Keep the rows whose score `by` lies on one side of `value`.
 
-    `order="highest"`: score >= `value`. `order="lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5).
+    `order="highest"`: score >= `value`. `order="lowest"`: score < `value`, strictly (Kumar et al. 2010, equation 5). `value` is
+    compared as float32, as scores are.
     Rows never observed are kept on either side, and so are rows whose score is older than `max_age` epochs.
     """
 
@@ -28,14 +29,22 @@ class Threshold(Composable):
         check_by(self.by)
         check_choice("order", self.order, ("highest", "lowest"))
         check_max_age(self.max_age)
-        if not isinstance(self.value, (int, float, np.integer, np.floating)) or np.isnan(self.value):
+        number = isinstance(self.value, (int, float, np.integer, np.floating)) and self.value == self.value
+        if not number or (isinstance(self.value, int) and abs(self.value) >= 1 << 1000):  # which no float holds
             raise InvalidValue(f"value={self.value!r}: a number on the scale of the score {self.by!r} is needed.")
+
+    def keeps(self, scores: np.ndarray) -> np.ndarray:
+        """Which of (m,) float32 scores lie on the side that `order` names, or are NaN, (m,) bool."""
+        with np.errstate(over="ignore"):  # beyond float32 lies infinity
+            value = np.float32(self.value)
+        kept: np.ndarray = scores >= value if self.order == "highest" else scores < value
+        kept |= np.isnan(scores)
+        return kept
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows on the side that `order` names. Raises `InvalidValue` if there are none."""
         scores = store[self.by]
-        kept = scores >= self.value if self.order == "highest" else scores < self.value
-        kept |= np.isnan(scores)
+        kept = self.keeps(scores)
         age = stale_age(store, self.by, epoch, self.max_age)
         if age is not None:
             kept |= ~np.isnan(age)

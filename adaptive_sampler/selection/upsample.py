@@ -27,7 +27,8 @@ class Upsample(Composable):
     def __post_init__(self) -> None:
         check_by(self.by)
         check_choice("convention", self.convention, ("total", "extra"))
-        whole_number("factor", self.factor, 1, what="a whole number of occurrences")
+        most = (1 << 32) - 1 - (self.convention == "extra")  # visits of a row, as where factors are composed
+        whole_number("factor", self.factor, 1, most=most, what="a whole number of occurrences")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """All rows, with the mistakes repeated; without repeats as long as no row was observed."""

@@ -56,7 +56,8 @@ def _write_keys(file: BinaryIO, visits: Iterable[Listed]) -> None:
         broken = next((text for text in texts if "\n" in text or "\r" in text), None)
         if broken is not None:
             raise InvalidValue(
-                f"key {broken!r} holds a line break, and a .txt file has a line for each visit. Write a .csv or .parquet file."
+                f"key {broken!r} holds a line break, and a .txt file has a line for each visit. Write a table: "
+                "store.export('kept.parquet', plan=plan), or of a plan of a table plan.write(folder)."
             )
         lines = [line for text, count in zip(texts, times.tolist(), strict=True) for line in [text] * count]
         file.write("".join(f"{line}\n" for line in lines).encode())

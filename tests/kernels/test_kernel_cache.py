@@ -163,8 +163,8 @@ with tempfile.TemporaryDirectory() as folder:
         parquet.write_table(table, Path(folder, f"{part}.parquet"))
     for key in ("id", "key"):
         for group in (None, "source", "name"):
-            more = {"per_group": group}
-            for policy in (Prune(0.5, "loss", **more), Window(0.5, 0.2, "loss", **more), Draw("loss", 0.5, **more), RandomPrune(0.5, **more)):
+            half = Prune(0.5, "loss", per_group=group), Window(0.5, 0.2, "loss", per_group=group)
+            for policy in (*half, Draw("loss", 0.5, per_group=group), RandomPrune(0.5, per_group=group)):
                 plan = plan_table(folder, policy, key=key)
                 plan.write(Path(folder, f"plan-{plan.id}-{key}"))
 """

@@ -121,7 +121,21 @@ def test_a_value_that_no_row_reaches_is_refused_with_where_the_scores_lie():
         Threshold(9.0, "loss").plan(scored([1.0, 2.0, 3.0]), epoch=0, seed=0)
 
 
-@pytest.mark.parametrize("value", [float("nan"), "0.5", None])
+@pytest.mark.parametrize(
+    ("value", "high"), [(1e300, set()), (-1e300, {0, 1, 2}), (2**200, set()), (np.int64(2), {1, 2})]
+)
+def test_a_value_may_lie_beyond_float32(value, high):
+    store = scored([1.0, 2.0, 3.0])
+    assert set(np.flatnonzero(Threshold(value, "loss").keeps(store["loss"]))) == high
+    assert set(np.flatnonzero(Threshold(value, "loss", order="lowest").keeps(store["loss"]))) == {0, 1, 2} - high
+
+
+def test_a_value_is_compared_as_float32_whatever_its_type():
+    assert kept(Threshold(np.float64(0.7), "loss"), scored([0.7, 0.6])) == {0}
+    assert kept(Threshold(0.7, "loss"), scored([0.7, 0.6])) == {0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), "0.5", None, 10**400])
 def test_a_value_that_is_no_number_is_refused(value):
     with pytest.raises(InvalidValue, match=r"value=.*: a number on the scale of the score 'loss'"):
         Threshold(value, "loss")
@@ -134,6 +148,14 @@ def mistakes(n, wrong):
     store = ScoreStore.create(None, n, [Error()])
     store.fold("error", range(n), [float(row in wrong) for row in range(n)])
     return store
+
+
+@pytest.mark.parametrize(("convention", "most"), [("total", 2**32 - 1), ("extra", 2**32 - 2)])
+def test_no_factor_asks_for_more_visits_of_a_row_than_a_plan_holds(convention, most):
+    with pytest.raises(InvalidValue, match=f"factor={most + 1}: .* {most} at most"):
+        Upsample(most + 1, convention=convention)
+    plan = Upsample(most, convention=convention).plan(mistakes(2, {1}), epoch=0, seed=0)
+    assert plan.repeats.tolist() == [1, 2**32 - 1]
 
 
 @pytest.mark.parametrize(("convention", "length", "times"), [("extra", 16, 4), ("total", 14, 3)])

@@ -122,9 +122,13 @@ def _floats(array: Any) -> np.ndarray:
 
 def _score(array: Any) -> np.ndarray:
     """Scores, float32; NaN, always of the same bits, where the array has a null or a NaN. They may be infinite."""
-    given = _floats(array)
+    lacking = array.null_count and pa.types.is_integer(array.type)
+    # Integers with nulls would become float64 first, and be rounded twice, which those of another batch are not.
+    given = _floats(array.fill_null(0) if lacking else array)
     with np.errstate(all="ignore"):
         values: np.ndarray = given.astype(np.float32)
+    if lacking:
+        values[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     beyond = np.flatnonzero(np.isinf(values) & np.isfinite(given))
     if len(beyond):
         raise Fault(beyond[0], f"{given[beyond[0]]} does not fit float32, in which scores are kept. Scale the column.")
@@ -185,14 +189,24 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _keys(array: Any) -> KeyMap:
+def texts_of(array: Any) -> Any:
+    """Keys as a large_string array. Raises `Fault` for a null, and for bytes that are no text."""
     if array.null_count:
         raise Fault(np.flatnonzero(array.is_null())[0], "is null: every line has a key. Leave lines without one out.")
+    if pa.types.is_dictionary(array.type):  # PyArrow 26 does not look up string_view, which Polars has in categories
+        array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(pa.large_string()))
     array = array.cast(pa.large_string())
     try:
         array.validate(full=True)
     except pa.ArrowException:
         raise Fault(*_first_that_is_no_text(array)) from None
+    if array.null_count:  # of the dictionary
+        return texts_of(array)
+    return array
+
+
+def _keys(array: Any) -> KeyMap:
+    array = texts_of(array)
     offsets = np.frombuffer(array.buffers()[1] or b"", np.int64)[array.offset : array.offset + len(array) + 1]
     if not len(array):
         return KeyMap(np.empty(0, np.uint8), np.empty(0, np.int64))

@@ -65,7 +65,7 @@ def pieces(source: Any) -> list[Piece]:
 
 def _files(path: Path) -> list[Piece]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
             raise InvalidValue(f"{path}: the folder has no file that ends with {', '.join(ENDINGS)}. Name the files.")
         return [_file(file) for file in files]
@@ -73,14 +73,19 @@ def _files(path: Path) -> list[Piece]:
 
 
 def _file(path: Path) -> Piece:
-    if path.suffix not in ENDINGS:
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
         raise InvalidValue(f"{path}: a table is a file that ends with {', '.join(ENDINGS)}, or a folder of such files.")
+    if path.is_dir():
+        raise InvalidValue(f"{path} is a folder within a folder. Pass a list of the folders that have the files.")
     try:
-        if path.suffix == ".parquet":
+        if ending == ".parquet":
             return ParquetFile(path)
-        return CsvFile(path) if path.suffix == ".csv" else IpcFile(path)
+        return CsvFile(path) if ending == ".csv" else IpcFile(path)
     except pa.ArrowException as error:
-        raise InvalidValue(f"{path} is no {path.suffix} file, or a damaged one: {error}") from error
+        raise InvalidValue(
+            f"{path} is no {ending} file, or a damaged one: {str(error).rstrip('.')}. Write it again, or leave it out."
+        ) from error
 
 
 class ParquetFile:
@@ -182,7 +187,10 @@ class ArrowTable:
     @classmethod
     def joined(cls, tables: "Sequence[ArrowTable]", columns: Sequence[str]) -> "ArrowTable":
         """These columns of several tables, one after the other, as one table without the seams."""
-        return cls(pa.concat_tables([one._table.select([*columns]) for one in tables]).combine_chunks())
+        # One table may allow nulls and another not; and indices must have room for all dictionaries together.
+        schema = pa.schema([(name, _roomy(tables[0].schema.field(name).type)) for name in columns])
+        each = [one._table.select([*columns]) for one in tables]
+        return cls(pa.concat_tables(each, promote_options="default").cast(schema).combine_chunks())
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -192,6 +200,13 @@ class ArrowTable:
         for lines in self._table.select([*kinds]).to_batches(max_chunksize=AT_ONCE):
             yield TableLines(self.name, start, lines)
             start += len(lines)
+
+
+def _roomy(kind: Any) -> Any:
+    """A type that holds what columns of this type hold together."""
+    if not pa.types.is_dictionary(kind):
+        return kind
+    return pa.dictionary(pa.int64(), kind.value_type, kind.ordered)
 
 
 def _cut(where: str, lines: Any) -> Iterator[TableLines]:

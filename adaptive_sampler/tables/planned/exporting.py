@@ -33,6 +33,8 @@ def export_plan(source: Any, path: str | os.PathLike[str], *, uids: bool = False
 
 def _visits(plan: PartitionedPlan, numbers: bool) -> Iterator[Listed]:
     for part in parts(plan):
+        if not len(part.repeats):
+            continue
         if isinstance(part.keys, np.ndarray):
             yield Listed(part.keys, part.repeats)
         elif numbers:

@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import tally
+from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.tables.planning.lines import LineBatch
 from adaptive_sampler.tables.planning.ranks import HIGHEST, FoundKeys, LineCut, RankKeys, score_of
 
@@ -165,8 +166,7 @@ class ThresholdFate:
     """Keeps the lines on one side of a value, and those never observed."""
 
     column: str
-    value: float
-    highest: bool
+    policy: Threshold
     groups: tuple[str, ...] = ()
     named: bool = False
 
@@ -176,11 +176,10 @@ class ThresholdFate:
 
     @property
     def told(self) -> Any:
-        return [float(self.value), self.highest]
+        return [float(self.policy.value), self.policy.order]
 
     def visits(self, lines: LineBatch) -> Visits:
-        scores = lines.scores[self.column]
-        return Visits((scores >= self.value if self.highest else scores < self.value) | np.isnan(scores))
+        return Visits(self.policy.keeps(lines.scores[self.column]))
 
 
 @dataclass(frozen=True)

@@ -99,17 +99,7 @@ class NumberNames:
 
 def _names(array: Any) -> TextNames:
     """Texts, checked as `KEYS` checks them."""
-    if array.null_count:
-        raise arrow.Fault(
-            np.flatnonzero(array.is_null())[0], "is null: every line has a key. Leave lines without one out."
-        )
-    array = array.cast(pa.large_string())
-    try:
-        array.validate(full=True)
-    except pa.ArrowException:
-        arrow.KEYS.convert(array)  # raises with the position
-        raise
-    return TextNames(array)
+    return TextNames(arrow.texts_of(array))
 
 
 def _numbers(array: Any) -> NumberNames:

@@ -95,8 +95,13 @@ def check_asked(pieces: Sequence[Piece], asked: AskedColumns, known: set[str]) -
     `known`: columns that were found in every partition before; what is found now is added.
     """
     kinds = asked.kinds()
-    if len(kinds) < len(asked.scores) + len(asked.groups) + (asked.key is not None):
-        raise InvalidValue(f"columns {', '.join(kinds)}: one of them is asked for twice, as two things.")
+    named = [*asked.scores, *asked.groups, *([] if asked.key is None else [asked.key])]
+    for name in kinds:
+        if named.count(name) > 1:
+            raise InvalidValue(
+                f"column {name!r} cannot be two of a score, the groups and the key. Add it to the table again by another name, "
+                f"such as {name + '_again'!r}, and name that one."
+            )
     check_columns(pieces, [name for name in kinds if name not in known])
     known |= {*kinds}
     for name, kind in kinds.items():
@@ -110,6 +115,8 @@ def keys_are_text(piece: Piece, key: str) -> bool:
 
     Raises `InvalidValue` for a column that is not there or has neither.
     """
+    if not isinstance(key, str):
+        raise InvalidValue(f"key={key!r}: the name of the column that names the lines, as a str such as 'id'.")
     check_columns([piece], [key])
     held = piece.schema.field(key).type
     if not piece.typed:
@@ -191,7 +198,10 @@ def _dense(values: np.ndarray) -> LineGroups | None:
 _CLOSE = (
     1 << 16
 )  # how far labels may lie apart that are looked up in an array of all between the lowest and the highest
-SCORES = arrow.ColumnKind("scores are numbers", pa.float64(), arrow.SCORE.fits, _scores)
+SCORES = arrow.ColumnKind("scores are numbers. Cast the column", pa.float64(), arrow.SCORE.fits, _scores)
 LABELS = arrow.ColumnKind(
-    "groups are texts, integers or booleans", pa.dictionary(pa.int32(), pa.string()), _is_label, LabelReader()
+    "groups are texts, integers or booleans. Cast the column",
+    pa.dictionary(pa.int32(), pa.string()),
+    _is_label,
+    LabelReader(),
 )

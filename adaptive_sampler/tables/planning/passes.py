@@ -12,13 +12,13 @@ from adaptive_sampler.tables.planning.fates import Fate, VisitCounts
 from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, lines_of
 from adaptive_sampler.tables.planning.ranks import RankKeys
 
-CELLS = 1 << 22  # counts of a pass: 32 MiB
+CELLS = 1 << 20  # counts of a pass: 8 MiB, of which each thread holds two
 FEWEST, MOST = 4, 16  # bits of a rank key that a pass tells apart
 NO_GROUPS, ONE_GROUP = np.empty(0, np.int32), np.zeros(1, np.int32)
 
 
 def bits_for(rows: int) -> int:
-    """How many bits can be told apart for each of so many groups or cuts, so that all counts take 32 MiB at most."""
+    """How many bits can be told apart for each of so many groups or cuts, so that all counts take 8 MiB at most."""
     return max(FEWEST, min(MOST, (CELLS // max(rows, 1)).bit_length() - 1))
 
 

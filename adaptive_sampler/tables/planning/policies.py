@@ -9,7 +9,7 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
-from adaptive_sampler.selection.base import cut
+from adaptive_sampler.selection.base import cut, is_policy
 from adaptive_sampler.selection.composed import Composed
 from adaptive_sampler.selection.draw import Draw
 from adaptive_sampler.selection.exclude import Exclude
@@ -69,6 +69,7 @@ class PlannedFate(NamedTuple):
 def planned(policy: Any, of: PlanningOf) -> tuple[Fate, VisitCounts]:
     """What becomes of lines by `policy`, and how many are visited. Raises as `plan_table`."""
     fate, counts = fate_of(policy, of)
+    check_asked(of.table.pieces, AskedColumns(fate.scores, fate.groups, of.key, of.text), of.table.columns)
     return fate, counts or count_visits(fate, of.table, of.key, of.text)
 
 
@@ -85,6 +86,8 @@ def fate_of(policy: Any, of: PlanningOf) -> PlannedFate:
         if type(policy) is kind:
             return make(policy, of)
     known = ", ".join(kind.__name__ for kind in _BY_POLICY)
+    if not is_policy(policy):
+        raise InvalidValue(f"policy={policy!r} is no policy: pass one of {known}, such as Prune(0.5, 'quality').")
     raise InvalidValue(
         f"{policy!r} cannot plan a table: only {known} can. For another policy make a store of the table "
         "(ScoreStore.from_table), and plan from that."
@@ -99,7 +102,7 @@ def _threshold(policy: Threshold, of: PlanningOf) -> PlannedFate:
     _check_age(policy)
     column = column_of(policy.by)
     of.asked(scores=(column,))
-    return PlannedFate(ThresholdFate(column, policy.value, policy.order == "highest"))
+    return PlannedFate(ThresholdFate(column, policy))
 
 
 def _upsample(policy: Upsample, of: PlanningOf) -> PlannedFate:
@@ -115,13 +118,11 @@ def _composed(policy: Composed, of: PlanningOf) -> PlannedFate:
 def _ranked(policy: Any, of: PlanningOf) -> PlannedFate:
     """A stretch of the ranking by a score."""
     _check_age(policy)
-    if policy.ties == "row" and of.text:
-        raise InvalidValue(
-            f"{policy!r}: ties='row' orders ties by row numbers, and the table has keys. Pass ties='random', or row numbers "
-            "as the key."
-        )
+    _check_size(policy)
     if policy.ties == "row":
-        raise InvalidValue(f"{policy!r}: ties='row' is not for tables. Pass ties='random'.")
+        raise InvalidValue(
+            f"{policy!r}: ties='row' is not for tables, whose lines may lie in any order. Pass ties='random'."
+        )
     group = _group(policy)
     ranks = ByScore(column_of(policy.by), of.start(seeds.Purpose.TIES))
     asked = of.asked(group, ranks.scores)
@@ -142,6 +143,7 @@ def _ranked(policy: Any, of: PlanningOf) -> PlannedFate:
 
 def _random(policy: RandomPrune, of: PlanningOf) -> PlannedFate:
     """Lines with the smallest hashes."""
+    _check_size(policy)
     group = _group(policy)
     ranks = ByHash(of.start(seeds.Purpose.SHARE))
     asked = of.asked(group)
@@ -203,6 +205,14 @@ def _check_age(policy: Any) -> None:
         raise InvalidValue(
             f"{policy!r}: a table does not say how old its scores are. Leave max_age out; or make a store of the table "
             "(ScoreStore.from_table), and plan from that."
+        )
+
+
+def _check_size(policy: Any) -> None:
+    if getattr(policy, "size", None) is not None:  # Exclude has none
+        raise InvalidValue(
+            f"{policy!r}: shares of a table are of its lines, not of the units of a column. Leave size out; or make a store of "
+            f"the table (ScoreStore.from_table(..., columns=[{policy.size!r}])), and plan from that."
         )
 
 

@@ -27,7 +27,7 @@ from adaptive_sampler.tables.planning.fates import (
     Visits,
     thresholds,
 )
-from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, check_asked, keys_are_text, lines_of
+from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, keys_are_text, lines_of
 from adaptive_sampler.tables.planning.partitions import Partitions, TablePass, joined
 from adaptive_sampler.tables.planning.policies import PlanningOf, count_visits, planned
 from adaptive_sampler.tables.planning.ranks import ByScore
@@ -158,7 +158,6 @@ def plan_table(
     of.asked()
     fate, counts = planned(policy, of)
     asked = AskedColumns(fate.scores, fate.groups, key, of.text)
-    check_asked(table.pieces, asked, table.columns)
     check_twice(table, key, of.text, counts.lines, check_keys)
     _check_some(policy, counts)
     told = {"policy": describe(policy), "seed": seed, "epoch": epoch, "key": key}
@@ -181,7 +180,7 @@ def _by_part(fate: Fate, which: int) -> Any:
     if isinstance(fate, ComposedFate):
         return tuple(_by_part(part, which) for part in fate.parts)
     if isinstance(fate, ThresholdFate):
-        return None if which else float(fate.value)
+        return None if which else float(fate.policy.value)
     if not isinstance(fate, StretchFate) or not isinstance(fate.ranks, ByScore):
         return None
     found = thresholds(fate.stretches)[which]

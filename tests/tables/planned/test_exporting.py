@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pyarrow", reason="PyArrow reads plans of tables")
+pa = pytest.importorskip("pyarrow", reason="PyArrow reads plans of tables")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
-from adaptive_sampler.scoring import Error, Loss
-from adaptive_sampler.selection import Prune, Upsample
-from adaptive_sampler.tables import export_plan
-from tests.tables.planned.folders import InMemory, Line, written
+from adaptive_sampler import ScoreStore  # noqa: E402
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError  # noqa: E402
+from adaptive_sampler.scoring import Error, Loss  # noqa: E402
+from adaptive_sampler.selection import Prune, Upsample  # noqa: E402
+from adaptive_sampler.tables import export_plan, plan_table  # noqa: E402
+from tests.tables.planned.folders import InMemory, Line, written  # noqa: E402
 
 UIDS = ["139e4a9b22a614771f06c700a8ebe150", "6e356964a967af455c8016b75d691203", "00000000000000000000000000000001"]
 LARGE = "f" * 32
@@ -99,7 +98,9 @@ def test_row_numbers_are_listed_in_decimal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["a\nb", "a\r"])
 def test_a_key_with_a_line_break_is_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(InvalidValue, match=r"holds a line break, and a .txt file has a line for each visit"):
+    with pytest.raises(
+        InvalidValue, match=r"holds a line break, and a .txt file has a line for each visit.*plan.write\(folder\)"
+    ):
         export_plan(InMemory([Line(key)]), tmp_path / "kept.txt")
     assert not [*tmp_path.iterdir()]
 
@@ -146,6 +147,13 @@ print(dataset.take(np.load("rows.npy"), columns=["name"])["name"].to_pylist())
 def test_keys_that_are_text_are_no_rows(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match=r"key 'a': a .npy file has row numbers, and the table was planned by keys"):
         export_plan(InMemory([Line("a")]), tmp_path / "rows.npy")
+
+
+def test_keys_that_are_text_are_told_also_where_the_first_lines_are_not_visited(tmp_path: Path) -> None:
+    low, high = (pa.table({"id": [name], "loss": [loss]}) for name, loss in (("a", 1.0), ("b", 2.0)))
+    plan = plan_table(pa.concat_tables([low, high]), Prune(0.5, "loss"), key="id")
+    with pytest.raises(InvalidValue, match=r"key 'b': a .npy file has row numbers"):
+        export_plan(plan, tmp_path / "rows.npy")
 
 
 # -- files --------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ import os
 import numpy as np
 import pytest
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.selection import InfoBatch, Prune, RandomPrune, Threshold, Upsample
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import InfoBatch, Prune, RandomPrune, Threshold, Upsample, Window
 from adaptive_sampler.tables import plan_table
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
@@ -90,8 +92,28 @@ def test_keys_of_different_types_in_two_files_are_told(tmp_path):
     )
 
 
-def test_a_key_that_is_also_a_score_is_refused():
-    refused("asked for twice", pa.table({"id": [1, 2]}), Prune(0.5, "id"))
+@pytest.mark.parametrize("key", [None, 5, ["id"]], ids=repr)
+def test_a_key_that_is_no_name_is_refused(key):
+    refused("key=.*: the name of the column that names the lines", table(), key=key)
+
+
+TWO_THINGS = [
+    (Prune(0.5, "number"), "number"),
+    (HALF & Threshold(0, "number"), "number"),
+    (Prune(0.5, "loss", per_group="number"), "number"),
+    (Prune(0.5, "number") & RandomPrune(0.5, per_group="number"), "id"),
+]
+
+
+@pytest.mark.parametrize(("policy", "key"), TWO_THINGS, ids=repr)
+def test_a_column_that_is_asked_for_as_two_things_is_refused(policy, key):
+    words = "column 'number' cannot be two of a score, the groups and the key.* another name, such as 'number_again'"
+    refused(words, table(number=[0, 1, 2, 3]), policy, key=key)
+
+
+def test_a_column_that_is_two_things_is_there_by_two_names():
+    twice = table(number=[0, 1, 2, 3], number_again=[0, 1, 2, 3])
+    assert plan_table(twice, Prune(0.5, "number"), key="number_again").rows(0)["key"].to_pylist() == [2, 3]
 
 
 # -- scores and groups --------------------------------------------------------------------------------------------------
@@ -161,9 +183,24 @@ def test_scores_that_nobody_observed_keep_everything():
 
 def test_what_needs_more_than_a_table_is_refused_with_the_remedy():
     refused("does not say how old its scores are", table(), Prune(0.5, "loss", max_age=2))
-    refused("ties='row'", table(), Prune(0.5, "loss", ties="row"))
+    refused("ties='row' is not for tables.* Pass ties='random'", table(), Prune(0.5, "loss", ties="row"))
     refused("per_group='source'", table(), Prune(0.5, "loss", per_class=[0, 1, 0, 1]))
     refused("cannot plan a table: only KeepAll, .*from_table", table(), InfoBatch(epochs=3))
+
+
+@pytest.mark.parametrize("policy", [Prune, Window, RandomPrune], ids=repr)
+def test_shares_of_units_are_refused_with_a_remedy_that_works(policy):
+    by = {} if policy is RandomPrune else {"by": "loss"}
+    offset = {"offset": 0.0} if policy is Window else {}
+    of_tokens, documents = policy(0.5, **offset, **by, size="tokens"), table(tokens=[5, 1, 1, 1])
+    refused(r"of its lines, not of the units .*from_table\(..., columns=\['tokens'\]\)", documents, of_tokens)
+    store = ScoreStore.from_table(None, documents, {"loss": Loss()}, key="id", columns=["tokens"])
+    assert of_tokens.plan(store, epoch=0, seed=0).num_rows >= 1
+
+
+@pytest.mark.parametrize("policy", [Prune, "half", None], ids=repr)
+def test_what_is_no_policy_is_refused(policy):
+    refused(r"is no policy: pass one of KeepAll, .*, such as Prune\(0.5, 'quality'\)", table(), policy)
 
 
 def test_a_plan_without_a_line_is_refused():
