@@ -100,7 +100,9 @@ def _rare() -> None:
         np.zeros(1, np.uint64),
         np.zeros((1, 1), np.int64),
     )  # tables with more lines near a cut than are listed
-    tally.count_within(keys, np.empty(0, np.int32), np.array([0, 1]), keys, keys, keys, keys, counts[0], counts)
+    tally.count_within(
+        keys, np.empty(0, np.int32), np.zeros(1, np.int32), np.array([0, 1]), keys, keys, keys, keys, counts[0], counts
+    )
 
 
 def _look_up(path: Path) -> None:

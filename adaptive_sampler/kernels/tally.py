@@ -72,18 +72,53 @@ def _count_cut(keys, floor, low, high, shift, bins):
 
 
 @kernel
-def count_within(keys, groups, begins, floors, lows, highs, shifts, below, counts):
+def _count_one(keys, codes, groups, begins, floors, lows, highs, shifts, below, counts):
+    """As `count_within` where a group has one cut at most."""
+    cuts = np.full(groups.size, -1, np.int64)
+    starts, widths = np.zeros(groups.size, np.uint64), np.zeros(groups.size, np.uint64)
+    for code in range(groups.size):
+        for c in range(begins[groups[code]], begins[groups[code] + 1]):
+            cuts[code], starts[code], widths[code] = c, floors[c], highs[c] - floors[c]
+    for i in range(keys.size):
+        code = codes[i]
+        if keys[i] - starts[code] <= widths[code]:
+            c = cuts[code]
+            if c < 0:
+                continue
+            if keys[i] < lows[c]:
+                below[c] += 1
+            else:
+                counts[c, (keys[i] - lows[c]) >> shifts[c]] += 1
+
+
+@kernel
+def most_cuts(begins):
+    """How many cuts a group has at most."""
+    most = np.int64(0)
+    for group in range(begins.size - 1):
+        most = max(most, np.int64(begins[group + 1] - begins[group]))
+    return most
+
+
+@kernel
+def count_within(keys, codes, groups, begins, floors, lows, highs, shifts, below, counts):
     """For each cut of a line's group: count it below the cut's interval, or by bin inside.
 
-    begins: (groups + 1,), where the cuts of each group begin; floors: what lies under it was counted before.
+    codes: of each line, or empty: all are of group 0; groups: of each code; begins: (groups + 1,), where the cuts of each group
+    begin; floors: what lies under it was counted before.
     """
-    if not groups.size:
+    if not keys.size:
+        return
+    if codes.size and most_cuts(begins) < 2:
+        _count_one(keys, codes, groups, begins, floors, lows, highs, shifts, below, counts)
+        return
+    if not codes.size:
         for c in range(begins[1]):
             below[c] += _count_cut(keys, floors[c], lows[c], highs[c], shifts[c], counts[c])
         return
     for i in range(keys.size):
         key = keys[i]
-        group = groups[i]
+        group = groups[codes[i]]
         for c in range(begins[group], begins[group + 1]):
             if key >= floors[c] and key <= highs[c]:
                 if key < lows[c]:
@@ -123,10 +158,7 @@ def near_scores(keys, codes, groups, begins, floors, highs, places):
     """
     if not keys.size:
         return np.int64(0)
-    most = np.int64(0)
-    for group in range(begins.size - 1):
-        most = max(most, np.int64(begins[group + 1] - begins[group]))
-    if most < 2:
+    if most_cuts(begins) < 2:
         return _near_one(keys, codes, groups, begins, floors, highs, places)
     m = np.int64(0)
     group = np.int64(groups[0]) if groups.size else np.int64(0)

@@ -28,9 +28,14 @@ class LineCodes(NamedTuple):
     codes: np.ndarray
     groups: np.ndarray
 
-    def at(self, places: Any) -> np.ndarray:
-        """The groups of some of the lines; empty where all are of one."""
-        found: np.ndarray = self.groups[self.codes[places]] if len(self.codes) else NO_GROUPS
+    def at(self, places: np.ndarray) -> "LineCodes":
+        """Of some of the lines."""
+        return self._replace(codes=self.codes[places]) if len(self.codes) else self
+
+    @property
+    def each(self) -> np.ndarray:
+        """The group of each line; empty where all are of one."""
+        found: np.ndarray = self.groups[self.codes]
         return found
 
 
@@ -174,9 +179,9 @@ def count_near(
     found = NearCuts(np.zeros(len(within.lows), np.int64), np.zeros((len(within.lows), 1 << within.bits), np.int64))
     codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, _, groups, _ = _near(lines, ranks, codes.of(lines), within, fine)
+        keys, _, own, _ = _near(lines, ranks, codes.of(lines), within, fine)
         bounds = (within.begins, within.floors, within.lows, within.highs, within.shifts)
-        tally.count_within(keys, groups, *bounds, found.below, found.counts)
+        tally.count_within(keys, *own, *bounds, found.below, found.counts)
     return found
 
 
@@ -187,8 +192,8 @@ def list_near(
     found = NearCuts(np.zeros(len(within.lows), np.int64), None)
     codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, hashes, groups, _ = _near(lines, ranks, codes.of(lines), within, True)
-        cuts, places = _listed(keys, groups, within, found.below)
+        keys, hashes, own, _ = _near(lines, ranks, codes.of(lines), within, True)
+        cuts, places = _listed(keys, own, within, found.below)
         if len(cuts):
             found.cuts.append(cuts)
             found.keys.append(keys[places])
@@ -239,19 +244,17 @@ def merge_counts(a: VisitCounts, b: VisitCounts) -> VisitCounts:
     return a + b
 
 
-def _listed(
-    keys: np.ndarray, groups: np.ndarray, within: Intervals, below: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _listed(keys: np.ndarray, codes: LineCodes, within: Intervals, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     most = int(np.diff(within.begins).max(initial=0)) * len(keys)
     cuts, places = np.empty(most, np.int32), np.empty(most, np.int32)
     bounds = (within.begins, within.floors, within.lows, within.highs)
-    m = int(tally.list_within(keys, groups, *bounds, below, cuts, places))
+    m = int(tally.list_within(keys, codes.each, *bounds, below, cuts, places))
     return cuts[:m].copy(), places[:m]
 
 
 def _near(
     lines: LineBatch, ranks: RankKeys, codes: LineCodes, within: Intervals, fine: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, LineCodes, np.ndarray]:
     """(rank keys, hashes, groups, positions) of the lines that may be near a cut; of all lines without `fine`."""
     keys = ranks.coarse(lines)
     if keys is None:
@@ -260,6 +263,6 @@ def _near(
         places = np.empty(lines.length, np.int64)
         places = places[: tally.near_scores(keys, *codes, within.begins, within.floors, within.highs, places)]
     else:
-        return keys, keys, codes.at(slice(None)), NO_GROUPS
+        return keys, keys, codes, NO_GROUPS
     keys, hashes, places = ranks.fine(lines, places, int(within.highs.max()))
     return keys, hashes, codes.at(places), places
