@@ -33,7 +33,11 @@ ABOUT = (
 )
 GROUPS = 1000
 LEVELS = 1 << 13  # so many scores are different: each cut goes through ties
-SCANS = {"count groups": ("score",), "list near": ("score", "row")}  # the columns that each pass reads
+SCANS = {
+    "count groups": ("score",),
+    "count near": ("score",),
+    "list near": ("score", "row"),
+}  # the columns that each pass reads
 ROW_GROUP = 1 << 20
 PARTS = 64
 
@@ -140,7 +144,7 @@ def side_by_side(n: int, rounds: int, folder: Path) -> list[Row]:
     for name, package in (("DuckDB ORDER BY LIMIT", "duckdb"), ("Polars streaming top_k", "polars")):
         if importlib.util.find_spec(package) is None:
             del contestants[name]
-    for columns in (columns_of(name, group) for name in SCANS for group in (None, "part")):
+    for columns in dict.fromkeys(columns_of(name, group) for name in SCANS for group in (None, "part")):
         contestants[f"bare scan of {', '.join(columns)}"] = lambda columns=columns: passes.scan(folder, columns)
     times = take_turns(contestants, rounds)
     first = next(iter(times.values()))
