@@ -54,7 +54,7 @@ class PlannedKeys:
         """The lines of a pyarrow.Table (or RecordBatch) that the plan visits, each as often as it does, in their order.
 
         `key`: the column with the keys. The column loss_weight is added, float32. Raises `InvalidValue` if there is no column
-        `key` or already one loss_weight, and as `repeats` does.
+        `key` or already one loss_weight, for columns whose lines PyArrow cannot pick, and as `repeats` does.
         """
         import pyarrow as pa
 
@@ -67,7 +67,13 @@ class PlannedKeys:
         found = self._find(table.column(key))
         lines = np.repeat(np.arange(len(found)), self._look_up.repeats_of(found))
         weights = self._look_up.weights_of(found[lines])
-        return table.take(pa.array(lines)).append_column(WEIGHT, pa.array(weights))
+        try:
+            picked = table.take(pa.array(lines))
+        except pa.ArrowNotImplementedError as error:  # of string_view, in PyArrow 26
+            raise InvalidValue(
+                f"PyArrow cannot pick lines of this table: {error}. Cast such columns, string_view to large_string, first."
+            ) from error
+        return picked.append_column(WEIGHT, pa.array(weights))
 
     def _find(self, keys: Any) -> np.ndarray:
         """The place of each key among the plan's, (keys,) int64; −1 for one that the plan does not have."""

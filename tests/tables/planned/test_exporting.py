@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow", reason="PyArrow reads plans of tables")
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+pytest.importorskip("pyarrow", reason="PyArrow reads plans of tables")
 
-from adaptive_sampler import ScoreStore  # noqa: E402
-from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError  # noqa: E402
-from adaptive_sampler.scoring import Error, Loss  # noqa: E402
-from adaptive_sampler.selection import Prune, Upsample  # noqa: E402
-from adaptive_sampler.tables import export_plan, plan_table  # noqa: E402
-from tests.tables.planned.folders import InMemory, Line, written  # noqa: E402
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
+from adaptive_sampler.scoring import Error, Loss
+from adaptive_sampler.selection import Prune, Upsample
+from adaptive_sampler.tables import export_plan, plan_table
+from tests.tables.planned.folders import InMemory, Line, written
 
 UIDS = ["139e4a9b22a614771f06c700a8ebe150", "6e356964a967af455c8016b75d691203", "00000000000000000000000000000001"]
 LARGE = "f" * 32

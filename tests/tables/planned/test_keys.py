@@ -188,3 +188,10 @@ def test_a_table_without_the_keys_or_with_a_weight_is_refused(planned: PlannedKe
         InvalidValue, match=f"the table has the columns {', '.join(columns)}: name the one with the keys"
     ):
         planned.visited(pa.table({name: ["a"] for name in columns}))
+
+
+def test_texts_that_pyarrow_cannot_pick_are_told_with_a_remedy_that_works(planned: PlannedKeys) -> None:
+    table = pa.table({"uid": pa.array(["a", "b"], pa.string_view())})
+    with pytest.raises(InvalidValue, match=r"cannot pick lines of this table: .*string_view.* to large_string"):
+        planned.visited(table, key="uid")
+    assert len(planned.visited(table.cast(pa.schema([("uid", pa.large_string())])), key="uid")) == 4
