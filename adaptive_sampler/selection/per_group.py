@@ -49,7 +49,7 @@ class Ranking(Protocol):
         """Packed bits of rows in this order, in the order of the store's rows."""
 
 
-class Whole:
+class Ungrouped:
     """All rows of a store, as one group."""
 
     def __init__(self, identity: Identity) -> None:
@@ -148,7 +148,7 @@ def ranking(policy: Any, store: Scores) -> Ranking:
     What is random hashes the row itself, not its place in its group: so one seed chooses independently in every group. Raises
     `InvalidValue` for labels of another length, and `UnknownName` for a column that the store does not have.
     """
-    return Groups(store.identity, _codes(policy, store)) if grouped(policy) else Whole(store.identity)
+    return Groups(store.identity, _codes(policy, store)) if grouped(policy) else Ungrouped(store.identity)
 
 
 def _codes(policy: Any, store: Scores) -> np.ndarray:
