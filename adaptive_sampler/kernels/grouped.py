@@ -34,7 +34,7 @@ def by_group(codes: NDArray[Any], groups: int) -> tuple[Many, Many]:
     """
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(codes, minlength=groups))])
     places = np.empty(len(codes), np.int64)
-    _sort(codes, bounds[:-1].copy(), places)
+    _sort(codes.astype(np.uint32), bounds[:-1].copy(), places)  # of one dtype, so that it is compiled once
     return places, np.concatenate([bounds[:1], bounds[1:][bounds[1:] > bounds[:-1]]])
 
 
@@ -91,13 +91,30 @@ def _mark(keys: Any, bounds: Any, low: Any, high: Any, inside: Any) -> None:
             inside[i] = low[group] <= keys[i] and keys[i] < high[group]
 
 
+@kernel
+def _add_hashes(keys: Any, hashes: Any) -> None:
+    """The upper halves of the hashes become the lower halves of the keys of what has a rank."""
+    for i in range(keys.size):
+        if keys[i] != UNRANKED:
+            keys[i] |= hashes[i] >> np.uint64(32)
+
+
+@kernel
+def _add_places(keys: Any, bounds: Any) -> None:
+    """The place of a row in its group becomes the lower half of its key, if it has a rank."""
+    for group in range(bounds.size - 1):
+        for i in range(bounds[group], bounds[group + 1]):
+            if keys[i] != UNRANKED:
+                keys[i] |= np.uint64(i - bounds[group])
+
+
 def _ranked(scores: NDArray[np.float32], bounds: Many, salt: int, ties: Ties, identity: Identity) -> Keys:
     keys: Keys = score_keys(np.ascontiguousarray(scores, np.float32).view(np.uint32))
     if ties == "row":
-        lower = (np.arange(len(keys)) - np.repeat(bounds[:-1], np.diff(bounds))).view(np.uint64)
+        _add_places(keys, bounds)
     else:
-        lower = identity.hashes(premix(salt)) >> np.uint64(32)
-    return np.where(keys == UNRANKED, keys, keys | lower)
+        _add_hashes(keys, identity.hashes(premix(salt)))
+    return keys
 
 
 def _firsts(

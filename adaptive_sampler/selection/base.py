@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -154,6 +155,7 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
         raise InvalidValue(f"{name}={value}: must be {rule}.")
 
 
+@lru_cache(maxsize=64)  # a policy asks for the same ones in each group
 def exactly(share: float) -> "Fraction":
     """The decimal number that a float is written as, as an exact fraction: 1/10 for 0.1."""
     from fractions import Fraction  # imported late, so that importing the package stays fast

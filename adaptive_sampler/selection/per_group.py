@@ -1,7 +1,7 @@
 """Selection within each group: what a policy does to all rows, it does to the rows of each group separately."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,6 +14,14 @@ from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.selection.base import Scores, Ties
 
 _CODES: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # of a policy's labels, which it has for good
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """Columns that have numbers for their texts already, as those of a `ScoreStore` do."""
+
+    def codes(self, name: str) -> np.ndarray | None:
+        """The texts of a column as numbers, (n,) unsigned, which are equal where texts are; None for a column of numbers."""
 
 
 class Ranking(Protocol):
@@ -162,6 +170,9 @@ def _codes(policy: Any, store: Scores) -> np.ndarray:
                 f"per_group={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
                 f"pass (n,) labels."
             )
+        codes = store.columns.codes(labels) if isinstance(store.columns, Coded) else None
+        if codes is not None:
+            return codes
         column = np.asarray(store.columns[labels])
         return _coded(column if column.dtype.kind == "O" else _labels(column, f"column {labels!r}"))
     if labels.shape != (len(store),):

@@ -73,6 +73,21 @@ def test_nan_is_a_float(store, make):
     assert np.array_equal(store.columns["x"], [1.5, np.nan, 2, 0], equal_nan=True)
 
 
+@given(texts=TEXTS)
+def test_codes_are_equal_where_texts_are(texts):
+    store = ScoreStore.create(None, len(texts), [Loss()], columns={"t": texts, "x": range(len(texts))})
+    codes = store.columns.codes("t").tolist()
+    assert [codes.index(code) for code in codes] == [texts.index(text) for text in texts]
+    assert store.columns.codes("x") is None
+
+
+def test_codes_of_a_column_that_lacks_values_raise_as_reading_it_does(store):
+    store.columns["t"] = ["a"] * N
+    store.grow(N + 1)
+    with pytest.raises(StoreError, match="column 't' has 4 values for 5 rows"):
+        store.columns.codes("t")
+
+
 def test_integers_above_int64_stay_exact_in_a_list(store):
     store.columns["uid"] = values = [1, 2**63 + 1, 2**64 - 1, 0]
     assert store.columns["uid"].dtype == np.uint64
