@@ -74,6 +74,7 @@ def _policies() -> Iterator[Policy]:
         yield from (Prune(0.5, by, ties=ties, max_age=9) for by in ("el2n", "few"))
         yield Window(0.5, 0.1, "margin", ties=ties)
     yield from (Prune(0.5, "el2n", order="lowest", per_class=np.arange(ROWS) % 2), Threshold(0.5, "el2n"))
+    yield Prune(0.5, "el2n", ties="row", per_class=np.arange(ROWS) % 2, size="size")
     yield from (Upsample(3, "error"), InfoBatch(epochs=9))
     for number in (ROWS, 64 * ROWS):  # sparse and dense draws go two ways
         yield Draw("loss", number, unbiased=True)

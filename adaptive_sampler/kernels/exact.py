@@ -77,5 +77,5 @@ def total(sums: NDArray[np.int64]) -> "Fraction":
     """The exact sum of the values in `sums`, as `add` leaves them. `float(total(sums))` is rounded correctly."""
     from fractions import Fraction  # imported late, so that importing the package stays fast
 
-    units = sum(int(part) << max(exponent - 1, 0) for exponent, part in enumerate(sums.tolist()) if part)
+    units = sum(int(sums[exponent]) << max(exponent - 1, 0) for exponent in np.flatnonzero(sums).tolist())
     return Fraction(units, 1 << 149)  # of which the smallest float32 above 0 is one

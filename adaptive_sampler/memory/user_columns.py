@@ -42,11 +42,22 @@ class UserColumns(MutableMapping[str, Any]):
         self._owner = owner
 
     def __getitem__(self, name: str) -> np.ndarray:
+        return self._whole(name).read()
+
+    def codes(self, name: str) -> np.ndarray | None:
+        """The texts of a column as numbers, (n,) unsigned, which are equal where texts are; None for a column of numbers.
+
+        Raises as reading the column does.
+        """
+        column = self._whole(name)
+        return column.values if column.is_text else None
+
+    def _whole(self, name: str) -> UserColumn:
         columns = self._owner.columns
         if name not in columns:
             raise _unknown(name, columns)
         check_whole({name: columns[name]}, self._owner.table.n)
-        return columns[name].read()
+        return columns[name]
 
     def __setitem__(self, name: str, values: Any) -> None:
         owner = self._owner

@@ -55,6 +55,10 @@ def of_texts(texts: Sequence[str]) -> UserColumn:
 
 def _array(name: str, values: Any) -> np.ndarray:
     """The values as a NumPy array: of objects, unless they have a dtype."""
+    if hasattr(values, "mask") and hasattr(values, "filled"):  # NumPy's masked arrays
+        raise InvalidValue(
+            f"column {name!r}: a masked array, of which a column has a value in each row, too. Fill it, as by .filled(-1)."
+        )
     if library(values):
         return plain_numbers(to_host(values))
     if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
@@ -87,10 +91,18 @@ def _numbers(name: str, values: list[Any]) -> np.ndarray | None:
     found = set(families.values())
     if found <= {"integer", "float"}:
         array = np.array(values)
+        if found == {"integer"} and array.dtype.kind not in "iu":  # NumPy would make floats of integers above int64
+            outside = (
+                i for i, value in enumerate(values) if not (0 if max(values) >= 2**63 else -(2**63)) <= value < 2**64
+            )
+            if (row := next(outside, None)) is not None:
+                raise InvalidValue(
+                    f"column {name!r}: row {row} is {values[row]}, which with the others fits neither int64 nor uint64. Use texts."
+                )
+            return np.array(values, np.uint64)
         if array.dtype.kind == "O":
-            large = next(i for i, value in enumerate(values) if not -(2**63) <= value < 2**64)
             raise InvalidValue(
-                f"column {name!r}: row {large} is {values[large]}, which fits neither int64 nor uint64. Use texts."
+                f"column {name!r}: integers beside floats, of which {max(values, key=abs)} is too large. Use texts."
             )
         return array
     if found == {"truth value"}:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,7 +12,6 @@ from adaptive_sampler.arrays import library, to_host
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import select
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection.functions import is_function, named
@@ -155,6 +155,7 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
         raise InvalidValue(f"{name}={value}: must be {rule}.")
 
 
+@lru_cache(maxsize=64)  # a policy asks for the same ones in each group
 def exactly(share: float) -> "Fraction":
     """The decimal number that a float is written as, as an exact fraction: 1/10 for 0.1."""
     from fractions import Fraction  # imported late, so that importing the package stays fast
@@ -189,44 +190,6 @@ def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.nda
     age = np.where(seen > epoch, epoch + 1, epoch - seen).astype(np.float32)
     age[(seen < 0) | (age <= max_age)] = np.nan
     return age
-
-
-def fill(
-    scores: np.ndarray,
-    budget: int,
-    start: Callable[[int, int], int],
-    *,
-    age: np.ndarray | None,
-    salt: int,
-    ties: Ties,
-    identity: Identity,
-    observed: int | None = None,
-) -> np.ndarray:
-    """Choose `budget` rows: first all rows never observed, then the oldest by `age`, then a window of the ranking.
-
-    The ranking has the remaining rows, in ascending order of their scores. `start(ranked, number)` returns where in these
-    `ranked` rows the window of `number` rows begins. `age`: as `stale_age` returns it. `salt`: seeds random ties.
-    `identity`: the names of these rows.
-    `observed`: how many rows have a score, or None if that is not known. More than `budget` rows are chosen only if more
-    were never observed. Returns packed bits, (ceil(n / 8),) uint8.
-    """
-    forced: Any = np.uint8(0)
-    ranked = len(scores)
-    if observed != len(scores):
-        unseen = np.isnan(scores)
-        forced, ranked = np.packbits(unseen, bitorder="little"), ranked - int(np.count_nonzero(unseen))
-    number = max(budget - (len(scores) - ranked), 0)
-    if age is not None:
-        old = int(np.count_nonzero(~np.isnan(age)))
-        first = min(old, number)
-        oldest = select.rank_window(age, old - first, old, salt=salt, ties="random", identity=identity)
-        scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
-        forced = forced | oldest
-        ranked, number = ranked - first, number - first
-    low = start(ranked, number)
-    best: np.ndarray = select.rank_window(scores, low, low + number, salt=salt, ties=ties, identity=identity)
-    best |= forced
-    return best
 
 
 def check_max_age(max_age: int | None) -> None:

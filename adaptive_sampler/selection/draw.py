@@ -15,7 +15,7 @@ from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_group import choose, members, settle_groups
+from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 _MOST = 2**32 - 1  # samples of one plan
 
@@ -73,15 +73,18 @@ class Draw(Composable):
         Raises `InvalidValue` for a score that is negative or infinite, for scores that are all 0 without a `floor`, and
         without replacement for more samples than there are rows with a positive weight.
         """
-        key, scores = seeds.key(seed, epoch, seeds.Purpose.DRAW), store[self.by]
+        key, scores, groups = seeds.key(seed, epoch, seeds.Purpose.DRAW), store[self.by], ranking(self, store)
         if not store.observed(self.by):
             return make(store, self, epoch, seed)
         if not self.replacement:
-            kept = choose(self, store, lambda rows, identity: self._once(scores[rows], rows, identity, key))
-            return make(store, self, epoch, seed, kept=kept)
+            once = np.empty(len(store), np.bool_)
+            for rows, identity in groups.members():
+                packed = self._once(scores[rows], rows, identity, key)
+                once[rows] = np.unpackbits(packed, count=len(identity), bitorder="little")
+            return make(store, self, epoch, seed, kept=once)
         counts = np.empty(len(store), np.uint32)
         weights = np.zeros(len(store) if self.unbiased else 0, np.float32)
-        for rows, identity in members(self, store):
+        for rows, identity in groups.members():
             odds, _ = self._probabilities(scores[rows], rows)
             drawn = kernels.multinomial_counts(odds, self.samples_of(len(odds)), key=key, identity=identity)
             counts[rows] = drawn

@@ -20,7 +20,8 @@ from adaptive_sampler.selection.base import (
 )
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_group import settle_groups
-from adaptive_sampler.selection.ranked import Start, plan_stretch
+from adaptive_sampler.selection.ranked import plan_stretch
+from adaptive_sampler.selection.sizes import Start
 
 
 @dataclass(frozen=True, eq=False)

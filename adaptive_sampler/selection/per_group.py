@@ -1,22 +1,136 @@
 """Selection within each group: what a policy does to all rows, it does to the rows of each group separately."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.kernels import grouped as kernels
+from adaptive_sampler.kernels import select, sized
 from adaptive_sampler.kernels.identity import Identity
-from adaptive_sampler.selection.base import Scores
+from adaptive_sampler.selection.base import Scores, Ties
 
-# (rows, their identity) -> which of the rows stay, as np.packbits(..., bitorder="little") packs it. `rows`: (m,) int64, or
-# a slice for all rows.
-Chosen = Callable[[Any, Identity], np.ndarray]
+_CODES: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # of a policy's labels, which it has for good
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """Columns that have numbers for their texts already, as those of a `ScoreStore` do."""
+
+    def codes(self, name: str) -> np.ndarray | None:
+        """The texts of a column as numbers, (n,) unsigned, which are equal where texts are; None for a column of numbers."""
+
+
+class Ranking(Protocol):
+    """Rows that are ranked by themselves: those of each group or, as the only group, all.
+
+    Values of rows are in the order of `rows`, one group behind the other; what is of a group is (groups,).
+    """
+
+    numbers: np.ndarray
+    """How many rows each group has, int64."""
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Values in the order of a store's rows, (n,), in this order."""
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """The sum of the values of each group, int64; of truth values, how many are true."""
+
+    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
+        """The rows whose rank in their group is in [lo, hi), as np.packbits(..., bitorder="little") packs it."""
+
+    def random(self, number: np.ndarray, salt: int) -> np.ndarray:
+        """So many rows of each group, by their hashes; packed likewise."""
+
+    def ranks_at(
+        self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
+    ) -> np.ndarray:
+        """How many rows of each group begin before so many units, as `kernels.sized.rank_at` says."""
+
+    def members(self) -> Iterator[tuple[Any, Identity]]:
+        """(rows, their identity) of each group: (m,) int64, which ascend; a slice if there are no groups."""
+
+    def kept(self, packed: np.ndarray) -> np.ndarray:
+        """Packed bits of rows in this order, in the order of the store's rows."""
+
+
+class Ungrouped:
+    """All rows of a store, as one group."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity, self.numbers = identity, np.array([len(identity)])
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return np.array([np.count_nonzero(values) if values.dtype == np.bool_ else values.sum()])
+
+    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
+        kept: np.ndarray = select.rank_window(
+            scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self._identity
+        )
+        return kept
+
+    def random(self, number: np.ndarray, salt: int) -> np.ndarray:
+        kept: np.ndarray = select.hash_window(
+            len(self._identity), 0, int(number[0]), salt=salt, identity=self._identity
+        )
+        return kept
+
+    def ranks_at(
+        self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
+    ) -> np.ndarray:
+        return np.array([sized.rank_at(scores, sizes, int(units[0]), salt=salt, ties=ties, identity=self._identity)])
+
+    def members(self) -> Iterator[tuple[Any, Identity]]:
+        yield slice(None), self._identity
+
+    def kept(self, packed: np.ndarray) -> np.ndarray:
+        return packed
+
+
+class Groups:
+    """The rows of a store by groups. `codes`: (n,) unsigned, the group of each row; groups without a row are left out."""
+
+    def __init__(self, identity: Identity, codes: np.ndarray) -> None:
+        self._rows, self._bounds = kernels.by_group(codes, int(codes.max()) + 1)
+        self._identity = identity.part(self._rows)
+        self.numbers = np.diff(self._bounds)
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        return values[self._rows]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values, self._bounds[:-1], dtype=np.int64)
+
+    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
+        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self._identity)
+
+    def random(self, number: np.ndarray, salt: int) -> np.ndarray:
+        equal = np.zeros(len(self._rows), np.float32)
+        return self.window(equal, np.zeros_like(number), number, salt=salt, ties="random")
+
+    def ranks_at(
+        self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
+    ) -> np.ndarray:
+        return kernels.ranks_at(scores, sizes, self._bounds, units, salt=salt, ties=ties, identity=self._identity)
+
+    def members(self) -> Iterator[tuple[Any, Identity]]:
+        for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True):
+            yield self._rows[start:stop], self._identity.part(np.arange(start, stop))
+
+    def kept(self, packed: np.ndarray) -> np.ndarray:
+        kept = np.empty(len(self._rows), np.bool_)
+        kept[self._rows] = np.unpackbits(packed, count=len(self._rows), bitorder="little")
+        return np.packbits(kept, bitorder="little")
 
 
 def settle_groups(policy: Any) -> None:
-    """Make arrays of the labels that a policy was given as `per_class`, if it has that, or as `per_group`.
+    """Make arrays of the labels that a policy was given as `per_class`, if it has that, or as `per_group`; copies, read-only.
 
     `per_group` may also be a str, the name of a column of the store. Raises `InvalidValue` for both at once, and for labels that
     have not exactly one axis, are not of one kind, or are NaN.
@@ -26,7 +140,9 @@ def settle_groups(policy: Any) -> None:
         raise InvalidValue("per_class and per_group are two names for the groups of the rows: pass one of them.")
     for name, labels in given.items():
         if labels is not None and not (name == "per_group" and isinstance(labels, str)):
-            object.__setattr__(policy, name, _labels(labels, name))
+            array = np.array(_labels(labels, name))  # the caller's may change
+            array.setflags(write=False)
+            object.__setattr__(policy, name, array)
 
 
 def grouped(policy: Any) -> bool:
@@ -34,39 +150,17 @@ def grouped(policy: Any) -> bool:
     return getattr(policy, "per_class", None) is not None or getattr(policy, "per_group", None) is not None
 
 
-def members(policy: Any, store: Scores) -> Iterator[tuple[Any, Identity]]:
-    """(rows, their identity) of each group that a policy chooses within, or of all rows, a slice, if it has none.
+def ranking(policy: Any, store: Scores) -> Ranking:
+    """The groups that a policy chooses within, or all rows.
 
-    The rows of a group ascend, (m,) int64; the groups come in the order of their labels. Raises `InvalidValue` for labels of
-    another length, and `UnknownName` for a column that the store does not have.
+    What is random hashes the row itself, not its place in its group: so one seed chooses independently in every group. Raises
+    `InvalidValue` for labels of another length, and `UnknownName` for a column that the store does not have.
     """
-    identity = store.identity
-    if not grouped(policy):
-        yield slice(None), identity
-        return
-    labels = _labels_of(policy, store)
-    by_group = np.argsort(labels, kind="stable")
-    ordered = labels[by_group]
-    for rows in np.split(by_group, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1):
-        yield rows, identity.part(rows)
+    return Groups(store.identity, _codes(policy, store)) if grouped(policy) else Ungrouped(store.identity)
 
 
-def choose(policy: Any, store: Scores, chosen: Chosen) -> np.ndarray:
-    """The rows that `chosen` chooses from each of the policy's groups, or from all: packed bits, (ceil(n / 8),) uint8.
-
-    What is random hashes the row itself, not its place in its group: so one seed chooses independently in every group. Raises as
-    `members` does.
-    """
-    if not grouped(policy):
-        return chosen(slice(None), store.identity)
-    kept = np.zeros(len(store), np.bool_)
-    for rows, identity in members(policy, store):
-        kept[rows] = np.unpackbits(chosen(rows, identity), count=len(rows), bitorder="little")
-    return np.packbits(kept, bitorder="little")
-
-
-def _labels_of(policy: Any, store: Scores) -> np.ndarray:
-    """The label of each row, (n,)."""
+def _codes(policy: Any, store: Scores) -> np.ndarray:
+    """The group of each row as a number, (n,) unsigned."""
     name = "per_class" if getattr(policy, "per_class", None) is not None else "per_group"
     labels = getattr(policy, name)
     if isinstance(labels, str):
@@ -76,19 +170,41 @@ def _labels_of(policy: Any, store: Scores) -> np.ndarray:
                 f"per_group={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
                 f"pass (n,) labels."
             )
-        labels = _labels(store.columns[labels], f"column {labels!r}")
+        codes = store.columns.codes(labels) if isinstance(store.columns, Coded) else None
+        if codes is not None:
+            return codes
+        column = np.asarray(store.columns[labels])
+        return _coded(column if column.dtype.kind == "O" else _labels(column, f"column {labels!r}"))
     if labels.shape != (len(store),):
         raise InvalidValue(f"{name} has shape {labels.shape}: one label for each of the {len(store)} rows is needed.")
-    found: np.ndarray = labels
-    return found
+    if policy not in _CODES:
+        _CODES[policy] = _coded(labels)
+    return _CODES[policy]
+
+
+def _coded(labels: np.ndarray) -> np.ndarray:
+    """Labels as numbers, (n,) of the smallest unsigned dtype; some numbers may stand for no label."""
+    if labels.dtype == np.bool_:
+        return labels.view(np.uint8)
+    if labels.dtype.kind in "iu":
+        low, high = int(labels.min()), int(labels.max())
+        if high - low <= 4 * len(labels):
+            return (labels - labels.dtype.type(low) if low else labels).astype(np.min_scalar_type(high - low))
+    if labels.dtype.kind in "OU":
+        known: dict[str, int] = {}
+        codes = np.fromiter((known.setdefault(label, len(known)) for label in labels.tolist()), np.int64, len(labels))
+        return codes.astype(np.min_scalar_type(len(known)))
+    found, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.min_scalar_type(len(found)))
 
 
 def _labels(given: Any, name: str) -> np.ndarray:
     """Labels as an array on the host, (n,). `name`: what they are, for messages."""
-    labels = to_host(given)
+    texts = {issubclass(kind, str) for kind in set(map(type, given))} if isinstance(given, (list, tuple)) else ()
+    labels = to_host(np.array(given, object) if len(texts) > 1 else given)  # NumPy would make texts of numbers
     if labels.ndim != 1:
         raise InvalidValue(f"{name} has shape {labels.shape}: one label for each row, (n,), is needed. Flatten it.")
-    if labels.dtype.hasobject:  # such as texts in a column of pandas
+    if labels.dtype.hasobject or labels.dtype.kind == "T":  # such as texts in a column of pandas
         kinds = sorted({type(label).__name__ for label in labels.tolist()})
         labels = np.array(labels.tolist()) if len(kinds) == 1 else labels
         if labels.dtype.hasobject or labels.ndim != 1:

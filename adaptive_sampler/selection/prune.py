@@ -16,8 +16,8 @@ from adaptive_sampler.selection.base import (
 )
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_group import grouped, settle_groups
-from adaptive_sampler.selection.ranked import Start, plan_stretch
-from adaptive_sampler.selection.sizes import check_size
+from adaptive_sampler.selection.ranked import plan_stretch
+from adaptive_sampler.selection.sizes import Start, check_size
 
 
 @dataclass(frozen=True, eq=False)

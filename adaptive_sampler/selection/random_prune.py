@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import seeds
-from adaptive_sampler.kernels import select
-from adaptive_sampler.kernels.identity import Identity
-from adaptive_sampler.kernels.sized import rank_at
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_share, cut, make
 from adaptive_sampler.selection.composed import Composable
-from adaptive_sampler.selection.per_group import choose, grouped, settle_groups
-from adaptive_sampler.selection.sizes import check_size, sizes_of, total_of
+from adaptive_sampler.selection.per_group import grouped, ranking, settle_groups
+from adaptive_sampler.selection.sizes import check_size, sizes_of, totals_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +34,13 @@ class RandomPrune(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """A random subset, which depends only on (seed, epoch), the rows' names and the groups."""
-
         # Not the numbers that break ties: together with a policy whose rows tie, it would keep one end of the same order.
         salt = seeds.key(seed, epoch, seeds.Purpose.SHARE)
-
-        sizes = None if self.size is None else sizes_of(store, self.size)
-
-        def some(rows: Any, identity: Identity) -> np.ndarray:
-            number = len(identity)
-            all_ = number if sizes is None else total_of(sizes, rows)
-            stay = cut({"keep": self.keep}, all_, least=1 if grouped(self) else 0)
-            if sizes is not None:
-                equal = np.zeros(number, np.float32)
-                stay = rank_at(equal, sizes[rows], stay, salt=salt, ties="random", identity=identity)
-            kept: np.ndarray = select.hash_window(number, 0, stay, salt=salt, identity=identity)
-            return kept
-
-        return make(store, self, epoch, seed, kept=choose(self, store, some))
+        groups, least = ranking(self, store), 1 if grouped(self) else 0
+        sizes = None if self.size is None else groups.of(sizes_of(store, self.size))
+        all_ = (groups.numbers if sizes is None else totals_of(groups, sizes)).tolist()
+        shares = {number: cut({"keep": self.keep}, number, least=least) for number in dict.fromkeys(all_)}
+        stay = np.array([shares[number] for number in all_])
+        if sizes is not None:
+            stay = groups.ranks_at(np.zeros(len(store), np.float32), sizes, stay, salt=salt, ties="random")
+        return make(store, self, epoch, seed, kept=groups.kept(groups.random(stay, salt)))

@@ -1,20 +1,15 @@
 """What policies have in common that keep a stretch of the ranking: rows never observed, old scores, ties, groups."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from adaptive_sampler import seeds
-from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import sizes as sized
-from adaptive_sampler.selection.base import Scores, Ties, fill, make, stale_age
-from adaptive_sampler.selection.per_group import choose, grouped
-from adaptive_sampler.selection.sizes import sizes_of, total_of
-
-# (rows in the ranking, how many of these to keep) -> the rank at which the kept ones begin, of the ascending ranking
-Start = Callable[[int, int], int]
+from adaptive_sampler.selection.base import Scores, Ties, make, stale_age
+from adaptive_sampler.selection.per_group import Ranking, ranking
+from adaptive_sampler.selection.sizes import Start, Stretches, budgets, sizes_of, starts, totals_of
 
 
 class Ranked(Protocol):
@@ -55,25 +50,63 @@ def plan_stretch(
     """Every row if no row was observed yet, else a stretch of the ranking by the policy's score, of each group if it says so.
 
     `size`: the column or score whose units `policy.stretch` is asked in; None: rows. `never_none`: whether a row of each group
-    stays where `size` would leave none. Raises `UnknownName` for an unknown score, also before the first observation, and what
-    `policy.stretch`, `sizes_of` and `make` raise.
+    stays where `size` would leave none. Raises `UnknownName` for an unknown score or column, also before the first observation,
+    and what `policy.stretch`, `ranking`, `sizes_of` and `make` raise.
     """
-    scores = store[policy.by]
+    scores, groups = store[policy.by], ranking(policy, store)
     sizes = None if size is None else sizes_of(store, size)
     if not store.observed(policy.by):
         return make(store, policy, epoch, seed)
     age = stale_age(store, policy.by, epoch, policy.max_age)
-    observed = store.observed(policy.by) if not grouped(policy) else None
+    told: dict[str, Any] = {"age": None if age is None else groups.of(age), "ties": policy.ties}
+    told["salt"] = seeds.key(seed, epoch, seeds.Purpose.TIES)
+    if sizes is None:
+        stretches = stretches_of(policy, groups.numbers)
+        kept = fill(groups, groups.of(scores), stretches, **told, observed=store.observed(policy.by))
+    else:
+        sizes = groups.of(sizes)
+        stretches = stretches_of(policy, totals_of(groups, sizes))
+        kept = sized.fill(groups, groups.of(scores), sizes, stretches, **told, never_none=never_none)
+    return make(store, policy, epoch, seed, kept=groups.kept(kept))
 
-    salt = seeds.key(seed, epoch, seeds.Purpose.TIES)
 
-    def within(rows: Any, identity: Identity) -> np.ndarray:
-        part, old = scores[rows], None if age is None else age[rows]
-        told: dict[str, Any] = {"age": old, "salt": salt, "ties": policy.ties, "identity": identity}
-        if sizes is not None:
-            stretch = policy.stretch(total_of(sizes, rows))
-            return sized.fill(part, sizes[rows], *stretch, **told, never_none=never_none)
-        budget, start = policy.stretch(len(part))
-        return fill(part, budget, start, **told, observed=observed)
+def stretches_of(policy: Ranked, totals: np.ndarray) -> list[tuple[int, Start]]:
+    """`policy.stretch` of each group, which have so many rows, or units."""
+    found = {total: policy.stretch(total) for total in dict.fromkeys(totals.tolist())}
+    return [found[total] for total in totals.tolist()]
 
-    return make(store, policy, epoch, seed, kept=choose(policy, store, within))
+
+def fill(
+    groups: Ranking,
+    scores: np.ndarray,
+    stretches: Stretches,
+    *,
+    age: np.ndarray | None,
+    salt: int,
+    ties: Ties,
+    observed: int,
+) -> np.ndarray:
+    """Choose from each group, as its stretch says: first all rows never observed, then the oldest by `age`, then a window of the
+    ranking, which has the remaining rows, in ascending order of their scores.
+
+    `scores`, `age` (as `stale_age` returns it): (n,), in the order of `groups`. `stretches`: (budget, start) of each group, as
+    `Ranked.stretch` returns it. `salt`: seeds random ties. `observed`: how many rows have a score. More than its budget is chosen
+    of a group only if more of its rows were never observed. Returns packed bits, (ceil(n / 8),) uint8, in the order of `groups`.
+    """
+    forced: Any = np.uint8(0)
+    ranked = groups.numbers
+    if observed != len(scores):
+        unseen = np.isnan(scores)
+        forced, ranked = np.packbits(unseen, bitorder="little"), ranked - groups.sums(unseen)
+    number = np.maximum(budgets(stretches) - (groups.numbers - ranked), 0)
+    if age is not None:
+        old = groups.sums(~np.isnan(age))
+        first = np.minimum(old, number)
+        oldest = groups.window(age, old - first, old, salt=salt, ties="random")
+        scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
+        forced = forced | oldest
+        ranked, number = ranked - first, number - first
+    low = starts(stretches, ranked, number)
+    best = groups.window(scores, low, low + number, salt=salt, ties=ties)
+    best |= forced
+    return best

@@ -1,15 +1,17 @@
 """Shares of a total size instead of a number of rows, such as of all tokens: a row counts as many units as it has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, UnknownName
-from adaptive_sampler.kernels import select
-from adaptive_sampler.kernels.identity import Identity
-from adaptive_sampler.kernels.sized import rank_at
 from adaptive_sampler.selection.base import Scores, Ties
+from adaptive_sampler.selection.per_group import Ranking
+
+# (rows in the ranking, how many of these to keep) -> the rank at which the kept ones begin, of the ascending ranking
+Start = Callable[[int, int], int]
+Stretches = Sequence[tuple[int, Start]]  # (budget, start) of each group, as `Ranked.stretch` returns it
 
 _RULE = "A size is a whole number, 0 or more"
 _MOST = 2**62  # units of all rows together, so that their sum fits int64
@@ -59,54 +61,63 @@ def sizes_of(store: Scores, size: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def total_of(sizes: np.ndarray, rows: Any) -> int:
-    """The size of `rows` together. Raises `InvalidValue` if it is 0, of which there is no share."""
-    total = int(sizes[rows].sum())
-    if total == 0:
+def totals_of(groups: Ranking, sizes: np.ndarray) -> np.ndarray:
+    """The size of each group, int64. Raises `InvalidValue` for one of 0, of which there is no share."""
+    totals = groups.sums(sizes)
+    if not totals.all():
+        rows = next(rows for (rows, _), total in zip(groups.members(), totals, strict=True) if total == 0)
         raise InvalidValue(
             f"row {rows[0]} and the others of its group have size 0 together, of which there is no share. Give them a size, or put "
             "them into another group."
         )
-    return total
+    return totals
+
+
+def budgets(stretches: Stretches) -> np.ndarray:
+    """How many rows, or units, of each group are kept, int64."""
+    return np.array([budget for budget, _ in stretches])
+
+
+def starts(stretches: Stretches, ranked: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Where in each group's ranking of so many rows, or units, the window of `number` of them begins, int64."""
+    each = zip(stretches, ranked.tolist(), number.tolist(), strict=True)
+    return np.array([start(all_, some) for (_, start), all_, some in each])
 
 
 def fill(
+    groups: Ranking,
     scores: np.ndarray,
     sizes: np.ndarray,
-    budget: int,
-    start: Callable[[int, int], int],
+    stretches: Stretches,
     *,
     age: np.ndarray | None,
     salt: int,
     ties: Ties,
-    identity: Identity,
     never_none: bool,
 ) -> np.ndarray:
-    """As `base.fill`, with units in place of ranks: `sizes`, (n,) int64, says how many each row has; `budget` and what `start`
+    """As `ranked.fill`, with units in place of ranks: `sizes`, (n,) int64, says how many each row has; budgets and what a start
     takes and returns are units.
 
     In ascending order a row belongs to the stretch in which its first unit lies, so that stretches that meet share no row and
-    leave none out; rows of size 0 at the very end belong to the last one. `never_none`: where that leaves no row, the first one
-    at or after the stretch's beginning is chosen, or else the last.
+    leave none out; rows of size 0 at the very end belong to the last one. `never_none`: where that leaves no row of a group, the
+    first one at or after the stretch's beginning is chosen, or else the last.
     """
     first = np.isnan(scores)
-    ranked = int(sizes[~first].sum())
-    number = max(budget - int(sizes[first].sum()), 0)
+    forced = groups.sums(sizes * first)
+    ranked, number = groups.sums(sizes) - forced, np.maximum(budgets(stretches) - forced, 0)
     if age is not None:
-        old = int(sizes[~np.isnan(age)].sum())
-        low = rank_at(age, sizes, old - min(old, number), salt=salt, ties="random", identity=identity)
-        stop = int(np.count_nonzero(~np.isnan(age)))
-        packed = select.rank_window(age, low, stop, salt=salt, ties="random", identity=identity)
+        known = ~np.isnan(age)
+        old = groups.sums(sizes * known)
+        low = groups.ranks_at(age, sizes, old - np.minimum(old, number), salt=salt, ties="random")
+        packed = groups.window(age, low, groups.sums(known), salt=salt, ties="random")
         oldest = np.unpackbits(packed, count=len(scores), bitorder="little").view(np.bool_)
         scores, first = np.where(oldest, np.float32(np.nan), scores), first | oldest
-        taken = int(sizes[oldest].sum())
-        ranked, number = ranked - taken, max(number - taken, 0)
-    begin = start(ranked, number)
-    low, high = (
-        rank_at(scores, sizes, unit, salt=salt, ties=ties, identity=identity) for unit in (begin, begin + number)
-    )
-    if never_none and low == high and not first.any():
-        low = min(low, len(scores) - 1)
-        high = low + 1
-    best: np.ndarray = select.rank_window(scores, low, high, salt=salt, ties=ties, identity=identity)
-    return best | np.packbits(first, bitorder="little")
+        taken = groups.sums(sizes * oldest)
+        ranked, number = ranked - taken, np.maximum(number - taken, 0)
+    begin = starts(stretches, ranked, number)
+    low, high = (groups.ranks_at(scores, sizes, unit, salt=salt, ties=ties) for unit in (begin, begin + number))
+    if never_none:
+        none = (low == high) & (groups.sums(first) == 0)
+        low = np.where(none, np.minimum(low, groups.numbers - 1), low)
+        high = np.where(none, low + 1, high)
+    return groups.window(scores, low, high, salt=salt, ties=ties) | np.packbits(first, bitorder="little")

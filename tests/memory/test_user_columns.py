@@ -73,6 +73,36 @@ def test_nan_is_a_float(store, make):
     assert np.array_equal(store.columns["x"], [1.5, np.nan, 2, 0], equal_nan=True)
 
 
+@given(texts=TEXTS)
+def test_codes_are_equal_where_texts_are(texts):
+    store = ScoreStore.create(None, len(texts), [Loss()], columns={"t": texts, "x": range(len(texts))})
+    codes = store.columns.codes("t").tolist()
+    assert [codes.index(code) for code in codes] == [texts.index(text) for text in texts]
+    assert store.columns.codes("x") is None
+
+
+def test_codes_of_a_column_that_lacks_values_raise_as_reading_it_does(store):
+    store.columns["t"] = ["a"] * N
+    store.grow(N + 1)
+    with pytest.raises(StoreError, match="column 't' has 4 values for 5 rows"):
+        store.columns.codes("t")
+
+
+def test_integers_above_int64_stay_exact_in_a_list(store):
+    store.columns["uid"] = values = [1, 2**63 + 1, 2**64 - 1, 0]
+    assert store.columns["uid"].dtype == np.uint64
+    assert store.columns["uid"].tolist() == values
+
+
+@pytest.mark.parametrize("mask", [[False] * N, [True, False, True, True]])
+def test_a_masked_array_is_refused_with_a_remedy_that_leaves_a_value_for_each_row(store, mask):
+    masked = np.ma.masked_array(np.arange(N), mask)
+    with pytest.raises(InvalidValue, match=r"column 'x': a masked array.*\.filled\(-1\)"):
+        store.columns["x"] = masked
+    store.columns["x"] = masked.filled(-1)
+    assert (store.columns["x"] == -1).tolist() == mask
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [([1, 2, 3, 4], "int64"), ([True, False] * 2, "bool"), ([1, 2.5, 3, 4], "float64"), ([2**63] * 4, "uint64")],
@@ -179,7 +209,8 @@ def test_a_digest_tells_columns_apart_by_name_kind_and_value(store):
         (np.array([1j] * 4), "values of dtype complex128"),
         (np.array(["2020"] * 4, "datetime64[D]"), r"datetime64.*astype\('int64'\)"),
         (["a", "\ud800", "b", "c"], "row 1 is '.ud800', which UTF-8 cannot encode"),
-        ([1, 2**70, 3, 4], "row 1 is 1180591620717411303424, which fits neither int64 nor uint64"),
+        ([1, 2**70, 3, 4], "row 1 is 1180591620717411303424, which with the others fits neither int64 nor uint64"),
+        ([1, 2**63, -1, 4], "row 2 is -1, which with the others fits neither int64 nor uint64"),
         ("abcd", "str is no list of values"),
         ({"a": 1}, "dict is no list of values"),
         ({1, 2, 3, 4}, "set is no list of values"),

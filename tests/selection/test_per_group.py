@@ -266,3 +266,52 @@ def test_a_draw_of_a_count_says_nothing_of_groups():
 def test_what_cannot_be_drawn_from_one_group_is_told_with_a_row_of_it(scores, replacement, words):
     with pytest.raises(InvalidValue, match=words):
         Draw("loss", replacement=replacement, per_group=[0, 0, 1, 1]).plan(scored(scores), epoch=0, seed=0)
+
+
+@grouped
+def test_a_column_that_is_missing_is_told_before_the_first_observation(policy):
+    store = scored(np.full(4, np.nan))
+    with pytest.raises(UnknownName, match="per_group='source' is no column of the store"):
+        policy("source").plan(store, epoch=0, seed=0)
+
+
+@grouped
+def test_labels_that_change_afterwards_change_no_plan(policy):
+    labels, store = np.arange(40) % 4, scored(np.arange(1.0, 41.0))
+    made = policy(labels)
+    before = made.plan(store, epoch=0, seed=0)
+    labels[:] = 0
+    assert made.plan(store, epoch=0, seed=0).id == before.id
+
+
+@each
+def test_a_list_of_texts_and_numbers_is_refused_as_an_array_of_both_is(policy):
+    with pytest.raises(InvalidValue, match="per_class has labels of type int, str: give numbers alone"):
+        policy([1, "1", 1])
+
+
+@grouped
+def test_texts_that_differ_by_a_nul_at_the_end_are_two_groups(policy):
+    store = scored(np.arange(1.0, 41.0))
+    store.columns["source"] = ["a", "a\0"] * 20
+    by_text, by_number = (policy(groups).plan(store, epoch=0, seed=0) for groups in ("source", np.arange(40) % 2))
+    assert by_text.indices().tolist() == by_number.indices().tolist()
+
+
+@grouped
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([-128, 127] * 20, np.int8),
+        np.array([0, 2**64 - 1] * 20, np.uint64),
+        np.array([-(2**63), 2**63 - 1] * 20),
+        np.array([True, True] * 20),
+        np.array([0.5, -np.inf] * 20),
+    ],
+    ids=["int8", "uint64", "int64", "bool", "float"],
+)
+def test_groups_are_told_apart_at_the_ends_of_a_dtype(policy, labels):
+    store = scored(np.arange(1.0, 41.0))
+    codes = np.unique(labels, return_inverse=True)[1]
+    found, expected = (policy(groups).plan(store, epoch=0, seed=0).indices().tolist() for groups in (labels, codes))
+    assert found == expected
