@@ -135,7 +135,7 @@ def test_exponential_weights_are_those_of_the_twin(values, temperature):
 @given(LOSSES, SHARES)
 def test_clipped_weights_are_those_of_the_twin(values, shares):
     lowest, highest = (share / 100 for share in shares)
-    scores = [value + 1 for value in values]
+    scores = [float(np.float32(value + 1)) for value in values]
     assert of(scores, Clip(lowest, highest)).tolist() == references.clip(scores, lowest, highest)
 
 
