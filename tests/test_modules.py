@@ -80,6 +80,8 @@ def imported(module: str) -> ModuleType:
     for framework in ("torch", "webdataset"):
         if module.startswith(f"adaptive_sampler.{framework}"):
             pytest.importorskip(framework)
+    if module.endswith("planning.ray"):
+        pytest.importorskip("ray")
     if "demo" in module:
         pytest.importorskip("sklearn")
     if module.endswith(("commands.app", ".report", "bench.figures")):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.memory.user_column import KINDS, UserColumn, joined
+from adaptive_sampler.memory.user_column import UserColumn, joined
 from adaptive_sampler.memory.user_columns import check_name
 
 Columns = Sequence[str] | Mapping[str, str] | None
@@ -53,11 +53,18 @@ def _told(column: UserColumn) -> UserColumn:
     if set(texts) <= {"True", "False"}:
         values = np.array([text == "True" for text in texts])
     elif all(map(_WHOLE.fullmatch, texts)):
-        values = np.array([int(text) for text in texts])
+        whole = [int(text) for text in texts]
+        dtype = next((kind for kind in (np.int64, np.uint64) if _holds(kind, whole)), None)
+        if dtype is None:
+            return column
+        values = np.array(whole, dtype)  # of its own accord NumPy would make floats of some
     elif all(map(_NUMBER.fullmatch, texts)):
         values = np.array([float(text) for text in texts])
     else:
         return column
-    if values.dtype.name not in KINDS or (values.dtype.kind == "f" and all(map(_WHOLE.fullmatch, texts))):
-        return column  # whole numbers that no dtype holds
     return UserColumn(values.dtype.name, column.n, values[column.values])
+
+
+def _holds(dtype: Any, whole: Sequence[int]) -> bool:
+    limits = np.iinfo(dtype)
+    return min(whole) >= limits.min and max(whole) <= limits.max

@@ -211,6 +211,7 @@ def test_workers_need_no_set_epoch_for_a_plan_that_stays(planned: PlannedKeys, u
 
 
 def test_the_keys_of_a_plan_take_no_sampler_and_others_need_one(planned: PlannedKeys) -> None:
+    pytest.importorskip("webdataset")
     from adaptive_sampler import AdaptiveSampler, ScoreStore
     from adaptive_sampler.scoring import Loss
     from adaptive_sampler.selection import KeepAll
