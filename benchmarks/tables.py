@@ -200,7 +200,7 @@ def alone(engine: str, folder: Path) -> None:
     plan = planned(folder, engine=engine)
     seconds = time.perf_counter() - begun
     told = [
-        {**one._asdict(), "driver": own, "worker": worker}
+        {"name": one.name, "seconds": one.seconds, "received": one.received, "driver": own, "worker": worker}
         for one, (own, worker) in zip(plan.passes, peaks, strict=True)
     ]
     print(json.dumps({"s": seconds, "passes": told}))

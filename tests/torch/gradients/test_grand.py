@@ -239,7 +239,7 @@ def test_the_benchmarks_vmap_gives_the_same_norms() -> None:
     model, (inputs, labels) = gradients.conv_net().eval(), gradients.batch(5, "cpu")
     wanted = grand(model, inputs, labels)
     torch.testing.assert_close(gradients.by_vmap(model, inputs, labels, chunk=2), wanted, rtol=1e-4, atol=0)
-    assert gradients.memory_alone("vmap(grad)", 2, samples=2, device="cpu") >= 0
+    assert gradients.memory("vmap(grad)", 2, samples=2, device="cpu") >= 0
 
 
 def test_inputs_may_be_nested_and_labels_absent() -> None:
