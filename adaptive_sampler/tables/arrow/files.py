@@ -22,7 +22,7 @@ def write(path: Path, columns: list[FileColumn], lines: Iterator[Block], body: B
     fields = [_field(column) for column in columns]
     schema = pa.schema(fields, about(body, None if plan is None else plan.id))
     with whole_file(path) as file, _writer(path, file, schema, columns) as writer:
-        for group in _groups(_batch(columns, block, schema) for block in lines):
+        for group in in_groups(_batch(columns, block, schema) for block in lines):
             writer.write_table(pa.Table.from_batches(group, schema), GROUP)
 
 
@@ -62,7 +62,7 @@ def _strings(texts: Texts) -> Any:
     return whole if np.array_equal(texts.picks, np.arange(len(ends))) else whole.take(pa.array(texts.picks))
 
 
-def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
+def in_groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
     """The batches in groups of `GROUP` lines or a little more: a batch is not cut."""
     group: list[Any] = []
     for batch in batches:

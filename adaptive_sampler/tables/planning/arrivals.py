@@ -10,9 +10,9 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import draw, race, tally, weigh
 from adaptive_sampler.kernels.splitmix import stream
-from adaptive_sampler.tables.planning.fates import Visits
+from adaptive_sampler.tables.planning.fates import Visits, in_order
 from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, LineGroups
-from adaptive_sampler.tables.planning.ranks import FoundKeys, LineCut
+from adaptive_sampler.tables.planning.ranks import FoundKeys, LineCut, reaches
 
 NEVER = int(np.float64(np.inf).view(np.uint64))  # as a rank key: the bits of a time are ordered as the time is
 
@@ -136,8 +136,8 @@ class DrawFate:
 
     @property
     def told(self) -> Any:
-        draws = ([label, one.cut and one.cut.told, *one[1:]] for label, one in self.draws.items())
-        return sorted(draws, key=lambda one: (str(type(one[0])), one[0] or 0))
+        draws = ((label, self.draws[label]) for label in in_order(self.draws))
+        return [[label, one.cut and one.cut.told, *one[1:]] for label, one in draws]
 
     def visits(self, lines: LineBatch) -> Visits:
         repeats = np.zeros(lines.length, np.uint32)
@@ -158,13 +158,9 @@ class DrawFate:
             if drawn.cut is None:
                 return counted
         cut = drawn.cut or LineCut(NEVER)
-        keys, hashes, whose = self.ranks.of_group(lines, places, weights, cut.key)
-        equal = (keys == np.uint64(cut.key)) & (hashes == np.uint64(cut.hash))
-        early = (keys < np.uint64(cut.key)) | ((keys == np.uint64(cut.key)) & (hashes < np.uint64(cut.hash)))
-        if cut.name is not None and lines.names is not None:
-            for place in np.flatnonzero(equal):
-                early[place] = lines.names.at(int(whose[place])) < cut.name
-        all_lines = np.bincount(whose[early], minlength=lines.length)
+        arrivals = self.ranks.of_group(lines, places, weights, cut.key)
+        late = reaches(arrivals, lines, np.zeros(len(arrivals.keys), np.int8), [cut])
+        all_lines = np.bincount(arrivals.places[~late], minlength=lines.length)
         found: np.ndarray = counted + all_lines[places].astype(np.uint32)
         return found
 

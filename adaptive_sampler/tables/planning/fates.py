@@ -10,7 +10,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import tally
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.tables.planning.lines import LineBatch
-from adaptive_sampler.tables.planning.ranks import HIGHEST, FoundKeys, LineCut, RankKeys, score_of
+from adaptive_sampler.tables.planning.ranks import HIGHEST, LineCut, RankKeys, reaches, score_of
 
 MOST_VISITS = (1 << 32) - 1
 NO_CODES = np.empty(0, np.int32)
@@ -109,7 +109,7 @@ class StretchFate:
 
     @property
     def told(self) -> Any:
-        return [[label, [end.told for end in self.stretches[label].ends]] for label in _sorted(self.stretches)]
+        return [[label, [end.told for end in self.stretches[label].ends]] for label in in_order(self.stretches)]
 
     def visits(self, lines: LineBatch) -> Visits:
         codes, labels = (NO_CODES, [None]) if self.group is None else lines.groups[self.group]
@@ -118,7 +118,7 @@ class StretchFate:
         if len(places):
             found = self.ranks.fine(lines, places, HIGHEST)
             own = codes[places] if len(codes) else np.zeros(len(places), np.int8)
-            kept[places] = _reaches(found, lines, own, lows) & ~_reaches(found, lines, own, highs)
+            kept[places] = reaches(found, lines, own, lows) & ~reaches(found, lines, own, highs)
         return Visits(kept)
 
     def _by_score(
@@ -132,20 +132,6 @@ class StretchFate:
         doubtful = [np.array([cut.through_ties for cut in cuts], np.bool_) for cuts in (lows, highs)]
         places = np.empty(lines.length, np.int64)
         return kept, places[: tally.inside(keys, codes, *ends, *doubtful, kept, places)]
-
-
-def _reaches(found: FoundKeys, lines: LineBatch, codes: np.ndarray, cuts: Sequence[LineCut]) -> np.ndarray:
-    """Whether each of some lines is at the cut of its group or above it."""
-    cut_keys = np.array([cut.key for cut in cuts], np.uint64)[codes]
-    cut_hashes = np.array([cut.hash for cut in cuts], np.uint64)[codes]
-    equal = found.keys == cut_keys
-    reached: np.ndarray = (found.keys > cut_keys) | (equal & (found.hashes >= cut_hashes))
-    if any(cut.name is not None for cut in cuts):
-        assert lines.names is not None
-        for place in np.flatnonzero(equal & (found.hashes == cut_hashes)):
-            name = cuts[codes[place]].name
-            reached[place] = name is None or lines.names.at(int(found.places[place])) >= name
-    return reached
 
 
 @dataclass(frozen=True)
@@ -252,5 +238,6 @@ def _one(found: list[Any]) -> Any:
     return None if not found else found[0] if len(found) == 1 else tuple(found)
 
 
-def _sorted(labels: dict[Any, Any]) -> list[Any]:
+def in_order(labels: dict[Any, Any]) -> list[Any]:
+    """The labels of groups, which may be of several types, in an order that does not depend on that of the lines."""
     return sorted(labels, key=lambda label: (str(type(label)), label)) if len(labels) > 1 else [*labels]

@@ -1,5 +1,6 @@
 """What lines are ranked by: a 64-bit rank key that sorts like the line, then all 64 bits of its hash, then its name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -109,6 +110,20 @@ class LineCut(NamedTuple):
     def through_ties(self) -> bool:
         """Whether there may be lines of its score on either side."""
         return bool(self.hash or self.name is not None or self.key % (1 << HALF))
+
+
+def reaches(found: FoundKeys, lines: LineBatch, codes: np.ndarray, cuts: Sequence[LineCut]) -> np.ndarray:
+    """Whether each of some lines is at the cut of its group or above it. `codes`: (m,), which of the `cuts` is its."""
+    cut_keys = np.array([cut.key for cut in cuts], np.uint64)[codes]
+    cut_hashes = np.array([cut.hash for cut in cuts], np.uint64)[codes]
+    equal = found.keys == cut_keys
+    reached: np.ndarray = (found.keys > cut_keys) | (equal & (found.hashes >= cut_hashes))
+    if any(cut.name is not None for cut in cuts):
+        assert lines.names is not None
+        for place in np.flatnonzero(equal & (found.hashes == cut_hashes)):
+            name = cuts[codes[place]].name
+            reached[place] = name is None or lines.names.at(int(found.places[place])) >= name
+    return reached
 
 
 def score_of(key: int) -> float:

@@ -14,10 +14,8 @@ from pyarrow import parquet
 
 from adaptive_sampler.disk import PARTIAL, sync, whole_file, write_whole
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.tables.names import KEY
-
-MANIFEST, FORMAT = "manifest.json", 1
-GROUP = 1 << 20  # lines of a row group, at most
+from adaptive_sampler.tables.arrow.files import GROUP, in_groups
+from adaptive_sampler.tables.planned.folder import COLUMNS, FORMAT, MANIFEST
 
 
 def schema_of(text: bool) -> Any:
@@ -25,9 +23,8 @@ def schema_of(text: bool) -> Any:
 
     text: whether the keys are texts, else they are row numbers.
     """
-    kind = pa.large_string() if text else pa.int64()
-    fields = [(KEY, kind), ("repeats", pa.uint32()), ("weight", pa.float32())]
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
+    kinds = (pa.large_string() if text else pa.int64(), pa.uint32(), pa.float32())
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, kinds, strict=True)])
 
 
 def file_of(number: int) -> str:
@@ -39,24 +36,12 @@ def write_lines(path: Path, batches: Iterator[Any], schema: Any) -> dict[str, in
     """Write the visited lines of one partition; returns how many lines and how many visits these are."""
     rows = samples = 0
     with whole_file(path) as file, parquet.ParquetWriter(file, schema, use_dictionary=["repeats", "weight"]) as writer:
-        for group in _groups(batches):
+        for group in in_groups(batches):
             table = pa.Table.from_batches(group, schema)
             writer.write_table(table, GROUP)
             rows += len(table)
             samples += int(table["repeats"].to_numpy().sum(dtype="int64"))
     return {"rows": rows, "samples": samples}
-
-
-def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """The batches in groups of `GROUP` lines or a little more."""
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(map(len, group)) >= GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 @contextlib.contextmanager

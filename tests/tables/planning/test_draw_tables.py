@@ -114,3 +114,12 @@ def test_more_lines_than_have_a_weight_are_refused():
 def test_a_draw_nobody_observed_a_score_for_visits_every_line_once():
     table = pa.table({"id": [0, 1], "loss": pa.array([None, None], pa.float32())})
     assert visits_of(plan_table(table, Draw("loss", 5), key="id")) == {0: (1, 1.0), 1: (1, 1.0)}
+
+
+@pytest.mark.parametrize("labels", [["", "a", "b"], [0, -1, 2], [False, True, True]])
+def test_a_draw_within_groups_has_an_id_whatever_the_labels_are(labels: list) -> None:
+    table = pa.table({"row": range(3), "loss": [1.0, 2.0, 3.0], "group": labels})
+    plan, other = (
+        plan_table([table.slice(0, at), table.slice(at)], Draw("loss", per_group="group"), key="row") for at in (1, 2)
+    )
+    assert plan.id == other.id
