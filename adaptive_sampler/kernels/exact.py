@@ -26,7 +26,7 @@ def _parts(value: Any) -> Any:
 
 
 @kernel
-def deposit(values: Any, lanes: Any) -> Any:
+def _deposit(values: Any, lanes: Any) -> Any:
     """Add the finite ones of `values`, float32, to `lanes`, in turn; returns how many these are."""
     added = np.int64(0)
     whole = values.size // _LANES * _LANES
@@ -42,19 +42,14 @@ def deposit(values: Any, lanes: Any) -> Any:
     return added
 
 
-def lanes() -> NDArray[np.int64]:
-    """Zeros for `deposit`: (8, 256) int64. Added up along the first axis, they are the sums of `add`."""
-    return np.zeros((_LANES, EXPONENTS), np.int64)
-
-
 def add(values: NDArray[np.float32], sums: NDArray[np.int64]) -> int:
     """Add the finite ones of `values`, (n,) float32, to `sums`, (256,) int64, zeros at first; returns how many these are.
 
     sums[e] is the sum of the signed 24-bit mantissas of the values whose biased exponent is e. So the sums of parts add up to
     those of the whole, in any order. They hold 2³⁹ values at least.
     """
-    each = lanes()
-    added = int(deposit(values, each))
+    each = np.zeros((_LANES, EXPONENTS), np.int64)
+    added = int(_deposit(values, each))
     sums += each.sum(axis=0)
     return added
 

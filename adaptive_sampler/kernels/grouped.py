@@ -161,6 +161,10 @@ def ranks_at(
     ties: Ties,
     identity: Identity,
 ) -> Many:
-    """`sized.rank_at` of each group: how many rows of group g begin before units[g], (groups,) int64; else as `rank_windows`."""
+    """How many rows of each group's ascending ranking have their first unit before units[g], (groups,) int64; all of them if group
+    g has no more units.
+
+    `sizes`: (n,) how many units each row has, 0 or more, whose sum fits int64. The others: as `rank_windows` takes them.
+    """
     keys = _ranked(scores, bounds, salt, ties, identity)
     return _firsts(keys, sizes, bounds, units, salt, identity)[1]

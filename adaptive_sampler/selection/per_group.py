@@ -9,7 +9,7 @@ import numpy as np
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.kernels import grouped as kernels
-from adaptive_sampler.kernels import select, sized
+from adaptive_sampler.kernels import select
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.selection.base import Scores, Ties
 
@@ -48,7 +48,7 @@ class Ranking(Protocol):
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
-        """How many rows of each group begin before so many units, as `kernels.sized.rank_at` says."""
+        """How many rows of each group begin before so many units, as `kernels.grouped.ranks_at` says."""
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
         """(rows, their identity) of each group: (m,) int64, which ascend; a slice if there are no groups."""
@@ -84,7 +84,8 @@ class Ungrouped:
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
-        return np.array([sized.rank_at(scores, sizes, int(units[0]), salt=salt, ties=ties, identity=self._identity)])
+        bounds = np.array([0, len(scores)])
+        return kernels.ranks_at(scores, sizes, bounds, units, salt=salt, ties=ties, identity=self._identity)
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
         yield slice(None), self._identity

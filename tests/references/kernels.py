@@ -63,6 +63,15 @@ def tie(start: int, name: int | str) -> tuple[int, int | bytes]:
     return seeded(start, name), name if isinstance(name, int) else name.encode()
 
 
+def rank_at(scores: Sequence[float], sizes: Sequence[int], unit: int, order: Sequence[int]) -> int:
+    """How many rows of the ascending ranking begin before `unit`, all if there are no more; `order`: rows as ties are broken."""
+    ranked = sorted((row for row in order if not math.isnan(scores[row])), key=lambda row: scores[row])
+    begins = [sum(sizes[row] for row in ranked[:rank]) for rank in range(len(ranked))]
+    if unit >= sum(sizes[row] for row in ranked):
+        return len(ranked)
+    return sum(begin < unit for begin in begins)
+
+
 def exact_total(values: Sequence[float]) -> Fraction:
     """The sum of those that are finite."""
     return sum((Fraction(float(value)) for value in values if math.isfinite(value)), Fraction(0))

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore, seeds
 from adaptive_sampler.errors import InvalidValue, UnknownName
-from adaptive_sampler.kernels import select
+from adaptive_sampler.kernels import grouped, select
 from adaptive_sampler.kernels.identity import RowIdentity
-from adaptive_sampler.kernels.sized import rank_at
 from adaptive_sampler.kernels.splitmix import number as splitmix_number
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune, RandomPrune, Window
@@ -23,6 +22,10 @@ from tests.stores import scored
 SCORE = st.one_of(st.sampled_from([0.0, -0.0, 1.0, -2.0]), st.floats(-100, 100, width=16), st.just(np.nan))
 LINES = st.lists(st.tuples(SCORE, st.integers(0, 5)), min_size=1, max_size=25).filter(lambda s: any(x[1] for x in s))
 SHARE = st.floats(0.05, 1).map(lambda share: round(share, 2))
+
+
+def rank_at(scores, sizes, unit, **told):
+    return grouped.ranks_at(scores, sizes, np.array([0, len(scores)]), np.array([unit]), **told)[0]
 
 
 def store_of(lines, epochs=0):
