@@ -132,7 +132,7 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
 
 def newest_plan(store: ScoreStore) -> Plan | None:
     """The newest saved plan: newest by the scores that it was made from, then by its epoch; None if none is saved."""
-    return store.session.newest_plan()
+    return store.session.plans.newest()
 
 
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:

@@ -231,7 +231,7 @@ class AdaptiveSampler:
 
     def state_of(self, epoch: PlannedEpoch | BlockedEpoch | None, position: int) -> dict[str, Any]:
         """The state of a walk at `position` of `epoch`; None: the epoch has not begun. For iterators."""
-        turn, made = self._turn, self._planner.made.state()
+        turn, made = self._turn, self._planner.state()
         if epoch is None and turn.goes_on(None):
             return self.state_after()
         here, at = (turn.block, turn.start) if epoch is None else (epoch.state(position), position)
@@ -240,7 +240,7 @@ class AdaptiveSampler:
 
     def state_after(self) -> dict[str, Any]:
         """The state once the loop over this epoch has ended, early or not: the start of the next epoch. For loops."""
-        walk = {"epoch": self.epoch + 1, "position": 0, **self._planner.upcoming.state()}
+        walk = {"epoch": self.epoch + 1, "position": 0, **self._planner.state(upcoming=True)}
         return described(walk, self._settings(), self.store)
 
     @property

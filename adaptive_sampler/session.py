@@ -18,11 +18,12 @@ from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Update
 from adaptive_sampler.memory.user_columns import check_free, check_whole, digest
-from adaptive_sampler.plan import MadeFrom, Plan
+from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
 from adaptive_sampler.storage.opening import Opened, check_samples
+from adaptive_sampler.storage.plans import Plans
 
 Mode = Literal["r+", "r", "journal"]
 
@@ -40,6 +41,7 @@ class Session:
         self.files, self.table, self.keys, self.meta = opened.files, opened.table, opened.keys, opened.meta
         self.columns = opened.columns
         self.clock = Clock(int(opened.meta["epoch"]))
+        self.plans.writer = self._pid if mode == "r+" else None
         self.updates, self.rehearsal = int(opened.columns != opened.files.columns), False
         self.journal: Journal | None = None
         self.classes = Classes()
@@ -173,6 +175,7 @@ class Session:
             self.table.fetch()
             digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
+        self.plans.save(from_now_on=True)  # the state that names a plan may be that of another rank
         self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
 
     def digest(self) -> int:
@@ -182,20 +185,13 @@ class Session:
 
     # -- plans and commits ----------------------------------------------------------------------------------------------
 
-    def save_plan(self, plan: Plan) -> None:
-        """Save a plan beside the versions. Does nothing unless this process opened the store in mode "r+"."""
-        if self.mode == "r+" and os.getpid() == self._pid:
-            self.files.repository.save_plan(plan)
-
-    def newest_plan(self) -> Plan | None:
-        """The newest saved plan, or None if none is saved; see `Repository.newest_plan`."""
-        return self.files.repository.newest_plan()
+    @property
+    def plans(self) -> Plans:
+        """The plans of this store, saved and waiting."""
+        return self.files.repository.plans
 
     def plans_in_force(self) -> list[str]:
-        """The ids of the plans that states of this store's samplers may name; a commit lists them.
-
-        `drop_versions` keeps these plans.
-        """
+        """The ids of the plans that states of this store's samplers may name; a commit lists them, `drop_versions` keeps them."""
         return sorted({plan for planner in tuple(self.planners) for plan in planner.in_force})
 
     def commit(self, note: str, pin: bool, keep: int | None) -> int:
@@ -219,6 +215,7 @@ class Session:
             self.files.drop(keep, self.plans_in_force())
 
     def _write(self, note: str, pin: bool) -> None:
+        self.plans.save()
         meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
         self.meta |= meta
         self.files.commit(self.table, self.keys, self.columns, self.meta, note=note, pin=pin)
@@ -251,6 +248,7 @@ class Session:
 
         `open_`: `ScoreStore.open`. `version`: the commit to open, None for the last one.
         """
+        self.plans.save()
         place = {"path": self.files.path} if isinstance(self.files.path, Path) else {"storage": self.files.storage}
         return partial(open_, version=version, mode="r", **place)
 
@@ -292,6 +290,7 @@ class Session:
         """Fold what the hooks still hold, and give the writer's lease back; a second call does nothing."""
         if self._end.alive and self.mode == "r+":
             self.drain()
+            self.plans.save()
         self._end()
 
 

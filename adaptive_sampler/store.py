@@ -226,8 +226,8 @@ class ScoreStore:
         return UserColumns(self.session)
 
     def plan(self, plan_id: str) -> Plan:
-        """A saved plan by its id. Raises `UnknownName` if there is none of that id."""
-        return self.session.files.repository.plan(plan_id)
+        """A plan by its id: a saved one, or one that this store's samplers fixed. Raises `UnknownName` for an unknown id."""
+        return self.session.plans[plan_id]
 
     def versions(self) -> list[Version]:
         """The commits, oldest first, as tuples (version, time, note, pinned) with a further attribute `observed`."""

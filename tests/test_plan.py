@@ -178,8 +178,8 @@ def test_a_plan_json_that_is_something_else_is_refused(data):
 def test_a_store_keeps_a_plan_and_finds_it_by_id(policy):
     store = scored([1.0, 2.0, 3.0, 4.0])
     plan = policy.plan(store, epoch=1, seed=2)
-    store.session.save_plan(plan)
-    store.session.save_plan(plan)
+    store.session.plans.keep(plan)
+    store.session.plans.keep(plan)
     assert store.plan(plan.id).id == plan.id
 
 

@@ -19,7 +19,8 @@ from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
 from adaptive_sampler.storage.opening import Opened, check_samples, one_of, open_
 from adaptive_sampler.storage.places import Place, path_of
-from adaptive_sampler.storage.repository import PLANS, Repository
+from adaptive_sampler.storage.plans import PLANS
+from adaptive_sampler.storage.repository import Repository
 
 
 def create(

@@ -94,11 +94,11 @@ class Planner:
         return [*self.made.once, *self._recent]
 
     def fix(self) -> Plan:
-        """Fix this epoch's plan, so that it changes no more, save it in the store, and return it."""
+        """Fix this epoch's plan, so that it changes no more, give it to the store, which saves it in time, and return it."""
         plan = self.plan
         if self._seen is not None:
             if not self._unpickled:
-                self.store.session.save_plan(plan)
+                self.store.session.plans.keep(plan)
             self._warn_if_unfed()
             self._warn_if_one_sided(plan)
             self._fixed_from, self._seen = None if plan is self._once else self._seen, None
@@ -108,6 +108,11 @@ class Planner:
                 for made in (self.made, self.upcoming):
                     made.once.append(plan.id)
         return plan
+
+    def state(self, *, upcoming: bool = False) -> dict[str, list[str]]:
+        """The plans of this epoch, or of the next one, for a state: saved, as are those that the state grows by."""
+        self.store.session.plans.save(from_now_on=True)
+        return (self.upcoming if upcoming else self.made).state()
 
     def unfix(self) -> None:
         """Undo what `fix` did in this epoch, except for the plans that the loaded state named."""
@@ -228,6 +233,7 @@ class Planner:
     def __getstate__(self) -> dict[str, Any]:
         """The state for worker processes: the store is sent by its path, and the plan, now fixed, by its id."""
         plan = self.fix()
+        self.store.session.plans.save()
         state = self.__dict__ | {"_unpickled": True, "_once": None, "owner": None}
         return state | (
             {} if self.store.session.mode != "r+" else {"_plan": plan.id}

@@ -44,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str
             store.update(np.arange(N), epoch=epoch, logits=rng.normal(size=(N, 3)), labels=rng.integers(0, 3, N))
             store.commit()
         plan = Draw("loss", unbiased=True).plan(store, epoch=2, seed=0)
-        store.session.save_plan(plan)
+        store.session.plans.keep(plan)
     return path, plan.id, everything(ScoreStore.open(path, mode="r"), plan.id)
 
 
@@ -194,18 +194,20 @@ def test_a_key_that_is_no_utf8_is_told(tmp_path: Path, sound: tuple[Path, str, d
 def test_a_changed_plan_is_told_where_the_newest_is_asked_for(tmp_path: Path) -> None:
     store = filled(tmp_path / "s")
     plan = Prune(0.5, "loss").plan(store, epoch=2, seed=0)
-    store.session.save_plan(plan)
+    store.session.plans.keep(plan)
+    store.session.plans.save()
     about = tmp_path / "s" / "plans" / plan.id / "plan.json"
     about.write_text(about.read_text().replace('"epoch": 2', '"epoch": 1'))
     with pytest.raises(StoreDamaged, match=f"plans/{plan.id} is not a plan as it was saved"):
-        store.session.newest_plan()
+        store.session.plans.newest()
 
 
 def test_plans_that_were_exchanged_are_refused(tmp_path: Path) -> None:
     store = filled(tmp_path / "s")
     one, two = (Prune(keep, "loss").plan(store, epoch=2, seed=0) for keep in (0.5, 0.25))
     for plan in (one, two):
-        store.session.save_plan(plan)
+        store.session.plans.keep(plan)
+    store.session.plans.save()
     folder = tmp_path / "s" / "plans"
     (folder / one.id).rename(tmp_path / "aside")
     (folder / two.id).rename(folder / one.id)

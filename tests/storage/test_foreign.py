@@ -34,7 +34,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             store.fold("loss", np.arange(N), np.arange(N) + value)
             store.commit()
         plan = Draw("loss", unbiased=True).plan(store, epoch=0, seed=0)
-        store.session.save_plan(plan)
+        store.session.plans.keep(plan)
     return path, plan.id
 
 
@@ -400,8 +400,10 @@ def test_plans_that_are_a_link_are_refused(place: Path, sound: tuple[Path, str])
     before = outside(place)
     with pytest.raises(StoreDamaged, match="symbolic link"):
         use(place)
-    with ScoreStore.open(place) as store, pytest.raises(StoreDamaged, match="symbolic link"):
-        store.session.save_plan(Draw("loss").plan(store, epoch=0, seed=0))
+    store = ScoreStore.open(place)
+    store.session.plans.keep(Draw("loss").plan(store, epoch=0, seed=0))
+    with pytest.raises(StoreDamaged, match="symbolic link"):
+        store.session.plans.save()
     assert outside(place) == before
 
 

@@ -55,7 +55,7 @@ def test_a_pruned_plan_takes_less_than_a_fifth_of_a_byte_a_row(tmp_path: Path) -
     n = 100_000
     with filled(tmp_path / "s", n=n) as store:
         plan = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
-        store.session.save_plan(plan)
+        store.session.plans.keep(plan)
     size = sum(p.stat().st_size for p in (tmp_path / "s/plans" / plan.id).iterdir())
     assert size <= 0.2 * n
 
@@ -63,7 +63,7 @@ def test_a_pruned_plan_takes_less_than_a_fifth_of_a_byte_a_row(tmp_path: Path) -
 def test_a_plan_tells_where_it_comes_from(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
         store.fold("loss", [0], [1])
-        store.session.save_plan(plan := Upsample(3, "forgetting").plan(store, epoch=4, seed=9))
+        store.session.plans.keep(plan := Upsample(3, "forgetting").plan(store, epoch=4, seed=9))
     again = ScoreStore.open(tmp_path / "s", mode="r").plan(plan.id)
     assert (again.epoch, again.seed, again.made_from) == (4, 9, (1, 1))
     assert again.policy == {"kind": "Upsample", "factor": 3, "by": "forgetting", "convention": "total"}
@@ -80,7 +80,8 @@ print(plan.part(20, 40)[0].tolist())
 
 def test_another_process_reads_its_slice_of_a_plan(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
-        store.session.save_plan(plan := Prune(0.7, "loss").plan(store, epoch=0, seed=0))
+        store.session.plans.keep(plan := Prune(0.7, "loss").plan(store, epoch=0, seed=0))
+        store.session.plans.save()
         read = subprocess.run(
             [sys.executable, "-c", SLICE, tmp_path / "s", plan.id], check=True, capture_output=True, text=True
         )

@@ -103,10 +103,10 @@ def test_dropping_takes_away_half_a_plan_and_leaves_a_damaged_one(tmp_path: Path
 def test_plans_are_dropped_with_the_version_they_were_made_from(tmp_path: Path) -> None:
     with filled(tmp_path / "s") as store:
         old = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
-        store.session.save_plan(old)
+        store.session.plans.keep(old)
         store.commit()
         new = Prune(0.5, "loss").plan(store, epoch=1, seed=0)
-        store.session.save_plan(new)
+        store.session.plans.keep(new)
         store.drop_versions(keep=1)
         assert store.plan(new.id).id == new.id
         with pytest.raises(UnknownName, match=f"holds no plan '{old.id}'.*made from a version that has been dropped"):
@@ -126,7 +126,7 @@ def test_to_keep_a_plan_the_others_are_not_listed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(LocalStorage, "names", lambda self, prefix="": listed.append(prefix) or names(self, prefix))
     with filled(tmp_path / "s") as store:
         plan = Prune(0.5, "loss").plan(store, epoch=0, seed=0)
-        store.session.save_plan(plan)
+        store.session.plans.keep(plan)
     assert f"plans/{plan.id}" in listed
     assert "plans" not in listed
 
