@@ -163,7 +163,7 @@ class AdaptiveSampler:
             walking = self._blocked(self.replan * iterator.batch_size, walk)
         else:
             walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
-            self._planner.made.plans[:] = [walking.plan.id]
+            self._planner.made.begin(walking.plan)
         turn.begun(progress, walking)
         self.store.session.clock.enter(self.epoch, walking.start)
         return walking

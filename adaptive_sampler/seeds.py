@@ -5,6 +5,7 @@ repeat seed 2 in epoch 1.
 """
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -28,5 +29,8 @@ def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:
     """
     if seed < 0 or epoch < 0:
         raise InvalidValue(f"seed={seed}, epoch={epoch}: both must be 0 or more. Pass non-negative integers.")
-    words = np.random.SeedSequence([seed, epoch, int(purpose), *more]).generate_state(1, np.uint64)
+    address: Any = [seed, epoch, int(purpose), *more]
+    if max(address) < 1 << 32:  # then NumPy need not look at each part; the words are the same
+        address = np.array(address, np.uint32)
+    words = np.random.SeedSequence(address).generate_state(1, np.uint64)
     return int(words[0])

@@ -23,7 +23,6 @@ from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import inputs_of
 from adaptive_sampler.storage import files
 from adaptive_sampler.storage.opening import Opened, check_samples
-from adaptive_sampler.storage.plans import Plans
 
 Mode = Literal["r+", "r", "journal"]
 
@@ -33,7 +32,8 @@ class Session:
 
     `updates`: how many updates were folded in since the last commit. `rehearsal`: while True, hooks record nothing.
     `journal`: on ranks, where updates wait for the next sync; None without ranks. `planners`: the planners of this store's
-    samplers, which register themselves. `classes`: the labels that hooks saw. `columns`: those of the user's own.
+    samplers, which register themselves. `plans`: saved and waiting ones. `classes`: the labels that hooks saw. `columns`: those
+    of the user's own.
     """
 
     def __init__(self, opened: Opened, mode: Mode) -> None:
@@ -41,11 +41,13 @@ class Session:
         self.files, self.table, self.keys, self.meta = opened.files, opened.table, opened.keys, opened.meta
         self.columns = opened.columns
         self.clock = Clock(int(opened.meta["epoch"]))
+        self.plans = opened.files.repository.plans
         self.plans.writer = self._pid if mode == "r+" else None
         self.updates, self.rehearsal = int(opened.columns != opened.files.columns), False
         self.journal: Journal | None = None
         self.classes = Classes()
-        self._hooks, self.planners = weakref.WeakSet[Any](), weakref.WeakSet[Any]()
+        self._hooks: list[weakref.ref[Any]] = []  # a WeakSet is slower to walk than a small plan is to make
+        self.planners = weakref.WeakSet[Any]()
         self._end = weakref.finalize(self, files.close, opened.files)
 
     # -- what a hook does at each step ----------------------------------------------------------------------------------
@@ -141,12 +143,14 @@ class Session:
 
         Observations that a hook still holds are part of the store.
         """
-        self._hooks.add(hook)
+        if all(known() is not hook for known in self._hooks):
+            self._hooks.append(weakref.ref(hook, self._hooks.remove))
 
     def drain(self) -> None:
         """Have every hook fold what it still holds, in the order of the training steps."""
-        for hook in tuple(self._hooks):
-            hook.flush()
+        for known in tuple(self._hooks):
+            if (hook := known()) is not None:
+                hook.flush()
 
     def settled(self, wanted: str) -> MadeFrom:
         """The state of the scores now, after `drain`; `wanted` begins the message of an error.
@@ -184,11 +188,6 @@ class Session:
         return digest(self.columns, self.table.digest())
 
     # -- plans and commits ----------------------------------------------------------------------------------------------
-
-    @property
-    def plans(self) -> Plans:
-        """The plans of this store, saved and waiting."""
-        return self.files.repository.plans
 
     def plans_in_force(self) -> list[str]:
         """The ids of the plans that states of this store's samplers may name; a commit lists them, `drop_versions` keeps them."""

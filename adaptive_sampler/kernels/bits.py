@@ -30,11 +30,11 @@ Bits = NDArray[np.uint8]
 def words_of(bits: Bits) -> tuple[NDArray[np.uint64], np.uint64]:
     """The bitmap as whole 64-bit words, a view where it is aligned, and the rest as one more word."""
     whole = len(bits) // 8 * 8
-    head = np.ascontiguousarray(bits[:whole])
-    if head.ctypes.data % 8:  # a kernel's uint64 loads are aligned
+    head = np.ascontiguousarray(bits[:whole]).view("<u8")
+    if not head.flags.aligned:  # a kernel's uint64 loads are
         head = head.copy()
     tail = int.from_bytes(bits[whole:].tobytes(), "little")
-    return head.view("<u8"), np.uint64(tail)
+    return head, np.uint64(tail)
 
 
 @kernel

@@ -189,8 +189,9 @@ class Shuffle:
         bits = min(16, max(0, (max(total, 1) - 1) // _BUCKET).bit_length())
         self._shift = np.uint16(16 - bits)
         self._buckets, self._swaps = stream(key, 0), stream(key, 1)
-        counts = np.zeros(1 << bits, np.int64)
-        _count_buckets(self._buckets, total, self._shift, counts)
+        counts = np.full(1 << bits, 0 if bits else total)
+        if bits:
+            _count_buckets(self._buckets, total, self._shift, counts)
         self._ends = np.cumsum(counts)
         self._cursor = (self._ends - counts).astype(np.uint64)
         self._filled = 0
@@ -199,7 +200,10 @@ class Shuffle:
     def add(self, rows: NDArray[Any], repeats: NDArray[Any] | None = None) -> None:
         """The next entries: `rows` in turn, each `repeats` times ((len(rows),) integers) or once."""
         where = self._buckets, self._shift, self._cursor, self._out
-        if repeats is None:
+        if repeats is None and len(self._ends) == 1:
+            self._filled, first = self._filled + len(rows), self._filled
+            self._out[first : self._filled] = rows
+        elif repeats is None:
             self._filled = _scatter(rows, self._filled, *where)
         else:
             self._filled = _scatter_repeated(rows, repeats, self._filled, *where)

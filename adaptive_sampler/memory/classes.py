@@ -25,6 +25,11 @@ class Classes:
         """Whether labels are to be noted."""
         return self._unseen > 0 and bool(self.wanted_by)
 
+    @property
+    def seen(self) -> bool:
+        """Whether any label was noted."""
+        return len(self._labels) > 0
+
     def release(self, asking: Any) -> None:
         """`asking` wants the labels no longer; after the last one, they are dropped."""
         self.wanted_by.discard(asking)

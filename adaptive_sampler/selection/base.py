@@ -1,7 +1,6 @@
 """What a policy is, and what policies share: how many rows to keep, from which scores, and which rows come first."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -59,6 +58,9 @@ class Policy(Protocol):
         """The plan of one epoch."""
 
 
+_AS_IT_IS = {bool, int, float, str, type(None)}
+
+
 def is_policy(value: Any) -> bool:
     """Whether `value` is a policy: it has a method `plan`. A sampler's plan is no method, and a class is no policy yet."""
     return callable(getattr(value, "plan", None)) and not isinstance(value, type)
@@ -78,6 +80,8 @@ def describe(policy: Any) -> dict[str, Any]:
 
 def _plain(value: Any, where: str) -> Any:
     """`value` as JSON data; `where`: what it is, for the message."""
+    if type(value) in _AS_IT_IS:  # first, as most arguments are such
+        return value
     if library(value):
         array = to_host(value)
         if array.ndim and not array.dtype.hasobject:
@@ -169,9 +173,14 @@ def cut(shares: Mapping[str, float | int], n: int, *, least: int = 0) -> int:
     Fractions (floats) are added exactly, and their sum f gives floor(f·n + ½) rows; counts (ints) are added to that.
     Raises `InvalidValue` if the shares ask for more than `n` rows.
     """
-    fraction = sum(exactly(s) for s in shares.values() if not isinstance(s, (int, np.integer)))
-    count = sum(int(s) for s in shares.values() if isinstance(s, (int, np.integer)))
-    total = max(math.floor(fraction * n + exactly(0.5)) + count, least)
+    over, under, count = 0, 1, 0  # over / under: the fractions' sum; Python's Fraction finds divisors at each step
+    for share in shares.values():
+        if isinstance(share, (int, np.integer)):
+            count += int(share)
+        else:
+            part = exactly(share)
+            over, under = over * part.denominator + part.numerator * under, under * part.denominator
+    total = max((2 * over * n + under) // (2 * under) + count, least)
     if total > n:
         asked = " + ".join(f"{name}={value}" for name, value in shares.items())
         raise InvalidValue(f"{asked} asks for {total} of {n} rows. Ask for at most {n}, or for a fraction.")

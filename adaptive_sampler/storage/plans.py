@@ -13,7 +13,7 @@ MOST = 64 << 20  # bytes of plans that wait; beyond them they are saved, so that
 _EACH = 2048  # bytes that a plan takes besides its arrays
 
 
-class Plans:
+class StorePlans:
     """The plans of a store. A plan waits in memory until something needs it on the storage; then all that wait are saved.
 
     Saving takes a few fsyncs, which is longer than planning a small epoch. A plan that no state, worker or commit has named

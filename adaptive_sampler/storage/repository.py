@@ -12,7 +12,7 @@ from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
 from adaptive_sampler.storage.meta import check_meta
-from adaptive_sampler.storage.plans import Plans
+from adaptive_sampler.storage.plans import StorePlans
 from adaptive_sampler.storage.versions import Kind, Versions
 
 STORE = Kind("store", "ScoreStore.create(path, n, scores)", "ScoreStore.create(..., overwrite=True)")
@@ -22,7 +22,7 @@ class Repository:
     """A store on its storage: `versions` of its scores, and the `plans` that were made from them."""
 
     def __init__(self, storage: Storage) -> None:
-        self.versions, self.plans = Versions(storage, STORE), Plans(storage)
+        self.versions, self.plans = Versions(storage, STORE), StorePlans(storage)
 
     def loader(self, manifest: Manifest, score: str) -> Load:
         """A function (column, chunk number) that reads the chunks of a score from a version."""

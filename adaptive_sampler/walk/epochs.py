@@ -24,7 +24,7 @@ class PlannedEpoch:
     def __init__(self, plan: Plan, number: int, *, seed: int, shuffle: bool, length: int, start: int = 0) -> None:
         self.plan, self.number, self.start, self._length = plan, number, start, length
         key = seeds.key(seed, number, seeds.Purpose.ORDER) if shuffle else None
-        self.order = Order(plan.n, plan.kept, plan.counts, key=key)
+        self.order = Order(plan.n, plan.kept, plan.counts, key=key, kept=plan.num_rows)
 
     def __len__(self) -> int:
         return self._length

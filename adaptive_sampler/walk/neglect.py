@@ -25,7 +25,7 @@ def warn_of_neglect(plan: Plan, policy: Any, store: ScoreStore) -> bool:
 
     The share of a class is compared with that of all rows whose class was seen.
     """
-    if plan.kept is None:
+    if plan.kept is None or not store.session.classes.seen:
         return False
     seen, kept = store.session.classes.counts(plan.kept)
     share = kept.sum() / max(int(seen.sum()), 1)

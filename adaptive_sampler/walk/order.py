@@ -23,7 +23,8 @@ _PIECE = 1 << 20  # rows handled at a time, so that temporary arrays stay small 
 class Order:
     """An epoch's visits: every kept row, `repeats` times, shuffled by `key`, or ascending if `key` is None.
 
-    `n`: rows of the data set. `bits`: (ceil(n / 8),) uint8 in little bit order, 1 for a kept row; None if all are kept.
+    `n`: rows of the data set. `bits`: (ceil(n / 8),) uint8 in little bit order, 1 for a kept row; None if all are kept. `kept`:
+    how many rows are kept, if that is known.
     `repeats`: (kept rows,) integers of at least 1, for the kept rows in ascending order; None if all are 1. The arrays are
     not copied and must not change. Nothing is shuffled before the first `take`. Raises `InvalidValue` for arrays of
     another length.
@@ -36,11 +37,13 @@ class Order:
         repeats: NDArray[Any] | None = None,
         *,
         key: int | None,
+        kept: int | None = None,
     ) -> None:
         if bits is not None and len(bits) != -(-n // 8):
             raise InvalidValue(f"bits has {len(bits)} bytes, n={n} rows need {-(-n // 8)}. Pass one bit a row.")
         self._n, self._bits, self._repeats, self._key = n, bits, repeats, key
-        kept = n if bits is None else bitmaps.count(bits)
+        if kept is None:
+            kept = n if bits is None else bitmaps.count(bits)
         if repeats is not None and len(repeats) != kept:
             raise InvalidValue(f"repeats has {len(repeats)} entries for {kept} kept rows. Pass one for each.")
         self._total = kept if repeats is None else int(repeats.sum(dtype=np.int64))

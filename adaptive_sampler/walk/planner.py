@@ -33,11 +33,28 @@ class Made:
     epoch, one for each block with `replan=k`. `once`: with `replan="once"`, the plan that all epochs keep.
     """
 
-    def __init__(self, plans: list[str] | None = None, once: list[str] | None = None) -> None:
-        self.plans, self.once = plans or [], once or []
+    def __init__(self, once: list[str] | None = None) -> None:
+        self.plans: list[str] = []
+        self.once = once or []
+        self._unnamed: Plan | None = None  # the epoch's one plan, until a state is taken: its id takes a while
+        self._stated = False  # whether a state has the lists
+
+    def begin(self, plan: Plan) -> None:
+        """Note the epoch's one plan; a state that was taken before names it from now on."""
+        if self._stated:
+            self.plans[:] = [plan.id]
+        else:
+            self._unnamed = plan
+
+    def forget(self, loaded: list[str]) -> None:
+        """Name only the plans of a `loaded` state, as if the epoch had not begun."""
+        self.plans[:], self._unnamed = loaded, None
 
     def state(self) -> dict[str, list[str]]:
         """The lists themselves, not copies, for a sampler's state."""
+        self._stated = True
+        if self._unnamed is not None:
+            self.begin(self._unnamed)
         return {"plans": self.plans, "once": self.once}
 
 
@@ -60,7 +77,7 @@ class Planner:
         )
         self._loaded: list[str] = []  # the plans of this epoch that the loaded state named
         # The plans of this epoch, but only of the newest blocks: no state is more than `AHEAD` blocks behind.
-        self._recent: deque[str] = deque(maxlen=AHEAD + 1)
+        self._recent: deque[Plan | str] = deque(maxlen=AHEAD + 1)
         store.session.planners.add(self)
         if ranks_all_classes(policy):
             store.session.classes.wanted_by.add(self)
@@ -91,7 +108,7 @@ class Planner:
     @property
     def in_force(self) -> list[str]:
         """The ids of the plans that a state taken now may name."""
-        return [*self.made.once, *self._recent]
+        return [*self.made.once, *(plan if isinstance(plan, str) else plan.id for plan in self._recent)]
 
     def fix(self) -> Plan:
         """Fix this epoch's plan, so that it changes no more, give it to the store, which saves it in time, and return it."""
@@ -102,7 +119,7 @@ class Planner:
             self._warn_if_unfed()
             self._warn_if_one_sided(plan)
             self._fixed_from, self._seen = None if plan is self._once else self._seen, None
-            self._recent.append(plan.id)
+            self._recent.append(plan.id if isinstance(self.replan, int) else plan)  # of a block, lest its arrays stay
             if self.replan == "once" and self._once is None and self._ready():
                 self._once = plan
                 for made in (self.made, self.upcoming):
@@ -116,11 +133,11 @@ class Planner:
 
     def unfix(self) -> None:
         """Undo what `fix` did in this epoch, except for the plans that the loaded state named."""
-        if self._once is not None and self._once.id in self._recent and self._once.id not in self._loaded:
+        if self._once is not None and self._once in self._recent and self._once.id not in self._loaded:
             self._once = None
             for made in (self.made, self.upcoming):
                 made.once.clear()
-        self.made.plans[:] = self._loaded
+        self.made.forget(self._loaded)
         self._recent.clear()
         self._recent.extend(self._loaded)
         self._plan, self._seen = (self.saved(self._loaded[0]) if self._loaded else None), None
@@ -166,7 +183,8 @@ class Planner:
             )
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
-        self.made.plans[:] = self._loaded = list(plans)
+        self._loaded = list(plans)
+        self.made.forget(self._loaded)
         self._recent.extend(plans)
         self._plan = loaded
 
