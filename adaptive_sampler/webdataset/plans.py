@@ -146,7 +146,8 @@ class Plans:
             )
         owner.store.session.drain()  # the plan must see the scores that the hooks still hold
         begun = Begun()
-        owner.begin_by(begun)  # fixes and saves the plan, and goes on to the next epoch if one had begun
+        owner.begin_by(begun)  # fixes the plan, and goes on to the next epoch if one had begun
+        owner.store.session.plans.save()  # a state that a worker takes may name it
         begun.position = len(owner)  # drawn at once, as the sampler sees it: the loader counts what is delivered
         kept = Kept.of(owner.plan, self._starts)
         self.epoch = PublishedEpoch(owner.epoch, owner.seed, len(owner), owner.shuffle, more, kept, begun)
