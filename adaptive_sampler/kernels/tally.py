@@ -27,36 +27,44 @@ def hash_between(text, borders):
 
 
 @kernel
+def _score_key(raw):
+    """(the bits of a float32 score as a uint32 that sorts like it, whether it has a rank): −0.0 is 0.0, and NaN has none."""
+    bits = np.uint32(raw)
+    bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
+    key = bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
+    return key, bits & np.uint32(0x7FFFFFFF) <= np.uint32(0x7F800000)
+
+
+@kernel
 def score_keys(raw):
     """The rank key of each score, without a hash. raw: the bits of float32 scores; −0.0 is 0.0, and NaN has no rank."""
     keys = np.empty(raw.size, np.uint64)
     for i in range(raw.size):
-        bits = np.uint32(raw[i])
-        bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
-        key = bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
-        ranked = bits & np.uint32(0x7FFFFFFF) <= np.uint32(0x7F800000)
+        key, ranked = _score_key(raw[i])
         keys[i] = np.uint64(key) << _HALF if ranked else UNRANKED
     return keys
 
 
 @kernel
-def count_all(keys, codes, groups, shift, lines, counts):
-    """Count the lines of each group, and by bin those that have a rank.
+def count_all(raw, codes, groups, firsts, shifts, dropped, bits, lines, counts):
+    """Count the lines of each group, and the scores by bin.
 
-    codes: of each line, or empty: all are of group 0; groups: of each code.
+    raw: as in `score_keys`; codes: of each line, or empty: all are of groups[0]; groups: of each code; firsts, shifts: of the upper
+    16 bits of a score, its first bin, and how many of its lower bits the bins do not tell apart; dropped: lower bits of a bin's
+    number that are not told apart either; bits: those that are; counts: (groups · 2**bits,) uint32 or int64.
     """
-    if not keys.size:
+    if not raw.size:
         return
-    if not codes.size:
-        lines[0] += keys.size
-        bins = counts[0]
-        for i in range(keys.size):
-            bins[keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
-        return
-    for i in range(keys.size):
-        group = groups[codes[i]]
-        lines[group] += 1
-        counts[group, keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
+    group = np.uint32(groups[0])
+    lines[group] += 0 if codes.size else raw.size
+    for i in range(raw.size):
+        key, ranked = _score_key(raw[i])
+        upper = key >> np.uint32(16)
+        place = (firsts[upper] + ((key & np.uint32(0xFFFF)) >> shifts[upper])) >> dropped
+        if codes.size:
+            group = np.uint32(groups[codes[i]])
+            lines[group] += 1
+        counts[(group << bits) + place] += ranked
 
 
 @kernel

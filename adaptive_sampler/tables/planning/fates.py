@@ -10,7 +10,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import tally
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.tables.planning.lines import LineBatch
-from adaptive_sampler.tables.planning.ranks import HIGHEST, LineCut, RankKeys, reaches, score_of
+from adaptive_sampler.tables.planning.ranks import HALF, HIGHEST, LineCut, RankKeys, reaches, scores_of
 
 MOST_VISITS = (1 << 32) - 1
 NO_CODES = np.empty(0, np.int32)
@@ -227,7 +227,10 @@ class ComposedFate:
 
 def thresholds(stretches: dict[Any, KeptStretch]) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Label -> the score at the group's cut, a pair of scores if it has two, None if none; and how many lines tie there."""
-    scores = {label: [score_of(cut.key) for cut in stretch.cuts] for label, stretch in stretches.items()}
+    scores = {
+        label: scores_of(np.array([cut.key >> HALF for cut in stretch.cuts], np.int64)).tolist()
+        for label, stretch in stretches.items()
+    }
     ties = {label: [cut.ties for cut in stretch.cuts] for label, stretch in stretches.items()}
     return {label: _one(found) for label, found in scores.items()}, {
         label: _one(found) for label, found in ties.items()
