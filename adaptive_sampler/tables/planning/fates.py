@@ -125,13 +125,14 @@ class StretchFate:
         self, lines: LineBatch, codes: np.ndarray, lows: Sequence[LineCut], highs: Sequence[LineCut]
     ) -> tuple[np.ndarray, np.ndarray]:
         """What is kept as far as scores tell, (lines,) bool, and the positions of the lines about which hashes decide."""
-        keys, kept = self.ranks.coarse(lines), np.empty(lines.length, np.bool_)
-        if keys is None:
+        kept = np.empty(lines.length, np.bool_)
+        if not self.ranks.scores:
             return kept, np.arange(lines.length)
+        raw = lines.scores[self.ranks.scores[0]].view(np.uint32)
         ends = [np.array([cut.key for cut in cuts], np.uint64) for cuts in (lows, highs)]
         doubtful = [np.array([cut.through_ties for cut in cuts], np.bool_) for cuts in (lows, highs)]
         places = np.empty(lines.length, np.int64)
-        return kept, places[: tally.inside(keys, codes, *ends, *doubtful, kept, places)]
+        return kept, places[: tally.inside(raw, codes, *ends, *doubtful, kept, places)]
 
 
 @dataclass(frozen=True)

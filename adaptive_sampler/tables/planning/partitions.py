@@ -44,6 +44,8 @@ class Partitions:
         for number, piece in enumerate(self.pieces):
             if piece.path is None:
                 piece.name = f"{piece.name} (partition {number})"
+            if isinstance(piece, ParquetFile):
+                piece.runs = {}
         self.names = [piece.name for piece in self.pieces]
         self.states = [_state(piece) for piece in self.pieces]
         self.columns: set[str] = set()
