@@ -153,7 +153,7 @@ def _near(
 
 def _weights_at(keys: np.ndarray, how: LineWeights) -> np.ndarray:
     """The weights of lines with these upper halves of rank keys, and behind them that of a line that was never observed."""
-    most = np.finfo(np.float32).max
+    most = float(np.finfo(np.float32).max)
     scores = np.nan_to_num(scores_of(keys), nan=most, posinf=most, neginf=0).clip(min=0)
     return np.append(how.of(scores.astype(np.float32)), np.float32(1)).astype(np.float64)
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import tally
+from adaptive_sampler.plan import MOST_VISITS
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.tables.planning.lines import LineBatch
 from adaptive_sampler.tables.planning.ranks import HALF, HIGHEST, LineCut, RankKeys, reaches, scores_of
 
-MOST_VISITS = (1 << 32) - 1
 NO_CODES = np.empty(0, np.int32)
 
 

@@ -19,7 +19,7 @@ from adaptive_sampler.selection.random_prune import RandomPrune
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.selection.upsample import Upsample
 from adaptive_sampler.selection.window import Window
-from adaptive_sampler.tables.names import column_of
+from adaptive_sampler.tables.names import column_of, column_of_own
 from adaptive_sampler.tables.planning import passes
 from adaptive_sampler.tables.planning.bins import ScoreBins, bins_for
 from adaptive_sampler.tables.planning.draws import DrawnTable, drawn
@@ -232,7 +232,7 @@ def _group(policy: Any) -> str | None:
         raise InvalidValue(
             f"{policy!r}: labels that are an array have no lines in a table. Name a column of the table, per_group='source'."
         )
-    return group
+    return group and column_of_own(group)
 
 
 def _draw(policy: Draw, of: PlanningOf) -> PlannedFate:

@@ -138,9 +138,11 @@ class TablePlan:
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write the visited lines: a Parquet file for each partition with the columns of `rows`, and manifest.json.
 
-        The folder appears whole or not at all. Raises `InvalidValue` if there is one that is not empty, and OSError where it
-        cannot be written.
+        The folder appears whole or not at all; what a killed writer left beside it is deleted. Raises `InvalidValue` if there is
+        one that is not empty, and OSError where it cannot be written.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InvalidValue(f"folder={folder!r}: the path of the folder to write, such as 'kept'.")
         path = Path(folder).absolute()  # workers of a cluster may be in another folder
         with writing.new_folder(path) as unfinished:
             written = self._table.run(_write, (self._fate, self._asked, unfinished), joined, whole=True)
