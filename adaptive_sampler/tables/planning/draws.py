@@ -27,7 +27,7 @@ from adaptive_sampler.tables.planning.fates import Fate
 from adaptive_sampler.tables.planning.lines import AskedColumns, lines_of
 from adaptive_sampler.tables.planning.partitions import Partitions
 from adaptive_sampler.tables.planning.ranks import ByScore, scores_of
-from adaptive_sampler.tables.planning.search import CutSearch, TableSearch
+from adaptive_sampler.tables.planning.search import CutSearch, TableSearch, few
 
 
 @dataclass
@@ -162,28 +162,47 @@ def _with_replacement(
     of: DrawnTable, ranks: ByArrival, counts: passes.GroupCounts, numbers: dict[Any, int]
 ) -> dict[Any, GroupDraw]:
     asked = of.asked._replace(scores=(of.column,))
-    totals = {
-        label: one.total
-        for label, one in of.table.run(_sum_weights, (ranks, asked._replace(key=None)), _merge_sums).items()
-    }
-    left, draws = dict(numbers), {}
+    sums = of.table.run(_sum_weights, (ranks, asked._replace(key=None)), _merge_sums)
+    totals = {label: one.total for label, one in sums.items()}
+    draws: dict[Any, GroupDraw] = {}
     for label, number in numbers.items():
         lines = int(counts.lines[counts.labels[label]])
         until = (number - 5 * math.sqrt(number)) / totals[label] if number >= max(lines // 8, 1024) else 0.0
         mean = totals[label] / lines if of.policy.unbiased else 0.0
         draws[label] = GroupDraw(None, until, 2 if until else 0, mean)
-    open_ = {label for label, one in draws.items() if one.attempt}
-    while open_:
-        counted = of.table.run(
-            _count_arrivals, (ranks, asked, {label: draws[label] for label in open_}), _merge_counted
-        )
-        for label, count in counted.items():
-            left[label] = numbers[label] - count
-        open_ = {label for label in open_ if left[label] < 0}  # a sum that is too large says nothing of its parts
-        draws |= {label: draws[label]._replace(attempt=draws[label].attempt + 2) for label in open_}
-    searches = {label: _arrival_search(label, k, totals[label]) for label, k in left.items() if k}
-    TableSearch(of.table, ranks, of.group, of.asked).find([*searches.values()], counts.labels)
-    return draws | {label: draws[label]._replace(cut=search.found) for label, search in searches.items()}
+    search = TableSearch(of.table, ranks, of.group, of.asked)
+    # The same pass counts arrivals, and lists the first ones of those of which the last ones are then left to be found.
+    likely = [_likely(label, numbers[label], draws[label], totals[label]) for label in counts.labels]
+    likely = likely if few(likely) else []
+    ask = {label: draw for label, draw in draws.items() if draw.attempt}
+    counted, listed = dict.fromkeys(ask, 0), None
+    if ask:
+        within = search.within(likely, counts.labels)
+        counted, listed = of.table.run(_arrive, (ranks, asked, ask, within), _merge_arrived)
+    while ask := {label: draw for label, draw in ask.items() if counted[label] > numbers[label]}:
+        # A sum that is too large says nothing of its parts.
+        ask = {label: draw._replace(attempt=draw.attempt + 2) for label, draw in ask.items()}
+        draws |= ask
+        counted |= of.table.run(_arrive, (ranks, asked, ask, search.within([], counts.labels)), _merge_arrived)[0]
+    left = {label: number - counted.get(label, 0) for label, number in numbers.items()}
+    if listed is not None and likely:
+        for one in likely:
+            one.rank = left[one.group]
+        search.take(listed, likely, counts.labels)
+    found = {one.group: one for one in likely if one.found}
+    searches = {k: found.get(k) or _arrival_search(k, left[k], totals[k]) for k in left if left[k]}
+    search.find([*searches.values()], counts.labels)
+    return draws | {label: draws[label]._replace(cut=one.found) for label, one in searches.items()}
+
+
+def _likely(label: Any, number: int, draw: GroupDraw, total: float) -> CutSearch:
+    """The search for a last arrival of which it is not known yet how many others come before it."""
+    if not draw.attempt:
+        return _arrival_search(label, number, total)
+    k = math.ceil(12 * math.sqrt(number))  # nearly always fewer are left once those until `draw.until` are counted
+    one = _arrival_search(label, k, total)
+    one.near, one.hope = (0, _bits(k / total)), k
+    return one
 
 
 def _arrival_search(label: Any, k: int, total: float) -> CutSearch:
@@ -238,18 +257,24 @@ def _merge_sums(a: GroupSums, b: GroupSums) -> GroupSums:
     return a | {label: one.merge(a[label]) if label in a else one for label, one in b.items()}
 
 
-def _count_arrivals(
-    share: TableShare, ranks: ByArrival, asked: AskedColumns, draws: dict[Any, GroupDraw]
-) -> dict[Any, int]:
-    found = dict.fromkeys(draws, 0)
+def _arrive(
+    share: TableShare, ranks: ByArrival, asked: AskedColumns, draws: dict[Any, GroupDraw], within: passes.Intervals
+) -> tuple[dict[Any, int], passes.NearCuts]:
+    """How many arrivals are counted in each of the groups of `draws`, and a list of those `within`."""
+    found, listed = dict.fromkeys(draws, 0), within.nothing()
+    codes = passes.CodesOfLines(ranks.group, within.places)
     for lines in lines_of(share.pieces, asked):
         for label, places in by_group(lines.groups[ranks.group] if ranks.group else None, lines.length):
             if label in draws:
                 weights = ranks.weights[label].of(lines.scores[ranks.column][places])
                 counts = np.empty(len(places), np.uint32)
                 found[label] += count_arrivals(lines, places, weights, ranks.key, draws[label], counts)
-    return found
+        if len(within.lows):
+            passes.list_lines(listed, ranks, codes.of(lines), lines, within)
+    return found, listed
 
 
-def _merge_counted(a: dict[Any, int], b: dict[Any, int]) -> dict[Any, int]:
-    return {label: a[label] + b[label] for label in a}
+def _merge_arrived(
+    a: tuple[dict[Any, int], passes.NearCuts], b: tuple[dict[Any, int], passes.NearCuts]
+) -> tuple[dict[Any, int], passes.NearCuts]:
+    return {label: a[0][label] + b[0][label] for label in a[0]}, passes.merge_near(a[1], b[1])

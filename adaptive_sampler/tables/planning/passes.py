@@ -173,6 +173,10 @@ class Intervals:
         """The groups of these labels, (labels,) int32."""
         return np.array([self.labels[label] for label in labels], np.int32)
 
+    def nothing(self) -> "NearCuts":
+        """A list without a line."""
+        return NearCuts(np.zeros(len(self.lows), np.int64), None)
+
 
 @dataclass
 class NearCuts:
@@ -205,16 +209,21 @@ def list_near(
     share: TableShare, ranks: RankKeys, group: str | None, asked: AskedColumns, within: Intervals
 ) -> NearCuts:
     """List the lines near cuts."""
-    found = NearCuts(np.zeros(len(within.lows), np.int64), None)
+    found = within.nothing()
     codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, hashes, own, _ = _near(lines, ranks, codes.of(lines), within, True)
-        cuts, places = _listed(keys, own, within, found.below)
-        if len(cuts):
-            found.cuts.append(cuts)
-            found.keys.append(keys[places])
-            found.hashes.append(hashes[places])
+        list_lines(found, ranks, codes.of(lines), lines, within)
     return found
+
+
+def list_lines(found: NearCuts, ranks: RankKeys, codes: LineCodes, lines: LineBatch, within: Intervals) -> None:
+    """Add some lines to the list of `list_near`. `codes`: numbered by `within.places`."""
+    keys, hashes, own, _ = _near(lines, ranks, codes, within, True)
+    cuts, places = _listed(keys, own, within, found.below)
+    if len(cuts):
+        found.cuts.append(cuts)
+        found.keys.append(keys[places])
+        found.hashes.append(hashes[places])
 
 
 def merge_near(a: NearCuts, b: NearCuts) -> NearCuts:
