@@ -104,6 +104,18 @@ def _rare() -> None:
     tally.count_within(
         keys, np.empty(0, np.int32), np.zeros(1, np.int32), np.array([0, 1]), keys, keys, keys, keys, counts[0], counts
     )
+    none, firsts = np.uint32(0), np.zeros(1 << 16, np.uint32)
+    tally.count_all(  # tables with more scores than 32 bits count
+        firsts[:1],
+        np.empty(0, np.int32),
+        np.zeros(1, np.int32),
+        firsts,
+        firsts.astype(np.uint8),
+        none,
+        none,
+        counts[0],
+        counts[0],
+    )
 
 
 def _look_up(path: Path) -> None:

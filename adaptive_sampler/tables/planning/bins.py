@@ -1,10 +1,10 @@
 """Which scores a pass counts together: bins that are narrow where a sample of the table has many scores."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.kernels import tally
 from adaptive_sampler.tables.planning.engines import TableShare
 from adaptive_sampler.tables.planning.lines import AskedColumns, lines_of
 from adaptive_sampler.tables.planning.partitions import Partitions
@@ -72,8 +72,9 @@ def count_upper(share: TableShare, ranks: ByScore, asked: AskedColumns) -> np.nd
     for lines in lines_of(share.pieces, asked):
         keys = ranks.coarse(lines)
         if len(keys):
-            uppers: Any = (keys >> np.uint64(48)).astype(np.int64)
-            return np.bincount(uppers[lines.scores[ranks.column] == lines.scores[ranks.column]], minlength=_UPPER)
+            uppers = (keys >> np.uint64(48)).astype(np.int64)
+            found: np.ndarray = np.bincount(uppers[keys != tally.UNRANKED], minlength=_UPPER)
+            return found
     return np.zeros(_UPPER, np.int64)
 
 
