@@ -69,15 +69,17 @@ def bins_for(table: Partitions, ranks: ByScore, asked: AskedColumns) -> ScoreBin
 
 def count_upper(share: TableShare, ranks: ByScore, asked: AskedColumns) -> np.ndarray:
     """How many of the first lines of a share have a score with these upper bits, (2**16,) int64."""
+    found = np.zeros(_UPPER, np.int64)
     for lines in lines_of(share.pieces, asked):
         keys = ranks.coarse(lines)
         if len(keys):
-            uppers = (keys >> np.uint64(48)).astype(np.int64)
-            found: np.ndarray = np.bincount(uppers[keys != tally.UNRANKED], minlength=_UPPER)
-            return found
-    return np.zeros(_UPPER, np.int64)
+            uppers = keys[keys != tally.UNRANKED] >> np.uint64(48)
+            found += np.bincount(uppers.astype(np.int64), minlength=_UPPER)
+            break
+    return found
 
 
 def merge_upper(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """A merge of `count_upper`."""
-    return a + b
+    found: np.ndarray = a + b
+    return found
