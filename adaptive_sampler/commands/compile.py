@@ -133,7 +133,10 @@ def _plan_tables(text: bool) -> None:
     """Plan a table by every way to choose lines, all together and by groups that are texts or numbers."""
     import pyarrow as pa
 
+    from adaptive_sampler.tables.arrow.runs import Run
+
     rows = np.arange(4000)
+    Run().add(pa.array(rows))  # of a Parquet file
     keys, texts = pa.array([f"document-{row}" for row in rows] if text else rows), pa.array(rows % 3).cast(pa.string())
     scores = np.random.default_rng(0).random(len(rows), np.float32)
     table = pa.table({"key": keys, "score": scores, "text": texts.dictionary_encode(), "number": rows % 3})
