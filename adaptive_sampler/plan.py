@@ -19,6 +19,7 @@ from adaptive_sampler.kernels import bits as kernels
 PLAN_ID = re.compile("[0-9a-f]{16}")
 FILES = ("plan.json", "kept.npy", "counts.npy", "weights.npy")  # of a saved plan, which need not have all
 MOST_ROWS, MOST_SEED = 1 << 48, 1 << 64
+MOST_VISITS = (1 << 32) - 1  # of a row, by one plan
 
 
 class MadeFrom(NamedTuple):

@@ -68,8 +68,7 @@ def planned(folder: Path, group: str | None = None, engine: str = "arrow") -> An
 
 def ours(folder: Path) -> int:
     """Plan, and read which rows are kept."""
-    plan = planned(folder)
-    return sum(len(plan.rows(number)) for number in range(len(plan.partitions)))
+    return sum(map(len, planned(folder).tables()))
 
 
 def bare_scan(folder: Path, columns: tuple[str, ...]) -> None:

@@ -104,6 +104,18 @@ def _rare() -> None:
     tally.count_within(
         keys, np.empty(0, np.int32), np.zeros(1, np.int32), np.array([0, 1]), keys, keys, keys, keys, counts[0], counts
     )
+    none, firsts = np.uint32(0), np.zeros(1 << 16, np.uint32)
+    tally.count_all(  # tables with more scores than 32 bits count
+        firsts[:1],
+        np.empty(0, np.int32),
+        np.zeros(1, np.int32),
+        firsts,
+        firsts.astype(np.uint8),
+        none,
+        none,
+        counts[0],
+        counts[0],
+    )
 
 
 def _look_up(path: Path) -> None:
@@ -121,7 +133,10 @@ def _plan_tables(text: bool) -> None:
     """Plan a table by every way to choose lines, all together and by groups that are texts or numbers."""
     import pyarrow as pa
 
+    from adaptive_sampler.tables.arrow.runs import Run
+
     rows = np.arange(4000)
+    Run().add(pa.array(rows))  # of a Parquet file
     keys, texts = pa.array([f"document-{row}" for row in rows] if text else rows), pa.array(rows % 3).cast(pa.string())
     scores = np.random.default_rng(0).random(len(rows), np.float32)
     table = pa.table({"key": keys, "score": scores, "text": texts.dictionary_encode(), "number": rows % 3})

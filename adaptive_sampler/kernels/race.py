@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.kernels.bits import row_dtype
 from adaptive_sampler.kernels.identity import Identity, Names, RowIdentity, hash_places, row_hash, upper_halves
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import (
@@ -167,7 +168,7 @@ def sample_without_replacement(
     deviations = 4.0
     while k > 0 and n > 0:
         low, high, room = _guess(start, identity.names, weights, k, deviations)
-        rows = np.empty(room, _row_type(n))
+        rows = np.empty(room, row_dtype(n))
         before, m = _pass(start, identity.names, weights, low, high, words, rows)
         if m <= room and before <= k:
             times = np.empty(m)
@@ -207,7 +208,7 @@ def _listed(start: np.uint64, names: Names, weights: NDArray[np.float32], high: 
     n = len(weights)
     words = np.empty(-(-n // 64), np.uint64)
     while True:
-        rows = np.empty(room, _row_type(n))
+        rows = np.empty(room, row_dtype(n))
         _, m = _pass(start, names, weights, 0.0, high, words, rows)
         if m <= room:
             return rows[:m]
@@ -225,10 +226,6 @@ def _first(
     if len(sure) + len(tied) > k:
         tied = identity.ordered(start, tied)
     return np.concatenate([sure, tied[: k - len(sure)]])
-
-
-def _row_type(n: int) -> type[np.signedinteger[Any]]:
-    return np.int32 if n < 2**31 else np.int64
 
 
 def _pass(

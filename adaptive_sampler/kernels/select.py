@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import split
+from adaptive_sampler.kernels.bits import row_dtype
 from adaptive_sampler.kernels.identity import Identity, RowIdentity
 from adaptive_sampler.kernels.splitmix import python_number
 
@@ -56,7 +57,7 @@ class _Cut:
         n = len(identity)
         self._rank, self._above, self._n = rank, above, n
         self._start, self._identity = start, identity
-        self._row_type = np.int32 if n < 2**31 else np.int64
+        self._row_type = row_dtype(n)
         self.words: Words = np.zeros(-(-n // 64), np.uint64)
         self._keys, self._parts = _NONE, [(_NONE, 0, self.words)]
         if keys is not None:  # whole words, and the rest padded with NaN, which is on neither side

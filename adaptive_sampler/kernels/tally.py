@@ -27,36 +27,44 @@ def hash_between(text, borders):
 
 
 @kernel
+def _score_key(raw):
+    """(the bits of a float32 score as a uint32 that sorts like it, whether it has a rank): −0.0 is 0.0, and NaN has none."""
+    bits = np.uint32(raw)
+    bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
+    key = bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
+    return key, bits & np.uint32(0x7FFFFFFF) <= np.uint32(0x7F800000)
+
+
+@kernel
 def score_keys(raw):
     """The rank key of each score, without a hash. raw: the bits of float32 scores; −0.0 is 0.0, and NaN has no rank."""
     keys = np.empty(raw.size, np.uint64)
     for i in range(raw.size):
-        bits = np.uint32(raw[i])
-        bits = np.uint32(0) if bits == np.uint32(0x80000000) else bits
-        key = bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
-        ranked = bits & np.uint32(0x7FFFFFFF) <= np.uint32(0x7F800000)
+        key, ranked = _score_key(raw[i])
         keys[i] = np.uint64(key) << _HALF if ranked else UNRANKED
     return keys
 
 
 @kernel
-def count_all(keys, codes, groups, shift, lines, counts):
-    """Count the lines of each group, and by bin those that have a rank.
+def count_all(raw, codes, groups, firsts, shifts, dropped, bits, lines, counts):
+    """Count the lines of each group, and the scores by bin.
 
-    codes: of each line, or empty: all are of group 0; groups: of each code.
+    raw: as in `score_keys`; codes: of each line, or empty: all are of groups[0]; groups: of each code; firsts, shifts: of the upper
+    16 bits of a score, its first bin, and how many of its lower bits the bins do not tell apart; dropped: lower bits of a bin's
+    number that are not told apart either; bits: those that are; counts: (groups · 2**bits,) uint32 or int64.
     """
-    if not keys.size:
+    if not raw.size:
         return
-    if not codes.size:
-        lines[0] += keys.size
-        bins = counts[0]
-        for i in range(keys.size):
-            bins[keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
-        return
-    for i in range(keys.size):
-        group = groups[codes[i]]
-        lines[group] += 1
-        counts[group, keys[i] >> shift] += np.int64(keys[i] != UNRANKED)
+    group = np.uint32(groups[0])
+    lines[group] += 0 if codes.size else raw.size
+    for i in range(raw.size):
+        key, ranked = _score_key(raw[i])
+        upper = key >> np.uint32(16)
+        place = (firsts[upper] + ((key & np.uint32(0xFFFF)) >> shifts[upper])) >> dropped
+        if codes.size:
+            group = np.uint32(groups[codes[i]])
+            lines[group] += 1
+        counts[(group << bits) + place] += ranked
 
 
 @kernel
@@ -174,25 +182,66 @@ def near_scores(keys, codes, groups, begins, floors, highs, places):
 
 
 @kernel
-def inside(keys, groups, lows, highs, doubtful_low, doubtful_high, kept, places):
+def _upper(ends):
+    """The first upper half of rank keys that has none below each of `ends`, without a hash."""
+    return (ends >> _HALF) + np.minimum(ends & np.uint64(0xFFFFFFFF), np.uint64(1))
+
+
+@kernel
+def inside(raw, groups, lows, highs, doubtful_low, doubtful_high, kept, places):
     """Whether each line's score is from the low to before the high of its group's, as far as that follows from the score.
 
-    keys: without hashes; groups: of each line, or empty: all are of group 0; lows, highs: (groups,) rank keys; doubtful_low,
+    raw: as in `score_keys`; groups: of each line, or empty: all are of group 0; lows, highs: (groups,) rank keys; doubtful_low,
     doubtful_high: (groups,) bool, whether the hash decides about lines of the score of an end; kept: (lines,) bool, gets the
     answer, and True where there is no rank; places: gets the positions of the lines that are in doubt. Returns how many.
     """
+    if not raw.size:
+        return np.int64(0)
+    begins, ends, at_low, at_high = _upper(lows), _upper(highs), lows >> _HALF, highs >> _HALF
     m = np.int64(0)
-    group = np.int64(0)
-    for i in range(keys.size):
+    doubts = np.empty(64, np.bool_)
+    begin, end, first, last, doubt_first, doubt_last = (
+        begins[0],
+        ends[0],
+        at_low[0],
+        at_high[0],
+        doubtful_low[0],
+        doubtful_high[0],
+    )
+    for start in range(0, raw.size, 64):
+        some, answers, any_doubt = raw[start : start + 64], kept[start : start + 64], False
         if groups.size:
-            group = np.int64(groups[i])
-        key, low, high = keys[i], lows[group], highs[group]
-        kept[i] = (key >= low and key < high) or key == UNRANKED
-        at_low = doubtful_low[group] & ((key ^ low) >> _HALF == np.uint64(0))
-        at_high = doubtful_high[group] & ((key ^ high) >> _HALF == np.uint64(0))
-        places[m] = i
-        m += np.int64((at_low | at_high) & (key != UNRANKED))
+            for i in range(some.size):
+                key, ranked = _score_key(some[i])
+                group = np.uint64(groups[start + i])
+                answers[i] = ((key >= begins[group]) & (key < ends[group])) | (not ranked)
+                doubts[i] = ((key == at_low[group]) & doubtful_low[group]) | (
+                    (key == at_high[group]) & doubtful_high[group]
+                )
+                doubts[i] &= ranked
+                any_doubt |= doubts[i]
+        else:  # without a branch, so that LLVM vectorises it
+            for i in range(some.size):
+                key, ranked = _score_key(some[i])
+                answers[i] = ((key >= begin) & (key < end)) | (not ranked)
+                doubts[i] = (((key == first) & doubt_first) | ((key == last) & doubt_last)) & ranked
+                any_doubt |= doubts[i]
+        if any_doubt:
+            for i in range(some.size):
+                places[m] = start + i
+                m += np.int64(doubts[i])
     return m
+
+
+@kernel
+def ascends_by_one(values):
+    """Whether integers each are one more than the one before."""
+    if not values.size or values[values.size - 1] < values[0]:  # a sum may wrap around
+        return not values.size
+    wrong = np.int64(0)
+    for i in range(1, values.size):
+        wrong += np.int64(values[i] - values[i - 1] != 1)
+    return wrong == 0
 
 
 @kernel

@@ -7,7 +7,7 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
-from adaptive_sampler.plan import Plan
+from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Policy, Scores, is_policy, make
 
 
@@ -106,7 +106,7 @@ def _visits(plans: list[Plan], kept: np.ndarray | None) -> np.ndarray | None:
             most *= int(plan.counts.max(initial=1))
             own = _within(plan, plan.counts, kept)
             found = own if found is None else np.multiply(found, own, dtype=np.uint64)
-    if most >= 1 << 32:
+    if most > MOST_VISITS:
         raise InvalidValue(f"rows would be visited up to {most} times in an epoch. Compose smaller factors.")
     return found
 

@@ -12,12 +12,10 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, exact, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.kernels.identity import Identity
-from adaptive_sampler.plan import Plan
+from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.per_group import ranking, settle_groups
-
-_MOST = 2**32 - 1  # samples of one plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class Draw(Composable):
                     f"num_samples={number}: a share of the rows, above 0, or a count of samples as an int."
                 )
         elif number is not None:
-            whole_number("num_samples", number, 1, most=_MOST, otherwise=", or None for the store's rows")
+            whole_number("num_samples", number, 1, most=MOST_VISITS, otherwise=", or None for the store's rows")
             if self.per_group is not None:
                 raise InvalidValue(
                     f"num_samples={number} with per_group: how many of these are of which group is not said. Pass a share of "
@@ -111,8 +109,8 @@ class Draw(Composable):
         if self.num_samples is None or isinstance(self.num_samples, (int, np.integer)):
             return n if self.num_samples is None else int(self.num_samples)
         number = max(math.floor(exactly(self.num_samples) * n + exactly(0.5)), 1)
-        if number > _MOST:
-            raise InvalidValue(f"num_samples={self.num_samples} of {n} rows is {number}: draw {_MOST} at most.")
+        if number > MOST_VISITS:
+            raise InvalidValue(f"num_samples={self.num_samples} of {n} rows is {number}: draw {MOST_VISITS} at most.")
         return number
 
     def _probabilities(self, scores: np.ndarray, rows: Any) -> tuple[np.ndarray, int]:

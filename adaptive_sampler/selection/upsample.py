@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from adaptive_sampler.checks import whole_number
-from adaptive_sampler.plan import Plan
+from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
 from adaptive_sampler.selection.composed import Composable
 
@@ -27,7 +27,7 @@ class Upsample(Composable):
     def __post_init__(self) -> None:
         check_by(self.by)
         check_choice("convention", self.convention, ("total", "extra"))
-        most = (1 << 32) - 1 - (self.convention == "extra")  # visits of a row, as where factors are composed
+        most = MOST_VISITS - (self.convention == "extra")
         whole_number("factor", self.factor, 1, most=most, what="a whole number of occurrences")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:

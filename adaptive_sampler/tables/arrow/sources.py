@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.tables.arrow.runs import Run, batches_made, runs_made
 
 AT_ONCE = 1 << 17  # lines of a batch
 ENDINGS = (".parquet", ".feather", ".arrow", ".csv")
@@ -89,7 +90,12 @@ def _file(path: Path) -> Piece:
 
 
 class ParquetFile:
-    """A Parquet file, read one row group after the other."""
+    """A Parquet file, read one row group after the other.
+
+    `runs`: (column, row group) -> its first value, of integers that were read before and each are one more than the one before,
+    as row numbers mostly are: they are made, not read again. None: nothing is remembered. A dict is for who reads a file several
+    times and looks whether it has changed.
+    """
 
     typed = True
 
@@ -99,6 +105,7 @@ class ParquetFile:
             self.schema = file.schema_arrow
             self._groups = range(file.num_row_groups)
         self.path = path
+        self.runs: dict[tuple[str, int], int] | None = None
 
     def parts(self, number: int) -> "list[ParquetFile]":
         """The file as up to so many parts, each of neighbouring row groups."""
@@ -116,9 +123,27 @@ class ParquetFile:
         with parquet.ParquetFile(self.path, read_dictionary=encoded) as file:
             for group in self._groups:
                 where, start = f"{self.name}, row group {group}", 0
-                for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=[*kinds]):
+                for lines in self._of_group(file, group, [*kinds]):
                     yield TableLines(where, start, lines)
                     start += len(lines)
+
+    def _of_group(self, file: Any, group: int, names: list[str]) -> Iterator[Any]:
+        """The columns of a row group, as record batches."""
+        runs = {} if self.runs is None else self.runs
+        made = {name: runs[name, group] for name in names if (name, group) in runs}
+        read = [name for name in names if name not in made]
+        if not read:
+            yield from batches_made(made, file.metadata.row_group(group).num_rows, AT_ONCE)
+            return
+        found = {name: Run() for name in read if self.schema.field(name).type == pa.int64()}
+        start = 0
+        for lines in file.iter_batches(AT_ONCE, row_groups=[group], columns=read):
+            for name, run in found.items():
+                run.add(lines.column(name))
+            columns = runs_made(made, start, start + len(lines)) | dict(zip(read, lines.columns, strict=True))
+            yield pa.record_batch({name: columns[name] for name in names}) if made else lines
+            start += len(lines)
+        runs |= {(name, group): run.first for name, run in found.items() if run.first is not None}
 
 
 class IpcFile:

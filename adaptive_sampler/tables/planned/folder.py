@@ -3,9 +3,9 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adaptive_sampler.checks import is_whole, whole_number
 from adaptive_sampler.errors import MALFORMED, InvalidValue, StoreDamaged
@@ -14,6 +14,7 @@ from adaptive_sampler.plan import PLAN_ID
 MANIFEST = "manifest.json"
 FORMAT = 1
 COLUMNS = ("key", "repeats", "weight")
+Lines = TypeVar("Lines")
 _AGAIN = "Write the plan again: plan_table(...).write(folder)."
 
 
@@ -77,16 +78,9 @@ class PlanFolder:
 
         `partition`: its number. Raises as `rows` does, for wrong counts at the end.
         """
-        import pyarrow.compute as compute
-
         partition = self._number(partition)
-        lines = samples = 0
-        with self.told_as_damage():
-            for batch in self.piece(partition).batches(dict.fromkeys(COLUMNS)):
-                lines += len(batch.lines)
-                samples += compute.sum(batch.lines.column("repeats")).as_py() or 0
-                yield batch.lines
-        self.check_counts(partition, lines, samples)
+        read = (batch.lines for batch in self.piece(partition).batches(dict.fromkeys(COLUMNS)))
+        return self.counted(partition, read, lambda lines: lines.column("repeats").to_numpy())
 
     def rows(self, partition: int) -> Any:
         """The visited lines of a partition in their order, a pyarrow.Table with the columns key, repeats and weight.
@@ -98,6 +92,14 @@ class PlanFolder:
 
         partition = self._number(partition)
         return pa.Table.from_batches(self.batches(partition), self.piece(partition).schema)
+
+    def tables(self) -> Iterator[Any]:
+        """What `rows` returns of each partition, in their order."""
+        return map(self.rows, range(len(self._files)))
+
+    def pieces(self) -> Iterator[Any]:
+        """The files of all partitions, in order. Raises as `rows` does."""
+        return map(self.piece, range(len(self._files)))
 
     def piece(self, partition: int) -> Any:
         """The file of a partition, to be read in batches. Raises as `rows` does."""
@@ -124,8 +126,17 @@ class PlanFolder:
         most = len(self._files) - 1
         return whole_number("partition", partition, 0, most=most, what="the number of a partition")
 
-    def check_counts(self, partition: int, lines: int, samples: int) -> None:
-        """Raise `StoreDamaged` unless a partition was written with so many lines and visits."""
+    def counted(self, partition: int, read: Iterator[Lines], repeats: Callable[[Lines], Any]) -> Iterator[Lines]:
+        """What is read of a partition. Raises `StoreDamaged` where that fails, or ends with other counts than were written.
+
+        `repeats`: (lines) -> how often each of them is visited, as a NumPy array.
+        """
+        lines = samples = 0
+        with self.told_as_damage():
+            for some in read:
+                each = repeats(some)
+                lines, samples = lines + len(each), samples + int(each.sum(dtype="int64"))
+                yield some
         if (lines, samples) != self._counts[partition]:
             wrote = "{} rows and {} samples".format(*self._counts[partition])
             raise StoreDamaged(

@@ -1,6 +1,5 @@
 """Read a plan of a table, some lines at a time: the one that `plan_table` returned, or a folder that it was written to."""
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -29,8 +28,8 @@ class PartitionedPlan(Protocol):
     def partitions(self) -> Sequence[str]:
         """The names of the partitions."""
 
-    def rows(self, partition: int) -> Any:
-        """The visited lines of a partition, a pyarrow.Table with the columns key, repeats and weight."""
+    def tables(self) -> Iterator[Any]:
+        """The visited lines of each partition, in their order: pyarrow.Tables with the columns key, repeats and weight."""
 
 
 class PlanPart(NamedTuple):
@@ -56,26 +55,20 @@ def plan_of(source: Any) -> PartitionedPlan:
 
 
 def parts(plan: PartitionedPlan) -> Iterator[PlanPart]:
-    """The lines of all partitions, in order. Memory stays bounded; for what `plan_table` returned by one partition.
+    """The lines of all partitions, in order. Memory stays bounded; for what `plan_table` returned by a few partitions.
 
     Raises `StoreDamaged` for lines that no plan has, and for a partition whose keys are of another kind than the first's.
     """
     kind: Any = None
-    for number in range(len(plan.partitions)):
-        piece = plan.piece(number) if isinstance(plan, PlanFolder) else _in_memory(plan, number)
+    for number, piece in enumerate(plan.pieces() if isinstance(plan, PlanFolder) else _in_memory(plan)):
         this = _kind(piece)
         if kind not in (None, this):
             raise StoreDamaged(
                 f"{piece.name}: its keys are {piece.schema.field(KEY).type}, and those of the partitions before it are not. Write "
                 "the plan again, from a table whose keys are all text, or all row numbers."
             )
-        kind, lines, samples = this, 0, 0
-        with plan.told_as_damage() if isinstance(plan, PlanFolder) else contextlib.nullcontext():
-            for part in _lines(piece, kind):
-                lines, samples = lines + len(part.repeats), samples + int(part.repeats.sum(dtype=np.int64))
-                yield part
-        if isinstance(plan, PlanFolder):
-            plan.check_counts(number, lines, samples)
+        kind, found = this, _lines(piece, this)
+        yield from plan.counted(number, found, lambda part: part.repeats) if isinstance(plan, PlanFolder) else found
 
 
 def _lines(piece: Any, kind: Any) -> Iterator[PlanPart]:
@@ -95,12 +88,13 @@ def _kind(piece: Any) -> Any:
     return arrow.ROW if arrow.ROW.fits(piece.schema.field(KEY).type) else arrow.KEYS
 
 
-def _in_memory(plan: PartitionedPlan, number: int) -> Any:
+def _in_memory(plan: PartitionedPlan) -> Iterator[Any]:
     from adaptive_sampler.tables.arrow.sources import ArrowTable
 
-    piece = ArrowTable(plan.rows(number))
-    piece.name = f"the plan of {plan.partitions[number]}"
-    return piece
+    for name, table in zip(plan.partitions, plan.tables(), strict=True):
+        piece = ArrowTable(table)
+        piece.name = f"the plan of {name}"
+        yield piece
 
 
 def _check(part: PlanPart, where: str) -> None:

@@ -185,14 +185,20 @@ def _unbiased(weights: np.ndarray, mean: float) -> np.ndarray:
     return found
 
 
-def when(number: float, scores: np.ndarray, counts: np.ndarray) -> float:
-    """The time before which so many of the lines with about these weights, `counts` of each, most likely arrive; inf: never."""
-    low, high = -400.0, 400.0  # of its natural logarithm
+def arrived(time: float, weights: np.ndarray, counts: np.ndarray) -> float:
+    """How many of the lines with these weights, `counts` of each, most likely have arrived before a time."""
+    with np.errstate(over="ignore"):
+        return float(-(np.expm1(-weights * min(time, 1e300)) * counts).sum())
+
+
+def when(number: float, weights: np.ndarray, counts: np.ndarray) -> float:
+    """The time before which so many of these lines most likely arrive; inf: never."""
     if number <= 0:
         return 0.0
-    for _ in range(80):
+    low, high = -400.0, 400.0  # of its natural logarithm
+    for _ in range(36):  # to a relative 1e-8
         middle = (low + high) / 2
-        if float(-(np.expm1(-scores * math.exp(middle)) * counts).sum()) < number:
+        if arrived(math.exp(middle), weights, counts) < number:
             low = middle
         else:
             high = middle

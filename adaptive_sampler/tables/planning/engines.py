@@ -49,11 +49,16 @@ class Engine(Protocol):
         """
 
 
+def cores() -> int:
+    """How many threads read at a time: one a core, and two at least."""
+    return max(2, os.cpu_count() or 1)
+
+
 class ThreadsEngine:
     """Calls tasks in threads of this process: they read and count without the GIL. `threads`: how many; None: one a core."""
 
     def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads or max(2, os.cpu_count() or 1)
+        self._threads = threads or cores()
         self.received: list[int] = []
 
     def pieces(self, source: Any) -> list[Piece]:

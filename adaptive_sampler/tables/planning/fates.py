@@ -8,11 +8,11 @@ import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import tally
+from adaptive_sampler.plan import MOST_VISITS
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.tables.planning.lines import LineBatch
-from adaptive_sampler.tables.planning.ranks import HIGHEST, LineCut, RankKeys, reaches, score_of
+from adaptive_sampler.tables.planning.ranks import HALF, HIGHEST, LineCut, RankKeys, reaches, scores_of
 
-MOST_VISITS = (1 << 32) - 1
 NO_CODES = np.empty(0, np.int32)
 
 
@@ -125,13 +125,14 @@ class StretchFate:
         self, lines: LineBatch, codes: np.ndarray, lows: Sequence[LineCut], highs: Sequence[LineCut]
     ) -> tuple[np.ndarray, np.ndarray]:
         """What is kept as far as scores tell, (lines,) bool, and the positions of the lines about which hashes decide."""
-        keys, kept = self.ranks.coarse(lines), np.empty(lines.length, np.bool_)
-        if keys is None:
+        kept = np.empty(lines.length, np.bool_)
+        if not self.ranks.scores:
             return kept, np.arange(lines.length)
+        raw = lines.scores[self.ranks.scores[0]].view(np.uint32)
         ends = [np.array([cut.key for cut in cuts], np.uint64) for cuts in (lows, highs)]
         doubtful = [np.array([cut.through_ties for cut in cuts], np.bool_) for cuts in (lows, highs)]
         places = np.empty(lines.length, np.int64)
-        return kept, places[: tally.inside(keys, codes, *ends, *doubtful, kept, places)]
+        return kept, places[: tally.inside(raw, codes, *ends, *doubtful, kept, places)]
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,10 @@ class ComposedFate:
 
 def thresholds(stretches: dict[Any, KeptStretch]) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Label -> the score at the group's cut, a pair of scores if it has two, None if none; and how many lines tie there."""
-    scores = {label: [score_of(cut.key) for cut in stretch.cuts] for label, stretch in stretches.items()}
+    scores = {
+        label: scores_of(np.array([cut.key >> HALF for cut in stretch.cuts], np.int64)).tolist()
+        for label, stretch in stretches.items()
+    }
     ties = {label: [cut.ties for cut in stretch.cuts] for label, stretch in stretches.items()}
     return {label: _one(found) for label, found in scores.items()}, {
         label: _one(found) for label, found in ties.items()

@@ -35,7 +35,7 @@ class Partitions:
     """The partitions of a table, and the passes over them.
 
     `names`: what messages call each; `states`: of each, None for a table in memory; `columns`: those that were found in all;
-    `passes`: those that there were, in order.
+    `passes`: those that there were, in order; `size`: about how many bytes it has.
     Raises as `pieces` does.
     """
 
@@ -44,12 +44,15 @@ class Partitions:
         for number, piece in enumerate(self.pieces):
             if piece.path is None:
                 piece.name = f"{piece.name} (partition {number})"
+            if isinstance(piece, ParquetFile):
+                piece.runs = {}
         self.names = [piece.name for piece in self.pieces]
         self.states = [_state(piece) for piece in self.pieces]
         self.columns: set[str] = set()
         self.passes: list[TablePass] = []
         self._engine = engine
         sizes = [_size(piece, state) for piece, state in zip(self.pieces, self.states, strict=True)]
+        self.size = sum(sizes)
         self._whole = _shares(self.pieces, sizes)
         self._shares = _shares(*_parts(self.pieces, sizes))
 
@@ -61,14 +64,26 @@ class Partitions:
 
         `whole`: whether each call gets whole partitions, and their numbers; else a large file may be read in parts.
         """
+        return self._pass(task, arguments, merge, self._whole if whole else self._shares)
+
+    def _pass(
+        self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found], shares: Sequence[TableShare]
+    ) -> Found:
         begun = time.perf_counter()
         try:
-            found = self._engine.run(task, self._whole if whole else self._shares, arguments, merge)
+            found = self._engine.run(task, shares, arguments, merge)
         finally:
             self.check()
         name = task.__name__.strip("_").replace("_", " ")
         self.passes.append(TablePass(name, time.perf_counter() - begun, self._engine.received[-1]))
         return found
+
+    def sample(self, task: Task[Found], arguments: tuple[Any, ...], merge: Merge[Found], shares: int) -> Found | None:
+        """A look at so many shares that lie far from each other; None where there is one share: there is little to be spared."""
+        if len(self._shares) < 2:
+            return None
+        some = self._shares[:: -(-len(self._shares) // shares)]
+        return self._pass(task, arguments, merge, some)
 
     def check(self, numbers: Sequence[int] | None = None) -> None:
         """Raise `InvalidValue` if the file of one of these partitions (None: of any) is no longer what it was."""

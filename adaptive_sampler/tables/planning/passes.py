@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_sampler.kernels import tally
+from adaptive_sampler.tables.planning.bins import MOST, ScoreBins
 from adaptive_sampler.tables.planning.engines import TableShare
 from adaptive_sampler.tables.planning.fates import Fate, VisitCounts
 from adaptive_sampler.tables.planning.lines import AskedColumns, LineBatch, lines_of
 from adaptive_sampler.tables.planning.ranks import RankKeys
 
-CELLS = 1 << 20  # counts of a pass: 8 MiB, of which each thread holds two
-FEWEST, MOST = 4, 16  # bits of a rank key that a pass tells apart
+CELLS = 1 << 18  # counts of a pass: 1 MiB, of which each thread holds two; more would not fit into a core's cache
+FEWEST = 4  # bits that a pass tells apart at least
+_MOST_COUNTED = (1 << 32) - 1  # lines, as uint32
 NO_GROUPS, ONE_GROUP = np.empty(0, np.int32), np.zeros(1, np.int32)
 
 
 def bits_for(rows: int) -> int:
-    """How many bits can be told apart for each of so many groups or cuts, so that all counts take 8 MiB at most."""
+    """How many bits can be told apart for each of so many groups or cuts, so that there are `CELLS` counts at most."""
     return max(FEWEST, min(MOST, (CELLS // max(rows, 1)).bit_length() - 1))
 
 
@@ -66,54 +68,67 @@ class CodesOfLines:
 class GroupCounts:
     """The lines of each group.
 
-    `labels`: label -> position; `lines`: (groups,) how many; `counts`: (groups, 2**bits) how many have a rank key with these
-    upper bits; a line whose score was never observed has no rank key.
+    `labels`: label -> position; `lines`: (groups,) how many; `counts`: (groups, 2**bits) how many have a score in each bin, of
+    which `bits` are told apart, uint32 while that holds them, then int64; a score that was never observed is in none. Both
+    arrays may have room for more groups.
     """
 
     labels: dict[Any, int] = field(default_factory=dict)
     lines: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 1 << MOST), np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 1 << MOST), np.uint32))
 
     @property
     def bits(self) -> int:
-        """How many upper bits of the rank keys are told apart."""
+        """How many bits of the bins' numbers are told apart."""
         return int(self.counts.shape[1]).bit_length() - 1
 
     def places(self, labels: list[Any]) -> np.ndarray:
         """The positions of these labels, (labels,) int32; new ones are added without a line."""
         found = np.array([self.labels.setdefault(label, len(self.labels)) for label in labels], np.int32)
-        more = len(self.labels) - len(self.lines)
-        if more:
-            self.narrow(bits_for(len(self.labels)))
-            self.lines = np.concatenate([self.lines, np.zeros(more, np.int64)])
-            counts = np.zeros((more, self.counts.shape[1]), np.int64)
-            self.counts = np.concatenate([self.counts, counts]) if len(self.counts) else counts
+        groups = len(self.lines)
+        if len(self.labels) > groups:
+            room = max(len(self.labels), 2 * groups)  # so that few copies are made, however they come
+            self.narrow(bits_for(room))
+            self.lines, lines = np.zeros(room, np.int64), self.lines
+            self.counts, counts = np.zeros((room, self.counts.shape[1]), self.counts.dtype), self.counts
+            self.lines[:groups], self.counts[:groups] = lines, counts
         return found
+
+    def make_room(self, lines: int) -> None:
+        """Let the counts hold so many lines more."""
+        if self.counts.dtype == np.uint32 and self.lines.sum() + lines > _MOST_COUNTED:
+            self.counts = self.counts.astype(np.int64)
 
     def narrow(self, bits: int) -> None:
         """Tell at most so many bits apart."""
         if bits < self.bits:
-            self.counts = self.counts.reshape(len(self.counts), 1 << bits, 1 << (self.bits - bits)).sum(axis=2)
+            each = self.counts.reshape(len(self.counts), 1 << bits, 1 << (self.bits - bits))
+            self.counts = each.sum(axis=2, dtype=self.counts.dtype)
 
 
-def count_groups(share: TableShare, ranks: RankKeys | None, group: str | None, asked: AskedColumns) -> GroupCounts:
-    """Count the lines of each group, and where `ranks` is given by the upper bits of their rank keys without a hash."""
+def count_groups(
+    share: TableShare, column: str | None, bins: ScoreBins | None, group: str | None, asked: AskedColumns
+) -> GroupCounts:
+    """Count the lines of each group, and the scores of `column` by their bins if it is given."""
     found = GroupCounts()
-    if ranks is None:
+    if bins is None:
         found.narrow(0)
     codes = CodesOfLines(group, found.places)
     for lines in lines_of(share.pieces, asked):
-        count_lines(found, ranks, codes.of(lines), lines)
+        count_lines(found, column, bins, codes.of(lines), lines)
     return found
 
 
-def count_lines(found: GroupCounts, ranks: RankKeys | None, codes: LineCodes, lines: LineBatch) -> None:
+def count_lines(
+    found: GroupCounts, column: str | None, bins: ScoreBins | None, codes: LineCodes, lines: LineBatch
+) -> None:
     """Add some lines to the counts of `count_groups`. `codes`: numbered by `found.places`."""
     if codes.groups is ONE_GROUP:
         found.places([None])
-    keys = None if ranks is None else ranks.coarse(lines)
-    if keys is not None:
-        tally.count_all(keys, *codes, np.uint64(64 - found.bits), found.lines, found.counts)
+    if column is not None and bins is not None:
+        raw = lines.scores[column].view(np.uint32)
+        found.make_room(lines.length)
+        tally.count_all(raw, *codes, *bins.told_by(found.bits), found.lines, found.counts.reshape(-1))
     elif codes.groups is ONE_GROUP:
         found.lines += lines.length
     else:
@@ -123,13 +138,14 @@ def count_lines(found: GroupCounts, ranks: RankKeys | None, codes: LineCodes, li
 def merge_groups(a: GroupCounts, b: GroupCounts) -> GroupCounts:
     """A merge of `count_groups`."""
     places: Any = a.places([*b.labels])
-    bits = min(a.bits, b.bits)
+    groups, bits = len(places), min(a.bits, b.bits)
     a.narrow(bits)
     b.narrow(bits)
-    if np.array_equal(places, np.arange(len(places))):
-        places = slice(len(places))  # in place: all counts take 8 MiB
-    a.lines[places] += b.lines
-    a.counts[places] += b.counts
+    if np.array_equal(places, np.arange(groups)):
+        places = slice(groups)  # in place
+    a.make_room(int(b.lines.sum()))
+    a.lines[places] += b.lines[:groups]
+    a.counts[places] += b.counts[:groups]
     return a
 
 
@@ -156,6 +172,10 @@ class Intervals:
     def places(self, labels: list[Any]) -> np.ndarray:
         """The groups of these labels, (labels,) int32."""
         return np.array([self.labels[label] for label in labels], np.int32)
+
+    def nothing(self) -> "NearCuts":
+        """A list without a line."""
+        return NearCuts(np.zeros(len(self.lows), np.int64), None)
 
 
 @dataclass
@@ -189,16 +209,21 @@ def list_near(
     share: TableShare, ranks: RankKeys, group: str | None, asked: AskedColumns, within: Intervals
 ) -> NearCuts:
     """List the lines near cuts."""
-    found = NearCuts(np.zeros(len(within.lows), np.int64), None)
+    found = within.nothing()
     codes = CodesOfLines(group, within.places)
     for lines in lines_of(share.pieces, asked):
-        keys, hashes, own, _ = _near(lines, ranks, codes.of(lines), within, True)
-        cuts, places = _listed(keys, own, within, found.below)
-        if len(cuts):
-            found.cuts.append(cuts)
-            found.keys.append(keys[places])
-            found.hashes.append(hashes[places])
+        list_lines(found, ranks, codes.of(lines), lines, within)
     return found
+
+
+def list_lines(found: NearCuts, ranks: RankKeys, codes: LineCodes, lines: LineBatch, within: Intervals) -> None:
+    """Add some lines to the list of `list_near`. `codes`: numbered by `within.places`."""
+    keys, hashes, own, _ = _near(lines, ranks, codes, within, True)
+    cuts, places = _listed(keys, own, within, found.below)
+    if len(cuts):
+        found.cuts.append(cuts)
+        found.keys.append(keys[places])
+        found.hashes.append(hashes[places])
 
 
 def merge_near(a: NearCuts, b: NearCuts) -> NearCuts:

@@ -19,8 +19,9 @@ from adaptive_sampler.selection.random_prune import RandomPrune
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.selection.upsample import Upsample
 from adaptive_sampler.selection.window import Window
-from adaptive_sampler.tables.names import column_of
+from adaptive_sampler.tables.names import column_of, column_of_own
 from adaptive_sampler.tables.planning import passes
+from adaptive_sampler.tables.planning.bins import ScoreBins, bins_for
 from adaptive_sampler.tables.planning.draws import DrawnTable, drawn
 from adaptive_sampler.tables.planning.fates import (
     AllFate,
@@ -34,7 +35,7 @@ from adaptive_sampler.tables.planning.fates import (
 )
 from adaptive_sampler.tables.planning.lines import AskedColumns, check_asked
 from adaptive_sampler.tables.planning.partitions import Partitions
-from adaptive_sampler.tables.planning.ranks import ByHash, ByScore, LineCut, RankKeys
+from adaptive_sampler.tables.planning.ranks import HALF, HIGHEST, ByHash, ByScore, LineCut, RankKeys
 from adaptive_sampler.tables.planning.search import CutSearch, TableSearch
 
 
@@ -126,7 +127,9 @@ def _ranked(policy: Any, of: PlanningOf) -> PlannedFate:
     group = _group(policy)
     ranks = ByScore(column_of(policy.by), of.start(seeds.Purpose.TIES))
     asked = of.asked(group, ranks.scores)
-    found = of.table.run(passes.count_groups, (ranks, group, ranks.asked(asked, False)), passes.merge_groups)
+    bins = bins_for(of.table, ranks, asked)
+    count = ranks.asked(asked, False)
+    found = of.table.run(passes.count_groups, (ranks.column, bins, group, count), passes.merge_groups)
     ranked = found.counts.sum(axis=1)
     if not ranked.any():  # nobody has observed anything yet
         lines = int(found.lines.sum())
@@ -138,7 +141,7 @@ def _ranked(policy: Any, of: PlanningOf) -> PlannedFate:
         number = max(budget - (lines - seen), 0)
         low = start(seen, number)
         windows[label] = (low, low + number)
-    return _stretches(windows, found, ranks, group, of, asked)
+    return _stretches(windows, found, bins, ranks, group, of, asked)
 
 
 def _random(policy: RandomPrune, of: PlanningOf) -> PlannedFate:
@@ -148,18 +151,19 @@ def _random(policy: RandomPrune, of: PlanningOf) -> PlannedFate:
     ranks = ByHash(of.start(seeds.Purpose.SHARE))
     asked = of.asked(group)
     count = asked._replace(key=None) if group else asked
-    found = of.table.run(passes.count_groups, (None, group, count), passes.merge_groups)
+    found = of.table.run(passes.count_groups, (None, None, group, count), passes.merge_groups)
     least = 1 if group else 0
     windows = {
         label: (0, cut({"keep": policy.keep}, int(found.lines[place]), least=least))
         for label, place in found.labels.items()
     }
-    return _stretches(windows, found, ranks, group, of, asked)
+    return _stretches(windows, found, None, ranks, group, of, asked)
 
 
 def _stretches(
     windows: dict[Any, tuple[int, int]],
     found: passes.GroupCounts,
+    bins: ScoreBins | None,
     ranks: RankKeys,
     group: str | None,
     of: PlanningOf,
@@ -167,17 +171,18 @@ def _stretches(
 ) -> PlannedFate:
     """The stretch of each group's ranking from one rank up to before another: label -> (first rank, first rank after)."""
     search: dict[Any, tuple[CutSearch | None, CutSearch | None]] = {}
+    borders = None if bins is None else bins.borders(found.bits)
     empty, rows = set(), 0
     for label, (low, high) in windows.items():
         place = found.labels[label]
-        counts = found.counts[place] if isinstance(ranks, ByScore) else found.lines[place : place + 1]
-        bits = found.bits if isinstance(ranks, ByScore) else 64 - ranks.hashed
+        counts = found.lines[place : place + 1] if bins is None else found.counts[place]
         size = int(counts.sum())
         rows += int(found.lines[place]) - size + max(min(high, size) - low, 0)
         if low >= min(high, size):
             empty.add(label)
         else:
-            search[label] = _search(label, low, counts, bits), _search(label, high, counts, bits)
+            ends = np.cumsum(counts)
+            search[label] = _search(label, low, ends, borders), _search(label, high, ends, borders)
     wanted = [one for pair in search.values() for one in pair if one]
     TableSearch(of.table, ranks, group, asked).find(wanted, found.labels)
     stretches = {label: KeptStretch(_found(low), _found(high)) for label, (low, high) in search.items()}
@@ -189,15 +194,19 @@ def _found(search: CutSearch | None) -> LineCut | None:
     return search.found if search else None
 
 
-def _search(label: Any, rank: int, counts: np.ndarray, bits: int) -> CutSearch | None:
-    """The search for a rank, from the counts by the upper bits of the rank keys; None at an end of the ranking."""
-    ends = np.cumsum(counts)
+def _search(label: Any, rank: int, ends: np.ndarray, borders: np.ndarray | None) -> CutSearch | None:
+    """The search for a rank, from how many lines there are up to each bin; None at an end of the ranking.
+
+    borders: of the bins; None: there are none, as rank keys are halves of hashes.
+    """
     if not 0 < rank < ends[-1]:
         return None
+    if borders is None:
+        return CutSearch(label, rank, 0, (1 << HALF) - 1, 0, int(ends[0]))
     place = int(np.searchsorted(ends, rank, side="right"))
-    inside, width = int(counts[place]), 64 - bits
-    low = place << width
-    return CutSearch(label, rank, low, low + (1 << width) - 1, int(ends[place]) - inside, inside)
+    before = int(ends[place - 1]) if place else 0
+    low, high = int(borders[place]) << HALF, min((int(borders[place + 1]) << HALF) - 1, HIGHEST)
+    return CutSearch(label, rank, low, high, before, int(ends[place]) - before)
 
 
 def _check_age(policy: Any) -> None:
@@ -223,7 +232,7 @@ def _group(policy: Any) -> str | None:
         raise InvalidValue(
             f"{policy!r}: labels that are an array have no lines in a table. Name a column of the table, per_group='source'."
         )
-    return group
+    return group and column_of_own(group)
 
 
 def _draw(policy: Draw, of: PlanningOf) -> PlannedFate:

@@ -126,8 +126,6 @@ def reaches(found: FoundKeys, lines: LineBatch, codes: np.ndarray, cuts: Sequenc
     return reached
 
 
-def score_of(key: int) -> float:
-    """The score that a rank key of `ByScore` stands for."""
-    ordered = key >> HALF
-    bits = ordered ^ (0x80000000 if ordered >> 31 else 0xFFFFFFFF)
-    return float(np.uint32(bits).view(np.float32))
+def scores_of(keys: np.ndarray) -> np.ndarray:
+    """The scores, (m,) float32, that the upper halves of rank keys of `ByScore` stand for, (m,) integers below 2**32."""
+    return (keys ^ np.where(keys >> HALF - 1, 0x80000000, 0xFFFFFFFF)).astype(np.uint32).view(np.float32)

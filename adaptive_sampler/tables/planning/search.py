@@ -12,7 +12,7 @@ from adaptive_sampler.tables.planning.lines import AskedColumns
 from adaptive_sampler.tables.planning.partitions import Partitions, joined
 from adaptive_sampler.tables.planning.ranks import LineCut, RankKeys
 
-LISTED = 1 << 20  # lines near cuts that are listed in one pass, at most: 20 MiB
+LISTED = 1 << 19  # lines near cuts that are listed in one pass, at most: 10 MiB, and as much again to sort them
 # Half of where a line is guessed to be: so many standard deviations of its rank, and so many lines.
 WIDTH, ROOM = 6.0, 32
 
@@ -70,6 +70,11 @@ class CutSearch:
         self.near = (low, high) if 2 * (high - low) < span else None
 
 
+def few(searches: Sequence[CutSearch]) -> bool:
+    """Whether so few lines lie where these look that they can be listed."""
+    return sum(one.expected for one in searches) <= LISTED
+
+
 class TableSearch:
     """Finds cuts in the ranking that `ranks` says, within the groups of the column `group` if it is one."""
 
@@ -86,7 +91,7 @@ class TableSearch:
                 return
             left.sort(key=lambda one: labels[one.group])
             narrow = all(one.low == one.high for one in left)
-            if narrow or sum(one.expected for one in left) <= LISTED:
+            if narrow or few(left):
                 self._list(left, labels)
             else:
                 self._count(left, labels)
@@ -112,7 +117,7 @@ class TableSearch:
         coarse = all(width > hashed for width in widths)
         shifts = [max(width - bits, hashed if width > hashed else 0) for width in widths]
         bits = max(width - shift for width, shift in zip(widths, shifts, strict=True))
-        within = self._within(left, labels, shifts, bits)
+        within = self.within(left, labels, shifts, bits)
         task = (self._ranks, self._group, self._ranks.asked(self._asked, not coarse), within, not coarse)
         near = self._table.run(passes.count_near, task, passes.merge_near)
         assert near.counts is not None
@@ -131,10 +136,15 @@ class TableSearch:
             one.near = None
 
     def _list(self, left: Sequence[CutSearch], labels: dict[Any, int]) -> None:
-        within = self._within(left, labels, [0] * len(left))
         asked = self._ranks.asked(self._asked, True)
-        near = self._table.run(passes.list_near, (self._ranks, self._group, asked, within), passes.merge_near)
+        task = self._ranks, self._group, asked, self.within(left, labels)
+        self.take(self._table.run(passes.list_near, task, passes.merge_near), left, labels)
+
+    def take(self, near: passes.NearCuts, left: Sequence[CutSearch], labels: dict[Any, int]) -> None:
+        """Find those of the lines that are among listed ones: the list is of what lies `within` these searches."""
         cuts, keys, hashes = (np.concatenate(part) if part else np.empty(0, np.uint64) for part in _parts(near))
+        for part in _parts(near):
+            part.clear()  # else they would be held twice
         order = np.argsort(cuts.astype(np.min_scalar_type(len(left))), kind="stable")
         borders = np.searchsorted(cuts[order], np.arange(len(left) + 1))
         unclear: list[tuple[CutSearch, LineCut, int]] = []
@@ -168,7 +178,7 @@ class TableSearch:
     def _name(self, unclear: Sequence[tuple[CutSearch, LineCut, int]], labels: dict[Any, int]) -> None:
         """Lines of equal hash on both sides of a cut: their names decide."""
         exact = [CutSearch(one.group, 0, cut.key, cut.key, 0, 0) for one, cut, _ in unclear]
-        within = self._within(exact, labels, [0] * len(exact))
+        within = self.within(exact, labels)
         hashes = np.array([cut.hash for _, cut, _ in unclear], np.uint64)
         asked = self._ranks.asked(self._asked, True)
         found = self._table.run(passes.list_names, (self._ranks, self._group, asked, within, hashes), joined)
@@ -176,14 +186,18 @@ class TableSearch:
             names = sorted(name for which, name in found if which == number)
             one.found = cut._replace(name=names[earlier])
 
-    def _within(
-        self, left: Sequence[CutSearch], labels: dict[Any, int], shifts: Sequence[int], bits: int = 0
+    def within(
+        self, left: Sequence[CutSearch], labels: dict[Any, int], shifts: Sequence[int] = (), bits: int = 0
     ) -> passes.Intervals:
+        """Where these searches look, in the order of their groups' positions; bins of 2**shifts keys, unless they list."""
         groups = np.array([labels[one.group] for one in left])
         begins = np.searchsorted(groups, np.arange(len(labels) + 1))
-        lows, highs = zip(*(one.bounds for one in left), strict=True)
-        floors = [one.low for one in left]
-        bounds = [np.array(values, np.uint64) for values in (floors, lows, highs, shifts)]
+        floors, lows, highs = (
+            [one.low for one in left],
+            [one.bounds[0] for one in left],
+            [one.bounds[1] for one in left],
+        )
+        bounds = [np.array(values, np.uint64) for values in (floors, lows, highs, shifts or [0] * len(left))]
         return passes.Intervals(labels, begins, bounds[0], bounds[1], bounds[2], bounds[3], bits)
 
 

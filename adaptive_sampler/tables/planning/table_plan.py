@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from adaptive_sampler.selection.base import describe
 from adaptive_sampler.tables.arrow.sources import Piece
 from adaptive_sampler.tables.planning import writing
 from adaptive_sampler.tables.planning.by_name import engine_of
-from adaptive_sampler.tables.planning.engines import TableShare
+from adaptive_sampler.tables.planning.engines import TableShare, cores
 from adaptive_sampler.tables.planning.fates import (
     ComposedFate,
     Fate,
@@ -105,6 +107,24 @@ class TablePlan:
         with self._piece(partition) as piece:
             return pa.Table.from_batches(_visited(piece, self._fate, self._asked), schema)
 
+    def tables(self) -> Iterator[Any]:
+        """What `rows` returns of each partition, in their order. Those ahead are read meanwhile, one on each core: so many, and one
+        more, are in memory at a time. Raises as `rows` does.
+        """
+        threads = cores()
+        with ThreadPoolExecutor(threads) as pool:
+            ahead: deque[Future[Any]] = deque()
+            try:
+                for number in range(len(self._table)):
+                    ahead.append(pool.submit(self.rows, number))
+                    if len(ahead) > threads:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:  # also where nobody wants the others
+                for one in ahead:
+                    one.cancel()
+
     def lines(self, partition: int) -> np.ndarray:
         """The numbers of the visited lines in a partition, int64, ascending from 0: one that is visited k times k times."""
         found, before = [np.empty(0, np.int64)], 0
@@ -118,9 +138,11 @@ class TablePlan:
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write the visited lines: a Parquet file for each partition with the columns of `rows`, and manifest.json.
 
-        The folder appears whole or not at all. Raises `InvalidValue` if there is one that is not empty, and OSError where it
-        cannot be written.
+        The folder appears whole or not at all; what a killed writer left beside it is deleted. Raises `InvalidValue` if there is
+        one that is not empty, and OSError where it cannot be written.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InvalidValue(f"folder={folder!r}: the path of the folder to write, such as 'kept'.")
         path = Path(folder).absolute()  # workers of a cluster may be in another folder
         with writing.new_folder(path) as unfinished:
             written = self._table.run(_write, (self._fate, self._asked, unfinished), joined, whole=True)
@@ -198,14 +220,21 @@ def _decided(piece: Piece, fate: Fate, asked: AskedColumns) -> Iterator[tuple[Li
 def _visited(piece: Piece, fate: Fate, asked: AskedColumns) -> Iterator[Any]:
     """The visited lines of a partition, as record batches."""
     schema = writing.schema_of(asked.text)
+    once = (
+        np.ones(0, np.uint32),
+        np.ones(0, np.float32),
+    )  # that batches share, as most lines of most plans are visited once
     for batch, visits in _decided(piece, fate, asked):
         places = np.flatnonzero(visits.repeats)
-        weights = (
-            np.ones(len(places), np.float32) if visits.weights is None else visits.weights[places].astype(np.float32)
-        )
+        if len(places) > len(once[0]):
+            once = np.ones(len(places), np.uint32), np.ones(len(places), np.float32)
+        repeats, weights = (ones[: len(places)] for ones in once)
+        if visits.repeats.dtype != np.bool_:
+            repeats = visits.repeats[places].astype(np.uint32)
+        if visits.weights is not None:
+            weights = visits.weights[places].astype(np.float32)
         assert batch.names is not None
-        columns = [batch.names.column(places), pa.array(visits.repeats[places].astype(np.uint32)), pa.array(weights)]
-        yield pa.record_batch(columns, schema)
+        yield pa.record_batch([batch.names.column(places), pa.array(repeats), pa.array(weights)], schema)
 
 
 def _write(share: TableShare, fate: Fate, asked: AskedColumns, folder: Path) -> list[tuple[int, dict[str, int]]]:

@@ -1,6 +1,8 @@
 """The folder that `TablePlan.write` makes: a Parquet file for each partition, and a manifest that says what they are."""
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -16,6 +18,9 @@ from adaptive_sampler.disk import PARTIAL, sync, whole_file, write_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.tables.arrow.files import GROUP, in_groups
 from adaptive_sampler.tables.planned.folder import COLUMNS, FORMAT, MANIFEST
+
+_WRITER = "writer"  # the file in an unfinished folder that its writer holds locked
+_own: set[Path] = set()  # the unfinished folders of this process
 
 
 def schema_of(text: bool) -> Any:
@@ -48,23 +53,60 @@ def write_lines(path: Path, batches: Iterator[Any], schema: Any) -> dict[str, in
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write to, which is renamed to `folder` when the block ends without an error.
 
-    Raises `InvalidValue` if `folder` is there and is not an empty folder, and OSError where nothing can be written.
+    What killed writers of the same folder left is deleted first. Raises `InvalidValue` if `folder` is there and is not an empty
+    folder, also if it comes meanwhile, and OSError where nothing can be written.
     """
     _check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _delete_leftovers(folder)
     unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     unfinished.mkdir()
     try:
-        yield unfinished
+        with _held(unfinished):
+            yield unfinished
         for half in unfinished.glob(f"*{PARTIAL}"):  # left by a worker that was killed, whose work was done again
             half.unlink()
         sync(unfinished)
-        _check_free(folder)
-        os.replace(unfinished, folder)  # over an empty folder, if there is one
+        _put_in_place(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     sync(folder.parent)
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    _check_free(folder)
+    try:
+        os.replace(unfinished, folder)  # over an empty folder, if there is one
+    except OSError:
+        _check_free(folder)  # another writer was faster
+        raise
+
+
+@contextlib.contextmanager
+def _held(unfinished: Path) -> Iterator[None]:
+    """Hold a lock on a file in the folder, which the kernel frees when this process ends, however it ends."""
+    path = unfinished / _WRITER
+    with open(path.with_suffix(PARTIAL), "wb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: then nothing is ever taken for a leftover
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _own.add(unfinished)
+            os.replace(path.with_suffix(PARTIAL), path)  # there only once it is locked
+        try:
+            yield
+            path.unlink(missing_ok=True)
+        finally:
+            _own.discard(unfinished)
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Delete the unfinished folders of writers that were killed."""
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.????????{PARTIAL}"):
+        if left in _own:  # of another thread: a record lock does not exclude its own process
+            continue
+        with contextlib.suppress(OSError), open(left / _WRITER, "r+b") as file:  # else it lives, or was never locked
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_free(folder: Path) -> None:

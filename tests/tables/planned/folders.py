@@ -1,7 +1,7 @@
 """Folders with plans, as `TablePlan.write` makes them, for the tests of this folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,5 +50,5 @@ class InMemory:
         self.partitions = [f"source-{number}" for number in range(len(partitions))]
         self.num_samples = sum(line.repeats for lines in partitions for line in lines)
 
-    def rows(self, partition: int) -> Any:
-        return self._tables[partition]
+    def tables(self) -> Iterator[Any]:
+        return iter(self._tables)

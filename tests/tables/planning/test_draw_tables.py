@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import draw
 from adaptive_sampler.selection import Draw, Prune, Upsample
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
@@ -90,6 +91,37 @@ def test_a_guess_of_the_last_arrival_that_misses_changes_nothing(monkeypatch, po
 
     monkeypatch.setattr(search.CutSearch, "__init__", made)
     check(lines(8000), policy)
+
+
+def passes_of(policy, case):
+    plan = plan_table(case.partitions, policy, key="id", check_keys=False)
+    return [one.name for one in plan.passes]
+
+
+def test_a_draw_takes_two_or_three_passes():
+    assert passes_of(Draw("loss", 7000), lines(8000)) == ["survey", "sum weights", "arrive"]  # and 8000 of 8000
+    assert passes_of(Draw("loss", 100), lines(8000)) == ["survey", "sum weights", "list near"]
+    observed = TableCase([pa.table({"id": range(9), "loss": np.arange(9, dtype=np.float32)})], None, [])
+    assert passes_of(Draw("loss", 5, replacement=False), observed) == ["survey", "list near"]
+    assert passes_of(Draw("loss", 5, replacement=False, floor=0.1), observed) == ["survey", "sum weights", "list near"]
+
+
+def test_arrivals_of_which_more_come_than_are_drawn_are_counted_anew(monkeypatch):
+    poisson, starts = draw.poisson, []
+
+    def too_many(start, *rest):
+        found = poisson(start, *rest)
+        starts.append(start)
+        if start != starts[0]:
+            return found
+        rest[-1][:] *= np.uint32(3)
+        return 3 * found
+
+    monkeypatch.setattr(draw, "poisson", too_many)
+    case = lines(8000)
+    check(case, Draw("loss", 8000))
+    assert len({*starts}) == 2
+    assert passes_of(Draw("loss", 8000), case) == ["survey", "sum weights", "arrive", "arrive"]
 
 
 def test_scores_that_cannot_be_drawn_by_are_told_with_their_places():

@@ -1,12 +1,17 @@
 """A plan over a table has the rows of the plan in memory, however the lines are partitioned and whatever the columns' types."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 
+from adaptive_sampler import ScoreStore  # noqa: E402
+from adaptive_sampler.errors import InvalidValue  # noqa: E402
+from adaptive_sampler.scoring import Loss  # noqa: E402
 from adaptive_sampler.selection import Exclude, KeepAll, Prune, RandomPrune, Threshold, Upsample, Window  # noqa: E402
+from adaptive_sampler.tables import plan_table  # noqa: E402
 from tests.tables.planning.oracle import cases, check  # noqa: E402
 
 SHARE = st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0, 2, 5])
@@ -93,3 +98,16 @@ GROUPED = [
 @settings(max_examples=50, deadline=None)
 def test_within_groups(case, policy, at):
     check(case, policy, **at)
+
+
+@pytest.mark.parametrize("name", ["row", "key"])
+def test_a_column_of_ones_own_that_is_called_as_one_of_the_tables_is_named_as_it_is_in_a_store(tmp_path, name):
+    store = ScoreStore.create(None, 60, [Loss()], keys=[f"k{i}" for i in range(60)])
+    store.fold("loss", range(60), np.arange(60) % 7)
+    store.columns[name] = np.arange(60) % 3
+    store.export(tmp_path / "x.parquet")
+    policy = Prune(0.5, "loss", per_group=name)
+    rows = plan_table(tmp_path / "x.parquet", policy, key="key", seed=3).rows(0)
+    assert sorted(store.rows(rows["key"].to_pylist())) == policy.plan(store, epoch=0, seed=3).rows.tolist()
+    with pytest.raises(InvalidValue, match=f"no column 'column:{name}': it has"):
+        plan_table(pa.table({"id": [0], "loss": [1.0], name: [1]}), policy, key="id")

@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +60,20 @@ def test_rows_and_lines_come_in_the_order_of_the_partition():
     assert plan.rows(3)["repeats"].to_pylist() == [1, 2]
     assert [plan.lines(number).tolist() for number in range(4)] == [[0, 0], [], [1, 1], [0, 1, 1]]
     assert plan.lines(1).dtype == np.int64
+
+
+def test_tables_are_the_rows_of_all_partitions_in_order():
+    plan = planned(Upsample(2, "loss"))
+    assert [table.to_pylist() for table in plan.tables()] == [plan.rows(number).to_pylist() for number in range(4)]
+    assert len(next(plan.tables())) == 3  # whoever wants no more is not made to wait
+
+
+def test_tables_raise_for_a_file_that_has_changed(tmp_path):
+    parquet.write_table(TABLE, tmp_path / "a.parquet")
+    plan = planned(KeepAll(), source=tmp_path)
+    parquet.write_table(TABLE.slice(1), tmp_path / "a.parquet")
+    with pytest.raises(InvalidValue, match="changed while a plan was made"):
+        [*plan.tables()]
 
 
 def test_row_numbers_stay_numbers():
@@ -119,6 +137,56 @@ def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         planned(KeepAll()).write(tmp_path / "plan")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_none_is_named():
+    with pytest.raises(InvalidValue, match="folder=None: the path of the folder to write"):
+        planned(KeepAll()).write(None)
+
+
+def test_of_two_writers_the_second_one_is_refused_as_if_it_had_come_later(tmp_path, monkeypatch):
+    from adaptive_sampler.tables.planning import writing
+
+    check, folder = writing._check_free, tmp_path / "plan"
+
+    def faster(path):  # another writer is done between the last check and the rename
+        check(path)
+        monkeypatch.setattr(writing, "_check_free", check)
+        planned(KeepAll()).write(folder)
+
+    with pytest.raises(InvalidValue, match="plan is there already"), writing.new_folder(folder):
+        monkeypatch.setattr(writing, "_check_free", faster)
+    assert os.listdir(tmp_path) == ["plan"]
+    assert sorted(os.listdir(folder))[-1] == "manifest.json"
+
+
+WRITE = """
+import os, signal, sys
+import pyarrow as pa
+from adaptive_sampler.selection import KeepAll
+from adaptive_sampler.tables import plan_table
+from adaptive_sampler.tables.planning import writing
+
+def stop(*_):
+    print("writing", flush=True)
+    signal.pause()
+
+writing.write_lines = stop
+plan_table(pa.table({"id": ["a"]}), KeepAll(), key="id").write(sys.argv[1])
+"""
+
+
+def test_what_a_killed_writer_left_is_deleted_by_the_next_and_what_a_living_one_writes_is_not(tmp_path):
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "plan")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writing\n"
+        (left,) = os.listdir(tmp_path)
+        planned(KeepAll()).write(tmp_path / "plan")
+        assert sorted(os.listdir(tmp_path)) == ["plan", left]
+        os.kill(other.pid, signal.SIGKILL)
+    shutil.rmtree(tmp_path / "plan")
+    planned(KeepAll()).write(tmp_path / "plan")
+    assert os.listdir(tmp_path) == ["plan"]
 
 
 def test_a_place_that_is_no_folder_is_told(tmp_path):
