@@ -8,6 +8,7 @@ from adaptive_sampler.selection.infobatch import InfoBatch
 from adaptive_sampler.selection.keep_all import KeepAll
 from adaptive_sampler.selection.prune import Prune
 from adaptive_sampler.selection.random_prune import RandomPrune
+from adaptive_sampler.selection.stratified import Stratified
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.selection.upsample import Upsample
 from adaptive_sampler.selection.weigh import Weigh
@@ -29,6 +30,7 @@ __all__ = [
     "RandomPrune",
     "Ratio",
     "Scores",
+    "Stratified",
     "Threshold",
     "Upsample",
     "Weigh",

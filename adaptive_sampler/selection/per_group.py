@@ -32,6 +32,8 @@ class Ranking(Protocol):
 
     numbers: np.ndarray
     """How many rows each group has, int64."""
+    identity: Identity
+    """The names of the rows."""
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Values in the order of a store's rows, (n,), in this order."""
@@ -61,7 +63,7 @@ class Ungrouped:
     """All rows of a store, as one group."""
 
     def __init__(self, identity: Identity) -> None:
-        self._identity, self.numbers = identity, np.array([len(identity)])
+        self.identity, self.numbers = identity, np.array([len(identity)])
 
     def of(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -71,24 +73,22 @@ class Ungrouped:
 
     def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
         kept: np.ndarray = select.rank_window(
-            scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self._identity
+            scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self.identity
         )
         return kept
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
-        kept: np.ndarray = select.hash_window(
-            len(self._identity), 0, int(number[0]), salt=salt, identity=self._identity
-        )
+        kept: np.ndarray = select.hash_window(len(self.identity), 0, int(number[0]), salt=salt, identity=self.identity)
         return kept
 
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
         bounds = np.array([0, len(scores)])
-        return kernels.ranks_at(scores, sizes, bounds, units, salt=salt, ties=ties, identity=self._identity)
+        return kernels.ranks_at(scores, sizes, bounds, units, salt=salt, ties=ties, identity=self.identity)
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
-        yield slice(None), self._identity
+        yield slice(None), self.identity
 
     def kept(self, packed: np.ndarray) -> np.ndarray:
         return packed
@@ -99,7 +99,7 @@ class Groups:
 
     def __init__(self, identity: Identity, codes: np.ndarray) -> None:
         self._rows, self._bounds = kernels.by_group(codes, int(codes.max()) + 1)
-        self._identity = identity.part(self._rows)
+        self.identity = identity.part(self._rows)
         self.numbers = np.diff(self._bounds)
 
     def of(self, values: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ class Groups:
         return np.add.reduceat(values, self._bounds[:-1], dtype=np.int64)
 
     def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
-        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self._identity)
+        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self.identity)
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
         equal = np.zeros(len(self._rows), np.float32)
@@ -118,11 +118,11 @@ class Groups:
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
-        return kernels.ranks_at(scores, sizes, self._bounds, units, salt=salt, ties=ties, identity=self._identity)
+        return kernels.ranks_at(scores, sizes, self._bounds, units, salt=salt, ties=ties, identity=self.identity)
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
         for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True):
-            yield self._rows[start:stop], self._identity.part(np.arange(start, stop))
+            yield self._rows[start:stop], self.identity.part(np.arange(start, stop))
 
     def kept(self, packed: np.ndarray) -> np.ndarray:
         kept = np.empty(len(self._rows), np.bool_)

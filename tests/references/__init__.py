@@ -32,6 +32,7 @@ from tests.references.kernels import (
     uniform,
 )
 from tests.references.policies import (
+    allocated,
     ascending,
     clip,
     composed,
@@ -44,6 +45,7 @@ from tests.references.policies import (
     prune,
     sized,
     sized_stretch,
+    strata,
     tie_counts,
     window,
 )
@@ -72,6 +74,7 @@ from tests.references.shards import (
 __all__ = [
     "MEASURES",
     "WORD",
+    "allocated",
     "ascending",
     "clip",
     "composed",
@@ -122,6 +125,7 @@ __all__ = [
     "sized",
     "sized_stretch",
     "softmax",
+    "strata",
     "stream",
     "tie",
     "tie_counts",

@@ -141,3 +141,25 @@ def clip(values: Sequence[float], lowest: float, highest: float) -> list[float]:
     ordered, m = sorted(values), len(values)
     left = ordered[math.floor(Fraction(str(lowest)) * m) : m - math.floor(Fraction(str(highest)) * m)]
     return [min(max(value, left[0]), left[-1]) for value in values]
+
+
+def strata(scores: Sequence[float], number: int) -> list[list[int]]:
+    """The rows of each of so many strata of equal width over the finite scores; infinite ones lie in the first and last."""
+    finite = [score for score in scores if math.isfinite(score)] or [0.0]
+    low, high = min(finite), max(finite)
+    scale = number / (high - low) if high > low else 1.0
+    found: list[list[int]] = [[] for _ in range(number)]
+    for row, score in enumerate(scores):
+        if not math.isnan(score):
+            place = (score - low) * scale
+            found[0 if place < 0 else number - 1 if place >= number else int(place)].append(row)
+    return found
+
+
+def allocated(counts: Sequence[int], budget: int) -> list[int]:
+    """Coverage-centric selection's allocation: from the smallest stratum on, an even part of what is left, or all it has."""
+    given, left = [0] * len(counts), budget
+    for dealt, k in enumerate(sorted(range(len(counts)), key=lambda k: counts[k])):
+        given[k] = min(counts[k], left // (len(counts) - dealt))
+        left -= given[k]
+    return given
