@@ -20,29 +20,30 @@ _IN, _NEAR, _OUT = range(3)  # a key: all of its rows are taken, some, none
 @kernel
 def _assign(scores: Any, bounds: Any, low: Any, scale: Any, strata: Any, codes: Any) -> None:
     """codes[i] = group · strata + the stratum of scores[i], or groups · strata where that is NaN. low, scale: of each group."""
-    top, none = np.float64(strata - 1), low.size * strata
+    top, none = np.float64(strata - 1), np.int32(low.size * strata)
     for group in range(low.size):
-        least, each, first = low[group], scale[group], group * strata
-        for i in range(bounds[group], bounds[group + 1]):
-            place = (np.float64(scores[i]) - least) * each
+        least, each, first = low[group], scale[group], np.int32(group * strata)
+        some, own = scores[bounds[group] : bounds[group + 1]], codes[bounds[group] : bounds[group + 1]]
+        for i in range(some.size):
+            place = (np.float64(some[i]) - least) * each
             place = place if place > 0.0 else 0.0
             place = place if place < top else top
-            codes[i] = none if scores[i] != scores[i] else np.int32(place) + first
+            own[i] = none if some[i] != some[i] else np.int32(place) + first
 
 
 @kernel
-def _count(codes: Any, start: Any, hashes: Any, named: Any, bits: Any, keys: Any, counts: Any) -> None:
-    """keys[i] = codes[i] and behind it the first `bits` bits, a uint32, of the row's hash; counts[keys[i]] += 1.
+def _count(keys: Any, start: Any, hashes: Any, named: Any, bits: Any, counts: Any) -> None:
+    """Append the first `bits` bits, a uint32, of each row's hash to its code, keys[i]; then counts[keys[i]] += 1.
 
     start, hashes, named: as `identity.upper_halves` takes them.
     """
     ties, shift = np.empty(_BLOCK, np.uint32), np.uint32(32) - bits
-    for first in range(0, codes.size, _BLOCK):
+    for first in range(0, keys.size, _BLOCK):
         upper_halves(start, hashes, named, first, ties)
-        some, own = codes[first : first + _BLOCK], keys[first : first + _BLOCK]
-        for i in range(some.size):
-            own[i] = np.uint32(some[i]) << bits | np.uint32(np.uint64(ties[i]) >> np.uint64(shift))
-        for i in range(some.size):
+        own = keys[first : first + _BLOCK]
+        for i in range(own.size):
+            own[i] = np.uint32(own[i]) << bits | np.uint32(np.uint64(ties[i]) >> np.uint64(shift))
+        for i in range(own.size):
             counts[own[i]] += 1
 
 
@@ -95,13 +96,12 @@ class Strata:
         scores, cells = np.ascontiguousarray(scores, np.float32), (len(bounds) - 1) * strata
         low, high = _ranges(scores, bounds)
         scale = np.divide(strata, high - low, out=np.ones_like(low), where=high > low)
-        codes = np.empty(len(scores), np.min_scalar_type(cells))
-        _assign(scores, bounds, low, scale, strata, codes)
         bits = min(max((len(scores) // (cells + 1)).bit_length() - 4, 0), _DIGIT)  # so that counts are fewer than rows
         counts = np.zeros((cells + 1) << bits, np.int64)
         self._start, self._identity = premix(salt), identity
         self._keys = np.empty(len(scores), np.min_scalar_type(len(counts) - 1))
-        _count(codes, self._start, *identity.names, np.uint32(bits), self._keys, counts)
+        _assign(scores, bounds, low, scale, strata, self._keys)
+        _count(self._keys, self._start, *identity.names, np.uint32(bits), counts)
         self._counts = counts.reshape(-1, 1 << bits)
         self.counts: NDArray[np.int64] = self._counts[:-1].sum(axis=1).reshape(-1, strata)
         """How many rows each stratum has, (groups, strata)."""
