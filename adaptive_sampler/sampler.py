@@ -13,6 +13,7 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe, is_policy
 from adaptive_sampler.selection.composed import scores_of
+from adaptive_sampler.selection.following import follows
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
@@ -55,6 +56,10 @@ class AdaptiveSampler:
         )
         if not is_policy(policy):
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
+        if replan == "once" and follows(policy):
+            raise InvalidValue(
+                f"replan='once' makes one plan for good, and a number of {policy} follows the epoch: pass replan='epoch'."
+            )
         for unknown in set(scores_of(policy)).difference(store.names):
             store.count(unknown)  # raises `UnknownName`, which lists the scores
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)

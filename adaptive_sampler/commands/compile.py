@@ -17,7 +17,18 @@ from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
 from adaptive_sampler.scoring.one_pass import MANY
-from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Policy, Prune, RandomPrune, Threshold, Upsample, Window
+from adaptive_sampler.selection import (
+    Draw,
+    InfoBatch,
+    KeepAll,
+    Policy,
+    Prune,
+    RandomPrune,
+    Stratified,
+    Threshold,
+    Upsample,
+    Window,
+)
 from adaptive_sampler.shards import ShardIndex, ShardReader
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.tables import plan_table
@@ -76,6 +87,7 @@ def _policies() -> Iterator[Policy]:
     yield from (Prune(0.5, "el2n", order="lowest", per_class=np.arange(ROWS) % 2), Threshold(0.5, "el2n"))
     yield Prune(0.5, "el2n", ties="row", per_class=np.arange(ROWS) % 2, size="size")
     yield from (Upsample(3, "error"), InfoBatch(epochs=9))
+    yield from (Stratified(0.5, "el2n", strata=strata) for strata in (5, 50, 5000))  # codes of three sizes
     for number in (ROWS, 64 * ROWS):  # sparse and dense draws go two ways
         yield Draw("loss", number, unbiased=True)
         yield Draw("loss", number, floor=0.1)

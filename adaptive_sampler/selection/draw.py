@@ -15,6 +15,7 @@ from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 _MOST = 2**32 - 1  # samples of one plan
@@ -34,10 +35,10 @@ class Draw(Composable):
     """
 
     by: str
-    num_samples: int | float | None = None
+    num_samples: Varying = None
     _: KW_ONLY
     replacement: bool = True
-    floor: float = 0.0
+    floor: Varying = 0.0
     unbiased: bool = False
     per_group: Any = None
 

@@ -141,8 +141,10 @@ def settle_groups(policy: Any) -> None:
         raise InvalidValue("per_class and per_group are two names for the groups of the rows: pass one of them.")
     for name, labels in given.items():
         if labels is not None and not (name == "per_group" and isinstance(labels, str)):
-            array = np.array(_labels(labels, name))  # the caller's may change
-            array.setflags(write=False)
+            array = _labels(labels, name)
+            if array.flags.writeable or not array.flags.owndata:  # else it is ours, or nobody can change it
+                array = np.array(array)
+                array.setflags(write=False)
             object.__setattr__(policy, name, array)
 
 

@@ -32,7 +32,7 @@ class Ranked(Protocol):
         """The same, or the name of the store's column that has them; of the two one is None."""
 
     @property
-    def max_age(self) -> int | None:
+    def max_age(self) -> Any:
         """How many epochs old a score may be before its row comes first; None for no limit."""
 
     def stretch(self, n: int) -> tuple[int, Start]:

@@ -22,6 +22,7 @@ from adaptive_sampler.selection.base import (
     stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import Ranking, grouped, ranking, settle_groups
 from adaptive_sampler.selection.ranked import come_first
 
@@ -45,14 +46,14 @@ class Stratified(Composable):
     strata and shares are then each group's own, of which at least one row stays.
     """
 
-    keep: float | int
+    keep: Varying
     by: str
     _: KW_ONLY
-    strata: int = 50
-    skip_hardest: float | int = 0.0
+    strata: Varying = 50
+    skip_hardest: Varying = 0.0
     hardest: Order = "highest"
     per_class: Any = None
-    max_age: int | None = None
+    max_age: Varying = None
     per_group: Any = None
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ class Stratified(Composable):
         # Not the numbers that break ties or that RandomPrune goes by: together they would keep one end of the same order.
         salt = seeds.key(seed, epoch, seeds.Purpose.STRATA)
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
-        strata = Strata(scores, bounds, self.strata, salt=salt, identity=groups.identity)
+        strata = Strata(scores, bounds, int(self.strata), salt=salt, identity=groups.identity)
         chosen = strata.some(allocated(strata.counts, first.number))
         return make(store, self, epoch, seed, kept=groups.kept(chosen | first.forced))
 
