@@ -13,7 +13,6 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
 from adaptive_sampler.selection.base import describe, is_policy
 from adaptive_sampler.selection.composed import scores_of
-from adaptive_sampler.selection.following import follows
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
@@ -50,16 +49,12 @@ class AdaptiveSampler:
         self.store, self.policy = store, policy
         self.seed, self.shuffle = whole_number("seed", seed, 0), bool(shuffle)
         self.warmup_epochs = whole_number("warmup_epochs", warmup_epochs, 0)
-        self.replan = checked_replan(replan)
+        self.replan = checked_replan(replan, policy)
         self.num_samples = (
             None if num_samples is None else whole_number("num_samples", num_samples, 1, otherwise=" or None")
         )
         if not is_policy(policy):
             raise InvalidValue(f"policy={policy!r} has no plan method: pass one of adaptive_sampler.selection.")
-        if replan == "once" and follows(policy):
-            raise InvalidValue(
-                f"replan='once' makes one plan for good, and a number of {policy} follows the epoch: pass replan='epoch'."
-            )
         for unknown in set(scores_of(policy)).difference(store.names):
             store.count(unknown)  # raises `UnknownName`, which lists the scores
         self._planner = Planner(store, policy, self.seed, self.warmup_epochs, self.replan)
