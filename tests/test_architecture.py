@@ -87,7 +87,7 @@ PARTS: dict[str, set[str]] = {
     "torch.hook": {"arrays", "errors", "sampler", "scoring", "store", "torch.data"},
     "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
-    "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
+    "torch": {"arrays", "errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
     "torch.transformers": {
         *("errors", "sampler", "scoring", "store"),
         *("torch", "torch.data", "torch.hook", "torch.ranks", "torch.tokens"),

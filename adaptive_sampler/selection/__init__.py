@@ -1,10 +1,13 @@
 """Policies, which make plans from scores: pick one, or write your own class with a `plan` method."""
 
+from adaptive_sampler.selection.balanced import Balanced
 from adaptive_sampler.selection.base import Policy, Scores, make
 from adaptive_sampler.selection.composed import Composable, Composed
+from adaptive_sampler.selection.cvar import CVaR
 from adaptive_sampler.selection.draw import Draw
 from adaptive_sampler.selection.exclude import Exclude
 from adaptive_sampler.selection.following import Varying, at_epoch
+from adaptive_sampler.selection.group_dro import GroupDRO
 from adaptive_sampler.selection.infobatch import InfoBatch
 from adaptive_sampler.selection.keep_all import KeepAll
 from adaptive_sampler.selection.prune import Prune
@@ -18,6 +21,8 @@ from adaptive_sampler.selection.weights import Clip, Exponential, Focal, Proport
 from adaptive_sampler.selection.window import Window
 
 __all__ = [
+    "Balanced",
+    "CVaR",
     "Clip",
     "Composable",
     "Composed",
@@ -27,6 +32,7 @@ __all__ = [
     "Exponential",
     "Focal",
     "Geometric",
+    "GroupDRO",
     "InfoBatch",
     "KeepAll",
     "Linear",

@@ -35,6 +35,9 @@ class Scores(Protocol):
     def last_seen(self, name: str) -> np.ndarray:
         """The epoch of each row's last observation for a score, (n,) int32, −1 if it was never observed."""
 
+    def count(self, name: str) -> np.ndarray:
+        """How often each row was observed for a score, (n,) uint32."""
+
     def observed(self, name: str) -> int:
         """How many rows have been observed for a score."""
 

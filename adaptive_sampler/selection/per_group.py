@@ -13,6 +13,7 @@ from adaptive_sampler.kernels import select
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.selection.base import Scores, Ties
 
+_NAMES = ("per_class", "per_group", "groups")  # of fields that hold groups; a policy has one or two of them
 _CODES: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # of a policy's labels, which it has for good
 
 
@@ -131,16 +132,16 @@ class Groups:
 
 
 def settle_groups(policy: Any) -> None:
-    """Make arrays of the labels that a policy was given as `per_class`, if it has that, or as `per_group`; copies, read-only.
+    """Make arrays of the labels that a policy was given as `per_class`, `per_group` or `groups`, if it has that; read-only copies.
 
-    `per_group` may also be a str, the name of a column of the store. Raises `InvalidValue` for both at once, and for labels that
-    have not exactly one axis, are not of one kind, or are NaN.
+    All but `per_class` may also be a str, the name of a column of the store. Raises `InvalidValue` for two at once, and for labels
+    that have not exactly one axis, are not of one kind, or are NaN.
     """
-    given = {name: getattr(policy, name, None) for name in ("per_class", "per_group")}
-    if all(labels is not None for labels in given.values()):
+    given = {name: labels for name in _NAMES if (labels := getattr(policy, name, None)) is not None}
+    if len(given) > 1:
         raise InvalidValue("per_class and per_group are two names for the groups of the rows: pass one of them.")
     for name, labels in given.items():
-        if labels is not None and not (name == "per_group" and isinstance(labels, str)):
+        if name == "per_class" or not isinstance(labels, str):
             array = _labels(labels, name)
             if array.flags.writeable or not array.flags.owndata:  # else it is ours, or nobody can change it
                 array = np.array(array)
@@ -150,7 +151,7 @@ def settle_groups(policy: Any) -> None:
 
 def grouped(policy: Any) -> bool:
     """Whether a policy was told to choose within groups."""
-    return getattr(policy, "per_class", None) is not None or getattr(policy, "per_group", None) is not None
+    return any(getattr(policy, name, None) is not None for name in _NAMES)
 
 
 def ranking(policy: Any, store: Scores) -> Ranking:
@@ -164,13 +165,13 @@ def ranking(policy: Any, store: Scores) -> Ranking:
 
 def _codes(policy: Any, store: Scores) -> np.ndarray:
     """The group of each row as a number, (n,) unsigned."""
-    name = "per_class" if getattr(policy, "per_class", None) is not None else "per_group"
+    name = next(name for name in _NAMES if getattr(policy, name, None) is not None)
     labels = getattr(policy, name)
     if isinstance(labels, str):
         if labels not in store.columns:
             told = ", ".join(map(repr, store.columns)) or "none"
             raise UnknownName(
-                f"per_group={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
+                f"{name}={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
                 f"pass (n,) labels."
             )
         codes = store.columns.codes(labels) if isinstance(store.columns, Coded) else None

@@ -163,3 +163,22 @@ def allocated(counts: Sequence[int], budget: int) -> list[int]:
         given[k] = min(counts[k], left // (len(counts) - dealt))
         left -= given[k]
     return given
+
+
+def group_dro(losses: Sequence[Sequence[float]], eta: float) -> list[float]:
+    """q after one step for each of the epochs, in each of which every group has a loss: algorithm 1 of Sagawa et al. 2020."""
+    q = [1 / len(losses[0])] * len(losses[0])
+    for epoch in losses:
+        q = [share * math.exp(eta * loss) for share, loss in zip(q, epoch, strict=True)]
+        q = [share / math.fsum(q) for share in q]
+    return q
+
+
+def cvar(losses: Sequence[float], alpha: float) -> Fraction:
+    """The mean of the worst share of losses, of which the last one may count in part."""
+    left = share = Fraction(str(alpha)) * len(losses)
+    total = Fraction(0)
+    for loss in sorted(losses, reverse=True):
+        total += min(left, 1) * Fraction(loss)
+        left -= min(left, 1)
+    return total / share
