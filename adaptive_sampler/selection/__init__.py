@@ -13,6 +13,7 @@ from adaptive_sampler.selection.keep_all import KeepAll
 from adaptive_sampler.selection.prune import Prune
 from adaptive_sampler.selection.random_prune import RandomPrune
 from adaptive_sampler.selection.schedules import Cosine, Geometric, Linear, Root, Schedule, Steps
+from adaptive_sampler.selection.spread import Spread
 from adaptive_sampler.selection.stratified import Stratified
 from adaptive_sampler.selection.threshold import Threshold
 from adaptive_sampler.selection.upsample import Upsample
@@ -44,6 +45,7 @@ __all__ = [
     "Root",
     "Schedule",
     "Scores",
+    "Spread",
     "Steps",
     "Stratified",
     "Threshold",

@@ -47,8 +47,8 @@ def _checked(check: Callable[[Any], None]) -> Callable[[Any], None]:
             fixed = _fixed(self, {name: _number(name, follow, epoch) for name, follow in following.items()})
             with _telling(following, epoch):
                 check(fixed)
-            for name in {field.name for field in dataclasses.fields(self)}.difference(following):
-                object.__setattr__(self, name, getattr(fixed, name))  # as the check has left it
+            for name in vars(fixed).keys() - following.keys():
+                object.__setattr__(self, name, vars(fixed)[name])  # as the check has left it
         describe(self)  # raises for a function that a plan cannot name
         return None
 

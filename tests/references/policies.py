@@ -182,3 +182,15 @@ def cvar(losses: Sequence[float], alpha: float) -> Fraction:
         total += min(left, 1) * Fraction(loss)
         left -= min(left, 1)
     return total / share
+
+
+def facility_location(likeness: np.ndarray, weights: Sequence[float], number: int, ties: Sequence[int]) -> set[int]:
+    """So many rows, one after another that with the largest gain in Σ weight · likeness to the likest chosen row; (n, n)."""
+    chosen: set[int] = set()
+    cover = np.zeros(len(weights))
+    for _ in range(number):
+        gains = {row: float(np.maximum(likeness[row] - cover, 0) @ weights) for row in range(len(weights))}
+        best = min(gains.keys() - chosen, key=lambda row: (-round(gains[row], 9), ties[row]))
+        chosen.add(best)
+        cover = np.maximum(cover, likeness[best])
+    return chosen
