@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
-from adaptive_sampler.kernels import cache, shuffle, split, tally
+from adaptive_sampler.kernels import cache, cover, shuffle, split, tally
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
@@ -107,6 +107,8 @@ def _walk(path: Path, policy: Policy) -> None:
 
 
 def _rare() -> None:
+    pair = cover.Neighbours(np.array([[1], [0]]), np.ones((2, 1), np.float32))  # what `Spread` finds by faiss
+    pair.cover(np.ones(2), 1, ties=np.zeros(2, np.uint64), given=np.zeros(2, np.bool_))
     shuffle.Network(100, key=1).images(0, 100)  # epochs of more than 2**26 visits
     split.histogram(np.zeros(1, np.uint32), -1, np.zeros(1 << 16, np.int64))  # ranks that no sample of scores finds
     keys, counts = (
