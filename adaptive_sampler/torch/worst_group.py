@@ -10,16 +10,13 @@ from adaptive_sampler.errors import InvalidValue
 
 
 class WorstGroup(NamedTuple):
-    """The group with the highest mean loss."""
+    """The group with the highest mean loss: its label `group`, the mean `loss`, the `standard_error` of that mean, from the sample
+    variance of the group's losses (NaN of one alone), and the `number` of its losses."""
 
     group: Any
-    """Its label."""
     loss: float
-    """The mean of its losses."""
     standard_error: float
-    """Of that mean, from the sample variance of the group's losses; NaN of one loss alone."""
     number: int
-    """How many losses it has."""
 
 
 def worst_group(losses: Any, groups: Any) -> WorstGroup:
