@@ -50,7 +50,8 @@ class _Between(Schedule):
         """The number at `epoch`."""
         if epoch <= 0 or epoch >= self.epochs:
             return float(self.start if epoch <= 0 else self.end)
-        return self._at(Fraction(epoch, int(self.epochs)))
+        low, high = sorted([float(self.start), float(self.end)])
+        return min(max(self._at(Fraction(epoch, int(self.epochs))), low), high)  # whatever was rounded
 
     def _at(self, part: Fraction) -> float:
         """The number after this part of the way, between 0 and 1."""
