@@ -157,6 +157,7 @@ BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
 # Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
+    "faiss": {"selection"},  # neighbours for `Spread`, imported when it plans
     "braceexpand": {"shards.indexing"},
     "aiohttp": {"shards.sources"},
     "fsspec": {"shards.sources"},
