@@ -49,7 +49,7 @@ class AdaptiveSampler:
         self.store, self.policy = store, policy
         self.seed, self.shuffle = whole_number("seed", seed, 0), bool(shuffle)
         self.warmup_epochs = whole_number("warmup_epochs", warmup_epochs, 0)
-        self.replan = checked_replan(replan)
+        self.replan = checked_replan(replan, policy)
         self.num_samples = (
             None if num_samples is None else whole_number("num_samples", num_samples, 1, otherwise=" or None")
         )

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     DRAW = 2
     SHARDS = 4
     SHARE = 5
+    STRATA = 6
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

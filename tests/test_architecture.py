@@ -87,7 +87,7 @@ PARTS: dict[str, set[str]] = {
     "torch.hook": {"arrays", "errors", "sampler", "scoring", "store", "torch.data"},
     "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
-    "torch": {"errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
+    "torch": {"arrays", "errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
     "torch.transformers": {
         *("errors", "sampler", "scoring", "store"),
         *("torch", "torch.data", "torch.hook", "torch.ranks", "torch.tokens"),
@@ -157,6 +157,7 @@ BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
 # Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
+    "faiss": {"selection"},  # neighbours for `Spread`, imported when it plans
     "braceexpand": {"shards.indexing"},
     "aiohttp": {"shards.sources"},
     "fsspec": {"shards.sources"},

@@ -12,12 +12,23 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
-from adaptive_sampler.kernels import cache, shuffle, split, tally
+from adaptive_sampler.kernels import cache, cover, shuffle, split, tally
 from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
 from adaptive_sampler.scoring.one_pass import MANY
-from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Policy, Prune, RandomPrune, Threshold, Upsample, Window
+from adaptive_sampler.selection import (
+    Draw,
+    InfoBatch,
+    KeepAll,
+    Policy,
+    Prune,
+    RandomPrune,
+    Stratified,
+    Threshold,
+    Upsample,
+    Window,
+)
 from adaptive_sampler.shards import ShardIndex, ShardReader
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.tables import plan_table
@@ -76,6 +87,7 @@ def _policies() -> Iterator[Policy]:
     yield from (Prune(0.5, "el2n", order="lowest", per_class=np.arange(ROWS) % 2), Threshold(0.5, "el2n"))
     yield Prune(0.5, "el2n", ties="row", per_class=np.arange(ROWS) % 2, size="size")
     yield from (Upsample(3, "error"), InfoBatch(epochs=9))
+    yield from (Stratified(0.5, "el2n", strata=strata) for strata in (5, 50, 5000))  # codes of three sizes
     for number in (ROWS, 64 * ROWS):  # sparse and dense draws go two ways
         yield Draw("loss", number, unbiased=True)
         yield Draw("loss", number, floor=0.1)
@@ -95,6 +107,8 @@ def _walk(path: Path, policy: Policy) -> None:
 
 
 def _rare() -> None:
+    pair = cover.Neighbours(np.array([[1], [0]]), np.ones((2, 1), np.float32))  # what `Spread` finds by faiss
+    pair.cover(np.ones(2), 1, ties=np.zeros(2, np.uint64), given=np.zeros(2, np.bool_))
     shuffle.Network(100, key=1).images(0, 100)  # epochs of more than 2**26 visits
     split.histogram(np.zeros(1, np.uint32), -1, np.zeros(1 << 16, np.int64))  # ranks that no sample of scores finds
     keys, counts = (

@@ -34,6 +34,9 @@ class Scores(Protocol):
     def last_seen(self, name: str) -> np.ndarray:
         """The epoch of each row's last observation for a score, (n,) int32, −1 if it was never observed."""
 
+    def count(self, name: str) -> np.ndarray:
+        """How often each row was observed for a score, (n,) uint32."""
+
     def observed(self, name: str) -> int:
         """How many rows have been observed for a score."""
 
@@ -167,7 +170,7 @@ def exactly(share: float) -> "Fraction":
     return Fraction(str(float(share)))
 
 
-def cut(shares: Mapping[str, float | int], n: int, *, least: int = 0) -> int:
+def cut(shares: Mapping[str, Any], n: int, *, least: int = 0) -> int:
     """How many of `n` rows the shares are together, `least` at least.
 
     Fractions (floats) are added exactly, and their sum f gives floor(f·n + ½) rows; counts (ints) are added to that.
@@ -187,7 +190,7 @@ def cut(shares: Mapping[str, float | int], n: int, *, least: int = 0) -> int:
     return total
 
 
-def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.ndarray | None:
+def stale_age(store: Scores, by: str, epoch: int, max_age: float | None) -> np.ndarray | None:
     """The age in epochs of each score that is older than `max_age`, (n,) float32, NaN for other rows; None for no limit.
 
     A row whose last observation names a later epoch than `epoch` was observed in an earlier run, which had come further.
@@ -201,7 +204,7 @@ def stale_age(store: Scores, by: str, epoch: int, max_age: int | None) -> np.nda
     return age
 
 
-def check_max_age(max_age: int | None) -> None:
+def check_max_age(max_age: Any) -> None:
     """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 or more."""
     if max_age is not None:
         whole_number("max_age", max_age, 1, what="a number of epochs", otherwise=", or None for no limit")

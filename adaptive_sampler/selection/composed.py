@@ -9,10 +9,15 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Policy, Scores, is_policy, make
+from adaptive_sampler.selection.following import Following
 
 
-class Composable:
-    """What lets a policy be composed with `&`; one that has not inherited it is composed by `Composed(a, b)`."""
+class Composable(Following):
+    """What lets a policy be composed with `&`, and its numbers follow the epoch; both are here for policies of your own.
+
+    One that has not inherited it is composed by `Composed(a, b)`. A number may be a `Schedule`; where a field is annotated as
+    `Varying`, also a function of the epoch. `__post_init__` and `plan` then see a number.
+    """
 
     def __and__(self: Any, other: Policy) -> "Composed":
         return Composed(self, other)

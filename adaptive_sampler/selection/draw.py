@@ -15,6 +15,7 @@ from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 
@@ -32,10 +33,10 @@ class Draw(Composable):
     """
 
     by: str
-    num_samples: int | float | None = None
+    num_samples: Varying = None
     _: KW_ONLY
     replacement: bool = True
-    floor: float = 0.0
+    floor: Varying = 0.0
     unbiased: bool = False
     per_group: Any = None
 
@@ -43,27 +44,17 @@ class Draw(Composable):
         check_by(self.by)
         if not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
-        self._check_number()
+        check_samples(self.num_samples)
+        if self.per_group is not None and isinstance(self.num_samples, (int, np.integer)):
+            raise InvalidValue(
+                f"num_samples={self.num_samples} with per_group: how many of these are of which group is not said. Pass a share "
+                "of each group as a float, such as 0.5, or None for as many samples as it has rows."
+            )
         if self.unbiased and not self.replacement:
             raise InvalidValue(
                 "unbiased=True with replacement=False: 1/(n·p) is the weight of independent draws. Draw with replacement."
             )
         settle_groups(self)
-
-    def _check_number(self) -> None:
-        number = self.num_samples
-        if isinstance(number, (float, np.floating)):
-            if not (number > 0 and math.isfinite(number)):
-                raise InvalidValue(
-                    f"num_samples={number}: a share of the rows, above 0, or a count of samples as an int."
-                )
-        elif number is not None:
-            whole_number("num_samples", number, 1, most=MOST_VISITS, otherwise=", or None for the store's rows")
-            if self.per_group is not None:
-                raise InvalidValue(
-                    f"num_samples={number} with per_group: how many of these are of which group is not said. Pass a share of "
-                    "each group as a float, such as 0.5, or None for as many samples as it has rows."
-                )
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row once if no row was observed yet, else the draw.
@@ -106,12 +97,7 @@ class Draw(Composable):
 
     def samples_of(self, n: int) -> int:
         """How many samples are drawn from a store, or a group, of `n` rows. Raises `InvalidValue` for 2³² or more."""
-        if self.num_samples is None or isinstance(self.num_samples, (int, np.integer)):
-            return n if self.num_samples is None else int(self.num_samples)
-        number = max(math.floor(exactly(self.num_samples) * n + exactly(0.5)), 1)
-        if number > MOST_VISITS:
-            raise InvalidValue(f"num_samples={self.num_samples} of {n} rows is {number}: draw {MOST_VISITS} at most.")
-        return number
+        return samples_of(self.num_samples, n)
 
     def _probabilities(self, scores: np.ndarray, rows: Any) -> tuple[np.ndarray, int]:
         """The weights of `rows`, (n,) float32, and how many of them are positive. With replacement, their mean is 1."""
@@ -131,6 +117,25 @@ class Draw(Composable):
         if not self.replacement and self.floor == 0 and known == len(scores):
             return scores, positive  # a common factor would not change the draw
         return weigh.weigh(scores, exact.mean(scores), self.floor)
+
+
+def check_samples(number: Any) -> None:
+    """Raise `InvalidValue` unless `number` is a count of samples (int), a share of the rows above 0 (float), or None."""
+    if isinstance(number, (float, np.floating)):
+        if not (number > 0 and math.isfinite(number)):
+            raise InvalidValue(f"num_samples={number}: a share of the rows, above 0, or a count of samples as an int.")
+    elif number is not None:
+        whole_number("num_samples", number, 1, most=MOST_VISITS, otherwise=", or None for the store's rows")
+
+
+def samples_of(number: Any, n: int) -> int:
+    """How many samples `num_samples` is of `n` rows. Raises `InvalidValue` for 2³² or more."""
+    if number is None or isinstance(number, (int, np.integer)):
+        return n if number is None else int(number)
+    found = max(math.floor(exactly(number) * n + exactly(0.5)), 1)
+    if found > MOST_VISITS:
+        raise InvalidValue(f"num_samples={number} of {n} rows is {found}: draw {MOST_VISITS} at most.")
+    return found
 
 
 def _whose(rows: Any) -> str:

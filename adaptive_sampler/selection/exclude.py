@@ -19,6 +19,7 @@ from adaptive_sampler.selection.base import (
     exactly,
 )
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import settle_groups
 from adaptive_sampler.selection.ranked import plan_stretch
 from adaptive_sampler.selection.sizes import Start
@@ -37,11 +38,11 @@ class Exclude(Composable):
 
     by: str
     _: KW_ONLY
-    lowest: float | int | None = None
-    highest: float | int | None = None
+    lowest: Varying = None
+    highest: Varying = None
     ties: Ties = "random"
     per_class: Any = None
-    max_age: int | None = None
+    max_age: Varying = None
     per_group: Any = None
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from adaptive_sampler.kernels import bits, exact, select
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class InfoBatch(Composable):
     applies the weights.
     """
 
-    ratio: float = 0.5
+    ratio: Varying = 0.5
     by: str = "loss"
     _: KW_ONLY
     anneal: float = 0.875

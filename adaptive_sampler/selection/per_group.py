@@ -13,6 +13,7 @@ from adaptive_sampler.kernels import select
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.selection.base import Scores, Ties
 
+_NAMES = ("per_class", "per_group", "groups")  # of fields that hold groups; a policy has one or two of them
 _CODES: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # of a policy's labels, which it has for good
 
 
@@ -32,6 +33,8 @@ class Ranking(Protocol):
 
     numbers: np.ndarray
     """How many rows each group has, int64."""
+    identity: Identity
+    """The names of the rows."""
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Values in the order of a store's rows, (n,), in this order."""
@@ -61,7 +64,7 @@ class Ungrouped:
     """All rows of a store, as one group."""
 
     def __init__(self, identity: Identity) -> None:
-        self._identity, self.numbers = identity, np.array([len(identity)])
+        self.identity, self.numbers = identity, np.array([len(identity)])
 
     def of(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -71,24 +74,22 @@ class Ungrouped:
 
     def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
         kept: np.ndarray = select.rank_window(
-            scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self._identity
+            scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self.identity
         )
         return kept
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
-        kept: np.ndarray = select.hash_window(
-            len(self._identity), 0, int(number[0]), salt=salt, identity=self._identity
-        )
+        kept: np.ndarray = select.hash_window(len(self.identity), 0, int(number[0]), salt=salt, identity=self.identity)
         return kept
 
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
         bounds = np.array([0, len(scores)])
-        return kernels.ranks_at(scores, sizes, bounds, units, salt=salt, ties=ties, identity=self._identity)
+        return kernels.ranks_at(scores, sizes, bounds, units, salt=salt, ties=ties, identity=self.identity)
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
-        yield slice(None), self._identity
+        yield slice(None), self.identity
 
     def kept(self, packed: np.ndarray) -> np.ndarray:
         return packed
@@ -99,7 +100,7 @@ class Groups:
 
     def __init__(self, identity: Identity, codes: np.ndarray) -> None:
         self._rows, self._bounds = kernels.by_group(codes, int(codes.max()) + 1)
-        self._identity = identity.part(self._rows)
+        self.identity = identity.part(self._rows)
         self.numbers = np.diff(self._bounds)
 
     def of(self, values: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ class Groups:
         return np.add.reduceat(values, self._bounds[:-1], dtype=np.int64)
 
     def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
-        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self._identity)
+        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self.identity)
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
         equal = np.zeros(len(self._rows), np.float32)
@@ -118,11 +119,11 @@ class Groups:
     def ranks_at(
         self, scores: np.ndarray, sizes: np.ndarray, units: np.ndarray, *, salt: int, ties: Ties
     ) -> np.ndarray:
-        return kernels.ranks_at(scores, sizes, self._bounds, units, salt=salt, ties=ties, identity=self._identity)
+        return kernels.ranks_at(scores, sizes, self._bounds, units, salt=salt, ties=ties, identity=self.identity)
 
     def members(self) -> Iterator[tuple[Any, Identity]]:
         for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True):
-            yield self._rows[start:stop], self._identity.part(np.arange(start, stop))
+            yield self._rows[start:stop], self.identity.part(np.arange(start, stop))
 
     def kept(self, packed: np.ndarray) -> np.ndarray:
         kept = np.empty(len(self._rows), np.bool_)
@@ -131,24 +132,26 @@ class Groups:
 
 
 def settle_groups(policy: Any) -> None:
-    """Make arrays of the labels that a policy was given as `per_class`, if it has that, or as `per_group`; copies, read-only.
+    """Make arrays of the labels that a policy was given as `per_class`, `per_group` or `groups`, if it has that; read-only copies.
 
-    `per_group` may also be a str, the name of a column of the store. Raises `InvalidValue` for both at once, and for labels that
-    have not exactly one axis, are not of one kind, or are NaN.
+    All but `per_class` may also be a str, the name of a column of the store. Raises `InvalidValue` for two at once, and for labels
+    that have not exactly one axis, are not of one kind, or are NaN.
     """
-    given = {name: getattr(policy, name, None) for name in ("per_class", "per_group")}
-    if all(labels is not None for labels in given.values()):
+    given = {name: labels for name in _NAMES if (labels := getattr(policy, name, None)) is not None}
+    if len(given) > 1:
         raise InvalidValue("per_class and per_group are two names for the groups of the rows: pass one of them.")
     for name, labels in given.items():
-        if labels is not None and not (name == "per_group" and isinstance(labels, str)):
-            array = np.array(_labels(labels, name))  # the caller's may change
-            array.setflags(write=False)
+        if name == "per_class" or not isinstance(labels, str):
+            array = _labels(labels, name)
+            if array.flags.writeable or not array.flags.owndata:  # else it is ours, or nobody can change it
+                array = np.array(array)
+                array.setflags(write=False)
             object.__setattr__(policy, name, array)
 
 
 def grouped(policy: Any) -> bool:
     """Whether a policy was told to choose within groups."""
-    return getattr(policy, "per_class", None) is not None or getattr(policy, "per_group", None) is not None
+    return any(getattr(policy, name, None) is not None for name in _NAMES)
 
 
 def ranking(policy: Any, store: Scores) -> Ranking:
@@ -162,13 +165,13 @@ def ranking(policy: Any, store: Scores) -> Ranking:
 
 def _codes(policy: Any, store: Scores) -> np.ndarray:
     """The group of each row as a number, (n,) unsigned."""
-    name = "per_class" if getattr(policy, "per_class", None) is not None else "per_group"
+    name = next(name for name in _NAMES if getattr(policy, name, None) is not None)
     labels = getattr(policy, name)
     if isinstance(labels, str):
         if labels not in store.columns:
             told = ", ".join(map(repr, store.columns)) or "none"
             raise UnknownName(
-                f"per_group={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
+                f"{name}={labels!r} is no column of the store, whose columns are: {told}. Set store.columns[{labels!r}], or "
                 f"pass (n,) labels."
             )
         codes = store.columns.codes(labels) if isinstance(store.columns, Coded) else None

@@ -15,6 +15,7 @@ from adaptive_sampler.selection.base import (
     cut,
 )
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import grouped, settle_groups
 from adaptive_sampler.selection.ranked import plan_stretch
 from adaptive_sampler.selection.sizes import Start, check_size
@@ -35,13 +36,13 @@ class Prune(Composable):
     of the rows together. In ascending order a row belongs to the part in which its first unit lies.
     """
 
-    keep: float | int
+    keep: Varying
     by: str
     _: KW_ONLY
     order: Order = "highest"
     ties: Ties = "random"
     per_class: Any = None
-    max_age: int | None = None
+    max_age: Varying = None
     per_group: Any = None
     size: str | None = None
 

@@ -9,6 +9,7 @@ from adaptive_sampler import seeds
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_share, cut, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import grouped, ranking, settle_groups
 from adaptive_sampler.selection.sizes import check_size, sizes_of, totals_of
 
@@ -21,7 +22,7 @@ class RandomPrune(Composable):
     `size`: as for `Prune`; rows are taken as long as the next one begins before the share of all units is full.
     """
 
-    keep: float | int
+    keep: Varying
     _: KW_ONLY
     per_class: Any = None
     per_group: Any = None

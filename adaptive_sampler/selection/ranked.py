@@ -1,6 +1,6 @@
 """What policies have in common that keep a stretch of the ranking: rows never observed, old scores, ties, groups."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Ranked(Protocol):
         """The same, or the name of the store's column that has them; of the two one is None."""
 
     @property
-    def max_age(self) -> int | None:
+    def max_age(self) -> Any:
         """How many epochs old a score may be before its row comes first; None for no limit."""
 
     def stretch(self, n: int) -> tuple[int, Start]:
@@ -86,27 +86,51 @@ def fill(
     ties: Ties,
     observed: int,
 ) -> np.ndarray:
-    """Choose from each group, as its stretch says: first all rows never observed, then the oldest by `age`, then a window of the
-    ranking, which has the remaining rows, in ascending order of their scores.
+    """Choose from each group, as its stretch says: first the rows that `come_first`, then a window of the ranking, which has the
+    remaining rows, in ascending order of their scores.
 
-    `scores`, `age` (as `stale_age` returns it): (n,), in the order of `groups`. `stretches`: (budget, start) of each group, as
-    `Ranked.stretch` returns it. `salt`: seeds random ties. `observed`: how many rows have a score. More than its budget is chosen
-    of a group only if more of its rows were never observed. Returns packed bits, (ceil(n / 8),) uint8, in the order of `groups`.
+    `stretches`: (budget, start) of each group, as `Ranked.stretch` returns it; `ties`: how those of the window are ordered; the
+    others: as `come_first` takes them. Returns packed bits, (ceil(n / 8),) uint8, in the order of `groups`.
+    """
+    first = come_first(groups, scores, budgets(stretches), age=age, salt=salt, observed=observed)
+    low = starts(stretches, first.ranked, first.number)
+    best = groups.window(first.scores, low, low + first.number, salt=salt, ties=ties)
+    best |= first.forced
+    return best
+
+
+class First(NamedTuple):
+    """Which rows of each group come before any ranking, and what is left to choose from."""
+
+    forced: Any
+    """The rows that come first: packed bits, (ceil(n / 8),) uint8, or 0 for none."""
+    scores: np.ndarray
+    """The scores, (n,), which are NaN for these rows."""
+    ranked: np.ndarray
+    """How many other rows each group has, int64."""
+    number: np.ndarray
+    """How many of these are left to keep, int64."""
+
+
+def come_first(
+    groups: Ranking, scores: np.ndarray, budget: np.ndarray, *, age: np.ndarray | None, salt: int, observed: int
+) -> First:
+    """All rows never observed, and as far as the `budget` of their group goes, (groups,), the oldest by `age`.
+
+    `scores`, `age` (as `stale_age` returns it): (n,), in the order of `groups`. `salt`: seeds random ties. `observed`: how many
+    rows have a score. More than its budget is chosen of a group only if more of its rows were never observed.
     """
     forced: Any = np.uint8(0)
     ranked = groups.numbers
     if observed != len(scores):
         unseen = np.isnan(scores)
         forced, ranked = np.packbits(unseen, bitorder="little"), ranked - groups.sums(unseen)
-    number = np.maximum(budgets(stretches) - (groups.numbers - ranked), 0)
+    number = np.maximum(budget - (groups.numbers - ranked), 0)
     if age is not None:
         old = groups.sums(~np.isnan(age))
-        first = np.minimum(old, number)
-        oldest = groups.window(age, old - first, old, salt=salt, ties="random")
+        some = np.minimum(old, number)
+        oldest = groups.window(age, old - some, old, salt=salt, ties="random")
         scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
         forced = forced | oldest
-        ranked, number = ranked - first, number - first
-    low = starts(stretches, ranked, number)
-    best = groups.window(scores, low, low + number, salt=salt, ties=ties)
-    best |= forced
-    return best
+        ranked, number = ranked - some, number - some
+    return First(forced, scores, ranked, number)

@@ -8,6 +8,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, make, stale_age
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Threshold(Composable):
     Rows never observed are kept on either side, and so are rows whose score is older than `max_age` epochs.
     """
 
-    value: float
+    value: Varying
     by: str
     _: KW_ONLY
     order: Order = "highest"
-    max_age: int | None = None
+    max_age: Varying = None
 
     def __post_init__(self) -> None:
         check_by(self.by)

@@ -9,6 +9,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Upsample(Composable):
     all, as in the reference code.
     """
 
-    factor: int
+    factor: Varying
     by: str = "error"
     _: KW_ONLY
     convention: Literal["total", "extra"] = "total"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection.base import exactly
+from adaptive_sampler.selection.following import Following, Varying
 
 # (m,) float32 scores of rows, an array for each score -> their weights, (m,)
 Weights = Callable[..., Any]
@@ -21,14 +22,14 @@ def _is_number(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Focal:
+class Focal(Following):
     """(1 − p)^`gamma` of a probability p: what the model is sure of counts little (Lin et al. 2017, Focal Loss, equation 4).
 
     For `by="confidence"`, the probability of the label: of p = 0.9 and γ = 2 the weight is 0.01. Here p is the recorded score,
     so that the weight is a constant for the gradient; in the paper's loss it is the p of this very step. `gamma`: 0 or more.
     """
 
-    gamma: float = 2.0
+    gamma: Varying = 2.0
     takes: ClassVar[str] = "probabilities, 0 to 1, such as those of 'confidence'"
 
     def __post_init__(self) -> None:
@@ -42,14 +43,14 @@ class Focal:
 
 
 @dataclass(frozen=True)
-class Proportional:
+class Proportional(Following):
     """In proportion to the score, 1 on average: s / mean(s), what `Draw` does by visits.
 
     `floor`: the share that is equal for all, (1 − floor)·s/mean(s) + floor, so that a score of 0 keeps a weight. If all scores
     are 0, all weights are 1 with a `floor`, and 0 without.
     """
 
-    floor: float = 0.0
+    floor: Varying = 0.0
     takes: ClassVar[str] = "finite scores that are not negative"
 
     def __post_init__(self) -> None:
@@ -66,14 +67,14 @@ class Proportional:
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Following):
     """exp(s / `temperature`), 1 on average: for a loss the weights of KL-regularised robust optimisation.
 
     They are those of tilted empirical risk minimisation with t = 1 / `temperature` (Li et al. 2021): the closer the
     temperature is to 0, the more the highest scores count. A negative one turns that round, against outliers.
     """
 
-    temperature: float = 1.0
+    temperature: Varying = 1.0
     takes: ClassVar[str] = "finite scores"
 
     def __post_init__(self) -> None:
@@ -91,15 +92,15 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class Clip:
+class Clip(Following):
     """Bring in the ends: of m values, the ⌊`lowest`·m⌋ lowest and ⌊`highest`·m⌋ highest become the nearest that is left.
 
     That is winsorising, a clip at two quantiles. Before another step it clips scores, after it weights:
     `Weigh("loss", ["exponential", Clip(highest=0.01)])`. `lowest`, `highest`: shares, below 1 together.
     """
 
-    lowest: float = 0.0
-    highest: float = 0.0
+    lowest: Varying = 0.0
+    highest: Varying = 0.0
 
     def __post_init__(self) -> None:
         shares = {"lowest": self.lowest, "highest": self.highest}

@@ -15,6 +15,7 @@ from adaptive_sampler.selection.base import (
     cut,
 )
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.per_group import settle_groups
 from adaptive_sampler.selection.ranked import plan_stretch
 from adaptive_sampler.selection.sizes import Start, check_size
@@ -31,13 +32,13 @@ class Window(Composable):
     share its rows. `size`: as for `Prune`; both shares are then of all units, and adjacent windows share no row either.
     """
 
-    keep: float | int
-    offset: float | int
+    keep: Varying
+    offset: Varying
     by: str
     _: KW_ONLY
     ties: Ties = "random"
     per_class: Any = None
-    max_age: int | None = None
+    max_age: Varying = None
     per_group: Any = None
     size: str | None = None
 

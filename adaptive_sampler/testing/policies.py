@@ -8,6 +8,7 @@ import numpy as np
 from adaptive_sampler.plan import Plan, from_files
 from adaptive_sampler.selection.base import Policy
 from adaptive_sampler.selection.base import describe as describe_policy
+from adaptive_sampler.selection.following import at_epoch
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.testing.identical import identical
 
@@ -29,7 +30,10 @@ def check_policy(
             _check_plan(plan, len(store))
             assert (plan.epoch, plan.seed) == (epoch, seed), "a plan names the epoch and seed it was made for"
             assert plan.made_from == store.made_from, "a plan names the scores that it was made from"
-            assert plan.policy == described, "a plan names its policy; make it with selection.make"
+            told = describe_policy(at_epoch(policy, epoch))
+            assert plan.policy == told, (
+                "a plan names its policy, with the numbers of its epoch; make it with selection.make"
+            )
     after = [(name, store[name].tobytes(), store.count(name).tobytes()) for name in store.names]
     assert after == before, "planning changed the scores"
     assert describe_policy(policy) == described, "planning changed the policy"

@@ -24,6 +24,7 @@ from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
+from adaptive_sampler.torch.worst_group import WorstGroup, worst_group
 
 __all__ = [
     "AdaptiveSampler",
@@ -37,6 +38,7 @@ __all__ = [
     "PrunedSampler",
     "SlidingWindowSampler",
     "TokenLossHook",
+    "WorstGroup",
     "alignment",
     "check",
     "distributed_store",
@@ -46,4 +48,5 @@ __all__ = [
     "l2rw_weights",
     "observe",
     "sync",
+    "worst_group",
 ]

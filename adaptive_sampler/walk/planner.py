@@ -11,6 +11,7 @@ from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
 from adaptive_sampler.selection.composed import scores_of
+from adaptive_sampler.selection.following import follows
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
 from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect
@@ -18,8 +19,13 @@ from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect
 Replan = Literal["epoch", "once"] | int
 
 
-def checked_replan(replan: Replan) -> Replan:
-    """`replan` itself. Raises `InvalidValue` for anything but "epoch", "once", or a number of batches, 1 or more."""
+def checked_replan(replan: Replan, policy: Any) -> Replan:
+    """`replan` itself. Raises `InvalidValue` for anything but "epoch", "once", or a number of batches, 1 or more; and for "once"
+    if a number of the policy follows the epoch."""
+    if replan == "once" and follows(policy):
+        raise InvalidValue(
+            f"replan='once' makes one plan for good, and a number of {policy} follows the epoch: pass replan='epoch'."
+        )
     return (
         replan if replan in ("epoch", "once") else whole_number("replan", replan, 1, otherwise=" or 'epoch' or 'once'")
     )

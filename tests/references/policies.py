@@ -141,3 +141,56 @@ def clip(values: Sequence[float], lowest: float, highest: float) -> list[float]:
     ordered, m = sorted(values), len(values)
     left = ordered[math.floor(Fraction(str(lowest)) * m) : m - math.floor(Fraction(str(highest)) * m)]
     return [min(max(value, left[0]), left[-1]) for value in values]
+
+
+def strata(scores: Sequence[float], number: int) -> list[list[int]]:
+    """The rows of each of so many strata of equal width over the finite scores; infinite ones lie in the first and last."""
+    finite = [score for score in scores if math.isfinite(score)] or [0.0]
+    low, high = min(finite), max(finite)
+    scale = number / (high - low) if high > low else 1.0
+    found: list[list[int]] = [[] for _ in range(number)]
+    for row, score in enumerate(scores):
+        if not math.isnan(score):
+            place = (score - low) * scale
+            found[0 if place < 0 else number - 1 if place >= number else int(place)].append(row)
+    return found
+
+
+def allocated(counts: Sequence[int], budget: int) -> list[int]:
+    """Coverage-centric selection's allocation: from the smallest stratum on, an even part of what is left, or all it has."""
+    given, left = [0] * len(counts), budget
+    for dealt, k in enumerate(sorted(range(len(counts)), key=lambda k: counts[k])):
+        given[k] = min(counts[k], left // (len(counts) - dealt))
+        left -= given[k]
+    return given
+
+
+def group_dro(losses: Sequence[Sequence[float]], eta: float) -> list[float]:
+    """q after one step for each of the epochs, in each of which every group has a loss: algorithm 1 of Sagawa et al. 2020."""
+    q = [1 / len(losses[0])] * len(losses[0])
+    for epoch in losses:
+        q = [share * math.exp(eta * loss) for share, loss in zip(q, epoch, strict=True)]
+        q = [share / math.fsum(q) for share in q]
+    return q
+
+
+def cvar(losses: Sequence[float], alpha: float) -> Fraction:
+    """The mean of the worst share of losses, of which the last one may count in part."""
+    left = share = Fraction(str(alpha)) * len(losses)
+    total = Fraction(0)
+    for loss in sorted(losses, reverse=True):
+        total += min(left, 1) * Fraction(loss)
+        left -= min(left, 1)
+    return total / share
+
+
+def facility_location(likeness: np.ndarray, weights: Sequence[float], number: int, ties: Sequence[int]) -> set[int]:
+    """So many rows, one after another that with the largest gain in Σ weight · likeness to the likest chosen row; (n, n)."""
+    chosen: set[int] = set()
+    cover = np.zeros(len(weights))
+    for _ in range(number):
+        gains = {row: float(np.maximum(likeness[row] - cover, 0) @ weights) for row in range(len(weights))}
+        best = min(gains.keys() - chosen, key=lambda row: (-round(gains[row], 9), ties[row]))
+        chosen.add(best)
+        cover = np.maximum(cover, likeness[best])
+    return chosen

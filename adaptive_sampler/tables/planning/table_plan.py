@@ -16,6 +16,7 @@ import pyarrow as pa
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection.base import describe
+from adaptive_sampler.selection.following import at_epoch
 from adaptive_sampler.tables.arrow.sources import Piece
 from adaptive_sampler.tables.planning import writing
 from adaptive_sampler.tables.planning.by_name import engine_of
@@ -175,7 +176,7 @@ def plan_table(
     """As `adaptive_sampler.tables.plan_table`."""
     check_wanted(check_keys)
     seed, epoch = whole_number("seed", seed, 0), whole_number("epoch", epoch, 0)
-    table = Partitions(source, engine_of(engine))
+    policy, table = at_epoch(policy, epoch), Partitions(source, engine_of(engine))
     of = PlanningOf(table, key, keys_are_text(table.pieces[0], key), seed, epoch)
     of.asked()
     fate, counts = planned(policy, of)

@@ -7,6 +7,7 @@ from torch.utils.data import Sampler
 from adaptive_sampler.sampler import AdaptiveSampler as FrameworkFree
 from adaptive_sampler.selection import Draw, Prune, Upsample, Window
 from adaptive_sampler.selection.base import Order, Ties
+from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.ranks.batches import AdaptiveBatchSampler
 from adaptive_sampler.walk.planner import Replan
@@ -37,7 +38,8 @@ class PrunedSampler(AdaptiveSampler):
     the same for (n,) labels of classes; `max_age`: rows whose score is older than so many epochs are kept first; `size`: the
     name of a column whose units, such as tokens, `keep` is a share of, in place of rows. All rows are kept until the warm-up
     is over and there are scores. Then one plan is made that holds for good, as in the paper; `replan="epoch"` makes a new one
-    each epoch instead. The policy is `selection.Prune`.
+    each epoch instead, which a `keep` that follows the epoch needs, such as `selection.Linear(0.3, 1.0, epochs=10)`. The policy
+    is `selection.Prune`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
     numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
@@ -48,7 +50,7 @@ class PrunedSampler(AdaptiveSampler):
         self,
         store: ScoreStore,
         *,
-        keep: float | int,
+        keep: Varying,
         by: str = "el2n",
         order: Order = "highest",
         ties: Ties = "random",
@@ -83,7 +85,7 @@ class SlidingWindowSampler(AdaptiveSampler):
     take the window within each group, and `per_class` the same for (n,) labels of classes; `max_age`: rows whose score is
     older than so many epochs are kept first; `size`: the name of a column whose units, such as tokens, the shares are of, in
     place of rows. If some labels are wrong, the best window leaves out the highest scores. One plan
-    holds for good. The policy is `selection.Window`.
+    holds for good; shares that follow the epoch need `replan="epoch"`. The policy is `selection.Window`.
 
     As every sampler of ours: `seed` decides ties, draws and the order; `shuffle=False` leaves the rows in the order of their
     numbers; the first `warmup_epochs` epochs keep every row; `replan` is "once" for one plan after the warm-up, "epoch" for
@@ -94,8 +96,8 @@ class SlidingWindowSampler(AdaptiveSampler):
         self,
         store: ScoreStore,
         *,
-        keep: float | int,
-        offset: float | int,
+        keep: Varying,
+        offset: Varying,
         by: str = "el2n",
         ties: Ties = "random",
         per_class: Any = None,
@@ -135,7 +137,7 @@ class JTTSampler(AdaptiveSampler):
         self,
         store: ScoreStore,
         *,
-        upsample: int,
+        upsample: Varying,
         by: str = "error",
         convention: Literal["total", "extra"] = "total",
         seed: int = 0,
@@ -173,7 +175,7 @@ class L2RWSampler(AdaptiveSampler):
         store: ScoreStore,
         *,
         by: str = "l2rw",
-        floor: float = 0.1,
+        floor: Varying = 0.1,
         replacement: bool = True,
         unbiased: bool = False,
         seed: int = 0,

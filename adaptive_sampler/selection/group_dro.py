@@ -1,0 +1,73 @@
+"""Attend to the groups whose losses are high: group distributionally robust optimisation."""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import exact
+from adaptive_sampler.plan import Plan
+from adaptive_sampler.selection.base import Scores, check_by
+from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.group_shares import How, plan_shares, settle_shared
+from adaptive_sampler.selection.per_group import Ranking, ranking
+
+
+@dataclass(frozen=True, eq=False)
+class GroupDRO(Composable):
+    """Give each group the share q of the loss that exponentiated gradient ascent on the groups' losses gives it.
+
+    Sagawa et al. 2020, algorithm 1: q_g ← q_g · exp(`eta` · ℓ_g), normalised, from equal shares on. Here a step is an epoch, not a
+    batch, so that eta may be as many times the paper's as an epoch has batches. No q is kept: the steps add up in the exponent,
+    q_g ∝ exp(`eta` · Σ ℓ_g over the epochs), and that sum is the mean over the group's rows of (how often a row was observed) ·
+    (its score `by`). So a plan follows from the store alone, and a training goes on exactly.
+
+    That is the sum exactly if the score is a row's mean loss, `Loss(fold=Mean())`, and each row was observed once an epoch. With
+    the newest loss it is as if all epochs had had that. Rows never observed say nothing of their group; a group that has no
+    others counts as the mean of the other groups, and before the first observation all groups are equal.
+
+    `groups`: the name of a column of the store, or (n,) labels. `how`: "weigh", every row once with the loss weight
+    q_g · n / (rows of its group); or "draw", `num_samples` rows with replacement, as for `Draw`, of each group the share q_g.
+    """
+
+    by: str
+    groups: Any
+    _: KW_ONLY
+    eta: Varying
+    how: How = "weigh"
+    num_samples: Varying = None
+
+    def __post_init__(self) -> None:
+        check_by(self.by)
+        settle_shared(self)
+        plain = isinstance(self.eta, (int, float, np.integer, np.floating)) and not isinstance(self.eta, bool)
+        if not plain or not math.isfinite(self.eta) or self.eta < 0:
+            raise InvalidValue(f"eta={self.eta!r}: the size of a step, a finite number, 0 or more.")
+
+    def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
+        """Every row with its weight, or the draw. Raises `InvalidValue` for a score that is infinite."""
+        groups = ranking(self, store)
+        losses = self._losses(store, groups)
+        powers = np.exp(self.eta * (losses - losses.max()))
+        return plan_shares(self, store, groups, powers / powers.sum(), epoch, seed)
+
+    def _losses(self, store: Scores, groups: Ranking) -> np.ndarray:
+        """The sum of each group's losses over the epochs, (groups,) float64."""
+        scores = store[self.by]
+        if np.isinf(scores).any():
+            row = int(np.flatnonzero(np.isinf(scores))[0])
+            raise InvalidValue(
+                f"{self.by!r} of row {row} is {scores[row]}: a group's loss must be finite. Go by another score."
+            )
+        sums = scores * store.count(self.by)
+        found = np.full(len(groups.numbers), np.nan)
+        for group, (rows, _) in enumerate(groups.members()):
+            known = sums[rows]
+            known = known[~np.isnan(known)].astype(np.float32)
+            if len(known):
+                found[group] = exact.mean(known)
+        missing = np.isnan(found)
+        return np.where(missing, 0.0 if missing.all() else found[~missing].mean(), found)
