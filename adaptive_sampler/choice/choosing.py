@@ -89,6 +89,7 @@ def choose(
         for one in before:
             others = trial.best(others, one)
         last = trial.last(others, baseline, range(seeds))
+        tell(number, number, "chosen")
         return _choice(last, baseline, known, refused | trial.out, before, trainings, seeds, level)
 
 

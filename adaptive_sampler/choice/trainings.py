@@ -61,7 +61,9 @@ class Trainings:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(_line(line))  # in one call, so that a kill leaves a line or the beginning of one
+            rest = memoryview(_line(line))  # written in one go, so that a kill leaves a line or the beginning of one
+            while rest:  # a full disk takes a part of it without a word, and of the rest says that it is full
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
 
     def _read(self, file: BinaryIO, head: dict[str, Any]) -> None:
