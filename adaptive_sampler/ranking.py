@@ -143,8 +143,12 @@ def by_rank(store: Scores, by: str, *, parts: int = 10) -> list[np.ndarray]:
     scores = _values("store", store, by)
     known = np.flatnonzero(~np.isnan(scores))
     if len(known) < parts:
-        raise InvalidValue(f"{len(known)} rows have {by!r}, too few for parts={parts}. Observe more, or take fewer parts.")
-    places = store.identity.ordered(premix(0), known)  # so that of equal scores, which a stable sort leaves alone, none is first
+        raise InvalidValue(
+            f"{len(known)} rows have {by!r}, too few for parts={parts}. Observe more, or take fewer parts."
+        )
+    places = store.identity.ordered(
+        premix(0), known
+    )  # so that of equal scores, which a stable sort leaves alone, none is first
     _, order = ranks.ordered(ranks.sort_keys(scores[places]))
     return [np.sort(part) for part in np.array_split(places[order], parts)]
 

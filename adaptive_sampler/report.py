@@ -139,7 +139,9 @@ def choice(found: Choice, *, axes: Axes | None = None) -> Figure:
     no finalist.
     """
     if not found.differences:
-        raise InvalidValue(f"no candidate was held against {found.baseline!r}, so there is no difference to draw: {found}")
+        raise InvalidValue(
+            f"no candidate was held against {found.baseline!r}, so there is no difference to draw: {found}"
+        )
     axes = axes or _axes(f"chosen: {found.name}")
     names = sorted(found.differences, key=lambda name: found.differences[name].mean)
     for height, name in enumerate(names):

@@ -75,8 +75,12 @@ def choose(
         StoreDamaged: `path` is another file. StoreLocked: another process writes to it.
     """
     known, refused = _named(candidates)
+    whole, real = (
+        {"seeds": (seeds, 2), "finalists": (finalists, 1)},
+        {"first_share": (first_share, 1), "level": (level, 0.5)},
+    )
+    _check(known, baseline, better, whole, real | ({} if budget is None else {"budget": (budget, math.inf)}))
     others = [name for name in known if name != baseline]
-    _check(known, others, refused, baseline, seeds, better, finalists, first_share, level)
     before = rounds(
         len(others), baseline, seeds=seeds, finalists=finalists, first_share=float(first_share), budget=budget
     )
@@ -128,9 +132,7 @@ class _Trials:
                     self._into(found, name, seed, 1.0, needed=name == baseline)
         return {name: np.array(figures) for name, figures in found.items()} if len(found) > 1 else {}
 
-    def _into(
-        self, found: dict[str, list[float]], name: str, seed: int, share: float, *, needed: bool = False
-    ) -> None:
+    def _into(self, found: dict[str, list[float]], name: str, seed: int, share: float, *, needed: bool = False) -> None:
         """Add the figure of one training to those of its candidate, which is taken out of `found` if it has none."""
         self._tell(self._done, self._number, name)
         self._done += 1
@@ -215,29 +217,23 @@ def _flat(candidates: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _check(
-    known: Mapping[str, Any],
-    others: list[str],
-    refused: Mapping[str, str],
-    baseline: str,
-    seeds: Any,
-    better: Any,
-    finalists: Any,
-    first_share: Any,
-    level: Any,
+    known: Mapping[str, Any], baseline: str, better: Any, whole: Mapping[str, Any], real: Mapping[str, Any]
 ) -> None:
+    """Check arguments. `whole`: name -> (value, least); `real`: name -> (value, most)."""
     if baseline not in known:
         raise InvalidValue(
-            f"baseline={baseline!r} is no candidate: one of {', '.join(map(repr, known))}, or add it, such as "
+            f"baseline={baseline!r} is no candidate: name one of {', '.join(map(repr, known))}, or add it, as in "
             "{'random': RandomPrune(0.5)}."
         )
-    if not others:
+    if len(known) == 1:
         raise InvalidValue(f"{baseline!r} is the only candidate: pass others to hold against it.")
-    whole_number("seeds", seeds, 2, otherwise=": a standard error needs two figures, and trustworthy ones more")
-    whole_number("finalists", finalists, 1, what="a number of candidates")
     check_choice("better", better, ("higher", "lower"))
-    for name, value in (("first_share", first_share), ("level", level)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= (1 if name[0] == "f" else 0.5):
-            raise InvalidValue(f"{name}={value!r}: a float, 0 < {name} <= {1 if name[0] == 'f' else 0.5}.")
+    for name, (value, least) in whole.items():
+        whole_number(name, value, least, otherwise=": a standard error needs two" if least == 2 else "")
+    for name, (value, most) in real.items():
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number or not 0 < value <= most or math.isinf(value):
+            raise InvalidValue(f"{name}={value!r}: a number, 0 < {name}{f' <= {most}' if math.isfinite(most) else ''}.")
 
 
 def _warn(seeds: int, arms: int, level: float) -> None:

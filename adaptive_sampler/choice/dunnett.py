@@ -83,7 +83,8 @@ def _scales(df: int) -> tuple[np.ndarray, np.ndarray]:
     return _weighed(max(0.0, 1 - around), 1 + around, 96, lambda s: (df - 1) * np.log(s) - df * (s**2 - 1) / 2)
 
 
-def _weighed(low: float, high: float, points: int, log_density: Callable[[np.ndarray], np.ndarray]
+def _weighed(
+    low: float, high: float, points: int, log_density: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     x, weights = np.polynomial.legendre.leggauss(points)
     x = low + (x + 1) * (high - low) / 2

@@ -14,10 +14,15 @@ PLANTED = "candidate 3"
 
 def training(run: int, gain: float = 0.0) -> Callable[[Any, int, float], float]:
     """Figures with a standard deviation of 1 and, for candidate 3, a gain. A seed moves all of its figures alike, too."""
-    common, own = np.random.default_rng([run, 0]).normal(size=100), np.random.default_rng([run, 1]).normal(size=(3, 100, 8))
+    common, own = (
+        np.random.default_rng([run, 0]).normal(size=100),
+        np.random.default_rng([run, 1]).normal(size=(3, 100, 8)),
+    )
 
     def train(candidate: int, seed: int, share: float) -> float:
-        return float(2 * common[seed] + own[{0.25: 0, 0.5: 1, 1.0: 2}[share], seed, candidate] + gain * (candidate == 3))
+        return float(
+            2 * common[seed] + own[{0.25: 0, 0.5: 1, 1.0: 2}[share], seed, candidate] + gain * (candidate == 3)
+        )
 
     return train
 

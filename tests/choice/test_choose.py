@@ -96,7 +96,7 @@ def test_a_lower_figure_can_be_the_better_one() -> None:
 
 def test_another_baseline_can_be_named() -> None:
     assert choose({"everything": 0, "a": 1}, told({1: 9})[1], baseline="everything").name == "a"
-    with pytest.raises(InvalidValue, match="baseline='random' is no candidate: one of 'everything', 'a'"):
+    with pytest.raises(InvalidValue, match="baseline='random' is no candidate: name one of 'everything', 'a'"):
         choose({"everything": 0, "a": 1}, told()[1])
 
 
@@ -174,7 +174,10 @@ def test_a_training_without_randomness_is_told() -> None:
     [
         ({"random": 0}, "'random' is the only candidate"),
         ({"random": 0, "a": Prune}, "'a' is the class Prune"),
-        ({"random": 0, "w(keep=2)": 1, "w": grid(lambda keep: keep, keep=[2, 3])}, r"two candidates are called 'w\(keep=2\)'"),
+        (
+            {"random": 0, "w(keep=2)": 1, "w": grid(lambda keep: keep, keep=[2, 3])},
+            r"two candidates are called 'w\(keep=2\)'",
+        ),
     ],
 )
 def test_candidates_that_cannot_be_compared_are_refused(candidates: dict[str, Any], words: str) -> None:
@@ -183,7 +186,18 @@ def test_candidates_that_cannot_be_compared_are_refused(candidates: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"), [("better", "most"), ("finalists", 0), ("first_share", 0), ("first_share", 2), ("level", 0.6)]
+    ("argument", "value"),
+    [
+        ("better", "most"),
+        ("finalists", 0),
+        ("first_share", 0),
+        ("first_share", 2),
+        ("level", 0.6),
+        ("budget", float("nan")),
+        ("budget", -1),
+        ("seeds", 2.5),
+        ("finalists", True),
+    ],
 )
 def test_an_argument_out_of_range_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(InvalidValue, match=f"{argument}={value!r}"):
@@ -221,3 +235,24 @@ def test_the_table_has_a_line_for_each_candidate_finalists_first() -> None:
     assert table[0]["candidate"] == PLANTED
     assert [line["verdict"] for line in table[:3]] == ["chosen", "not better", ""]
     assert str(found).startswith(f"'{PLANTED}' beats 'random' by ")
+
+
+@pytest.mark.parametrize(
+    ("others", "finalists", "first_share", "steps"),
+    [
+        (1, 2, 0.25, []),
+        (2, 2, 0.25, []),
+        (3, 2, 0.25, [(3, 2, 0.5)]),
+        (7, 2, 0.25, [(7, 4, 0.25), (4, 2, 0.5)]),
+        (7, 1, 0.1, [(7, 4, 0.125), (4, 2, 0.25), (2, 1, 0.5)]),
+        (64, 2, 0.25, [(64, 4, 0.25), (4, 2, 0.5)]),
+        (7, 2, 1.0, [(7, 2, 1.0)]),
+    ],
+)
+def test_rounds_halve_candidates_and_double_shares(
+    others: int, finalists: int, first_share: float, steps: list[tuple[int, int, float]]
+) -> None:
+    candidates = {"random": 0, **{str(i): i for i in range(1, others + 1)}}
+    found = choose(candidates, told()[1], finalists=finalists, first_share=first_share)
+    assert [(one.size, one.kept, one.share) for one in found.rounds] == steps
+    assert len(found.differences) == min(others, finalists)
