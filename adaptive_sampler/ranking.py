@@ -188,7 +188,7 @@ def _values(name: str, given: Any, by: str | None) -> np.ndarray:
         raise InvalidValue(f"{name} has dtype {scores.dtype} and shape {scores.shape}: (n,) numbers are needed.")
     if len(scores) >= _MOST:
         raise InvalidValue(f"{name} has {len(scores)} rows: fewer than {_MOST} can be ranked. Compare a part of them.")
-    single = scores.dtype.kind == "f" and scores.dtype.itemsize <= 4 or scores.dtype.itemsize <= 2
+    single = scores.dtype.itemsize <= (4 if scores.dtype.kind == "f" else 2)  # that float32 holds exactly
     return np.ascontiguousarray(scores, np.float32 if single else np.float64)
 
 

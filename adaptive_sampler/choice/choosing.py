@@ -195,7 +195,8 @@ def _choice(
 
 def _named(candidates: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Every candidate by its name, those of grids among them, and why combinations of grids are none."""
-    known, refused = {}, {}
+    known: dict[str, Any] = {}
+    refused: dict[str, str] = {}
     for name, value in _flat(candidates):
         if name in known:
             raise InvalidValue(f"two candidates are called {name!r}. Call one another name.")

@@ -120,7 +120,7 @@ def _line(content: Mapping[str, Any]) -> bytes:
 
 def _opened(path: Path) -> BinaryIO:
     """The file, open to read from its beginning and to append, and locked where its file system has locks."""
-    file = open(path, "a+b", buffering=0)
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115 - whoever asked for it closes it
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

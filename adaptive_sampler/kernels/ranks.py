@@ -68,7 +68,8 @@ def sort_keys(values: NDArray[Any]) -> NDArray[Any]:
     word = np.uint32 if values.dtype == np.float32 else np.uint64
     bits = (values + values.dtype.type(0)).view(word)  # −0 + 0 is 0
     top = word(1) << word(8 * bits.itemsize - 1)
-    return np.where(bits & top, ~bits, bits | top)
+    keys: NDArray[Any] = np.where(bits & top, ~bits, bits | top)
+    return keys
 
 
 def ordered(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint32]]:

@@ -154,7 +154,7 @@ def test_a_training_that_returns_no_number_is_an_error_of_the_caller() -> None:
 
 
 def test_fewer_seeds_than_a_standard_error_needs_are_refused() -> None:
-    with pytest.raises(InvalidValue, match="seeds=1: .*2 or more.*a standard error needs two"):
+    with pytest.raises(InvalidValue, match=r"seeds=1: .*2 or more.*a standard error needs two"):
         choose(CANDIDATES, told()[1], seeds=1)
 
 

@@ -124,7 +124,7 @@ def test_another_policy_of_the_same_name_is_refused(path: Path) -> None:
         return seed * policy.keep
 
     choose({"random": RandomPrune(0.5), "hard": Prune(0.5, "el2n")}, train, path=path)
-    with pytest.raises(ResumeError, match="candidate hard: .*el2n.* there, .*margin.* here"):
+    with pytest.raises(ResumeError, match=r"candidate hard: .*el2n.* there, .*margin.* here"):
         choose({"random": RandomPrune(0.5), "hard": Prune(0.5, "margin")}, train, path=path)
 
 
