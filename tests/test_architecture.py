@@ -120,6 +120,7 @@ PARTS: dict[str, set[str]] = {
         "errors",
         "kernels",
         "progress",
+        "ranking",
         "report",
         "sampler",
         "scoring",

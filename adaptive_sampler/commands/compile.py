@@ -14,6 +14,7 @@ import numpy as np
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.kernels import cache, shuffle, split, tally
 from adaptive_sampler.progress import Show, shown
+from adaptive_sampler.ranking import stability
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
 from adaptive_sampler.scoring.one_pass import MANY
@@ -97,6 +98,8 @@ def _walk(path: Path, policy: Policy) -> None:
 def _rare() -> None:
     shuffle.Network(100, key=1).images(0, 100)  # epochs of more than 2**26 visits
     split.histogram(np.zeros(1, np.uint32), -1, np.zeros(1 << 16, np.int64))  # ranks that no sample of scores finds
+    for scores in (np.arange(9, dtype=np.float32), np.arange(9, dtype=np.float64)):
+        stability(scores, scores)
     keys, counts = (
         np.zeros(1, np.uint64),
         np.zeros((1, 1), np.int64),

@@ -62,7 +62,7 @@ def error_barrier(
     whole_number("points", points, 2)
     model = unwrapped(model)
     ends = tensors_at(model, a, "a"), tensors_at(model, b, "b")
-    alphas = torch.linspace(0, 1, points, dtype=torch.float64).tolist()
+    alphas = [place / (points - 1) for place in range(points)]
     sums, number = torch.zeros(points, dtype=torch.float64), 0
     with as_found(model, evaluate=True), torch.no_grad():
         for _, inputs, labels in samples(loader, device_of(model)):
@@ -72,7 +72,7 @@ def error_barrier(
             number += len(labels)
     if not number:
         raise InvalidValue("the loader yields no sample, and an error is a mean over some. Pass a loader of some rows.")
-    first, *errors, last = (sums / number).tolist()
+    first, *errors, last = map(float, sums / number)
     return max(0.0, *(e - first - alpha * (last - first) for alpha, e in zip(alphas[1:-1], errors, strict=True)))
 
 
