@@ -197,6 +197,8 @@ def _named(candidates: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     """Every candidate by its name, those of grids among them, and why combinations of grids are none."""
     known: dict[str, Any] = {}
     refused: dict[str, str] = {}
+    if not isinstance(candidates, Mapping) or not all(isinstance(name, str) for name in candidates):
+        raise InvalidValue(f"candidates={candidates!r}: a dict of policies by name is needed, the names being texts.")
     for name, value in _flat(candidates):
         if name in known:
             raise InvalidValue(f"two candidates are called {name!r}. Call one another name.")

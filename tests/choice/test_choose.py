@@ -173,6 +173,8 @@ def test_a_training_without_randomness_is_told() -> None:
     ("candidates", "words"),
     [
         ({"random": 0}, "'random' is the only candidate"),
+        ([0, 1], r"candidates=\[0, 1\]: a dict of policies by name"),
+        ({"random": 0, 1: 1}, "the names being texts"),
         ({"random": 0, "a": Prune}, "'a' is the class Prune"),
         (
             {"random": 0, "w(keep=2)": 1, "w": grid(lambda keep: keep, keep=[2, 3])},
@@ -180,7 +182,7 @@ def test_a_training_without_randomness_is_told() -> None:
         ),
     ],
 )
-def test_candidates_that_cannot_be_compared_are_refused(candidates: dict[str, Any], words: str) -> None:
+def test_candidates_that_cannot_be_compared_are_refused(candidates: Any, words: str) -> None:
     with pytest.raises(InvalidValue, match=words):
         choose(candidates, told()[1])
 

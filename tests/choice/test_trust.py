@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from adaptive_sampler.choice import choose
 from adaptive_sampler.choice.dunnett import critical, detectable, p_value, power, seeds_for
 from adaptive_sampler.choice.result import compare
-from tests.choice.simulated import PLANTED, chosen
+from tests.choice.simulated import CANDIDATES, PLANTED, chosen
 
 RUNS = 200
 
@@ -13,6 +14,19 @@ RUNS = 200
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_of_200_runs_on_noise_16_at_most_claim_a_winner(seeds: int) -> None:
     assert sum(chosen(run, seeds).name != "random" for run in range(RUNS)) <= 16
+
+
+@pytest.mark.parametrize("tails", ["normal", "heavy"])
+def test_noise_stays_noise_where_one_candidate_spreads_five_times_as_much(tails: str) -> None:
+    def train(candidate: int, seed: int, share: float) -> float:
+        figure = rng.normal() if tails == "normal" else rng.standard_t(3)
+        return figure * (5 if candidate == 3 else 1)
+
+    claimed = 0
+    for run in range(RUNS):
+        rng = np.random.default_rng(run)
+        claimed += choose(CANDIDATES, train, seeds=5).name != "random"
+    assert claimed <= 16
 
 
 def test_a_gain_of_two_and_a_half_deviations_is_found_in_80_percent_at_ten_seeds() -> None:
