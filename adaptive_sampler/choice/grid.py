@@ -8,7 +8,7 @@ from adaptive_sampler.errors import InvalidValue
 
 
 class Grid(Mapping[str, Any]):
-    """Policies by the arguments that they were made with. `refused`: likewise, why a combination is no policy."""
+    """Policies by name: `policies`, of the arguments that they were made with; `refused`: why other combinations are none."""
 
     def __init__(self, policies: Mapping[str, Any], refused: Mapping[str, str]) -> None:
         self._policies, self.refused = dict(policies), dict(refused)

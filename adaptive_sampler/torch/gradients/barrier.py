@@ -68,7 +68,7 @@ def error_barrier(
         for _, inputs, labels in samples(loader, device_of(model)):
             then = partial(_errors, error_fn, labels)
             for place, alpha in enumerate(alphas):
-                sums[place] += followed(model, _between(*ends, alpha), inputs, then).double().sum().cpu()
+                sums[place] += followed(model, _between(*ends, alpha), inputs, then).cpu().double().sum()
             number += len(labels)
     if not number:
         raise InvalidValue("the loader yields no sample, and an error is a mean over some. Pass a loader of some rows.")

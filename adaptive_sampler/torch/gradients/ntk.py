@@ -88,8 +88,8 @@ def _products(jacobians: _Jacobians, number: int, chunk_size: int | None) -> Ten
         ours = jacobians.of(start, min(start + chunk_size, number))
         for other in starts[i:]:
             theirs = ours if other == start else jacobians.of(other, min(other + chunk_size, number))
-            a, b = ((one @ two.T).double() for one, two in zip(ours, theirs, strict=True))
-            found = torch.stack([(a * b).sum(), (a * a).sum(), (b * b).sum()]).cpu()
+            a, b = ((one @ two.T).cpu().double() for one, two in zip(ours, theirs, strict=True))
+            found = torch.stack([(a * b).sum(), (a * a).sum(), (b * b).sum()])
             sums += found if other == start else 2 * found  # the kernel is symmetric
     return sums
 
