@@ -105,7 +105,9 @@ class Choice:
             return "out"
         if name == self.name:
             return "chosen"
-        return "" if name == self.baseline else "not better" if name in self.differences else "fell out"
+        if name in self.differences:
+            return "better too" if self.differences[name].p_value <= self.level else "not better"
+        return "" if name == self.baseline else "fell out"
 
     def __str__(self) -> str:
         lines = self.to_table()

@@ -258,3 +258,9 @@ def test_rounds_halve_candidates_and_double_shares(
     found = choose(candidates, told()[1], finalists=finalists, first_share=first_share)
     assert [(one.size, one.kept, one.share) for one in found.rounds] == steps
     assert len(found.differences) == min(others, finalists)
+
+
+def test_a_finalist_that_beats_the_baseline_by_less_is_told_to_be_better_too() -> None:
+    found = choose({"random": 0, "most": 2, "some": 1}, told({2: 2, 1: 1})[1])
+    verdicts = {line["candidate"]: line["verdict"] for line in found.to_table()}
+    assert verdicts == {"most": "chosen", "some": "better too", "random": ""}
