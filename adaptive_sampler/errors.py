@@ -56,7 +56,8 @@ class PointerMoved(StoreError):
 
 
 class ResumeError(AdaptiveSamplerError, RuntimeError):
-    """A saved state does not belong to this store, policy or epoch, or an iterator draws from an epoch that was left."""
+    """A saved state does not belong to this store, policy or epoch, or a file of trainings to these candidates; or an iterator
+    draws from an epoch that was left."""
 
 
 class NotDistributed(AdaptiveSamplerError, RuntimeError):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_sampler.choice.result import Choice
 from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.store import ScoreStore
@@ -14,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError('adaptive_sampler.report needs matplotlib: pip install "adaptive-sampler[report]"') from error
 
-__all__ = ["data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
+__all__ = ["choice", "data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
 
 # The colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
 BLUE, SKY, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
@@ -126,6 +127,31 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
     overall = 100 * plan.num_rows / len(store)
     axes.axhline(overall, color=VERMILION, linestyle="--", label=f"of all rows: {overall:.0f} %")
     axes.set(xlabel="class", ylabel="kept, %", ylim=(0, 125))
+    axes.legend(frameon=False, loc="upper right")
+    return _figure(axes)
+
+
+def choice(found: Choice, *, axes: Axes | None = None) -> Figure:
+    """A chart of what `choice.choose` found: each finalist's difference to the baseline. Returns the figure.
+
+    A point is the mean difference, more being better, its bar reaches from one standard error below to one above; the dashed
+    line is where a gain would have been found in 80 % of all cases. `axes`: as for `histogram`. Raises `InvalidValue` if there is
+    no finalist.
+    """
+    if not found.differences:
+        raise InvalidValue(
+            f"no candidate was held against {found.baseline!r}, so there is no difference to draw: {found}"
+        )
+    axes = axes or _axes(f"chosen: {found.name}")
+    names = sorted(found.differences, key=lambda name: found.differences[name].mean)
+    for height, name in enumerate(names):
+        one, colour = found.differences[name], VERMILION if name == found.name else BLUE
+        axes.errorbar(one.mean, height, xerr=one.standard_error, fmt="o", color=colour, capsize=4)
+        axes.annotate(f"p = {one.p_value:.2g}", (one.mean, height), (0, 8), textcoords="offset points", ha="center")
+    axes.axvline(0, color="0.1", linewidth=1)
+    axes.axvline(found.detectable, color=GREY, linestyle="--", label="found in 80 % of all cases")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(ylim=(-0.5, len(names)), xlabel=f"better than {found.baseline} by (mean ± standard error)")
     axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
 

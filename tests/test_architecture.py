@@ -79,7 +79,9 @@ PARTS: dict[str, set[str]] = {
     },
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
-    "report": {"errors", "plan", "store"},
+    "choice": {"checks", "disk", "errors", "progress", "selection"},
+    "ranking": {"arrays", "checks", "errors", "kernels", "selection", "store"},
+    "report": {"choice", "errors", "plan", "store"},
     "/": {"plan", "sampler", "scoring", "selection", "shards/", "store", "version"},
     # the adapters: nothing of the core knows them
     "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
@@ -118,6 +120,7 @@ PARTS: dict[str, set[str]] = {
         "errors",
         "kernels",
         "progress",
+        "ranking",
         "report",
         "sampler",
         "scoring",

@@ -112,7 +112,7 @@ def test_all_is_exact_sorted_and_documented(module: str) -> None:
         assert documented, f"{module}.{name} has no docstring"
 
 
-@pytest.mark.parametrize("module", ["adaptive_sampler", "adaptive_sampler.torch"])
+@pytest.mark.parametrize("module", ["adaptive_sampler", "adaptive_sampler.torch", "adaptive_sampler.choice"])
 def test_a_public_method_is_documented(module: str) -> None:
     it = imported(module)
     for name in it.__all__:

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.patches import Polygon, Rectangle
 
 from adaptive_sampler import report
+from adaptive_sampler.choice import choose
 from adaptive_sampler.sampler import AdaptiveSampler
 
 N = 100
@@ -201,3 +202,14 @@ def test_labels_without_a_plan_that_kept_any_are_refused_before_anything_is_writ
     with pytest.raises(InvalidValue, match="holds no plan that kept any of them: begin an epoch of a sampler first"):
         report.save_all(store, tmp_path / "figures", labels=np.arange(N))
     assert not (tmp_path / "figures").exists()
+
+
+def test_a_choice_is_drawn_as_the_finalists_differences() -> None:
+    rng = np.random.default_rng(0)
+    found = choose({"random": 0, "a": 3, "b": 0.1}, lambda gain, seed, share: rng.normal() + gain)
+    axes = report.choice(found).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
+    assert "better than random" in axes.get_xlabel()
+    alone = choose({"random": 0, "a": 3}, lambda gain, seed, share: float("nan") if gain else 1.0)
+    with pytest.raises(InvalidValue, match="no candidate was held against 'random'"):
+        report.choice(alone)

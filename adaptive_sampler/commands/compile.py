@@ -14,6 +14,7 @@ import numpy as np
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.kernels import cache, cover, shuffle, split, tally
 from adaptive_sampler.progress import Show, shown
+from adaptive_sampler.ranking import stability
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
 from adaptive_sampler.scoring.one_pass import MANY
@@ -111,6 +112,8 @@ def _rare() -> None:
     pair.cover(np.ones(2), 1, ties=np.zeros(2, np.uint64), given=np.zeros(2, np.bool_))
     shuffle.Network(100, key=1).images(0, 100)  # epochs of more than 2**26 visits
     split.histogram(np.zeros(1, np.uint32), -1, np.zeros(1 << 16, np.int64))  # ranks that no sample of scores finds
+    for scores in (np.arange(9, dtype=np.float32), np.arange(9, dtype=np.float64)):
+        stability(scores, scores)
     keys, counts = (
         np.zeros(1, np.uint64),
         np.zeros((1, 1), np.int64),

@@ -15,9 +15,11 @@ from adaptive_sampler.torch.data.samplers import (
     SlidingWindowSampler,
 )
 from adaptive_sampler.torch.gradients.alignment import alignment
+from adaptive_sampler.torch.gradients.barrier import error_barrier
 from adaptive_sampler.torch.gradients.grand import grand, grand_last_layer
 from adaptive_sampler.torch.gradients.influence import influence
 from adaptive_sampler.torch.gradients.l2rw import L2RWLoss, l2rw_weights
+from adaptive_sampler.torch.gradients.ntk import ntk_velocity
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.observe import observe
@@ -42,10 +44,12 @@ __all__ = [
     "alignment",
     "check",
     "distributed_store",
+    "error_barrier",
     "grand",
     "grand_last_layer",
     "influence",
     "l2rw_weights",
+    "ntk_velocity",
     "observe",
     "sync",
     "worst_group",

@@ -200,6 +200,11 @@ def sample_without_replacement(
     return pack(kept)
 
 
+def mean_ranks(values: np.ndarray) -> list[float]:
+    """For each value, how many are below it, and half of those equal to it, itself among them, and one half."""
+    return [float((values < x).sum() + ((values == x).sum() + 1) / 2) for x in values]
+
+
 def shuffle(entries: list[int], *, key: int, mean_bucket: int = 1 << 15) -> list[int]:
     """A random bucket for each entry, then Fisher-Yates inside each bucket."""
     buckets = 1 << min(16, ((max(len(entries), 1) - 1) // mean_bucket).bit_length())

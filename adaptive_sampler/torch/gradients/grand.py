@@ -104,7 +104,7 @@ def grand_last_layer(
 
 def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
     """(batch,) gradient norms over `params`, chunk by chunk."""
-    _check(model, inputs, chunk_size)
+    check_batch(model, inputs, chunk_size)
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
     with as_found(model, evaluate=True):
         chunks = Chunks(model, params, loss_fn)
@@ -116,7 +116,7 @@ def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: 
     return check_finite(torch.cat(found).sqrt(), "the gradient norm")
 
 
-def _check(model: nn.Module, inputs: Any, chunk_size: int) -> None:
+def check_batch(model: nn.Module, inputs: Any, chunk_size: int) -> None:
     """Raise `InvalidValue` for an empty batch, a bad chunk size, or batch norm that mixes the samples of a batch."""
     if batch_size(inputs) == 0:
         raise InvalidValue("the batch is empty: a gradient needs at least one sample; skip empty batches")

@@ -1,0 +1,209 @@
+"""How far two rankings agree, since when a ranking stands still, and rows taken by their place in it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from adaptive_sampler.arrays import to_host
+from adaptive_sampler.checks import whole_number
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import ranks
+from adaptive_sampler.kernels.identity import RowIdentity
+from adaptive_sampler.kernels.select import premix
+from adaptive_sampler.selection.base import Scores, check_choice, check_share, cut
+from adaptive_sampler.store import ScoreStore
+
+__all__ = ["Stability", "by_rank", "history", "settled", "stability"]
+
+_MOST = 1 << 31  # rows
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How far two rankings of the same rows agree.
+
+    `spearman`: their rank correlation, equal scores having their mean rank; NaN if all scores of one are equal. `kept`: the
+    share of the rows that one of them keeps which the other keeps too. `rows`: how many were compared. `left_out`: the rows
+    that were not, (m,) int64, because one score or both are NaN: never observed.
+    """
+
+    spearman: float
+    kept: float
+    rows: int
+    left_out: np.ndarray
+
+    def __str__(self) -> str:
+        out = f" ({len(self.left_out):,} left out, never observed in both)" if len(self.left_out) else ""
+        return f"rank correlation {self.spearman:.4f}, {self.kept:.1%} of the kept rows in common, of {self.rows:,} rows{out}"
+
+
+def stability(
+    first: Any,
+    second: Any,
+    *,
+    by: str | None = None,
+    keep: float | int = 0.5,
+    order: Literal["highest", "lowest"] = "highest",
+) -> Stability:
+    """Compare two rankings of the same rows: of two runs, two commits, two scores, or two models.
+
+    Args:
+        first: scores, (n,) numbers, NaN where never observed, inf being a score as any; or a store.
+        second: likewise, in the same order of rows. Stores with keys must have the same keys in the same order.
+        by: the name of the score, for stores.
+        keep: the share of the rows, as a float, or their number, that would be kept of each, as `Prune` does.
+        order: which end is kept. Among equal scores a hash of the row decides, the same one for both.
+
+    Returns:
+        A `Stability`; printed, it is a sentence.
+
+    Raises:
+        InvalidValue: arrays of other shapes or lengths, or stores of other rows; fewer than two rows in common; a share that
+            keeps none of them. UnknownName: a store lacks the score.
+
+    Source:
+        Spearman's rank correlation with mean ranks, as scipy.stats.spearmanr. Of data selection: Toneva et al. 2019, of
+        forgetting between epochs and runs; Coleman et al. 2020, of a proxy's scores and the target's.
+    """
+    check_share("keep", keep)
+    check_choice("order", order, ("highest", "lowest"))
+    _check_same_rows(first, second)
+    a, b = _values("first", first, by), _values("second", second, by)
+    if len(a) != len(b):
+        raise InvalidValue(f"first has {len(a)} rows, second {len(b)}: compare scores of the same rows.")
+    known = ~(np.isnan(a) | np.isnan(b))
+    number = int(np.count_nonzero(known))
+    if number < 2:
+        raise InvalidValue(f"{number} of {len(a)} rows have both scores: a ranking needs two. Observe more.")
+    size = cut({"keep": keep}, number)
+    if size == 0:
+        raise InvalidValue(f"keep={keep} keeps none of {number} rows. Keep more.")
+    if number < len(known):
+        a, b = a[known], b[known]
+    one, other = _Ranked(a), _Ranked(b)
+    both = np.count_nonzero(one.kept(size, order) & other.kept(size, order))
+    spearman = ranks.correlation(one.means(), other.means())
+    return Stability(spearman, both / size, number, np.flatnonzero(~known))
+
+
+def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) -> int | None:
+    """The first epoch from which on the ranking is nearly that of the last epoch, or None if only the last one's is.
+
+    Args:
+        history: (epoch, scores) in the order of time, scores as in `stability`; `history` reads them from a store's commits.
+        correlation: the least rank correlation with the last ranking, in (0, 1], that counts as no change.
+
+    Raises:
+        InvalidValue: fewer than two epochs, epochs that do not ascend, or as in `stability`.
+
+    Source:
+        Toneva et al. 2019, who so find that forgetting settles after 75 of 200 epochs.
+    """
+    if isinstance(correlation, bool) or not isinstance(correlation, (int, float)) or not 0 < correlation <= 1:
+        raise InvalidValue(f"correlation={correlation!r}: a number in (0, 1].")
+    told = list(history)
+    epochs = [epoch for epoch, _ in told]
+    if len(told) < 2 or epochs != sorted(epochs):
+        raise InvalidValue(f"epochs {epochs}: at least two are needed, in the order of time.")
+    since = None
+    for epoch, scores in told[-2::-1]:
+        if not stability(scores, told[-1][1]).spearman >= correlation:
+            break
+        since = epoch
+    return since
+
+
+def history(path: str | Path, by: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(epoch, scores) of every commit of the store at `path` in which the score `by` has been observed, oldest first.
+
+    The epoch is that of the newest observation, the scores are (n,) float32. A store that has grown has fewer rows in its
+    older commits. Raises `UnknownName` for a score that the store lacks, and as `ScoreStore.open`.
+    """
+    with ScoreStore.open(path, mode="r") as store:
+        store.observed(by)  # raises for an unknown name
+        versions = [version.version for version in store.versions()]
+    for version in versions:
+        with ScoreStore.open(path, version=version, mode="r") as store:
+            if by in store.names and store.observed(by):
+                yield int(store.last_seen(by).max()), np.array(store[by])
+
+
+def by_rank(store: Scores, by: str, *, parts: int = 10) -> list[np.ndarray]:
+    """The rows that have a score, in `parts` lists of equal length (but for one row) by its ascending ranks: easy to hard.
+
+    Each is (m,) int64, the rows ascending. Of equal scores a hash of the row's name decides. Rows never observed are in none of
+    them. Raises `InvalidValue` if fewer rows than `parts` have one, and `UnknownName` if the store lacks the score.
+
+    Source: Paul et al. 2021, who compare such subsets by `torch.ntk_velocity` and `torch.error_barrier`.
+    """
+    whole_number("parts", parts, 1)
+    scores = _values("store", store, by)
+    known = np.flatnonzero(~np.isnan(scores))
+    if len(known) < parts:
+        raise InvalidValue(
+            f"{len(known)} rows have {by!r}, too few for parts={parts}. Observe more, or take fewer parts."
+        )
+    places = store.identity.ordered(
+        premix(0), known
+    )  # so that of equal scores, which a stable sort leaves alone, none is first
+    _, order = ranks.ordered(ranks.sort_keys(scores[places]))
+    return [np.sort(part) for part in np.array_split(places[order], parts)]
+
+
+class _Ranked:
+    """Scores without a NaN in their order."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self._keys, self._rows = ranks.ordered(ranks.sort_keys(scores))
+
+    def means(self) -> np.ndarray:
+        return ranks.mean_ranks(self._keys, self._rows)
+
+    def kept(self, size: int, order: str) -> np.ndarray:
+        """Whether each row is kept, (n,) bool, if `size` are from one end."""
+        n = len(self._keys)
+        start = n - size if order == "highest" else size  # the place of the cut
+        rows = self._rows
+        if 0 < start < n:
+            first, last = (np.searchsorted(self._keys, self._keys[start], side) for side in ("left", "right"))
+            hashes = RowIdentity(n).hashes(premix(0), rows[first:last].astype(np.int64))
+            tied = rows[first:last][np.argpartition(hashes, start - first)]
+            rows = np.concatenate([rows[:first], tied, rows[last:]])
+        kept = np.zeros(n, np.bool_)
+        kept[rows[start:] if order == "highest" else rows[:start]] = True
+        return kept
+
+
+def _values(name: str, given: Any, by: str | None) -> np.ndarray:
+    """(n,) float32 or float64 scores."""
+    if _is_store(given):
+        if by is None:
+            raise InvalidValue(f"{name} is a store: say by which of its scores, by='el2n'.")
+        given = given[by]
+    scores = to_host(given)
+    if scores.ndim != 1 or scores.dtype.kind not in "iufb":
+        raise InvalidValue(f"{name} has dtype {scores.dtype} and shape {scores.shape}: (n,) numbers are needed.")
+    if len(scores) >= _MOST:
+        raise InvalidValue(f"{name} has {len(scores)} rows: fewer than {_MOST} can be ranked. Compare a part of them.")
+    single = scores.dtype.itemsize <= (4 if scores.dtype.kind == "f" else 2)  # that float32 holds exactly
+    return np.ascontiguousarray(scores, np.float32 if single else np.float64)
+
+
+def _is_store(given: Any) -> bool:
+    return hasattr(given, "observed") and hasattr(given, "identity")
+
+
+def _check_same_rows(first: Any, second: Any) -> None:
+    """Raise `InvalidValue` if two stores have other keys, or the same ones in another order."""
+    if not (_is_store(first) and _is_store(second)):
+        return
+    one, other = first.identity.names[0], second.identity.names[0]
+    if len(one) and len(other) and len(first) == len(second) and not np.array_equal(one, other):
+        row = int(np.flatnonzero(one != other)[0])
+        raise InvalidValue(
+            f"row {row} has another key in the second store than in the first: compare the same rows in the same order, such "
+            "as first[by] with second[by][second.rows(keys)], keys being those of the first."
+        )

@@ -1,0 +1,266 @@
+"""What `choose` trains, what it makes of figures that are none, and what it refuses."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaptive_sampler.choice import choose, grid
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.selection import Prune, RandomPrune, Window
+from tests.choice.simulated import CANDIDATES, PLANTED, training
+
+Told = list[tuple[Any, int, float]]
+
+
+def told(gains: dict[Any, float] | None = None) -> tuple[Told, Any]:
+    """The calls of a training, and the training: its figure is a little noise, and the candidate's gain."""
+    calls: Told = []
+    rng = np.random.default_rng(0)
+
+    def train(candidate: Any, seed: int, share: float) -> float:
+        calls.append((candidate, seed, share))
+        return rng.normal() / 100 + (gains or {}).get(candidate, 0)
+
+    return calls, train
+
+
+def test_the_example_of_the_page_takes_policies_and_grids() -> None:
+    found = choose(
+        {
+            "random": RandomPrune(0.5),
+            "hard": Prune(0.5, "el2n"),
+            "window": grid(Window, keep=[0.5, 0.75], offset=[0, 0.05, 0.3], by="el2n"),
+        },
+        lambda policy, seed, share: np.sin(seed) + getattr(policy, "offset", 0) + np.cos(7 * seed + policy.keep) / 9,
+    )
+    assert found.name == "window(keep=0.5, offset=0.3)"
+    assert found.best.offset == 0.3
+    assert list(found.out) == ["window(keep=0.75, offset=0.3)"]
+    assert "ends past the last row" in found.out["window(keep=0.75, offset=0.3)"]
+
+
+def test_half_of_the_candidates_go_on_with_twice_the_share() -> None:
+    calls, train = told({i: i for i in range(8)})
+    found = choose(CANDIDATES, train)
+    assert found.name == "candidate 7"
+    assert [(one.size, one.kept, one.share) for one in found.rounds] == [(7, 4, 0.25), (4, 2, 0.5)]
+    by_share = {share: {candidate for candidate, _, of in calls if of == share} for share in (0.25, 0.5, 1.0)}
+    assert by_share == {0.25: set(range(1, 8)), 0.5: {4, 5, 6, 7}, 1.0: {0, 6, 7}}
+
+
+def test_the_last_comparison_has_seeds_that_no_round_has_seen() -> None:
+    calls, train = told()
+    choose(CANDIDATES, train)
+    assert {seed for _, seed, share in calls if share == 1} == set(range(10))
+    assert not {seed for _, seed, share in calls if share < 1} & set(range(10))
+
+
+def test_the_baseline_and_every_finalist_train_on_the_same_seeds() -> None:
+    calls, train = told()
+    choose(CANDIDATES, train)
+    last = [(candidate, seed) for candidate, seed, share in calls if share == 1]
+    assert len(last) == len(set(last)) == 30
+
+
+@pytest.mark.parametrize("budget", [35.0, 40.0, 60.0])
+def test_no_more_is_trained_than_the_budget(budget: float) -> None:
+    calls, train = told()
+    found = choose(CANDIDATES, train, budget=budget)
+    assert found.trainings == sum(share for *_, share in calls) <= budget
+    assert found.trainings > budget - 3.75  # a seed more in every round
+
+
+def test_by_default_half_of_the_grid_is_trained() -> None:
+    _, train = told()
+    many = {"random": 0, **{str(i): i for i in range(1, 16)}}
+    assert choose(many, train).trainings <= 80
+
+
+def test_a_budget_without_room_is_refused_with_what_is_needed() -> None:
+    with pytest.raises(InvalidValue, match=r"budget=33 .* Allow 33\.75 or more"):
+        choose(CANDIDATES, told()[1], budget=33)
+
+
+def test_a_lower_figure_can_be_the_better_one() -> None:
+    _, train = told({i: i for i in range(8)})
+    found = choose(CANDIDATES, train, better="lower")
+    assert found.name == "random"
+    _, train = told({0: 5, 1: 1, 2: 2, 3: 3, 4: 4})
+    found = choose({"random": 0, "a": 1, "b": 2, "c": 3, "d": 4}, train, better="lower")
+    assert found.name == "a"
+    assert found.differences["a"].mean == pytest.approx(4, abs=0.1)
+    assert found.mean("a") == pytest.approx(1, abs=0.1)
+
+
+def test_another_baseline_can_be_named() -> None:
+    assert choose({"everything": 0, "a": 1}, told({1: 9})[1], baseline="everything").name == "a"
+    with pytest.raises(InvalidValue, match="baseline='random' is no candidate: name one of 'everything', 'a'"):
+        choose({"everything": 0, "a": 1}, told()[1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float32("-inf")])
+def test_a_candidate_without_a_finite_figure_is_out_and_named(bad: float, caplog: pytest.LogCaptureFixture) -> None:
+    train = training(0)
+    with caplog.at_level(logging.WARNING, "adaptive_sampler"):
+        found = choose(CANDIDATES, lambda c, seed, share: bad if c == 3 else train(c, seed, share))
+    assert list(found.out) == [PLANTED]
+    assert found.out[PLANTED] == f"train returned {bad} at seed 10, share 0.25"
+    assert PLANTED in caplog.text
+    assert "out" in str(found)
+
+
+def test_a_candidate_whose_training_raises_is_out_and_the_others_go_on() -> None:
+    train = training(0, gain=5)
+
+    def failing(candidate: int, seed: int, share: float) -> float:
+        if candidate == 5:
+            raise RuntimeError("out of memory")
+        return train(candidate, seed, share)
+
+    found = choose(CANDIDATES, failing)
+    assert found.name == PLANTED
+    assert found.out == {"candidate 5": "train raised RuntimeError: out of memory at seed 10, share 0.25"}
+
+
+def test_a_finalist_that_fails_in_the_last_comparison_is_no_winner() -> None:
+    def failing(candidate: int, seed: int, share: float) -> float:
+        if candidate == 1 and share == 1 and seed == 4:
+            raise ValueError("no")
+        return candidate * 9 + np.sin(seed * (candidate + 1))
+
+    found = choose({"random": 0, "a": 1}, failing)
+    assert (found.name, list(found.out), found.differences) == ("random", ["a"], {})
+    assert "no other candidate is left" in str(found)
+
+
+def test_an_interrupt_passes() -> None:
+    def interrupted(candidate: int, seed: int, share: float) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        choose(CANDIDATES, interrupted)
+
+
+def test_a_baseline_that_fails_is_an_error() -> None:
+    with pytest.raises(InvalidValue, match="the baseline 'random' at seed 0: train returned nan"):
+        choose({"random": 0, "a": 1}, lambda c, seed, share: float("nan") if c == 0 else 1.0)
+
+
+def test_a_training_that_returns_no_number_is_an_error_of_the_caller() -> None:
+    with pytest.raises(InvalidValue, match="train returned None for 'candidate 1': return the validation figure"):
+        choose(CANDIDATES, lambda c, seed, share: None)
+
+
+def test_fewer_seeds_than_a_standard_error_needs_are_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"seeds=1: .*2 or more.*a standard error needs two"):
+        choose(CANDIDATES, told()[1], seeds=1)
+
+
+def test_too_few_seeds_for_the_correction_are_warned_of_with_the_number() -> None:
+    with pytest.warns(RuntimeWarning, match=r"seeds=3: corrected for 2 finalists, .* in 50% .* Pass seeds=5 or more"):
+        choose(CANDIDATES, training(0), seeds=3)
+
+
+def test_a_training_without_randomness_is_told() -> None:
+    found = choose({"random": 0, "a": 1}, lambda c, seed, share: 0.1 * c)
+    assert found.name == "a"
+    assert "does train use its seed?" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "words"),
+    [
+        ({"random": 0}, "'random' is the only candidate"),
+        ([0, 1], r"candidates=\[0, 1\]: a dict of policies by name"),
+        ({"random": 0, 1: 1}, "the names being texts"),
+        ({"random": 0, "a": Prune}, "'a' is the class Prune"),
+        (
+            {"random": 0, "w(keep=2)": 1, "w": grid(lambda keep: keep, keep=[2, 3])},
+            r"two candidates are called 'w\(keep=2\)'",
+        ),
+    ],
+)
+def test_candidates_that_cannot_be_compared_are_refused(candidates: Any, words: str) -> None:
+    with pytest.raises(InvalidValue, match=words):
+        choose(candidates, told()[1])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("better", "most"),
+        ("finalists", 0),
+        ("first_share", 0),
+        ("first_share", 2),
+        ("level", 0.6),
+        ("budget", float("nan")),
+        ("budget", -1),
+        ("seeds", 2.5),
+        ("finalists", True),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_by_name(argument: str, value: Any) -> None:
+    with pytest.raises(InvalidValue, match=f"{argument}={value!r}"):
+        choose(CANDIDATES, told()[1], **{argument: value})
+
+
+def test_a_grid_is_every_combination_of_the_lists() -> None:
+    found = grid(Window, keep=[0.25, 0.5], offset=[0.1, 0.2], by="loss")
+    assert list(found) == [f"keep={keep}, offset={offset}" for keep in (0.25, 0.5) for offset in (0.1, 0.2)]
+    assert all(policy.by == "loss" for policy in found.values())
+
+
+@pytest.mark.parametrize("arguments", [{"keep": 0.5}, {"keep": []}, {"keep": [2.0, 3.0]}, {"keep": [0.5, 0.5]}])
+def test_a_grid_without_a_policy_of_its_own_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidValue):
+        grid(RandomPrune, **arguments)
+
+
+def test_a_wrong_keyword_in_a_grid_is_no_refused_combination() -> None:
+    with pytest.raises(TypeError, match="share"):
+        grid(RandomPrune, share=[0.5])
+
+
+def test_progress_is_told_by_trainings() -> None:
+    seen: list[tuple[int, int | None]] = []
+    choose({"random": 0, "a": 1}, training(0), progress=lambda done, of: seen.append((done, of)))
+    assert seen[:2] == [(0, 20), (1, 20)]
+    assert seen[-1] == (20, 20)
+
+
+def test_the_table_has_a_line_for_each_candidate_finalists_first() -> None:
+    found = choose(CANDIDATES, training(0, gain=5))
+    table = found.to_table()
+    assert {line["candidate"] for line in table} == set(CANDIDATES)
+    assert table[0]["candidate"] == PLANTED
+    assert [line["verdict"] for line in table[:3]] == ["chosen", "not better", ""]
+    assert str(found).startswith(f"'{PLANTED}' beats 'random' by ")
+
+
+@pytest.mark.parametrize(
+    ("others", "finalists", "first_share", "steps"),
+    [
+        (1, 2, 0.25, []),
+        (2, 2, 0.25, []),
+        (3, 2, 0.25, [(3, 2, 0.5)]),
+        (7, 2, 0.25, [(7, 4, 0.25), (4, 2, 0.5)]),
+        (7, 1, 0.1, [(7, 4, 0.125), (4, 2, 0.25), (2, 1, 0.5)]),
+        (64, 2, 0.25, [(64, 4, 0.25), (4, 2, 0.5)]),
+        (7, 2, 1.0, [(7, 2, 1.0)]),
+    ],
+)
+def test_rounds_halve_candidates_and_double_shares(
+    others: int, finalists: int, first_share: float, steps: list[tuple[int, int, float]]
+) -> None:
+    candidates = {"random": 0, **{str(i): i for i in range(1, others + 1)}}
+    found = choose(candidates, told()[1], finalists=finalists, first_share=first_share)
+    assert [(one.size, one.kept, one.share) for one in found.rounds] == steps
+    assert len(found.differences) == min(others, finalists)
+
+
+def test_a_finalist_that_beats_the_baseline_by_less_is_told_to_be_better_too() -> None:
+    found = choose({"random": 0, "most": 2, "some": 1}, told({2: 2, 1: 1})[1])
+    verdicts = {line["candidate"]: line["verdict"] for line in found.to_table()}
+    assert verdicts == {"most": "chosen", "some": "better too", "random": ""}
