@@ -57,7 +57,7 @@ PARTS: dict[str, set[str]] = {
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},
     # shards
     "shards.errors": {"errors"},
-    "shards.sources": {"errors", "shards.errors"},
+    "shards.sources": {"errors", "remote", "shards.errors"},
     "shards.indexing": {
         "checks",
         "disk",
@@ -161,8 +161,6 @@ BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels", "remote"}
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
     "braceexpand": {"shards.indexing"},
-    "aiohttp": {"shards.sources"},
-    "fsspec": {"shards.sources"},
     "google_crc32c": {"disk"},
     "matplotlib": {"commands.bench", "commands.demo", "report"},
     "numba": {"kernels"},

@@ -47,9 +47,8 @@ def connect(
     """
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() not in SCHEMES:
-        raise InvalidValue(
-            f"{url}: nothing is known that reads {scheme if mark else 'it'}. Give a local path, or a URL of {', '.join(SCHEMES)}."
-        )
+        what, known = scheme + mark if mark else "it", ", ".join(SCHEMES)
+        raise InvalidValue(f"{url}: nothing is known that reads {what}. Give a local path, or a URL of {known}.")
     scheme = scheme.lower()
     where, path = _parted(url, scheme, rest)
     return _STORES.get(where, scheme, options or {}, retry), path
@@ -88,7 +87,8 @@ class _Stores:
 
     def get(self, where: str, scheme: str, options: Mapping[str, Any], retry: Mapping[str, Any] | None) -> Any:
         """The store at `where`, made at the first call."""
-        name = (where, repr(sorted(options.items())), repr(retry))
+        named = scheme != "memory"  # of which there is one, whatever the options
+        name = (where, repr(sorted(options.items())) if named else "", repr(retry) if named else "")
         with self._lock:
             if name not in self._kept:
                 self._kept[name] = self._made(where, scheme, options, retry)

@@ -135,7 +135,10 @@ def test_every_scheme_has_a_bucket_and_a_path(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nope://bucket/a", r"nope://bucket/a: nothing is known that reads nope\. Give a local path, or a URL of http"),
+        (
+            "nope://bucket/a",
+            r"nope://bucket/a: nothing is known that reads nope://\. Give a local path, or a URL of http",
+        ),
         ("a/b.tar", r"a/b\.tar: nothing is known that reads it"),
         ("s3:///a", r"s3:///a: names no bucket\. Write s3://bucket/path"),
         ("az://", r"az://: names no container"),

@@ -1,12 +1,15 @@
 """Opens shards by the scheme of their URL, with the user's settings for requests."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.errors import ShardMissing
 from adaptive_sampler.shards.sources.base import Retry, Source
 from adaptive_sampler.shards.sources.local import LocalSource
+from adaptive_sampler.shards.sources.remote import open_remote
 
 BLOCK = 512  # bytes of a tar header
 HEADER_BYTES = 2048  # read at a time: holds the three header blocks of a PAX member, and little of its body
@@ -23,12 +26,15 @@ class Access:
     more than the headers. A larger value saves requests if samples are small and the server answers slowly.
     etags: whether a shard with another ETag is another shard. False is for an origin of several machines that give one
     file different ETags: then a shard's size and modification time tell whether it has changed.
+    options: credentials, endpoint and the like, by the names of obstore's class for the URL's scheme (S3Store, GCSStore,
+    AzureStore, HTTPStore): what is not given comes from the environment.
     """
 
     strict_ranges: bool = False
     retry: Retry = Retry()
     header_bytes: int = HEADER_BYTES
     etags: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.header_bytes < BLOCK:
@@ -58,7 +64,4 @@ class Access:
     def _source(self, url: str) -> Source:
         if "://" not in url or url.startswith("file:"):
             return LocalSource(url)
-        # Imported here, because it needs fsspec, which only the extra `cloud` installs.
-        from adaptive_sampler.shards.sources.remote import open_remote
-
-        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags)
+        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags, options=self.options)
