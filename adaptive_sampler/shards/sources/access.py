@@ -22,8 +22,8 @@ class Access:
 
     strict_ranges: refuse a server without byte ranges, instead of receiving whole shards and discarding most of them.
     retry: what happens when a request fails.
-    header_bytes: how many bytes a request asks for while a shard is indexed, at least 512. The default reads little
-    more than the headers. A larger value saves requests if samples are small and the server answers slowly.
+    header_bytes: how many bytes a request asks for while a remote shard is indexed, at least 512. None: large pieces where
+    the first headers lie closer together than an answer of the server is long, as measured; else little more than headers.
     etags: whether a shard with another ETag is another shard. False is for an origin of several machines that give one
     file different ETags: then a shard's size and modification time tell whether it has changed.
     options: credentials, endpoint and the like, by the names of obstore's class for the URL's scheme (S3Store, GCSStore,
@@ -32,12 +32,12 @@ class Access:
 
     strict_ranges: bool = False
     retry: Retry = Retry()
-    header_bytes: int = HEADER_BYTES
+    header_bytes: int | None = None
     etags: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.header_bytes < BLOCK:
+        if self.header_bytes is not None and self.header_bytes < BLOCK:
             raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
 
     def open(self, url: str | os.PathLike[str]) -> Source:

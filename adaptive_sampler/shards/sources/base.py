@@ -21,7 +21,10 @@ class Source(Protocol):
     """
 
     parallel: int  # how many reads should run at a time; 0: call `read` directly, one after another
-    merge_gap: int | None  # bytes that are cheaper to read than to skip; None: read a sample when it is delivered
+
+    @property
+    def merge_gap(self) -> int | None:
+        """How many bytes are cheaper to read than to skip; None: read a sample when it is delivered."""
 
     @property
     def size(self) -> int | None:

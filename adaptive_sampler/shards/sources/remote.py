@@ -1,6 +1,7 @@
 """Reads shards over HTTP and from object stores by obstore: byte ranges, each of which is compared with what was asked."""
 
 import os
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
@@ -18,10 +19,10 @@ from adaptive_sampler.shards.errors import (
 from adaptive_sampler.shards.sources.answers import body_of, wrong
 from adaptive_sampler.shards.sources.base import Retry, Source, missing, same_stamp, stamp_of, unreadable
 from adaptive_sampler.shards.sources.failures import lacks_credentials, of_obstore, pause, status_of, unanswered
+from adaptive_sampler.shards.sources.pace import pace_of
 from adaptive_sampler.shards.sources.plain import Answer, ask, asked
 from adaptive_sampler.shards.sources.stream import StreamSource
 
-_MERGE_GAP = 128 * 1024  # bytes: 100 MB/s · 10 ms for an answer = 1 MB, divided by the 8 requests that run at a time
 _PARALLEL = 8
 _WEB = ("http://", "https://")
 _IDENTITY = {"Accept-Encoding": "identity"}
@@ -58,7 +59,6 @@ class RemoteSource:
     """
 
     parallel = _PARALLEL
-    merge_gap: int | None = _MERGE_GAP
 
     def __init__(self, url: str, retry: Retry, *, etags: bool, options: Mapping[str, Any]) -> None:
         self.url, self._retry, self._etags = url, retry, etags
@@ -71,6 +71,7 @@ class RemoteSource:
         self.ranges = True
         self.size: int | None = None
         self.stamp = ""
+        self._pace = pace_of(url)
         self._connect()
         if not self._web and url.endswith("/"):
             raise _no_shard(url, "a folder or prefix")
@@ -82,6 +83,11 @@ class RemoteSource:
             raise
         except Exception as error:
             raise self._missing(error) from error
+
+    @property
+    def merge_gap(self) -> int:
+        """Bytes that come in the time of another request, as far as this server's answers have shown."""
+        return self._pace.gap
 
     def _connect(self) -> Any:
         """The store; after a fork another one."""
@@ -107,8 +113,10 @@ class RemoteSource:
 
     def _request(self, start: int, length: int) -> bytes:
         stop = start + length if self.size is None else min(start + length, self.size)
+        began = time.perf_counter()
         try:
             result = self._connect().get(self._path, options={"range": (start, stop)})
+            answered = time.perf_counter()
             meta, attributes = result.meta, result.attributes
             self._look(
                 meta["size"], _date(meta["last_modified"]), meta["e_tag"], attributes.get("Content-Encoding", "")
@@ -116,7 +124,9 @@ class RemoteSource:
             stop = min(stop, meta["size"])
             told = f"bytes {result.range[0]}-{result.range[1] - 1}/{meta['size']}"
             chunks = iter(result.stream(min_chunk_size=stop - start))
-            return body_of(lambda _: next(chunks, b""), told, self.url, start, stop - start, at_most=False)
+            data = body_of(lambda _: next(chunks, b""), told, self.url, start, stop - start, at_most=False)
+            self._pace.note(answered - began, time.perf_counter() - answered, len(data))
+            return data
         except Exception as error:
             unclear = of_obstore(error) and not unanswered(error) and status_of(error) not in (401, 403, 404)
             if not (self._web and unclear):

@@ -52,13 +52,13 @@ def read(index: ShardIndex, rows: range, **options: Any) -> ShardReader:
 
 
 def test_the_header_pass_leaves_the_bodies_where_they_are(server: Server) -> None:
-    index = built(server)
+    index = built(server, Access(header_bytes=2048))
     assert len(index) == 60
     assert server.bytes_served < 60 * 2 * 2048 + 100_000 < 60 * SIZE / 5
 
 
 def test_longer_requests_find_the_same_headers_with_fewer_of_them(server: Server) -> None:
-    keys, few = built(server).keys, server.requests
+    keys, few = built(server, Access(header_bytes=2048)).keys, server.requests
     server.reset()
     access = Access(retry=QUICK.retry, header_bytes=4 * SIZE)
     again = ShardIndex.build(urls(server), server.folder / "again", access=access)
