@@ -28,6 +28,10 @@ class Access:
     file different ETags: then a shard's size and modification time tell whether it has changed.
     options: credentials, endpoint and the like, by the names of obstore's class for the URL's scheme (S3Store, GCSStore,
     AzureStore, HTTPStore): what is not given comes from the environment.
+    io_threads: how many requests of a reader are under way at most. It starts with 8, and takes more the longer the server
+    lets wait.
+    max_in_flight: bytes that a reader has asked for and not yet delivered, beyond one request of up to 4 MiB.
+    Raises InvalidValue for less than a header, than one thread or than one byte.
     """
 
     strict_ranges: bool = False
@@ -35,10 +39,22 @@ class Access:
     header_bytes: int | None = None
     etags: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    io_threads: int = 128
+    max_in_flight: int = 32 << 20
 
     def __post_init__(self) -> None:
         if self.header_bytes is not None and self.header_bytes < BLOCK:
             raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
+        if self.io_threads < 1 or self.max_in_flight < 1:
+            raise InvalidValue(
+                f"Access(io_threads={self.io_threads}, max_in_flight={self.max_in_flight}): at least one request is under "
+                "way, and one byte."
+            )
+
+    @staticmethod
+    def is_local(url: str) -> bool:
+        """Whether `url` is a path, or a file:// URL."""
+        return "://" not in url or url.startswith("file:")
 
     def open(self, url: str | os.PathLike[str]) -> Source:
         """Open the shard at `url`.
@@ -62,6 +78,6 @@ class Access:
         return source
 
     def _source(self, url: str) -> Source:
-        if "://" not in url or url.startswith("file:"):
+        if self.is_local(url):
             return LocalSource(url)
         return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags, options=self.options)

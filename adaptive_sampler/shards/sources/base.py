@@ -20,7 +20,9 @@ class Source(Protocol):
     shard: no error of a client's library leaves a source.
     """
 
-    parallel: int  # how many reads should run at a time; 0: call `read` directly, one after another
+    @property
+    def parallel(self) -> int:
+        """How many reads should run at a time; 0: call `read` directly, one after another."""
 
     @property
     def merge_gap(self) -> int | None:

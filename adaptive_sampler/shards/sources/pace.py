@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 _FIRST = 100e6  # bytes a second, until a body has shown another rate
 _LARGE = 128 << 10  # bytes: a smaller body may have come with its headers, and shows no rate
 _LEAST, _MOST = 16 << 10, 8 << 20  # bytes: what a gap is between, whatever was measured
+_REQUEST = 100e-6  # seconds of work that a request makes here, with obstore 0.12.1
+_NARROW = 8  # requests at a time that are never too many
 _RISE = 1.02  # an answer that took longer raises the latency by so much at most: most of its wait is for other answers
 
 
@@ -25,6 +27,11 @@ class Pace:
     def gap(self) -> int:
         """Bytes that come in the time of another request: that many are cheaper to read than to skip."""
         return int(min(max(self.latency * self.rate, _LEAST), _MOST))
+
+    @property
+    def width(self) -> int:
+        """Requests that are to be under way at a time, so that this side has always an answer to work on."""
+        return max(int(self.latency / _REQUEST), _NARROW)
 
 
 _PACES: dict[str, Pace] = {}

@@ -23,7 +23,6 @@ from adaptive_sampler.shards.sources.pace import pace_of
 from adaptive_sampler.shards.sources.plain import Answer, ask, asked
 from adaptive_sampler.shards.sources.stream import StreamSource
 
-_PARALLEL = 8
 _WEB = ("http://", "https://")
 _IDENTITY = {"Accept-Encoding": "identity"}
 _ONCE = {
@@ -58,8 +57,6 @@ class RemoteSource:
     ETag, size and time of each answer are compared with those of the first.
     """
 
-    parallel = _PARALLEL
-
     def __init__(self, url: str, retry: Retry, *, etags: bool, options: Mapping[str, Any]) -> None:
         self.url, self._retry, self._etags = url, retry, etags
         self._web = url.lower().startswith(_WEB)
@@ -83,6 +80,11 @@ class RemoteSource:
             raise
         except Exception as error:
             raise self._missing(error) from error
+
+    @property
+    def parallel(self) -> int:
+        """How many requests keep this server busy, as far as its answers have shown."""
+        return self._pace.width
 
     @property
     def merge_gap(self) -> int:
