@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
+from itertools import islice
 from typing import Any, cast
 
 from adaptive_sampler.remote.connect import connect
@@ -68,6 +69,7 @@ class RemoteSource:
         self.ranges = True
         self.size: int | None = None
         self.stamp = ""
+        self._said: tuple[Any, ...] = ()  # of the file, in the answer that was looked at last
         self._pace = pace_of(url)
         self._connect()
         if not self._web and url.endswith("/"):
@@ -119,14 +121,14 @@ class RemoteSource:
         try:
             result = self._connect().get(self._path, options={"range": (start, stop)})
             answered = time.perf_counter()
-            meta, attributes = result.meta, result.attributes
-            self._look(
-                meta["size"], _date(meta["last_modified"]), meta["e_tag"], attributes.get("Content-Encoding", "")
-            )
-            stop = min(stop, meta["size"])
-            told = f"bytes {result.range[0]}-{result.range[1] - 1}/{meta['size']}"
-            chunks = iter(result.stream(min_chunk_size=stop - start))
-            data = body_of(lambda _: next(chunks, b""), told, self.url, start, stop - start, at_most=False)
+            self._look_over(result)
+            stop = min(stop, result.meta["size"])
+            data = b"".join(
+                islice(result.stream(min_chunk_size=stop - start), 2)
+            )  # one chunk, if no more comes than asked
+            if result.range != (start, stop) or len(data) != stop - start:
+                told = f"bytes {result.range[0]}-{result.range[1] - 1}/{result.meta['size']}"
+                raise wrong(self.url, start, stop - start, f"{told!r} and {len(data)} bytes")
             self._pace.note(answered - began, time.perf_counter() - answered, len(data))
             return data
         except Exception as error:
@@ -134,6 +136,14 @@ class RemoteSource:
             if not (self._web and unclear):
                 return self._without(error, start, length)
         return self._plainly(start, stop - start)
+
+    def _look_over(self, result: Any) -> None:
+        """Look at an answer of obstore, unless it says of the file what the one before it said."""
+        meta, attributes = result.meta, result.attributes
+        said = meta["size"], meta["e_tag"], meta["last_modified"], attributes.get("Content-Encoding", "")
+        if said != self._said:
+            self._look(said[0], _date(said[2]), said[1], said[3])
+            self._said = said
 
     def _without(self, error: Exception, start: int, length: int) -> bytes:
         """No bytes, if `error` says that an object store has none from `start` on."""
