@@ -124,6 +124,7 @@ PARTS: dict[str, set[str]] = {
         "sampler",
         "scoring",
         "selection",
+        "shards.errors",
         "shards/",
         "store",
         "tables",

@@ -7,7 +7,7 @@ from adaptive_sampler.shards.errors import ShardError
 from adaptive_sampler.shards.sources.base import Retry, unreadable
 
 
-class Forward(Protocol):
+class OneWay(Protocol):
     """Bytes that come one after another."""
 
     def read(self, length: int, /) -> bytes:
@@ -26,7 +26,7 @@ class StreamSource:
     def __init__(
         self,
         url: str,
-        reopen: Callable[[], Forward],
+        reopen: Callable[[], OneWay],
         size: int | None,
         stamp: str,
         retry: Retry,
@@ -34,7 +34,7 @@ class StreamSource:
     ) -> None:
         self._url, self._reopen, self._retry, self._pause = url, reopen, retry, pause
         self.size, self.stamp = size, stamp
-        self._stream: Forward | None = None
+        self._stream: OneWay | None = None
         self._position, self._ended = 0, False
 
     def read(self, start: int, length: int) -> bytes:
