@@ -23,9 +23,9 @@ from adaptive_sampler.shards import (
     ShardUnsupported,
     WrongRange,
 )
+from benchmarks.helpers.nginx import PROGRAM, WITHOUT, nginx
 from benchmarks.helpers.server import serving
 from tests.shards.servers.conftest import COUNT, FAILURES, SIZE, Site
-from tests.shards.servers.nginx import PROGRAM, WITHOUT, nginx
 from tests.shards.tars import body, plan_of, shards
 
 ONCE = Access(retry=Retry(attempts=1))

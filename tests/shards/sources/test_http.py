@@ -73,6 +73,19 @@ def test_header_requests_shorter_than_a_header_are_refused() -> None:
         Access(header_bytes=511)
 
 
+@pytest.mark.parametrize("wrong", [{"io_threads": 0}, {"max_in_flight": 0}])
+def test_at_least_one_request_and_one_byte_are_under_way(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidValue, match=r"Access\(io_threads=\d+, max_in_flight=\d+\): at least one request"):
+        Access(**wrong)  # type: ignore[arg-type]
+
+
+def test_gaps_that_are_read_unless_they_are_given_are_no_more_than_half_as_much_again(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    reader = read(index, range(0, 60, 2))
+    assert server.bytes_served <= 2.5 * 1.1 * reader.counts.bytes_kept
+
+
 def test_kept_bytes_are_served_and_hardly_more(server: Server) -> None:
     index = built(server)
     server.reset()
