@@ -38,7 +38,7 @@ class Access:
     retry: Retry = Retry()
     header_bytes: int | None = None
     etags: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)  # it may hold secrets
     io_threads: int = 128
     max_in_flight: int = 32 << 20
 

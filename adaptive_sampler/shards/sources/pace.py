@@ -14,12 +14,14 @@ class Pace:
     """What was measured of one server. Threads may note answers at once: one that is lost does no harm."""
 
     def __init__(self) -> None:
-        self.latency = 0.0  # seconds from a request to the first byte of its answer
+        self.latency = 0.0  # seconds from a request to the first byte of its answer, where it waits for no other
+        self.wait = 0.0  # the same as requests come, on the average of some
         self.rate = _FIRST  # bytes a second, of one answer
 
     def note(self, waited: float, lasted: float, size: int) -> None:
         """Note an answer whose headers came after `waited` seconds, and its `size` bytes within `lasted` more."""
         self.latency = min(waited, self.latency * _RISE) if self.latency else waited
+        self.wait = self.wait + (waited - self.wait) / 16 if self.wait else waited
         if size >= _LARGE and lasted > 0:
             self.rate += (size / lasted - self.rate) / 4
 
@@ -30,8 +32,11 @@ class Pace:
 
     @property
     def width(self) -> int:
-        """Requests that are to be under way at a time, so that this side has always an answer to work on."""
-        return max(int(self.latency / _REQUEST), _NARROW)
+        """Requests that are to be under way at a time, so that this side has always an answer to work on.
+
+        Half of those that fit into the mean wait: with all of them, what waits here for its turn would ask for more.
+        """
+        return max(int(self.wait / (2 * _REQUEST)), _NARROW)
 
 
 _PACES: dict[str, Pace] = {}

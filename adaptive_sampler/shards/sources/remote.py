@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from itertools import islice
 from typing import Any, cast
@@ -63,7 +63,7 @@ class RemoteSource:
         self._web = url.lower().startswith(_WEB)
         client = dict(options.get("client_options", {}))
         self._headers = {**(_IDENTITY if self._web else {}), **client.get("default_headers", {})}
-        client = {"read_timeout": f"{retry.silence}s", **client, "default_headers": self._headers}
+        client = {"read_timeout": timedelta(seconds=retry.silence), **client, "default_headers": self._headers}
         self._options = {**options, "client_options": client}
         self._process, self._store, self._path = 0, cast(Any, None), ""
         self.ranges = True

@@ -128,6 +128,21 @@ def test_an_answer_that_waited_for_others_hardly_counts() -> None:
     assert pace.latency == pytest.approx(0.00102)
 
 
+def test_the_longer_answers_wait_the_more_requests_are_under_way() -> None:
+    near, far = Pace(), Pace()
+    for _ in range(50):
+        near.note(0.0003, 0.0, 1)
+        far.note(0.02, 0.0, 1)
+    assert (near.width, far.width) == (8, 100)
+
+
+def test_requests_that_wait_for_each_other_do_not_ask_for_more_and_more() -> None:
+    pace = Pace()
+    for _ in range(2000):
+        pace.note(0.001 + pace.width * 100e-6, 0.0, 1)  # a server with 1 ms, and 0.1 ms of work for each
+    assert 8 <= pace.width <= 12
+
+
 def test_a_gap_has_bounds() -> None:
     fast, slow = Pace(), Pace()
     fast.note(1e-7, 0.0, 1)

@@ -79,6 +79,12 @@ def test_at_least_one_request_and_one_byte_are_under_way(wrong: dict[str, int]) 
         Access(**wrong)  # type: ignore[arg-type]
 
 
+def test_what_may_be_secret_is_not_shown() -> None:
+    access = Access(options={"secret_access_key": "hidden"})
+    assert "hidden" not in repr(access)
+    assert hash(access) == hash(Access())
+
+
 def test_gaps_that_are_read_unless_they_are_given_are_no_more_than_half_as_much_again(server: Server) -> None:
     index = built(server)
     server.reset()
