@@ -123,9 +123,8 @@ class RemoteSource:
             answered = time.perf_counter()
             self._look_over(result)
             stop = min(stop, result.meta["size"])
-            data = b"".join(
-                islice(result.stream(min_chunk_size=stop - start), 2)
-            )  # one chunk, if no more comes than asked
+            # One chunk, if no more comes than was asked for; a body without end is left after two.
+            data = b"".join(islice(result.stream(min_chunk_size=stop - start), 2))
             if result.range != (start, stop) or len(data) != stop - start:
                 told = f"bytes {result.range[0]}-{result.range[1] - 1}/{result.meta['size']}"
                 raise wrong(self.url, start, stop - start, f"{told!r} and {len(data)} bytes")
@@ -156,9 +155,8 @@ class RemoteSource:
 
     def _plainly(self, start: int, length: int) -> bytes:
         """The same by the standard library, which shows what is wrong with an answer that obstore refuses."""
-        with asked(
-            self.url, self._retry.silence, {**self._headers, "Range": f"bytes={start}-{start + length - 1}"}
-        ) as answer:
+        headers = {**self._headers, "Range": f"bytes={start}-{start + length - 1}"}
+        with asked(self.url, self._retry.silence, headers) as answer:
             answer.expect_file()
             told = answer.header("Content-Range")
             if answer.status == 416:
