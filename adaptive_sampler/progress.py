@@ -40,7 +40,11 @@ def _bar(what: str) -> Iterator[Tell]:
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
     console = Console(stderr=True)
     with progress.Progress(
-        *columns, progress.TimeElapsedColumn(), console=console, transient=console.is_terminal
+        *columns,
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        transient=console.is_terminal,
     ) as bar:
         task = bar.add_task(what, total=None)
 

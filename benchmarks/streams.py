@@ -26,7 +26,9 @@ from adaptive_sampler.shards.indexing.scan import scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.harness import options, save
+from benchmarks.helpers.nginx import PROGRAM
 from benchmarks.helpers.server import serving
+from benchmarks.helpers.wire import over_nginx
 
 ABOUT = (
     "Pruned epochs over tar shards: µs per stored sample keeping 1 … 100 %, and how many times ours each other way takes; the "
@@ -145,6 +147,17 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
             }
 
 
+def by_nginx(folder: Path, sizes: dict[int, int], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of epochs and of indexes over a real web server on this machine; none where nginx is not installed."""
+    rows: dict[str, list[dict[str, Any]]] = {"epoch": [], "index": []}
+    for size, samples in sizes.items() if PROGRAM else ():
+        (folder / f"nginx-{size}").mkdir()
+        urls = write_shards(folder / f"nginx-{size}", size, samples, count=4, mtime=0)
+        for kind, row in over_nginx(urls, rounds, lambda index, keep: planned(index, keep).plans.owner.plan):
+            rows[kind].append({"size": size, **row})
+    return rows
+
+
 def gaps(index: ShardIndex, stream: PlannedShards, reader: ShardReader) -> int:
     """Bytes read only to save requests: all but the samples' parts and the first header of each sample."""
     rows = stream.plans.owner.plan.rows
@@ -198,6 +211,8 @@ def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]
         yield f"times ours, headers {headers}", ratios(rows)
     yield "header pass, µs per sample", [header_pass(folder, some, rounds, mtime) for mtime in (None, 0)]
     yield "HTTP, keep 10 %", [row for mtime in (None, 0) for row in over_http(folder, max(some // 10, 50), mtime)]
+    for kind, found in by_nginx(folder, sizes, rounds).items():
+        yield f"nginx on loopback, {kind}: ratios of times", found
     decoded = with_decode(folder, some // 4, min(rounds, 3))
     yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]
 

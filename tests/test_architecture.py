@@ -35,6 +35,8 @@ PARTS: dict[str, set[str]] = {
     "disk": set(),
     "progress": set(),
     "version": set(),
+    # what is not on a local disk
+    "remote": {"errors"},
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
     "scoring": {"arrays", "errors", "kernels"},
@@ -55,7 +57,7 @@ PARTS: dict[str, set[str]] = {
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},
     # shards
     "shards.errors": {"errors"},
-    "shards.sources": {"errors", "shards.errors"},
+    "shards.sources": {"errors", "remote", "shards.errors"},
     "shards.indexing": {
         "checks",
         "disk",
@@ -125,6 +127,7 @@ PARTS: dict[str, set[str]] = {
         "sampler",
         "scoring",
         "selection",
+        "shards.errors",
         "shards/",
         "store",
         "tables",
@@ -154,19 +157,19 @@ ROOF = {part for part in PARTS if re.split(r"[./]", part)[0] in {"commands", "__
 # Part -> parts that it may not import itself, though what it imports may.
 NEVER_IMPORTED = {part: {"storage"} for part in sorted(ADAPTERS | {"walk", "sampler", "report"})}
 
-# The parts that load a module by a name that is not written out: of Numba's, of a user's, of whichever contestant is meant.
-BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
+# The parts that load a module by a name that is not written out: of Numba's, of a user's, of whichever contestant is meant,
+# and all of obstore's anew after a fork.
+BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels", "remote"}
 
 # Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
     "array_api_compat": {"arrays", "scoring"},
     "faiss": {"selection"},  # neighbours for `Spread`, imported when it plans
     "braceexpand": {"shards.indexing"},
-    "aiohttp": {"shards.sources"},
-    "fsspec": {"shards.sources"},
     "google_crc32c": {"disk"},
     "matplotlib": {"commands.bench", "commands.demo", "report"},
     "numba": {"kernels"},
+    "obstore": {"remote"},
     "pyarrow": {"commands", "tables"},
     "ray": {"tables"},
     "rich": {"commands", "commands.bench", "commands.demo", "progress"},

@@ -30,7 +30,7 @@ NOT_AT_IMPORT = {
     "typer",
     "sklearn",
     "jax",
-    "fsspec",
+    "obstore",
     "pandas",
 }
 

@@ -1,4 +1,4 @@
-"""The commands: train on examples (`demo`), time samplers (`bench`), compile ahead (`compile`), show a store (`info`, `report`)."""
+"""The commands: `demo`, `bench`, kernels compiled ahead (`compile`), shards (`index`), what a store holds (`info`, `report`)."""
 
 import importlib
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import numpy as np
 
 from adaptive_sampler import version
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
+from adaptive_sampler.shards import ShardIndex
+from adaptive_sampler.shards.errors import reraise
 from adaptive_sampler.store import ScoreStore
 
 try:
@@ -148,11 +150,24 @@ def compile_kernels() -> None:
 
     def run() -> None:
         folder, seconds = ahead.run()
-        console.print(
-            f"All kernels are compiled, in {seconds:.0f} s: they lie in {folder}", soft_wrap=True, highlight=False
-        )
+        _line(f"All kernels are compiled, in {seconds:.0f} s: they lie in {folder}")
 
     _run(run)
+
+
+@app.command("index")
+def index_shards(
+    urls: Annotated[list[str], typer.Argument(help="Paths, URLs, also as 'name-{000..099}.tar'.", show_default=False)],
+    output: Annotated[str, typer.Option(help="The folder of the index.")] = "shards.index",
+    go_on: Annotated[bool, typer.Option("--go-on", help="Say what is damaged or missing, and leave it out.")] = False,
+) -> None:
+    """Index tar shards, on disk, on web servers and in object stores. Where there is an index, only what is new is read."""
+
+    def build() -> None:
+        index = ShardIndex.build("::".join(urls), output, progress=None, handler=_say if go_on else reraise)
+        _line(f"{index.path}: {len(index):,} samples in {len(index.urls):,} shards")
+
+    _run(build)
 
 
 @app.command()
@@ -181,7 +196,7 @@ def report(
             folder = output or Path(f"{store.path}-report")
             _folder(folder)
             for file in figures.save_all(store, folder, labels=classes):
-                console.print(str(file), soft_wrap=True, highlight=False)
+                _line(str(file))
 
     _run(draw)
 
@@ -228,8 +243,13 @@ def _run(command: Callable[[], object]) -> None:
         raise typer.Exit(2 if isinstance(error, InvalidValue) else 1) from error
 
 
-def _say(error: Exception) -> None:
+def _line(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(error: Exception) -> bool:
     errors.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return True  # as a handler that goes on
 
 
 def _info(path: str) -> None:

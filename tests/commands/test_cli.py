@@ -14,6 +14,8 @@ import adaptive_sampler
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.scoring import EL2N, Forgetting
 from adaptive_sampler.selection import Prune
+from adaptive_sampler.shards import ShardIndex
+from tests.shards.tars import shards
 
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
@@ -252,3 +254,30 @@ def test_the_commands_that_need_no_torch_load_none(path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+# -- index --------------------------------------------------------------------------------------------------------------
+
+
+def test_index_indexes_shards_in_the_notation_of_webdataset(tmp_path: Path) -> None:
+    shards(tmp_path, [3, 2])
+    out = tmp_path / "index"
+    said = run("index", f"{tmp_path}/shard-{{000..001}}.tar", "--output", str(out))
+    assert said == f"{out}: 5 samples in 2 shards\n"
+    assert len(ShardIndex.open(out)) == 5
+
+
+def test_index_says_what_cannot_be_read_and_makes_nothing(tmp_path: Path) -> None:
+    shards(tmp_path, [3])
+    out = tmp_path / "index"
+    said = refused(1, "index", f"{tmp_path}/shard-000.tar", f"{tmp_path}/none.tar", "--output", str(out))
+    assert said.startswith(f"{tmp_path}/none.tar: cannot be opened: FileNotFoundError")
+
+
+def test_index_leaves_out_what_cannot_be_read_where_it_is_told_to_go_on(tmp_path: Path) -> None:
+    shards(tmp_path, [3])
+    out = tmp_path / "index"
+    arguments = ("index", f"{tmp_path}/shard-000.tar", f"{tmp_path}/none.tar", "--output", str(out), "--go-on")
+    result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1", "TERM": "dumb"})
+    assert (result.exit_code, result.stdout) == (0, f"{out}: 3 samples in 1 shards\n")
+    assert result.stderr.startswith(f"{tmp_path}/none.tar: cannot be opened: ")

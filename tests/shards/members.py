@@ -13,7 +13,8 @@ def walked(path: Path, mapped: bool = True) -> list[Member | Rangeless]:
     """All that the walk finds: files, and what is no range of bytes."""
     source = LocalSource(str(path))
     try:
-        return list(walk(source.read, str(path), source.size, source.mapped() if mapped else None))
+        memory = source.mapped() if mapped else None
+        return list(walk(source.read, str(path), source.size, None if memory is None else lambda _: (memory, 0)))
     finally:
         source.close()
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from adaptive_sampler.shards.errors import ShardDamaged, ShardUnsupported
 from adaptive_sampler.shards.indexing.grouping import Sample, group
-from adaptive_sampler.shards.indexing.tar import Rangeless, walk
-from adaptive_sampler.shards.sources.access import BLOCK, Access
+from adaptive_sampler.shards.indexing.tar import Memory, Rangeless, Read, walk
+from adaptive_sampler.shards.sources.access import BLOCK, HEADER_BYTES, Access
+from adaptive_sampler.shards.sources.ahead import Ahead
 from adaptive_sampler.shards.sources.base import Source
 
 Ints = NDArray[np.int64]
@@ -104,7 +105,9 @@ def scan(url: str, access: Access) -> ShardTable:
     )
 
 
-def _whole(url: str, source: Source, keys: list[bytes], flaws: list[Flaw], header_bytes: int) -> Iterator[Sample]:
+def _whole(
+    url: str, source: Source, keys: list[bytes], flaws: list[Flaw], header_bytes: int | None
+) -> Iterator[Sample]:
     """Yield the samples of which every member is a range of the shard, and note what is wrong with the others in `flaws`.
 
     keys: what the caller has taken so far; its length says where in the shard a flaw is.
@@ -112,7 +115,8 @@ def _whole(url: str, source: Source, keys: list[bytes], flaws: list[Flaw], heade
     rangeless: list[tuple[int, Rangeless]] = []
     behind: list[ShardDamaged] = []
     try:
-        members = walk(source.read, url, source.size, source.mapped(), header_bytes, behind.append)
+        read, memory = _reading(source, header_bytes)
+        members = walk(read, url, source.size, memory, header_bytes or HEADER_BYTES, behind.append)
         for sample in group(members, url, lambda error: flaws.append(Flaw(len(keys), error))):
             if sample.rangeless is None:
                 yield sample
@@ -123,6 +127,15 @@ def _whole(url: str, source: Source, keys: list[bytes], flaws: list[Flaw], heade
     flaws += _left_out(url, rangeless)
     flaws.sort(key=lambda flaw: flaw.before)
     flaws += [Flaw(len(keys), error) for error in behind]
+
+
+def _reading(source: Source, header_bytes: int | None) -> tuple[Read, Memory | None]:
+    """How a shard's headers are read, and what of it is in memory."""
+    if source.parallel and header_bytes is None:
+        ahead = Ahead(source)
+        return ahead.read, ahead.memory
+    mapped = source.mapped()
+    return source.read, None if mapped is None else lambda _: (mapped, 0)
 
 
 def _left_out(url: str, rangeless: list[tuple[int, Rangeless]]) -> Iterator[Flaw]:

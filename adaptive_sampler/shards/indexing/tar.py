@@ -30,6 +30,9 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/
 Read = Callable[[int, int], bytes]
 """(start, length) -> bytes, fewer only at the end. Offsets only ascend, so that a stream can be read this way."""
 
+Memory = Callable[[int], tuple[bytes | mmap.mmap, int]]
+"""An offset -> (what is in memory of the archive there, perhaps nothing; the offset of its first byte)."""
+
 
 class Member(NamedTuple):
     """A regular file of an archive; its body is bytes offset … offset + size − 1 of the archive."""
@@ -83,14 +86,14 @@ def walk(
     read: Read,
     url: str,
     size: int | None,
-    mapped: mmap.mmap | None = None,
+    memory: Memory | None = None,
     header_bytes: int = HEADER_BYTES,
     behind_end: Callable[[ShardDamaged], object] = reraise,
 ) -> Iterator[Member | Rangeless]:
     """Yield the regular members of the archive at `url`, and links and sparse files, with the names that GNU tar gives.
 
-    size: bytes of the archive, None if unknown. mapped: the archive as memory, in which a kernel runs ahead over plain
-    members, which are most members of most archives. Otherwise at least `header_bytes` are read at a time.
+    size: bytes of the archive, None if unknown. memory: what is in memory, where a kernel runs ahead over plain members, which
+    are most members of most archives. Otherwise at least `header_bytes` are read at a time.
     behind_end: gets the error if data follow a whole end marker: what comes before them is not in doubt.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
@@ -99,8 +102,8 @@ def walk(
     """
     window, extended, position = _Window(read, header_bytes), Extended(), 0
     while True:
-        if mapped is not None and not extended:
-            position = yield from _skimmed(mapped, position)
+        if memory is not None and not extended:
+            position = yield from _skimmed(*memory(position), position)
         header = window.get(position, BLOCK)
         if len(header) < BLOCK:
             raise _cut(url, position)
@@ -165,14 +168,17 @@ def _behind_map(header: bytes, body: int, window: _Window) -> int:
     return body
 
 
-def _skimmed(mapped: mmap.mmap, position: int) -> Generator[Member, None, int]:
-    data = np.frombuffer(mapped, np.uint8)
+def _skimmed(memory: bytes | mmap.mmap, base: int, position: int) -> Generator[Member, None, int]:
+    if position < base or position >= base + len(memory):
+        return position
+    data = np.frombuffer(memory, np.uint8)
     headers, sizes = np.empty(_RUN, np.int64), np.empty(_RUN, np.int64)
     found = _RUN
     while found == _RUN:
-        found, position = skim(data, position, headers, sizes)
-        names = [text(mapped[at : at + 100]) for at in headers[:found].tolist()]
-        yield from map(Member, names, (headers[:found] + BLOCK).tolist(), sizes[:found].tolist())
+        found, position = skim(data, position - base, headers, sizes)
+        names = [text(memory[at : at + 100]) for at in headers[:found].tolist()]
+        yield from map(Member, names, (headers[:found] + base + BLOCK).tolist(), sizes[:found].tolist())
+        position += base
     return position
 
 

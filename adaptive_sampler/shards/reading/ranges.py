@@ -1,14 +1,14 @@
 """Reads only the wanted samples. If requests are expensive, one request reads samples that lie close together."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.flight import Due, Flight, outcome
 from adaptive_sampler.shards.reading.samples import LocalSamples, OpenFiles
 from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Ints, Raw, Wanted
@@ -16,6 +16,7 @@ from adaptive_sampler.shards.sources.base import Source
 from adaptive_sampler.shards.sources.local import LocalSource
 
 _RUN = 4 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
+_WASTE = 1.5  # bytes of gaps for each byte of wanted samples, at most, unless the user says how long a gap may be
 
 Ticket = tuple[Callable[[Any], Raw | None], Any]
 """A function and its argument. The call reads the sample if necessary, and returns it, or None if it is lost."""
@@ -25,36 +26,75 @@ def read(index: ShardIndex, rows: Ints, reading: ShardReading, files: OpenFiles)
     """Yield a ticket for each of `rows` (visits,), in that order. The ticket of a lost sample returns None.
 
     Shards without rows are not opened. A shard is opened once for each run of ascending rows, so this is fast if all
-    rows of a shard form one run. Raises `Stop` if the handler returns False.
+    rows of a shard form one run. Remote shards are opened and read ahead. Raises `Stop` if the handler returns False.
     """
     shards = index.shard_of(rows)
     breaks = np.flatnonzero((np.diff(shards) != 0) | (np.diff(rows) < 0)) + 1
-    for some in np.split(np.arange(len(rows)), breaks):
-        if len(some):
-            yield from _shard(index, int(shards[some[0]]), rows[some], reading, files)
+    parts = np.split(np.arange(len(rows)), breaks)
+    jobs = (_ShardJob(index, int(shards[some[0]]), rows[some], reading, files) for some in parts if len(some))
+    yield from Flight(jobs, reading.access.io_threads, reading.access.max_in_flight)
 
 
-def _shard(index: ShardIndex, shard: int, rows: Ints, reading: ShardReading, files: OpenFiles) -> Iterator[Ticket]:
-    try:
-        source = opened(index, shard, reading)
-    except Exception as error:
-        reading.lost(error, len(rows), shards=1)
-        yield from [(_as_it_is, None)] * len(rows)
-        return
-    reading.counts.shards += 1
-    unique, visits = np.unique(rows, return_inverse=True)
-    wanted = Wanted(index, shard, unique, reading)
-    gap = source.merge_gap if reading.merge_gap is None else reading.merge_gap
-    if gap is None and isinstance(source, LocalSource):
-        files.add(shard, source)
-        samples = LocalSamples(shard, wanted, files, reading)
+class _ShardJob:
+    """A shard of which the samples `rows` (ascending) are read."""
+
+    def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading, files: OpenFiles) -> None:
+        self._index, self._shard, self._rows, self._reading, self._files = index, shard, rows, reading, files
+
+    def first(self) -> Callable[[], Source] | None:
+        """What opens a remote shard; a local one is opened when its turn comes."""
+        local = self._reading.access.is_local(self._index.urls[self._shard])
+        return None if local else partial(opened, self._index, self._shard, self._reading)
+
+    def rest(self, source: Source | Exception | None) -> Iterator[Due[Ticket]]:
+        """The tickets of a remote shard with one request after another, of any other shard all together."""
+        if isinstance(source, Exception) or source is None or not source.parallel:
+            yield Due(lambda _: self._tickets(source))
+            return
+        self._reading.counts.shards += 1
+        yield from self._requests(source)
+
+    def _tickets(self, source: Source | Exception | None) -> Iterator[Ticket]:
+        try:
+            source = source or opened(self._index, self._shard, self._reading)
+            if isinstance(source, Exception):
+                raise source
+        except Exception as error:
+            self._reading.lost(error, len(self._rows), shards=1)
+            yield from [(_as_it_is, None)] * len(self._rows)
+            return
+        self._reading.counts.shards += 1
+        if self._reading.merge_gap is None and isinstance(source, LocalSource):
+            yield from self._when_delivered(source)
+            return
+        try:
+            for due in self._requests(source):
+                yield from due.finish(outcome(due.start) if due.start else None)
+        finally:
+            source.close()
+
+    def _when_delivered(self, source: LocalSource) -> Iterator[Ticket]:
+        self._files.add(self._shard, source)
+        unique, visits = np.unique(self._rows, return_inverse=True)
+        samples = LocalSamples(
+            self._shard, Wanted(self._index, self._shard, unique, self._reading), self._files, self._reading
+        )
         samples.expect()
         yield from [(samples, nth) for nth in visits.tolist()]
-        return
-    try:
-        yield from _eager(wanted, source, gap or 0, visits, reading)
-    finally:
-        source.close()
+
+    def _requests(self, source: Source) -> Iterator[Due[Ticket]]:
+        """The requests that read all samples, each with those that lie together but for gaps."""
+        unique, times = np.unique(self._rows, return_counts=True)
+        wanted = Wanted(self._index, self._shard, unique, self._reading)
+        gap = self._reading.merge_gap
+        if gap is None:
+            gap = source.merge_gap or 0
+            gap = min(gap, _thrifty(wanted.begin, wanted.stop)) if source.parallel else gap
+        for low, high in _runs(wanted.begin, wanted.stop, gap):
+            base = int(wanted.begin[low])
+            length = int(wanted.stop[high - 1]) - base
+            samples = partial(_samples, wanted, low, times[low:high].tolist(), base, self._reading)
+            yield Due(samples, partial(source.read, base, length), length)
 
 
 def _as_it_is(sample: Raw | None) -> Raw | None:
@@ -62,29 +102,31 @@ def _as_it_is(sample: Raw | None) -> Raw | None:
     return None if sample is None else dict(sample)
 
 
-def _eager(wanted: Wanted, source: Source, gap: int, visits: Ints, reading: ShardReading) -> Iterator[Ticket]:
-    times = np.bincount(visits, minlength=len(wanted)).tolist()
-    for sample, repeats in zip(_merged(wanted, source, gap, reading), times, strict=True):
+def _samples(
+    wanted: Wanted, low: int, times: list[int], base: int, reading: ShardReading, data: bytes | Exception
+) -> Iterator[Ticket]:
+    """The samples from the one numbered `low` on, each as often as `times` says, out of what was read at `base`."""
+    if isinstance(data, Exception):
+        reading.lost(data, len(times))
+        yield from [(_as_it_is, None)] * sum(times)
+        return
+    reading.counts.ranges += 1
+    reading.counts.bytes_read += len(data)
+    for nth, repeats in enumerate(times, low):
+        try:
+            sample = wanted.cut(nth, data, base)
+        except ShardDamaged as error:
+            reading.lost(error, 1)
+            sample = None
         yield from [(_as_it_is, sample)] * repeats
 
 
-def _merged(wanted: Wanted, source: Source, gap: int, reading: ShardReading) -> Iterator[Raw | None]:
-    """Yield all wanted samples of a shard, None for a lost one. Gaps of up to `gap` bytes are read with them."""
-    runs = _runs(wanted.begin, wanted.stop, gap)
-    spans = [(int(wanted.begin[low]), int(wanted.stop[high - 1] - wanted.begin[low])) for low, high in runs]
-    for (low, high), (base, _), data in zip(runs, spans, _fetched(source, spans), strict=True):
-        if isinstance(data, Exception):
-            reading.lost(data, high - low)
-            yield from [None] * (high - low)
-            continue
-        reading.counts.ranges += 1
-        reading.counts.bytes_read += len(data)
-        for nth in range(low, high):
-            try:
-                yield wanted.cut(nth, data, base)
-            except ShardDamaged as error:
-                reading.lost(error, 1)
-                yield None
+def _thrifty(begin: Ints, stop: Ints) -> int:
+    """The longest gap of which all, and all shorter ones, have no more than `_WASTE` times the bytes of the samples."""
+    gaps = np.sort(np.maximum(begin[1:] - stop[:-1], 0))
+    served = np.cumsum(gaps)
+    few = int(np.searchsorted(served, _WASTE * int((stop - begin).sum()), side="right"))
+    return int(gaps[few]) - 1 if few < len(gaps) else _RUN
 
 
 def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
@@ -100,28 +142,3 @@ def _runs(begin: Ints, stop: Ints, gap: int) -> list[tuple[int, int]]:
             low = middle
         runs.append((low, high))
     return runs
-
-
-def _fetched(source: Source, spans: Sequence[tuple[int, int]]) -> Iterator[bytes | Exception]:
-    """Yield the bytes of each span (start, length), or its error. Up to `source.parallel` reads run at a time."""
-
-    def one(start: int, length: int) -> bytes | Exception:
-        try:
-            return source.read(start, length)
-        except Exception as error:  # returned, so that the handler gets errors in the order of the spans
-            return error
-
-    if not source.parallel:
-        yield from (one(*span) for span in spans)
-        return
-    pool = ThreadPoolExecutor(source.parallel)
-    try:
-        ahead: deque[Future[bytes | Exception]] = deque()
-        for span in spans:
-            ahead.append(pool.submit(one, *span))
-            if len(ahead) > source.parallel:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,12 +1,15 @@
 """Opens shards by the scheme of their URL, with the user's settings for requests."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.errors import ShardMissing
 from adaptive_sampler.shards.sources.base import Retry, Source
 from adaptive_sampler.shards.sources.local import LocalSource
+from adaptive_sampler.shards.sources.remote import open_remote
 
 BLOCK = 512  # bytes of a tar header
 HEADER_BYTES = 2048  # read at a time: holds the three header blocks of a PAX member, and little of its body
@@ -19,20 +22,39 @@ class Access:
 
     strict_ranges: refuse a server without byte ranges, instead of receiving whole shards and discarding most of them.
     retry: what happens when a request fails.
-    header_bytes: how many bytes a request asks for while a shard is indexed, at least 512. The default reads little
-    more than the headers. A larger value saves requests if samples are small and the server answers slowly.
+    header_bytes: how many bytes a request asks for while a remote shard is indexed, at least 512. None: large pieces where
+    the first headers lie closer together than an answer of the server is long, as measured; else little more than headers.
     etags: whether a shard with another ETag is another shard. False is for an origin of several machines that give one
     file different ETags: then a shard's size and modification time tell whether it has changed.
+    options: credentials, endpoint and the like, by the names of obstore's class for the URL's scheme (S3Store, GCSStore,
+    AzureStore, HTTPStore): what is not given comes from the environment.
+    io_threads: how many requests of a reader are under way at most. It starts with 8, and takes more the longer the server
+    lets wait.
+    max_in_flight: bytes that a reader has asked for and not yet delivered, beyond one request of up to 4 MiB.
+    Raises InvalidValue for less than a header, than one thread or than one byte.
     """
 
     strict_ranges: bool = False
     retry: Retry = Retry()
-    header_bytes: int = HEADER_BYTES
+    header_bytes: int | None = None
     etags: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)  # it may hold secrets
+    io_threads: int = 128
+    max_in_flight: int = 32 << 20
 
     def __post_init__(self) -> None:
-        if self.header_bytes < BLOCK:
+        if self.header_bytes is not None and self.header_bytes < BLOCK:
             raise InvalidValue(f"header_bytes={self.header_bytes}: a tar header has {BLOCK}; ask for that or more.")
+        if self.io_threads < 1 or self.max_in_flight < 1:
+            raise InvalidValue(
+                f"Access(io_threads={self.io_threads}, max_in_flight={self.max_in_flight}): at least one request is under "
+                "way, and one byte."
+            )
+
+    @staticmethod
+    def is_local(url: str) -> bool:
+        """Whether `url` is a path, or a file:// URL."""
+        return "://" not in url or url.startswith("file:")
 
     def open(self, url: str | os.PathLike[str]) -> Source:
         """Open the shard at `url`.
@@ -56,9 +78,6 @@ class Access:
         return source
 
     def _source(self, url: str) -> Source:
-        if "://" not in url or url.startswith("file:"):
+        if self.is_local(url):
             return LocalSource(url)
-        # Imported here, because it needs fsspec, which only the extra `cloud` installs.
-        from adaptive_sampler.shards.sources.remote import open_remote
-
-        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags)
+        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags, options=self.options)

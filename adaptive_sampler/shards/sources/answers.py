@@ -1,24 +1,24 @@
-"""The bytes of a web server's answer to a range, if they are the ones asked for."""
+"""The bytes of an answer to a range, if they are the ones asked for."""
 
 import re
-from typing import Any
+from collections.abc import Callable
 
 from adaptive_sampler.shards.errors import WrongRange
 
 
-async def body_of(response: Any, url: str, start: int, length: int, *, at_most: bool = False) -> bytes:
-    """The body of an answer (of aiohttp) to the request for bytes start … start + length − 1 of the file at `url`.
+def body_of(read: Callable[[int], bytes], told: str, url: str, start: int, length: int, *, at_most: bool) -> bytes:
+    """The body of an answer to the request for bytes start … start + length − 1 of the file at `url`.
 
-    at_most: fewer are right, too. Raises WrongRange unless the server says that it sends these bytes, and sends as many. No
-    more than one byte beyond them is taken, because a server that sends others may never come to an end.
+    read: gives up to so many of the body's next bytes. told: the answer's Content-Range. at_most: fewer bytes are right, too.
+    Raises WrongRange unless the server says that it sends these bytes, and sends as many. No more than one byte beyond
+    them is taken, because a server that sends others may never come to an end.
     """
-    told = response.headers.get("Content-Range", "")
     answered = re.fullmatch(r"bytes (\d+)-(\d+)/.*", told)
     first, number = (int(answered[1]), int(answered[2]) + 1 - int(answered[1])) if answered else (-1, 0)
     if first != start or not (number == length or (at_most and 0 < number < length)):
         raise wrong(url, start, length, repr(told or "no Content-Range"))
     chunks, left = [], number
-    while left >= 0 and (chunk := await response.content.read(left + 1)):
+    while left >= 0 and (chunk := read(left + 1)):
         chunks.append(chunk)
         left -= len(chunk)
     if left:

@@ -20,8 +20,13 @@ class Source(Protocol):
     shard: no error of a client's library leaves a source.
     """
 
-    parallel: int  # how many reads should run at a time; 0: call `read` directly, one after another
-    merge_gap: int | None  # bytes that are cheaper to read than to skip; None: read a sample when it is delivered
+    @property
+    def parallel(self) -> int:
+        """How many reads should run at a time; 0: call `read` directly, one after another."""
+
+    @property
+    def merge_gap(self) -> int | None:
+        """How many bytes are cheaper to read than to skip; None: read a sample when it is delivered."""
 
     @property
     def size(self) -> int | None:
@@ -54,24 +59,27 @@ class Retry:
     delay: the first pause in seconds; the pauses are delay, 2 · delay, 4 · delay, …. A server that asks for a longer
     pause (Retry-After) gets it.
     longest_wait: if a server asks for a pause of more seconds than this, its error is raised at once.
-    silence: over HTTP, a try has failed when so many seconds pass without a further byte.
-    Raises InvalidValue for less than one attempt, a negative delay or longest_wait, and a silence that is not above 0.
+    silence: a try has failed when so many seconds pass without a further byte.
+    patience: no try begins so many seconds after the first, not counting the pauses that the server asked for, so that a
+    server that is silent costs no more than patience + silence.
+    Raises InvalidValue for less than one attempt, a negative delay, longest_wait or patience, and a silence that is not above 0.
     """
 
     attempts: int = 5
     delay: float = 0.25
     longest_wait: float = 120.0
     silence: float = 60.0
+    patience: float = 120.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.delay < 0:
             raise InvalidValue(
                 f"Retry({self.attempts}, {self.delay}): there is at least 1 attempt, and a delay is 0 s or more."
             )
-        if self.longest_wait < 0 or self.silence <= 0:
+        if not (self.longest_wait >= 0 and self.silence > 0 and self.patience >= 0):
             raise InvalidValue(
-                f"Retry(longest_wait={self.longest_wait}, silence={self.silence}): a wait is 0 s or more, and a server "
-                "needs some time to answer: give a silence above 0 s."
+                f"Retry(longest_wait={self.longest_wait}, silence={self.silence}, patience={self.patience}): a wait is 0 s or "
+                "more, and a server needs some time to answer: give a silence above 0 s."
             )
 
     def call(self, action: Callable[[], T], pause: Callable[[Exception], float | None]) -> T:
@@ -80,14 +88,16 @@ class Retry:
         pause: says of an error how many seconds the server wants to be left alone, 0 if it does not say; None if trying
         again does not help.
         """
+        end = time.monotonic() + self.patience
         for attempt in range(self.attempts - 1):
             try:
                 return action()
             except Exception as error:
-                asked = pause(error)
-                if asked is None or asked > self.longest_wait:
+                asked, own = pause(error), self.delay * 2**attempt
+                if asked is None or asked > self.longest_wait or time.monotonic() + own > end:
                     raise
-            time.sleep(max(self.delay * 2**attempt, asked))
+            time.sleep(max(own, asked))
+            end += asked
         return action()
 
 
@@ -127,4 +137,6 @@ def unreadable(url: str, start: int, length: int, error: Exception) -> ShardUnre
 
 def told(error: Exception) -> str:
     """What kind of error it is, and what it says, if anything, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    said, _, details = str(error).partition("\nDebug source:")  # obstore's, over many lines
+    late = " (a timeout)" if "TimedOut" in details else ""
+    return " ".join(f"{type(error).__name__}: {said}".split()).rstrip(":") + late

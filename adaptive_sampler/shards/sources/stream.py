@@ -1,10 +1,20 @@
 """Reads shards from streams that can only be read forward."""
 
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 from adaptive_sampler.shards.errors import ShardError
 from adaptive_sampler.shards.sources.base import Retry, unreadable
+
+
+class OneWay(Protocol):
+    """Bytes that come one after another."""
+
+    def read(self, length: int, /) -> bytes:
+        """Up to `length` of the next bytes, none at the end."""
+
+    def close(self) -> None:
+        """Let go of what is behind it."""
 
 
 class StreamSource:
@@ -16,7 +26,7 @@ class StreamSource:
     def __init__(
         self,
         url: str,
-        reopen: Callable[[], BinaryIO],
+        reopen: Callable[[], OneWay],
         size: int | None,
         stamp: str,
         retry: Retry,
@@ -24,7 +34,7 @@ class StreamSource:
     ) -> None:
         self._url, self._reopen, self._retry, self._pause = url, reopen, retry, pause
         self.size, self.stamp = size, stamp
-        self._stream: BinaryIO | None = None
+        self._stream: OneWay | None = None
         self._position, self._ended = 0, False
 
     def read(self, start: int, length: int) -> bytes:

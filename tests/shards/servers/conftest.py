@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shards.servers.nginx import PROGRAM, WITHOUT, nginx
+from benchmarks.helpers.nginx import PROGRAM, WITHOUT, nginx
 from tests.shards.tars import shards
 
 COUNT, SIZE = 6, 4_000  # samples of a shard, bytes of a sample

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from adaptive_sampler.shards import (
     ShardUnsupported,
     WrongRange,
 )
+from benchmarks.helpers.nginx import PROGRAM, WITHOUT, nginx
 from benchmarks.helpers.server import serving
 from tests.shards.servers.conftest import COUNT, FAILURES, SIZE, Site
-from tests.shards.servers.nginx import PROGRAM, WITHOUT, nginx
 from tests.shards.tars import body, plan_of, shards
 
 ONCE = Access(retry=Retry(attempts=1))
@@ -156,7 +157,7 @@ def test_samples_refused_while_they_are_read_are_told_and_the_others_come(
     assert all(isinstance(e, ShardError) and site.urls(str(status), "1") in str(e) for e in noted.errors)
 
 
-@pytest.mark.parametrize(("status", "words"), [(403, "403"), (444, "disconnected")])
+@pytest.mark.parametrize(("status", "words"), [(403, "403"), (444, "error sending request")])
 def test_the_bytes_that_a_server_does_not_give_are_named_with_the_cause(
     site: Site, tmp_path: Path, switched: Callable[[int], None], status: int, words: str
 ) -> None:
@@ -169,6 +170,13 @@ def test_the_bytes_that_a_server_does_not_give_are_named_with_the_cause(
 def test_a_server_that_falls_silent_is_told(site: Site, tmp_path: Path) -> None:
     with pytest.raises(ShardMissing, match=r"shard-000\.tar: cannot be opened: .*[Tt]imeout"):
         reads_all(site.urls("silent", "0"), tmp_path, Access(retry=Retry(1, silence=0.2)))
+
+
+def test_a_server_that_stays_silent_costs_no_more_than_patience_and_one_silence(site: Site) -> None:
+    retry, start = Retry(attempts=10**6, delay=0, silence=0.1, patience=0.25), time.monotonic()
+    with pytest.raises(ShardMissing, match=r"shard-000\.tar: cannot be opened: .*timeout"):
+        Access(retry=retry).open(site.urls("silent", "0"))
+    assert time.monotonic() - start < 30  # a million tries would take a day
 
 
 def test_a_server_that_asks_for_patience_gets_it(site: Site, tmp_path: Path) -> None:

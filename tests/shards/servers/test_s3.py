@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from adaptive_sampler.shards import Access, Retry, ShardChanged, ShardIndex, ShardMissing, ShardReader
+from adaptive_sampler.shards import (
+    Access,
+    Retry,
+    ShardChanged,
+    ShardDamaged,
+    ShardIndex,
+    ShardMissing,
+    ShardReader,
+    ShardUnreadable,
+)
 from tests.shards.servers.s3 import BUCKET, environment, s3
 from tests.shards.tars import body, plan_of, shards
 
 pytest.importorskip("moto", reason="moto is not installed (the extra dev brings it)")
+pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
 
 COUNT, SIZE = 6, 4_000
 MULTIPART = 5 << 20  # bytes: S3 takes no smaller part but the last
@@ -69,6 +79,51 @@ def test_a_shard_that_is_replaced_by_one_of_the_same_size_is_told(client: Any, t
     client.put_object(**target, Body=data[:-1] + b"\1")
     with pytest.raises(ShardChanged, match=r"s3://shards/changing\.tar has changed"):
         read(index, range(2))
+
+
+def test_an_object_that_is_replaced_between_two_requests_is_told(client: Any, tmp_path: Path) -> None:
+    data = Path(shards(tmp_path, [2], SIZE)[0]).read_bytes()
+    target = {"Bucket": BUCKET, "Key": "replaced.tar"}
+    client.put_object(**target, Body=data)
+    source = ACCESS.open(f"s3://{BUCKET}/replaced.tar")
+    assert source.read(0, 512) == data[:512]
+    client.put_object(**target, Body=data[:-1] + b"\1")
+    with pytest.raises(ShardChanged, match=r"^s3://shards/replaced\.tar: was .* when opened and is"):
+        source.read(0, 512)
+
+
+def test_an_object_that_is_gone_between_two_requests_is_named(client: Any, tmp_path: Path) -> None:
+    target = {"Bucket": BUCKET, "Key": "gone.tar"}
+    client.put_object(**target, Body=bytes(2048))
+    source = ACCESS.open(f"s3://{BUCKET}/gone.tar")
+    client.delete_object(**target)
+    with pytest.raises(ShardUnreadable, match=r"^s3://shards/gone\.tar: bytes 0-511 cannot be read: FileNotFoundError"):
+        source.read(0, 512)
+
+
+def test_an_empty_object_is_told_as_cut_off(client: Any, tmp_path: Path) -> None:
+    client.put_object(Bucket=BUCKET, Key="empty.tar", Body=b"")
+    with pytest.raises(ShardDamaged, match=r"empty\.tar: cut off.*at byte 0"):
+        ShardIndex.build(f"s3://{BUCKET}/empty.tar", tmp_path / "index", access=ACCESS)
+
+
+def test_a_key_with_letters_that_urls_write_otherwise_is_read(client: Any, tmp_path: Path) -> None:
+    key = "a b%2F#?~+é.tar"
+    client.put_object(Bucket=BUCKET, Key=key, Body=Path(shards(tmp_path, [2], SIZE)[0]).read_bytes())
+    index = ShardIndex.build([f"s3://{BUCKET}/{key}"], tmp_path / "index", access=ACCESS)
+    assert read(index, range(2)) == [0, 1]
+
+
+def test_credentials_and_endpoint_may_be_given_as_options(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = environment(client)
+    for name in known:
+        monkeypatch.delenv(name)
+    names = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY", "region": "AWS_REGION"}
+    given = {name: known[variable] for name, variable in names.items()}
+    access = Access(retry=Retry(1), options={**given, "endpoint": known["AWS_ENDPOINT_URL"]})
+    assert len(ShardIndex.build(URLS, tmp_path / "index", access=access)) == 2 * COUNT
 
 
 @pytest.mark.parametrize("etags", [True, False])

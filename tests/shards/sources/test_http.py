@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.remote.connect import connect
 from adaptive_sampler.shards import (
     Access,
     RangesUnsupported,
@@ -51,13 +52,13 @@ def read(index: ShardIndex, rows: range, **options: Any) -> ShardReader:
 
 
 def test_the_header_pass_leaves_the_bodies_where_they_are(server: Server) -> None:
-    index = built(server)
+    index = built(server, Access(header_bytes=2048))
     assert len(index) == 60
     assert server.bytes_served < 60 * 2 * 2048 + 100_000 < 60 * SIZE / 5
 
 
 def test_longer_requests_find_the_same_headers_with_fewer_of_them(server: Server) -> None:
-    keys, few = built(server).keys, server.requests
+    keys, few = built(server, Access(header_bytes=2048)).keys, server.requests
     server.reset()
     access = Access(retry=QUICK.retry, header_bytes=4 * SIZE)
     again = ShardIndex.build(urls(server), server.folder / "again", access=access)
@@ -70,6 +71,25 @@ def test_header_requests_shorter_than_a_header_are_refused() -> None:
     assert Access(header_bytes=512).header_bytes == 512
     with pytest.raises(InvalidValue, match=r"header_bytes=511: a tar header has 512; ask for that or more\."):
         Access(header_bytes=511)
+
+
+@pytest.mark.parametrize("wrong", [{"io_threads": 0}, {"max_in_flight": 0}])
+def test_at_least_one_request_and_one_byte_are_under_way(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidValue, match=r"Access\(io_threads=\d+, max_in_flight=\d+\): at least one request"):
+        Access(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_may_be_secret_is_not_shown() -> None:
+    access = Access(options={"secret_access_key": "hidden"})
+    assert "hidden" not in repr(access)
+    assert hash(access) == hash(Access())
+
+
+def test_gaps_that_are_read_unless_they_are_given_are_no_more_than_half_as_much_again(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    reader = read(index, range(0, 60, 2))
+    assert server.bytes_served <= 2.5 * 1.1 * reader.counts.bytes_kept
 
 
 def test_kept_bytes_are_served_and_hardly_more(server: Server) -> None:
@@ -210,28 +230,27 @@ def test_strict_ranges_refuse_a_server_without_them(server: Server) -> None:
         built(server, Access(strict_ranges=True, retry=QUICK.retry))
 
 
-def test_other_stores_come_through_fsspec(server: Server) -> None:
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    memory.pipe_file("/x.tar", (server.folder / "shard-000.tar").read_bytes())
-    index = ShardIndex.build("memory://x.tar", server.folder / "index")
+def test_other_stores_are_read_by_the_same_client(server: Server) -> None:
+    store, path = connect("memory://here/x.tar", {})
+    store.put(path, (server.folder / "shard-000.tar").read_bytes())
+    index = ShardIndex.build("memory://here/x.tar", server.folder / "index")
     samples = list(ShardReader(index, plan_of(20, range(0, 20, 3))))
     assert all(s["bin"] == body(s["__key__"], SIZE) for s in samples)
-    with pytest.raises(ShardMissing, match=r"memory://none\.tar"):
-        ShardIndex.build("memory://none.tar", server.folder / "other")
-    memory.rm("/x.tar")
+    with pytest.raises(ShardMissing, match=r"memory://here/none\.tar"):
+        ShardIndex.build("memory://here/none.tar", server.folder / "other")
 
 
 def test_retries_have_rules() -> None:
     with pytest.raises(InvalidValue, match="at least 1 attempt"):
         Retry(0)
+    with pytest.raises(InvalidValue, match=r"patience=-1\): a wait is 0 s or more"):
+        Retry(patience=-1)
 
 
-def test_local_shards_import_no_fsspec(tmp_path: Path) -> None:
+def test_local_shards_import_no_obstore(tmp_path: Path) -> None:
     shards(tmp_path, [2])
     code = (
-        "import sys; sys.modules['fsspec'] = None\n"
+        "import sys; sys.modules['obstore'] = None\n"
         "from adaptive_sampler.shards import ShardIndex\n"
         f"assert len(ShardIndex.build({str(tmp_path / 'shard-000.tar')!r}, {str(tmp_path / 'index')!r})) == 2\n"
         f"try: ShardIndex.build('http://127.0.0.1:1/x.tar', {str(tmp_path / 'other')!r})\n"

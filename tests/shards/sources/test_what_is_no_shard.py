@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -133,12 +132,6 @@ def test_a_zip_is_told(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match=r"^htp://x/a\.tar: nothing is known that reads htp://\. Give a local path"):
         build(["htp://x/a.tar"], tmp_path)
-
-
-def test_a_scheme_whose_library_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(ImportError, match=r"^gs://x/a\.tar: gs:// needs a library that is not here\. .*gcsfs"):
-        build(["gs://x/a.tar"], tmp_path)
 
 
 def test_a_pipe_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What went wrong with a request, whoever made it: whether to try again, and when."""
+
+import errno
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from adaptive_sampler.shards.errors import ShardError, WrongRange
+from adaptive_sampler.shards.sources.plain import Refused
+
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+_CREDENTIALS = ("Unauthenticated", "Credential", "169.254.169.254", "metadata.google", "managed identity")
+
+
+def status_of(error: Exception) -> int | None:
+    """The status of the answer that `error` tells of, None if there was none. obstore has it in its words only."""
+    if isinstance(error, Refused):
+        return error.status
+    found = re.search(r"status code: (\d{3})", str(error)) if of_obstore(error) else None
+    return int(found[1]) if found else 404 if isinstance(error, FileNotFoundError) else None
+
+
+def pause(error: Exception) -> float | None:
+    """The seconds to wait before trying again may help, as the server asks; 0 if it does not ask.
+
+    None if trying again will not help: after 403 or 404, but not after a dropped connection, a time-out or overload.
+    """
+    if isinstance(error, WrongRange):
+        return 0.0  # the next answer may come from elsewhere
+    status = status_of(error)
+    if status is not None:
+        return (_asked(error.wait) if isinstance(error, Refused) else 0.0) if status in _TRANSIENT else None
+    if isinstance(error, ShardError) or lacks_credentials(error) or getattr(error, "errno", None) == errno.EINVAL:
+        return None
+    return 0.0 if isinstance(error, OSError) or unanswered(error) else None
+
+
+def unanswered(error: Exception) -> bool:
+    """Whether `error` is obstore's for a connection that was not made, was cut or fell silent."""
+    return of_obstore(error) and "HTTP error: " in str(error).partition("\n")[0].replace("Generic HTTP error: ", "")
+
+
+def of_obstore(error: Exception) -> bool:
+    """Whether obstore raised `error`. Its classes are others after a fork, when it was loaded anew."""
+    return type(error).__module__.startswith("obstore") or "\nDebug source:" in str(error)
+
+
+def lacks_credentials(error: Exception) -> bool:
+    """Whether `error` says that nobody gave credentials: obstore then asks the machine that it runs on."""
+    return of_obstore(error) and any(word in f"{type(error).__name__}: {error}" for word in _CREDENTIALS)
+
+
+def _asked(told: str) -> float:
+    """The seconds of a Retry-After header, which has a number or a date; 0 if there is none."""
+    if told.isdecimal():
+        return float(told)
+    try:
+        until = parsedate_to_datetime(told)
+    except (ValueError, OverflowError):
+        return 0.0
+    return max((until - datetime.now(UTC)).total_seconds(), 0.0) if until.tzinfo else 0.0

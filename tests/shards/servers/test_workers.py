@@ -1,0 +1,109 @@
+"""Remote shards in worker processes, also forked ones, and behind a line on which every answer takes its time."""
+
+import multiprocessing
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_sampler.shards import Access, Place, ShardIndex, ShardReader
+from benchmarks.helpers.server import serving
+from tests.shards.tars import body, plan_of, shards
+
+pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
+
+SIZE, EACH, SHARDS = 4_000, 20, 4
+N = EACH * SHARDS
+
+
+def rows_of(index: ShardIndex, worker: int, workers: int) -> list[int]:
+    place = Place(0, 1, worker, workers)
+    samples = list(ShardReader(index, plan_of(N, range(0, N, 2)), place=place, merge_gap=0))
+    assert all(s["bin"] == body(s["__key__"], SIZE) for s in samples)
+    return [s["__index__"] for s in samples]
+
+
+def _work(path: str, worker: int, workers: int, found: Any) -> None:
+    found.put(rows_of(ShardIndex.open(path), worker, workers))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_of_a_process_that_has_read_read_too(tmp_path: Path, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    shards(tmp_path, [EACH] * SHARDS, SIZE)
+    with serving(tmp_path) as server:
+        index = ShardIndex.build(
+            f"http://127.0.0.1:{server.port}/shard-{{000..003}}.tar", tmp_path / "index", progress=False
+        )
+        assert len(rows_of(index, 0, 1)) == N // 2
+        found = context.Queue()
+        workers = [context.Process(target=_work, args=(str(tmp_path / "index"), w, 2, found)) for w in range(2)]
+        for worker in workers:
+            worker.start()
+        rows = sorted(row for _ in workers for row in found.get(timeout=30))
+        for worker in workers:
+            worker.join(60)
+    assert rows == list(range(0, N, 2))
+
+
+@contextmanager
+def delayed(port: int, seconds: float) -> Iterator[int]:
+    """The port of a proxy that passes on what comes to it, each request after so many seconds."""
+
+    def forward(source: socket.socket, target: socket.socket, wait: float) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                time.sleep(wait)
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, target):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            ends.extend((client, server))
+            for pair in ((client, server, seconds), (server, client, 0.0)):
+                threading.Thread(target=forward, args=pair, daemon=True).start()
+
+    ends: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for end in ends:
+                end.close()
+
+
+def test_the_longer_a_server_lets_wait_the_more_requests_are_under_way(tmp_path: Path) -> None:
+    shards(tmp_path, [EACH] * SHARDS, SIZE)
+    with serving(tmp_path) as server:
+        near = ShardIndex.build(f"http://127.0.0.1:{server.port}/shard-{{000..003}}.tar", tmp_path / "index")
+        rows_of(near, 0, 1)
+        few = server.connections
+        with delayed(server.port, 0.02) as port:
+            far = ShardIndex.build(f"http://127.0.0.1:{port}/shard-{{000..003}}.tar", tmp_path / "far")
+            server.reset()
+            assert len(rows_of(far, 0, 1)) == N // 2
+        assert few <= 12 < server.connections
+        server.reset()
+        access = Access(io_threads=3)
+        list(ShardReader(near, plan_of(N, range(0, N, 2)), merge_gap=0, access=access))
+        assert server.connections <= 3

@@ -1,0 +1,150 @@
+"""Headers of a remote shard are read in large pieces where they lie close together, and one by one where they do not."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_sampler.shards import Access, ShardIndex
+from adaptive_sampler.shards.sources import ahead
+from adaptive_sampler.shards.sources.ahead import Ahead
+from adaptive_sampler.shards.sources.pace import Pace
+from benchmarks.helpers.server import serving
+from tests.shards.tars import body, write_tar
+
+
+class Counted:
+    """A source of `data` that counts what it is asked for."""
+
+    parallel = 8
+
+    def __init__(self, data: bytes, merge_gap: int) -> None:
+        self.data, self.merge_gap, self.size, self.asked = data, merge_gap, len(data), list[tuple[int, int]]()
+
+    def read(self, start: int, length: int) -> bytes:
+        self.asked.append((start, length))
+        return self.data[start : start + length]
+
+
+def source(size: int, gap: int) -> Any:
+    return Counted(bytes(i * i % 251 for i in range(size)), gap)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60)), max_size=60),
+    st.integers(0, 300),
+    st.integers(1, 900),
+    st.integers(0, 5000),
+)
+def test_whatever_is_read_ahead_the_bytes_are_the_shards(
+    steps: list[tuple[int, int]], gap: int, piece: int, size: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ahead, "PIECE", piece)
+        under, start = source(size, gap), 0
+        view = Ahead(under)
+        for skip, length in steps:
+            start += skip
+            assert view.read(start, length) == under.data[start : start + length]
+            memory, base = view.memory(start)
+            assert not memory or under.data[base : base + len(memory)] == memory
+
+
+def test_headers_that_lie_close_are_read_with_what_is_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PIECE", 10_000)
+    under = source(100_000, 500)
+    view = Ahead(under)
+    for start in range(0, 100_000, 400):
+        view.read(start, 20)
+    assert [length for _, length in under.asked] == [20] * 4 + [10_000] * 10
+    assert all(
+        end <= start < end + 400 for (at, length), (start, _) in pairwise(under.asked[4:]) for end in [at + length]
+    )
+
+
+def test_headers_that_lie_far_apart_are_read_alone() -> None:
+    under = source(100_000, 300)
+    view = Ahead(under)
+    for start in range(0, 100_000, 400):
+        view.read(start, 20)
+    assert under.asked == [(start, 20) for start in range(0, 100_000, 400)]
+
+
+def test_where_samples_grow_or_shrink_the_way_changes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PIECE", 1000)
+    under = source(60_000, 300)
+    view = Ahead(under)
+    places = [*range(0, 10_000, 100), *range(10_000, 50_000, 2000), *range(50_000, 60_000, 100)]
+    for start in places:
+        view.read(start, 20)
+    large = [start for start, length in under.asked if length == 1000]
+    assert sum(start < 10_000 for start in large) >= 8
+    assert sum(11_000 < start < 50_000 for start in large) == 0
+    assert sum(start >= 50_000 for start in large) >= 8
+
+
+@pytest.mark.parametrize("header_bytes", [None, 2048])
+def test_an_index_made_over_http_is_the_one_of_the_files(tmp_path: Path, header_bytes: int | None) -> None:
+    sizes = [10, 600, 5000, 40_000, 0, 511, 512, 513] * 40
+    members = [(f"{i:04d}.bin", body(f"{i}", max(size, 20))[:size]) for i, size in enumerate(sizes)]
+    write_tar(tmp_path / "a.tar", members)
+    local = ShardIndex.build(tmp_path / "a.tar", tmp_path / "local")
+    with serving(tmp_path) as server:
+        access = Access(header_bytes=header_bytes)
+        there = ShardIndex.build(server.url("a.tar"), tmp_path / "there", access=access)
+    assert there.keys == local.keys
+    assert there.starts.tolist() == local.starts.tolist()
+    rows = np.arange(len(local))
+    one, other = (index.extents(0, rows) for index in (there, local))
+    assert one.start == other.start
+    assert one.size == other.size
+
+
+# -- what is measured ---------------------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_what_comes_in_the_time_of_an_answer() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.note(0.01, 0.02, 1_000_000)
+    assert pace.latency == pytest.approx(0.01)
+    assert pace.gap == pytest.approx(0.01 * 50e6, rel=0.01)
+
+
+def test_a_small_body_shows_no_rate() -> None:
+    pace = Pace()
+    pace.note(0.001, 1e-9, 2048)
+    assert pace.gap == 100_000
+
+
+def test_an_answer_that_waited_for_others_hardly_counts() -> None:
+    pace = Pace()
+    pace.note(0.001, 0.0, 1)
+    pace.note(1.0, 0.0, 1)
+    assert pace.latency == pytest.approx(0.00102)
+
+
+def test_the_longer_answers_wait_the_more_requests_are_under_way() -> None:
+    near, far = Pace(), Pace()
+    for _ in range(50):
+        near.note(0.0003, 0.0, 1)
+        far.note(0.02, 0.0, 1)
+    assert (near.width, far.width) == (8, 100)
+
+
+def test_requests_that_wait_for_each_other_do_not_ask_for_more_and_more() -> None:
+    pace = Pace()
+    for _ in range(2000):
+        pace.note(0.001 + pace.width * 100e-6, 0.0, 1)  # a server with 1 ms, and 0.1 ms of work for each
+    assert 8 <= pace.width <= 12
+
+
+def test_a_gap_has_bounds() -> None:
+    fast, slow = Pace(), Pace()
+    fast.note(1e-7, 0.0, 1)
+    slow.note(60.0, 0.0, 1)
+    assert (fast.gap, slow.gap) == (16 << 10, 8 << 20)
