@@ -92,6 +92,19 @@ def _search(hashed, place, wanted_text, start, stop, hashes, order, text, ends):
 
 
 @kernel
+def pick(text, ends, rows, out, out_ends):
+    """The strings at `rows`, one after the other: their bytes into `out`, each with its NUL, whose positions go into `out_ends`."""
+    at = 0
+    for i in range(rows.size):
+        row = rows[i]
+        start = ends[row - 1] + 1 if row else 0
+        for j in range(start, ends[row] + 1):
+            out[at] = text[j]
+            at += 1
+        out_ends[i] = at - 1
+
+
+@kernel
 def hash_keys(keys: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """(n,) FNV-1a hashes of the n keys that lie one behind the other in `keys` and end before `ends`."""
     hashes = np.empty(len(ends), np.uint64)

@@ -42,13 +42,6 @@ class KeyMap:
         return cls(*_pack(list(keys)))._all_different()
 
     @classmethod
-    def joined(cls, parts: Sequence["KeyMap"]) -> "KeyMap":
-        """The keys of all `parts`, one after the other. Some may come twice: see `twice`."""
-        before = np.cumsum([0, *(len(part._text) for part in parts)])
-        ends = [part._ends + start for part, start in zip(parts, before[:-1], strict=True)]
-        return cls(np.concatenate([part._text for part in parts]), np.concatenate(ends))
-
-    @classmethod
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
         """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
@@ -88,6 +81,17 @@ class KeyMap:
         first = self._ends[start - 1] + 1 if start else 0
         stops = self._ends[start:stop]
         return KeyMap(self._text[first : stops[-1] + 1 if len(stops) else first], stops - first)
+
+    def at(self, rows: np.ndarray) -> "KeyMap":
+        """The keys of `rows`, (m,) integers, in this order: a copy. They are different ones if the rows are."""
+        ends = np.empty(len(rows), np.int64)
+        if not len(rows):
+            return KeyMap(np.empty(0, np.uint8), ends)
+        starts = np.zeros(len(self), np.int64)
+        starts[1:] = self._ends[:-1] + 1
+        text = np.empty(int((self._ends[rows] - starts[rows]).sum()) + len(rows), np.uint8)
+        kernels.pick(self._text, self._ends, rows, text, ends)
+        return KeyMap(text, ends)
 
     def texts(self) -> list[str]:
         """All keys, in the order of rows. Raises as `key` does."""

@@ -38,6 +38,9 @@ class Piece(Protocol):
     def path(self) -> Path | None:
         """The file; None for a table in memory."""
 
+    def count(self) -> int:
+        """How many lines there are. A CSV file is read for it."""
+
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         """The columns named in `kinds`, some lines at a time.
 
@@ -109,6 +112,10 @@ class ParquetFile:
             part._groups = self._groups[i * groups // number : (i + 1) * groups // number]
         return found
 
+    def count(self) -> int:
+        with parquet.ParquetFile(self.path) as file:
+            return sum(file.metadata.row_group(group).num_rows for group in self._groups)
+
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         encoded = [
             name for name, kind in kinds.items() if isinstance(kind, pa.DictionaryType)
@@ -132,6 +139,12 @@ class IpcFile:
             self.schema = pa.ipc.open_file(file).schema
         self.path = path
 
+    def count(self) -> int:
+        from pyarrow import dataset, fs  # slow to import
+
+        file = dataset.IpcFileFormat().make_fragment(str(self.path), fs.LocalFileSystem())
+        return int(file.count_rows())  # from the headers of its batches alone
+
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         with pa.memory_map(str(self.path)) as file:
             whole = pa.ipc.open_file(file)
@@ -149,6 +162,9 @@ class CsvFile:
         with csv.open_csv(path, parse_options=QUOTED) as file:
             self.schema = pa.schema([(name, pa.string()) for name in file.schema.names])
         self.path = path
+
+    def count(self) -> int:
+        return sum(len(lines.lines) for lines in self.batches({self.schema.names[0]: pa.binary()}))
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         convert = csv.ConvertOptions(column_types=kinds, include_columns=[*kinds], strings_can_be_null=False)
@@ -194,6 +210,9 @@ class ArrowTable:
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def count(self) -> int:
+        return len(self)
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         start = 0
