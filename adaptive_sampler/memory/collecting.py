@@ -1,4 +1,4 @@
-"""Keys and columns of the user's own that come some lines at a time: they are put in place at once, so that little is held twice."""
+"""Keys and columns of the user's own that come some lines at a time: put in place at once, so that little is held twice."""
 
 import numpy as np
 

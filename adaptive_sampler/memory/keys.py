@@ -45,7 +45,7 @@ class KeyMap:
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
         """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
-        if len(ends) != n or ends[0] < 0 or (np.diff(ends) <= 0).any() or ends[-1] != len(text) - 1:
+        if len(ends) != n or ends[0] < 0 or (ends[1:] <= ends[:-1]).any() or ends[-1] != len(text) - 1:
             raise ValueError("the keys' ends do not fit their text")
         return cls(text, ends)
 
@@ -162,13 +162,10 @@ class KeyMap:
         """The table of hashes, which is built when it is first asked for."""
         if self._index is None:
             hashes = key_hashes(self._text, self._ends) if self._hashes is None else self._hashes
-            order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)
-            hashes = hashes[order]
             bits = max(len(hashes).bit_length() - 2, 0)  # about four hashes a bucket
-            borders = np.searchsorted(
-                hashes >> np.uint64(63 - bits) >> np.uint64(1), np.arange(2**bits + 1, dtype=np.uint64)
-            )
-            self._index = HashIndex(hashes, order, borders.astype(order.dtype))
+            kind = np.int32 if len(hashes) < 2**31 else np.int64
+            self._index = HashIndex(np.empty_like(hashes), np.empty(len(hashes), kind), np.zeros(2**bits + 1, kind))
+            kernels.index(hashes, np.uint64(63 - bits), *self._index)
         return self._index
 
 

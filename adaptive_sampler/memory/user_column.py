@@ -52,7 +52,8 @@ class UserColumn:
         place[order] = np.arange(len(order))
         if not np.array_equal(order, np.arange(len(categories))):
             categories = categories.at(order)
-        return cls(TEXT, len(codes), place[codes], categories)
+        as_they_are = codes.dtype == place.dtype and np.array_equal(place, np.arange(len(place)))
+        return cls(TEXT, len(codes), codes if as_they_are else place[codes], categories)
 
     @classmethod
     def on_disk(cls, kind: str, n: int, chunk: int, read: Read) -> "UserColumn":

@@ -12,7 +12,7 @@ import pyarrow as pa
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.user_column import UserColumn
-from adaptive_sampler.tables.arrow.sources import Piece, check_columns
+from adaptive_sampler.tables.arrow.sources import CountedPiece, Piece, check_columns
 
 FIRST_IS_0 = "(the first is 0)"
 
@@ -91,7 +91,7 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
                 yield Chunk(batch.where, batch.start, len(batch.lines), columns)
 
 
-def count(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> int:
+def count(found: Sequence[CountedPiece], kinds: Mapping[str, ColumnKind]) -> int:
     """How many lines `read` will yield. Raises as it does."""
     check(found, kinds)
     lines = 0

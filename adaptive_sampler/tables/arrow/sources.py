@@ -38,9 +38,6 @@ class Piece(Protocol):
     def path(self) -> Path | None:
         """The file; None for a table in memory."""
 
-    def count(self) -> int:
-        """How many lines there are. A CSV file is read for it."""
-
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         """The columns named in `kinds`, some lines at a time.
 
@@ -49,7 +46,14 @@ class Piece(Protocol):
         """
 
 
-def pieces(source: Any) -> list[Piece]:
+class CountedPiece(Piece, Protocol):
+    """A piece that tells how many lines it has."""
+
+    def count(self) -> int:
+        """How many lines there are. A CSV file is read for it."""
+
+
+def pieces(source: Any) -> list[CountedPiece]:
     """The files or tables that `source` is made of, in order; those of a folder by their names.
 
     `source`: the path of a .parquet, .feather, .arrow or .csv file, or of a folder with such files; an object with
@@ -66,8 +70,9 @@ def pieces(source: Any) -> list[Piece]:
     return [ArrowTable(source)]
 
 
-def _files(path: Path) -> list[Piece]:
+def _files(path: Path) -> list[CountedPiece]:
     if path.is_dir():
+        _check_flat(path)
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
             raise InvalidValue(f"{path}: the folder has no file that ends with {', '.join(ENDINGS)}. Name the files.")
@@ -75,7 +80,18 @@ def _files(path: Path) -> list[Piece]:
     return [_file(path)]
 
 
-def _file(path: Path) -> Piece:
+def _check_flat(folder: Path) -> None:
+    """Raise `InvalidValue` for a folder within the folder that has tables, too. Names that begin with _ or . are others' own."""
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_."):
+        for file in inner.rglob("*"):
+            if file.suffix.lower() in ENDINGS:
+                raise InvalidValue(
+                    f"{folder}: {file.relative_to(folder)} lies in a folder within it, which is not read. Pass a list of all "
+                    "folders whose files are meant, or move those that are not."
+                )
+
+
+def _file(path: Path) -> CountedPiece:
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InvalidValue(f"{path}: a table is a file that ends with {', '.join(ENDINGS)}, or a folder of such files.")
