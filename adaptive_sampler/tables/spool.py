@@ -48,7 +48,7 @@ class Spool:
             yield self._read(np.empty(lines, np.int64)) if first is None else np.arange(first, first + lines), values
 
     def _read(self, array: np.ndarray) -> np.ndarray:
-        octets = memoryview(array.reshape(-1).view(np.uint8))
+        octets = array.reshape(-1).view(np.uint8).data
         if self._file.readinto(octets) != len(octets):
             raise OSError(f"{tempfile.gettempdir()}: a temporary file is shorter than what was written to it")
         return array
