@@ -1,8 +1,8 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,8 +186,7 @@ class Table:
         if any(may_raise for _, may_raise in routes.values()):
             self._fold_or_undo(parts, epoch)
             return
-        with ThreadPoolExecutor(1) as thread:  # Python interrupts the main thread alone
-            thread.submit(self._fold_each, parts, epoch).result()
+        _to_the_end(partial(self._fold_each, parts, epoch))
 
     def _fold_each(self, parts: Iterable[Update], epoch: int) -> None:
         for part in parts:
@@ -258,6 +257,21 @@ class Table:
         for book in grown:
             self._put(book)
         self.n, self.chunk = n, chunk
+
+
+def _to_the_end(work: Callable[[], None]) -> None:
+    """Call `work` in a thread of its own, as Python interrupts the main thread alone; an interrupt is raised afterwards."""
+    interrupt = None
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(work)
+        while not done.done():
+            try:
+                wait([done])
+            except KeyboardInterrupt as pressed:
+                interrupt = pressed
+    done.result()
+    if interrupt is not None:
+        raise interrupt
 
 
 def _line(name: str, values: Any, batch: int) -> np.ndarray:

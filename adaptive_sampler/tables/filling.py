@@ -24,6 +24,7 @@ def filled(
 ) -> Body:
     """What a store holds that is made from a table. Arguments and errors are those of `ScoreStore.from_table`."""
     from adaptive_sampler.tables.arrow import columns as arrow  # needs PyArrow, which only the extra `tables` installs
+    from adaptive_sampler.tables.arrow.ahead import read_ahead
     from adaptive_sampler.tables.arrow.sources import pieces
 
     epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
@@ -35,7 +36,7 @@ def filled(
     key = KEY if key is None and KEY in names else key
     kinds = _kinds(read, [*own], key, ROW in names)
     filling = _Filling(found, kinds, arrow.count(found, kinds), read, own, key, epoch)
-    for chunk in arrow.read(found, kinds):
+    for chunk in read_ahead(found, kinds):
         filling.add(chunk)
     body = filling.body(fingerprint)
     if about is None:

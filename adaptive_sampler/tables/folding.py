@@ -79,6 +79,7 @@ def _read(source: Any, keys: KeyMap | None, by: str, columns: list[str], n: int,
     from adaptive_sampler.tables.arrow import (
         columns as arrow,  # it needs PyArrow, which only the extra `tables` installs
     )
+    from adaptive_sampler.tables.arrow.ahead import read_ahead
     from adaptive_sampler.tables.arrow.sources import pieces
 
     if by in columns:
@@ -88,7 +89,7 @@ def _read(source: Any, keys: KeyMap | None, by: str, columns: list[str], n: int,
     found, kind = pieces(source), arrow.ROW if keys is None else arrow.KEYS
     once = NamedOnce(n, found, {by: kind}, np.asarray if keys is None else keys.find)
     together, lines = _Together(len(columns)), 0
-    for chunk in arrow.read(found, {by: kind} | dict.fromkeys(columns, arrow.VALUE)):
+    for chunk in read_ahead(found, {by: kind} | dict.fromkeys(columns, arrow.VALUE)):
         rows = _rows(chunk, chunk.columns[by], keys, once, n)
         values = np.stack([chunk.columns[name] for name in columns])
         together.note(values)

@@ -53,7 +53,7 @@ def test_a_fold_of_your_own_that_raises_undoes_the_other_scores_too(lines):
     assert (store.session.digest(), store.observed("loss"), store.observed("own"), store.made_from) == before
 
 
-def test_an_interrupt_from_the_keyboard_waits_until_all_is_folded(monkeypatch):
+def test_interrupts_from_the_keyboard_wait_until_all_is_folded(monkeypatch):
     store, batches = ScoreStore.create(None, N, [Loss(), EL2N()]), spool.Spool.batches
 
     def interrupted(self):
