@@ -1,8 +1,7 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,16 +178,12 @@ class Table:
     def fold_all(self, groups: Sequence[tuple[str, ...]], parts: Iterable[Update], epoch: int) -> None:
         """Fold many parts, no two of the same rows and score, all or nothing; each has the names of one of `groups`.
 
-        Rows and values are checked ones. A custom fold may raise: then the rows of all parts are copied to undo them. What else
-        would stop halfway is an interrupt from the keyboard, which waits until all is folded.
+        Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them.
         """
         routes = {names: self._routes.get(names) or self._route(names) for names in groups}  # splits books first
         if any(may_raise for _, may_raise in routes.values()):
             self._fold_or_undo(parts, epoch)
             return
-        _to_the_end(partial(self._fold_each, parts, epoch))
-
-    def _fold_each(self, parts: Iterable[Update], epoch: int) -> None:
         for part in parts:
             self.fold(*part, epoch)
 
@@ -257,21 +252,6 @@ class Table:
         for book in grown:
             self._put(book)
         self.n, self.chunk = n, chunk
-
-
-def _to_the_end(work: Callable[[], None]) -> None:
-    """Call `work` in a thread of its own, as Python interrupts the main thread alone; an interrupt is raised afterwards."""
-    interrupt = None
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(work)
-        while not done.done():
-            try:
-                wait([done])
-            except KeyboardInterrupt as pressed:
-                interrupt = pressed
-    done.result()
-    if interrupt is not None:
-        raise interrupt
 
 
 def _line(name: str, values: Any, batch: int) -> np.ndarray:

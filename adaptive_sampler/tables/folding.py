@@ -9,6 +9,7 @@ from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Update
+from adaptive_sampler.tables.interrupts import interrupts_wait
 from adaptive_sampler.tables.names import ROW
 from adaptive_sampler.tables.once import NamedOnce
 from adaptive_sampler.tables.spool import Spool
@@ -52,7 +53,8 @@ def fold_table(
     with Spool() as spool:
         groups = _read(source, keys, row if key is None else key, [*scores], session.table.n, spool)
         named = [tuple(names[line] for line in group) for group in groups]
-        session.fold_parts(named, _parts(named, groups, spool), epoch)
+        with interrupts_wait():
+            session.fold_parts(named, _parts(named, groups, spool), epoch)
 
 
 def _checked(session: Any, scores: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import _thread
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_interrupts_from_the_keyboard_wait_until_all_is_folded(monkeypatch):
     with at_once(1), pytest.raises(KeyboardInterrupt):
         store.fold_table(table(range(N), q=range(N), e=range(N)), scores={"q": "loss", "e": "el2n"})
     assert store["loss"].tolist() == store["el2n"].tolist() == [*range(N)]
+    assert store.made_from.updates == 1
+
+
+def test_in_another_thread_nothing_interrupts():
+    store = ScoreStore.create(None, N, [Loss()])
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(store.fold_table, table(range(N), q=range(N)), scores={"q": "loss"}).result()
+    assert store["loss"].tolist() == [*range(N)]
 
 
 def test_a_temporary_folder_without_room_is_named_and_nothing_is_changed(monkeypatch):
