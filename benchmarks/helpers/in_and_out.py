@@ -1,5 +1,6 @@
 """Tables into stores and out of them, beside PyArrow's bare reading of the same columns: how long, and with how much memory."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from benchmarks.harness import alone
 ABOUT = (
     "Tables into stores and out: one file with a column of row numbers, or of keys, and one of float32 scores; a process for each "
     "table, in which all take turns, a turn more to warm up; the shortest time of each. `times a bare read`: over that of "
-    "`ParquetFile.iter_batches` with the same columns. from_table writes the store to disk as well, and export the table. "
+    "`ParquetFile.iter_batches` with the same columns. from_table writes the store to disk, too: `bare write` is a file of as many "
+    "bytes, with fsync; and export writes the table. "
     "`beside MiB`: the peak of the process less what it held before or, if that is more, holds afterwards, as a store is. "
 )
 ROW_GROUP = AT_ONCE = 1 << 20
+STORED = 12  # bytes of a row in the store: the score, how often it was observed, and when last
 
 
 def write(path: Path, n: int, keyed: bool) -> None:
@@ -66,11 +69,19 @@ def _work(path: Path, column: str, folder: Path) -> dict[str, Callable[[], Any]]
     from adaptive_sampler.scoring import Loss
 
     stores: list[ScoreStore] = []
+    lines = parquet.ParquetFile(path).metadata.num_rows
 
     def bare_read() -> None:
         with parquet.ParquetFile(path) as file:
             for _ in file.iter_batches(1 << 17, columns=[column, "loss"]):
                 pass
+
+    def bare_write() -> None:
+        with (folder / "bytes").open("wb") as file:
+            for _ in range(0, lines, AT_ONCE):
+                file.write(bytes(STORED * AT_ONCE))
+            file.flush()
+            os.fsync(file.fileno())
 
     def from_table() -> None:
         store = ScoreStore.from_table(folder / "store", path, [Loss()], overwrite=True)
@@ -83,11 +94,13 @@ def _work(path: Path, column: str, folder: Path) -> dict[str, Callable[[], Any]]
         stores[0].export(folder / "out.parquet")
         stores.pop().close()
 
-    return {"bare read": bare_read, "from_table": from_table, "fold_table": fold_table, "export": export}
+    work = {"bare read": bare_read, "bare write": bare_write}
+    return work | {"from_table": from_table, "fold_table": fold_table, "export": export}
 
 
 def _one(run: Callable[[], Any]) -> tuple[float, float]:
     """Seconds, and the most memory, in MiB, beside what was held before or is held afterwards."""
+    gc.collect()  # a store of the turn before
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
     before, begun = _memory("VmRSS"), time.perf_counter()
     run()
