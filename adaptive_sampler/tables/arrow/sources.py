@@ -82,21 +82,16 @@ def _files(path: Path) -> list[CountedPiece]:
 
 def _check_flat(folder: Path) -> None:
     """Raise `InvalidValue` for a folder within the folder that has tables, too. Names that begin with _ or . are others' own."""
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "_."):
-        for file in inner.rglob("*"):
-            if file.suffix.lower() in ENDINGS:
-                raise InvalidValue(
-                    f"{folder}: {file.relative_to(folder)} lies in a folder within it, which is not read. Pass a list of all "
-                    "folders whose files are meant, or move those that are not."
-                )
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        has_tables = inner.name[0] not in "_." and any(file.suffix.lower() in ENDINGS for file in inner.rglob("*"))
+        if has_tables or inner.suffix.lower() in ENDINGS:
+            raise InvalidValue(f"{inner} is a folder within a folder. Pass a list of the folders that have the files.")
 
 
 def _file(path: Path) -> CountedPiece:
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InvalidValue(f"{path}: a table is a file that ends with {', '.join(ENDINGS)}, or a folder of such files.")
-    if path.is_dir():
-        raise InvalidValue(f"{path} is a folder within a folder. Pass a list of the folders that have the files.")
     try:
         if ending == ".parquet":
             return ParquetFile(path)
