@@ -10,7 +10,8 @@ from adaptive_sampler.session import Session
 from adaptive_sampler.storage import creating
 from adaptive_sampler.storage.opening import Opened
 from adaptive_sampler.storage.places import Place
-from adaptive_sampler.tables.filling import Scores, filled
+from adaptive_sampler.tables.asked import Scores
+from adaptive_sampler.tables.filling import filled
 from adaptive_sampler.tables.own import Columns
 
 

@@ -77,17 +77,14 @@ class Session:
             self.table.check(rows, names, values)
             self.journal.append(rows, names, values, epoch)
 
-    def fold_parts(self, parts: Sequence[Update], epoch: int) -> None:
-        """Fold several parts, of different scores, as one update, all or nothing. With a journal, they wait there."""
+    def fold_parts(self, groups: Sequence[tuple[str, ...]], parts: Iterable[Update], epoch: int) -> None:
+        """Fold parts as one update; see `Table.fold_all`. With a journal, they wait there."""
         self.check_writable()
-        if self.journal is None:
-            self.table.fold_all(parts, epoch)
-            self.updates += 1
+        if self.journal is not None:
+            self.journal.append_all(parts, epoch)
             return
-        for part in parts:
-            self.table.check(*part)
-        for part in parts:
-            self.journal.append(*part, epoch)
+        self.table.fold_all(groups, parts, epoch)
+        self.updates += 1
 
     def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""

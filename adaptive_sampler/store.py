@@ -17,7 +17,7 @@ from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.places import Place
 from adaptive_sampler.storage.pointer import Version
-from adaptive_sampler.tables.filling import Scores
+from adaptive_sampler.tables.asked import Scores
 from adaptive_sampler.tables.folding import fold_table
 from adaptive_sampler.tables.own import Columns
 from adaptive_sampler.tables.writing import export

@@ -1,4 +1,4 @@
-"""Plans over tables: beside what else keeps the top half of a Parquet table, and how they grow with the rows."""
+"""Plans over tables: beside what else keeps the top half of a Parquet table, and how they grow; tables into stores and out."""
 
 import argparse
 import contextlib
@@ -21,6 +21,7 @@ from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.tables import plan_table
 from benchmarks.harness import Row, options, save
+from benchmarks.helpers import in_and_out
 
 ABOUT = (
     "The top half by one float32 score of a Parquet table with ties, which a hash of the row number breaks. First side by "
@@ -29,7 +30,7 @@ ABOUT = (
     "turns: `times a bare scan`: over that of PyArrow's reading the same columns by `ParquetFile.iter_batches`, its "
     "shortest too. Then growth: a process for each size and engine, 64 files, a row for each pass. `driver got KiB`: what "
     "workers of a cluster sent to the process that makes the plan, pickled; `peak MiB` of that process and of the largest "
-    "worker of the cluster, in that pass."
+    "worker of the cluster, in that pass. " + in_and_out.ABOUT
 )
 GROUPS = 1000
 LEVELS = 1 << 13  # so many scores are different: each cut goes through ties
@@ -230,6 +231,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20_000_000, help="rows side by side")
     sizes = {"type": lambda text: [int(float(n)) for n in text.split(",")], "default": [10**7, 10**8, 10**9]}
     parser.add_argument("--sizes", **sizes, help="rows that growth is shown by: 1e7,1e8,1e9")
+    parser.add_argument(
+        "--moved", **(sizes | {"default": [10**7, 10**8]}), help="rows of tables into stores and out: 1e7,1e8"
+    )
+    parser.add_argument("--keyed", **(sizes | {"default": [10**7]}), help="rows of such tables with keys")
     parser.add_argument("--engines", type=lambda text: text.split(","), default=["arrow", "ray"])
     parser.add_argument("--folder", type=Path, help="where tables are written, for a while: 10⁹ rows take 8 GB")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
@@ -238,14 +243,18 @@ def main() -> None:
         alone(arguments.alone, arguments.folder)
         return
     if arguments.quick:
-        vars(arguments).update(n=20_000, sizes=[10_000], engines=["arrow"], rounds=1)
+        vars(arguments).update(n=20_000, sizes=[10_000], moved=[10_000], keyed=[10_000], engines=["arrow"], rounds=1)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
+        moved = in_and_out.section(
+            arguments.moved, arguments.keyed, arguments.rounds, folder
+        )  # forks: before any thread is
         rows = side_by_side(arguments.n, arguments.rounds, folder / "beside")
         shutil.rmtree(folder / "beside")
         for n in arguments.sizes:
             rows += growth(n, arguments.engines, folder / str(n))
             shutil.rmtree(folder / str(n))
+        rows += moved
     finally:
         shutil.rmtree(folder)
     save("tables", rows, arguments, ABOUT)

@@ -51,3 +51,24 @@ LIBRARIES: dict[str, Callable[[Any], Any]] = {
 FULL = ["numpy float32", "numpy float64", "torch float32", "torch float64", "torch requires_grad", "jax float32"]
 HALF = ["numpy float16", "torch float16", "torch bfloat16", "jax float16", "jax bfloat16"]
 ONE_EACH = ["numpy float32", "torch float32", "jax float32"]
+
+
+def arrow(kind: str | None = None, encoded: bool = False) -> Callable[[Any], Any]:
+    """An array of PyArrow in two chunks, or a dictionary array."""
+
+    def make(values: Any) -> Any:
+        pa = pytest.importorskip("pyarrow")
+        array = pa.array(values, getattr(pa, kind)() if kind else None)
+        return array.dictionary_encode() if encoded else pa.chunked_array([array.slice(0, 1), array.slice(1)])
+
+    return make
+
+
+def pandas(kind: str) -> Callable[[Any], Any]:
+    """A series of pandas."""
+    return lambda values: pytest.importorskip("pandas").Series(values, dtype=kind)
+
+
+def polars(values: Any) -> Any:
+    """A series of Polars."""
+    return pytest.importorskip("polars").Series(values)

@@ -77,6 +77,16 @@ def _test(bits: Any, rows: Any, out: Any) -> Any:
 
 
 @kernel
+def _mark(bits: Any, n: Any, rows: Any) -> Any:
+    for i in range(rows.size):
+        row = rows[i]
+        if row < 0 or row >= n or bits[row >> 3] >> (row & 7) & 1:
+            return i
+        bits[row >> 3] |= np.uint8(1 << (row & 7))
+    return -1
+
+
+@kernel
 def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
     """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last
     block."""
@@ -238,6 +248,11 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
     out = np.empty(len(rows), np.bool_)
     _test(bits, rows, out)
     return out
+
+
+def mark(bits: Bits, n: int, rows: NDArray[np.int64]) -> int:
+    """Set `rows` in order, up to the first that is outside 0 … n − 1 or already set -> its position; −1: all are set."""
+    return int(_mark(bits, n, rows))
 
 
 def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:

@@ -48,6 +48,35 @@ def first_twice(hashes, order, borders, text, ends):
 
 
 @kernel
+def index(hashes, shift, sorted_, order, borders):
+    """Sort hashes: by their leading bits, hash >> shift >> 1, each at once to where those with these bits lie, which are few,
+    as the bits are random; and then those by insertion.
+
+    sorted_: the hashes in ascending order; `order`: where each was, of equal ones in order; `borders`, zeros before: where those
+    with the same leading bits begin, and after the last ones, how many there are in all.
+    """
+    for i in range(hashes.size):
+        borders[np.int64(hashes[i] >> shift >> np.uint64(1)) + 1] += 1
+    for b in range(borders.size - 1):
+        borders[b + 1] += borders[b]
+    for i in range(hashes.size):
+        b = np.int64(hashes[i] >> shift >> np.uint64(1))
+        place = borders[b]
+        sorted_[place], order[place] = hashes[i], i
+        borders[b] = place + 1
+    for b in range(borders.size - 1, 0, -1):  # each has moved up to where the next one begins
+        borders[b] = borders[b - 1]
+    borders[0], borders[borders.size - 1] = 0, hashes.size
+    for b in range(borders.size - 1):
+        for i in range(borders[b] + 1, borders[b + 1]):
+            value, row, j = sorted_[i], order[i], i
+            while j > borders[b] and sorted_[j - 1] > value:
+                sorted_[j], order[j] = sorted_[j - 1], order[j - 1]
+                j -= 1
+            sorted_[j], order[j] = value, row
+
+
+@kernel
 def find(wanted, wanted_text, wanted_ends, hashes, order, borders, text, ends):
     """The position of each wanted string among those in the table, or -1: its bucket, its hash, then compare the strings.
 
@@ -89,6 +118,19 @@ def _search(hashed, place, wanted_text, start, stop, hashes, order, text, ends):
             return row
         place += 1
     return -1
+
+
+@kernel
+def pick(text, ends, rows, out, out_ends):
+    """The strings at `rows`, one after the other: their bytes into `out`, each with its NUL, whose positions go into `out_ends`."""
+    at = 0
+    for i in range(rows.size):
+        row = rows[i]
+        start = ends[row - 1] + 1 if row else 0
+        for j in range(start, ends[row] + 1):
+            out[at] = text[j]
+            at += 1
+        out_ends[i] = at - 1
 
 
 @kernel

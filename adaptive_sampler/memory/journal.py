@@ -1,10 +1,12 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.memory.table import Update
 from adaptive_sampler.plan import MadeFrom
 
 
@@ -46,6 +48,15 @@ class Journal:
             return
         bits = [self.names.index(name) for name in names]
         self.entries.append(JournalEntry(rows.copy(), sum(1 << bit for bit in bits), values[np.argsort(bits)], epoch))
+
+    def append_all(self, parts: Iterable[Update], epoch: int) -> None:
+        """Add many parts of checked values, the parts of each group of scores as one update."""
+        together: dict[tuple[str, ...], list[Update]] = {}
+        for part in parts:
+            together.setdefault(part.names, []).append(part)
+        for names, some in together.items():
+            values = np.concatenate([part.values for part in some], axis=1)
+            self.append(np.concatenate([part.rows for part in some]), names, values, epoch)
 
     def named(self, mask: int) -> list[str]:
         """The scores whose bits `mask` sets."""

@@ -42,17 +42,10 @@ class KeyMap:
         return cls(*_pack(list(keys)))._all_different()
 
     @classmethod
-    def joined(cls, parts: Sequence["KeyMap"]) -> "KeyMap":
-        """The keys of all `parts`, one after the other. Some may come twice: see `twice`."""
-        before = np.cumsum([0, *(len(part._text) for part in parts)])
-        ends = [part._ends + start for part, start in zip(parts, before[:-1], strict=True)]
-        return cls(np.concatenate([part._text for part in parts]), np.concatenate(ends))
-
-    @classmethod
     def restored(cls, text: np.ndarray, ends: np.ndarray, n: int) -> "KeyMap":
         """The map of `n` keys whose `arrays` have these bytes, uint8. Raises `ValueError` if they do not fit together."""
         ends = ends.view("<i8")
-        if len(ends) != n or ends[0] < 0 or (np.diff(ends) <= 0).any() or ends[-1] != len(text) - 1:
+        if len(ends) != n or ends[0] < 0 or (ends[1:] <= ends[:-1]).any() or ends[-1] != len(text) - 1:
             raise ValueError("the keys' ends do not fit their text")
         return cls(text, ends)
 
@@ -88,6 +81,17 @@ class KeyMap:
         first = self._ends[start - 1] + 1 if start else 0
         stops = self._ends[start:stop]
         return KeyMap(self._text[first : stops[-1] + 1 if len(stops) else first], stops - first)
+
+    def at(self, rows: np.ndarray) -> "KeyMap":
+        """The keys of `rows`, (m,) integers, in this order: a copy. They are different ones if the rows are."""
+        ends = np.empty(len(rows), np.int64)
+        if not len(rows):
+            return KeyMap(np.empty(0, np.uint8), ends)
+        starts = np.zeros(len(self), np.int64)
+        starts[1:] = self._ends[:-1] + 1
+        text = np.empty(int((self._ends[rows] - starts[rows]).sum()) + len(rows), np.uint8)
+        kernels.pick(self._text, self._ends, rows, text, ends)
+        return KeyMap(text, ends)
 
     def texts(self) -> list[str]:
         """All keys, in the order of rows. Raises as `key` does."""
@@ -158,13 +162,10 @@ class KeyMap:
         """The table of hashes, which is built when it is first asked for."""
         if self._index is None:
             hashes = key_hashes(self._text, self._ends) if self._hashes is None else self._hashes
-            order = np.argsort(hashes, kind="stable").astype(np.int32 if len(hashes) < 2**31 else np.int64)
-            hashes = hashes[order]
             bits = max(len(hashes).bit_length() - 2, 0)  # about four hashes a bucket
-            borders = np.searchsorted(
-                hashes >> np.uint64(63 - bits) >> np.uint64(1), np.arange(2**bits + 1, dtype=np.uint64)
-            )
-            self._index = HashIndex(hashes, order, borders.astype(order.dtype))
+            kind = np.int32 if len(hashes) < 2**31 else np.int64
+            self._index = HashIndex(np.empty_like(hashes), np.empty(len(hashes), kind), np.zeros(2**bits + 1, kind))
+            kernels.index(hashes, np.uint64(63 - bits), *self._index)
         return self._index
 
 

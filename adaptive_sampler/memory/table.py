@@ -1,6 +1,6 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -175,22 +175,38 @@ class Table:
                 book.put(rows, saved)
             raise
 
-    def fold_all(self, parts: Sequence[Update], epoch: int) -> None:
-        """Fold several parts, which have no score in common, all or nothing; each as `fold` does."""
+    def fold_all(self, groups: Sequence[tuple[str, ...]], parts: Iterable[Update], epoch: int) -> None:
+        """Fold many parts, no two of the same rows and score, all or nothing; each has the names of one of `groups`.
+
+        Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them.
+        """
+        routes = {names: self._routes.get(names) or self._route(names) for names in groups}  # splits books first
+        if any(may_raise for _, may_raise in routes.values()):
+            self._fold_or_undo(parts, epoch)
+            return
         for part in parts:
-            self.check(*part)
-        routes = [
-            self._routes.get(part.names) or self._route(part.names) for part in parts
-        ]  # splits books, before any is saved
-        undo = [(book, part.rows) for part, (route, may_raise) in zip(parts, routes, strict=True) for book, _ in route]
-        copies = [book.rows(rows) for book, rows in undo] if any(may_raise for _, may_raise in routes) else []
+            self.fold(*part, epoch)
+
+    def _fold_or_undo(self, parts: Iterable[Update], epoch: int) -> None:
+        undo = []
         try:
             for part in parts:
+                route, _ = self._routes.get(part.names) or self._route(part.names)
+                undo += [(book, part.rows, book.rows(part.rows)) for book, _ in route]
                 self.fold(*part, epoch)
         except BaseException:
-            for (book, rows), saved in zip(undo, copies, strict=True):
+            for book, rows, saved in reversed(undo):
                 book.put(rows, saved)
             raise
+
+    def apart(self, names: Collection[str]) -> None:
+        """Give these scores books that have no others: from now on they are observed without those."""
+        for book in {id(self[name].book): self[name].book for name in names}.values():
+            leaving = [score for score in book.scores if score.name in names]
+            if len(leaving) < len(book.scores):
+                staying = [score for score in book.scores if score.name not in names]
+                for part in (book.having(leaving), book.having(staying)):
+                    self._put(part)
 
     def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
         """The books of these scores, each with its program, and whether a fold may raise, as only a custom one may.
@@ -198,12 +214,7 @@ class Table:
         If a book also has scores that are not among these, it is split in two: one book for each part.
         """
         lines = {name: line for line, name in enumerate(names)}
-        for book in {id(self[name].book): self[name].book for name in names}.values():
-            leaving = [score for score in book.scores if score.name in lines]
-            if len(leaving) < len(book.scores):
-                staying = [score for score in book.scores if score.name not in lines]
-                for part in (book.having(leaving), book.having(staying)):
-                    self._put(part)
+        self.apart(names)
         books = [book for book in self.books if book.scores[0].name in lines]
         route = [(book, book.program(lines)) for book in books]
         self._routes[names] = route, any(program.custom for _, program in route)

@@ -1,6 +1,6 @@
 """One column of the user's own, such as the source of each sample or its length: numbers, or texts as codes and categories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,8 @@ from adaptive_sampler.memory.keys import KeyMap
 TEXT = "text"
 KINDS = (TEXT, "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 KINDS += ("float16", "float32", "float64")
+
+_AT_ONCE = 1 << 16  # rows that are looked at at a time
 
 Read = Callable[[str, int], np.ndarray | None]  # (array, chunk number) -> its bytes; None: there is none
 
@@ -39,13 +41,19 @@ class UserColumn:
     @classmethod
     def of_codes(cls, codes: np.ndarray, categories: KeyMap) -> "UserColumn":
         """Texts. `codes`, (n,) integers, may come in any order, and some categories may have no row."""
-        used, first, codes = np.unique(codes, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        place = np.empty_like(order)
+        first = np.full(len(categories), len(codes))  # row of each; none: behind all rows
+        for stop in range(len(codes), 0, -_AT_ONCE):
+            rows = np.arange(max(stop - _AT_ONCE, 0), stop)[
+                ::-1
+            ]  # from behind: of equal ones, the last assignment stays
+            first[codes[rows]] = rows
+        order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(codes))]
+        place = np.empty(len(categories), _code_dtype(len(order)))
         place[order] = np.arange(len(order))
-        if not np.array_equal(used[order], np.arange(len(categories))):
-            categories = KeyMap.of(categories.key(int(code)) for code in used[order])
-        return cls(TEXT, len(codes), place[codes].astype(_code_dtype(len(categories))), categories)
+        if not np.array_equal(order, np.arange(len(categories))):
+            categories = categories.at(order)
+        as_they_are = codes.dtype == place.dtype and np.array_equal(place, np.arange(len(place)))
+        return cls(TEXT, len(codes), codes if as_they_are else place[codes], categories)
 
     @classmethod
     def on_disk(cls, kind: str, n: int, chunk: int, read: Read) -> "UserColumn":
@@ -175,18 +183,6 @@ class UserColumn:
         return (
             UserColumn.of_codes(values, self.categories) if self.is_text else UserColumn(self.kind, len(values), values)
         )
-
-
-def joined(parts: Sequence[UserColumn]) -> UserColumn:
-    """The values of all `parts`, which are of one kind, one after the other."""
-    if not parts[0].is_text:
-        return UserColumn(parts[0].kind, sum(part.n for part in parts), np.concatenate([part.values for part in parts]))
-    codes: dict[str, int] = {}
-    found = []
-    for part in parts:
-        place = [codes.setdefault(text, len(codes)) for text in part.categories.texts()]
-        found.append(np.array(place, np.int64)[part.values])
-    return UserColumn.of_codes(np.concatenate(found), KeyMap.of(codes))
 
 
 def _code_dtype(categories: int) -> np.dtype:

@@ -28,10 +28,10 @@ class Owner(Protocol):
 class UserColumns(MutableMapping[str, Any]):
     """A store's columns of your own, by name, as a dict of arrays: `store.columns["source"] = values`.
 
-    A column has one value for each row: texts, truth values, integers or floats, in which NaN is allowed. `values`: (n,), of any
-    array library, Arrow, pandas or Polars, or a list. They are copied, and lasting with the next commit. What is read is (n,) and
-    read-only: numbers in the dtype that they were given in, texts as objects of Python's `str`, which every library takes; texts
-    that are equal are kept once. A name is an identifier that no score has.
+    A column has one value for each row: texts, truth values, integers or floats, in which NaN is allowed, and a null of Arrow,
+    pandas or Polars becomes one. `values`: (n,), of any array library, Arrow, pandas or Polars, or a list. They are copied, lasting
+    with the next commit. What is read is (n,) and read-only: numbers in the dtype that they were given in, texts as objects of
+    Python's `str`, which every library takes; texts that are equal are kept once. A name is an identifier that no score has.
 
     Raises `UnknownName`, a KeyError, for a column that the store does not have; `InvalidValue` for a name or for values that
     break these rules; and `StoreError` where nothing may be written, and for a column that has no values for rows that

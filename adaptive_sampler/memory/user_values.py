@@ -20,7 +20,8 @@ def made(name: str, values: Any, n: int) -> UserColumn:
     """The column that these values make. `values`: n texts, truth values, integers or floats; of any array library, Arrow,
     pandas or Polars, or a list.
 
-    Raises `InvalidValue` for values of mixed or other types, for a null, and unless there is one for each row. NaN is a float.
+    NaN is a float, and so is a null among floats that have a type, as in Arrow, Polars and pandas: it is read as NaN. Raises
+    `InvalidValue` for any other null, for values of mixed or other types, and unless there is one for each row.
     """
     array = _array(name, values)
     if array.shape != (n,):
@@ -100,11 +101,9 @@ def _numbers(name: str, values: list[Any]) -> np.ndarray | None:
                     f"column {name!r}: row {row} is {values[row]}, which with the others fits neither int64 nor uint64. Use texts."
                 )
             return np.array(values, np.uint64)
-        if array.dtype.kind == "O":
-            raise InvalidValue(
-                f"column {name!r}: integers beside floats, of which {max(values, key=abs)} is too large. Use texts."
-            )
-        return array
+        if found == {"integer", "float"}:
+            _check_whole(name, values)
+        return array.astype(np.float64) if array.dtype.kind == "O" else array
     if found == {"truth value"}:
         return np.array(values, np.bool_)
     if found != {"text"}:
@@ -113,6 +112,15 @@ def _numbers(name: str, values: list[Any]) -> np.ndarray | None:
         if not _is_utf8([text]):
             raise InvalidValue(f"column {name!r}: row {row} is {text!r}, which UTF-8 cannot encode. Replace it.")
     return None
+
+
+def _check_whole(name: str, values: list[Any]) -> None:
+    """Raise `InvalidValue` for an integer, among floats, that would be rounded."""
+    for value in values:
+        if isinstance(value, numbers.Integral) and (abs(value) >> 1023 or float(value) != value):  # type: ignore[operator]
+            raise InvalidValue(
+                f"column {name!r}: integers beside floats, of which no float is {value}. Use texts, or round them yourself."
+            )
 
 
 def _refuse(name: str, values: list[Any], families: Mapping[type, str]) -> NoReturn:

@@ -1,7 +1,7 @@
 """Fold values that a table has, which were measured elsewhere, into the scores of a store."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -9,7 +9,10 @@ from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Update
+from adaptive_sampler.tables.interrupts import interrupts_wait
 from adaptive_sampler.tables.names import ROW
+from adaptive_sampler.tables.once import NamedOnce
+from adaptive_sampler.tables.spool import Spool
 
 
 class Folded(Protocol):
@@ -17,13 +20,6 @@ class Folded(Protocol):
 
     @property
     def session(self) -> Any: ...
-
-
-class _Given(NamedTuple):
-    """What a table has: the row of each line, (lines,) int64, and the values of each score, (scores, lines) float32."""
-
-    rows: np.ndarray
-    values: np.ndarray
 
 
 def fold_table(
@@ -41,19 +37,24 @@ def fold_table(
     pandas 2.2 or newer or Polars (whatever has `__arrow_c_stream__` or `__arrow_c_array__`); or a list of these. `scores`:
     column -> the score into which its values are folded; a null or NaN is no observation. `key`: the column with keys,
     which say whose values a line has; None: the column `row` has row numbers. `epoch`: when they were observed; None for
-    `store.epoch`. Needs PyArrow, the extra `tables`, and memory for the rows and values of all lines.
+    `store.epoch`. Needs PyArrow, the extra `tables`. The table is read some lines at a time, and nothing is folded before all are
+    checked: lines beyond 64 MiB wait in the folder for temporary files, with 8 bytes each and 4 for each value. A table in memory
+    stays there, a stream is read into memory, and a fold of your own, which may raise, has its rows copied.
 
     Raises `UnknownName` for a score or a key that the store has not, `RowError` for a row outside the store, and
     `InvalidValue` for a key or row that comes twice or is null, for a value that is infinite, and for columns that are
-    missing, of another type, or not of one type in all files; with the file, the row group and the line. Nothing is
-    changed then.
+    missing, of another type, or not of one type in all files; with the file, the row group and the line; and OSError where a
+    file cannot be read or the temporary folder has no room. Nothing is changed then.
     """
     session = store.session.to_write()
     epoch = session.clock.epoch if epoch is None else whole_number("epoch", epoch, 0, most=LAST_EPOCH)
     names = _checked(session, scores)
     keys = None if key is None else session.key_map()
-    given = _read(source, keys, row if key is None else key, [*scores], session.table.n)
-    session.fold_parts(_parts(names, given), epoch)
+    with Spool() as spool:
+        groups = _read(source, keys, row if key is None else key, [*scores], session.table.n, spool)
+        named = [tuple(names[line] for line in group) for group in groups]
+        with interrupts_wait():
+            session.fold_parts(named, _parts(named, groups, spool), epoch)
 
 
 def _checked(session: Any, scores: Mapping[str, str]) -> list[str]:
@@ -72,75 +73,92 @@ def _checked(session: Any, scores: Mapping[str, str]) -> list[str]:
     return names
 
 
-def _read(source: Any, keys: KeyMap | None, by: str, columns: list[str], n: int) -> _Given:
-    """The lines of the table. `by`: the column with their keys, or with their rows if `keys` is None."""
+def _read(source: Any, keys: KeyMap | None, by: str, columns: list[str], n: int, spool: Spool) -> list[list[int]]:
+    """Check all lines of the table, and keep them in `spool`; which columns are folded together: see `_Together`.
+
+    `by`: the column with their keys, or with their rows if `keys` is None.
+    """
     from adaptive_sampler.tables.arrow import (
         columns as arrow,  # it needs PyArrow, which only the extra `tables` installs
     )
+    from adaptive_sampler.tables.arrow.ahead import read_ahead
     from adaptive_sampler.tables.arrow.sources import pieces
 
-    places, seen = arrow.Places(), np.zeros(n, np.bool_)
-    rows, values = [np.empty(0, np.int64)], [np.empty((len(columns), 0), np.float32)]
-    kinds = {by: arrow.ROW if keys is None else arrow.KEYS} | dict.fromkeys(columns, arrow.VALUE)
     if by in columns:
         raise InvalidValue(
             f"column {by!r} cannot tell rows and be a score. Name the column with keys by key=, with rows by row=."
         )
-    found = pieces(source)
-    for chunk in arrow.read(found, kinds):
-        places.add(chunk)
-        rows.append(_rows(chunk.columns[by], keys, n, places, places.lines - chunk.length))
-        values.append(np.stack([chunk.columns[name] for name in columns]))
-        seen[rows[-1]] = True
-    if not places.lines:
+    found, kind = pieces(source), arrow.ROW if keys is None else arrow.KEYS
+    once = NamedOnce(n, found, {by: kind}, np.asarray if keys is None else keys.find)
+    together, lines = _Together(len(columns)), 0
+    for chunk in read_ahead(found, {by: kind} | dict.fromkeys(columns, arrow.VALUE)):
+        rows = _rows(chunk, chunk.columns[by], keys, once, n)
+        values = np.stack([chunk.columns[name] for name in columns])
+        together.note(values)
+        spool.put(rows, values)
+        lines += chunk.length
+    if not lines:
         raise InvalidValue(f"{', '.join(piece.name for piece in found)}: the table has no line. Pass one that has.")
-    given = _Given(np.concatenate(rows), np.concatenate(values, axis=1))
-    if np.count_nonzero(seen) != places.lines:
-        first, again = _twice(given.rows)
-        called = f"row {given.rows[first]}" if keys is None else f"key {keys.key(int(given.rows[first]))!r}"
-        raise InvalidValue(
-            f"{places.at(again)}: {called} comes twice, at first in {places.at(first)}. A table has one line for a row: fold "
-            "repeated measurements one table after the other."
-        )
-    return given
+    return together.groups()
 
 
-def _rows(told: Any, keys: KeyMap | None, n: int, places: Any, start: int) -> np.ndarray:
-    """The rows of a chunk's lines, the first of which is line `start` of all. `told`: their rows or keys."""
-    if keys is not None:
-        rows: np.ndarray = keys.find(told)
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            raise UnknownName(
-                f"{places.at(start + unknown[0])}: key {told.key(int(unknown[0]))!r} is not in the store: it names none of its {n} "
-                "rows. Leave such lines out, or add rows by store.grow(n, keys)."
-            )
+def _rows(chunk: Any, told: Any, keys: KeyMap | None, once: NamedOnce, n: int) -> np.ndarray:
+    """The rows of a chunk's lines. `told`: their rows or keys."""
+    rows: np.ndarray = told if keys is None else keys.find(told)
+    bad = once.first_bad(rows)
+    if bad < 0:
         return rows
-    outside = np.flatnonzero((told < 0) | (told >= n))
-    if len(outside):
+    row, place = int(rows[bad]), chunk.at(bad)
+    if 0 <= row < n:
+        called = f"row {row}" if keys is None else f"key {keys.key(row)!r}"
+        remedy = "A table has one line for a row: fold repeated measurements one table after the other."
+        raise once.twice(place, row, called, remedy)
+    if keys is None:
         raise RowError(
-            f"{places.at(start + outside[0])}: row {told[outside[0]]} is outside 0 … {n - 1}: the store has {n} rows. Is it the "
-            "table of another dataset? store.grow(n) adds rows."
+            f"{place}: row {row} is outside 0 … {n - 1}: the store has {n} rows. Is it the table of another dataset? "
+            "store.grow(n) adds rows."
         )
-    return np.asarray(told)
+    raise UnknownName(
+        f"{place}: key {told.key(bad)!r} is not in the store: it names none of its {n} rows. Leave such lines out, or add rows by "
+        "store.grow(n, keys)."
+    )
 
 
-def _twice(rows: np.ndarray) -> tuple[int, int]:
-    """The first line whose row came before, and where it came first: (first, again)."""
-    order = np.argsort(rows, kind="stable")
-    again = np.flatnonzero(rows[order][1:] == rows[order][:-1]) + 1
-    second = int(order[again].min())
-    return int(np.flatnonzero(rows == rows[second])[0]), second
+class _Together:
+    """Which columns, by their number, have values in the same lines: only such scores share counts, and so are folded together."""
+
+    def __init__(self, columns: int) -> None:
+        self._groups = [[*range(columns)]]
+        self._empty = np.ones(columns, np.bool_)
+
+    def note(self, values: np.ndarray) -> None:
+        """Note the values, (columns, batch) float32, of some lines."""
+        missing = np.isnan(values)
+        self._empty &= missing.all(axis=1)
+        if len(values) > 1:
+            self._groups = [part for group in self._groups for part in _alike(group, missing)]
+
+    def groups(self) -> list[list[int]]:
+        """The groups of columns that have a value at all."""
+        return [group for group in self._groups if not self._empty[group[0]]]
 
 
-def _parts(names: list[str], given: _Given) -> list[Update]:
-    """What is folded: scores with values in the same lines together, since only they share counts."""
-    missing, parts, left = np.isnan(given.values), [], [*range(len(names))]
-    while left:
-        alike = [line for line in left if np.array_equal(missing[line], missing[left[0]])]
-        left = [line for line in left if line not in alike]
-        there = ~missing[alike[0]]
-        values = np.ascontiguousarray(given.values[alike][:, there])
-        if values.size:
-            parts.append(Update(given.rows[there], tuple(names[line] for line in alike), values))
+def _alike(group: list[int], missing: np.ndarray) -> list[list[int]]:
+    """A group in parts of columns that lack the same values."""
+    parts = []
+    while group:
+        alike = [line for line in group if np.array_equal(missing[line], missing[group[0]])]
+        parts.append(alike)
+        group = [line for line in group if line not in alike]
     return parts
+
+
+def _parts(named: list[tuple[str, ...]], groups: list[list[int]], spool: Spool) -> Iterator[Update]:
+    """What is folded, some lines at a time."""
+    for rows, values in spool.batches():
+        for names, group in zip(named, groups, strict=True):
+            there = ~np.isnan(values[group[0]])
+            if there.all():
+                yield Update(rows, names, values if len(group) == len(values) else values[group])
+            elif there.any():
+                yield Update(rows[there], names, np.ascontiguousarray(values[group][:, there]))

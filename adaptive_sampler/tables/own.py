@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.memory.user_column import UserColumn, joined
+from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.memory.user_columns import check_name
 
 Columns = Sequence[str] | Mapping[str, str] | None
@@ -37,18 +37,12 @@ def own_names(columns: Columns, about: Mapping[str, Any] | None, scores: Sequenc
     return dict(columns)
 
 
-def own_column(parts: Sequence[UserColumn], rows: np.ndarray | slice, typed: bool) -> UserColumn:
-    """The values of all lines. `rows`: the row of each line. Without types, as CSV has none, texts tell what they are."""
-    column = joined(parts)
-    if not typed and column.is_text:
-        column = _told(column)
-    if isinstance(rows, slice):
-        return column
-    return column.at(np.argsort(rows))
+def untyped(column: UserColumn) -> UserColumn:
+    """A column of texts as what all of them say: True and False, whole numbers, numbers; else as texts.
 
-
-def _told(column: UserColumn) -> UserColumn:
-    """A column of texts as what all of them say: True and False, whole numbers, numbers; else as texts."""
+    So are columns of a CSV file, which has no types. Whole numbers that neither int64 nor uint64 holds stay texts, and those that
+    no float is equal to, beside floats.
+    """
     texts = column.categories.texts()
     if set(texts) <= {"True", "False"}:
         values = np.array([text == "True" for text in texts])
@@ -58,11 +52,16 @@ def _told(column: UserColumn) -> UserColumn:
         if dtype is None:
             return column
         values = np.array(whole, dtype)  # of its own accord NumPy would make floats of some
-    elif all(map(_NUMBER.fullmatch, texts)):
+    elif all(map(_NUMBER.fullmatch, texts)) and all(map(_is_exact, texts)):
         values = np.array([float(text) for text in texts])
     else:
         return column
     return UserColumn(values.dtype.name, column.n, values[column.values])
+
+
+def _is_exact(text: str) -> bool:
+    """Whether a float holds this number, if it is whole and written so."""
+    return not text.removeprefix("-").isdecimal() or int(text) == float(text)
 
 
 def _holds(dtype: Any, whole: Sequence[int]) -> bool:

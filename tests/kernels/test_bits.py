@@ -98,3 +98,14 @@ def test_an_occurrence_belongs_to_the_entry_that_repeat_puts_there(repeats, dtyp
     entries = np.repeat(np.arange(len(repeats)), repeats)
     assert runs.total == len(entries)
     np.testing.assert_array_equal(runs.locate(np.arange(len(entries))), entries)
+
+
+@given(n=st.integers(1, 70), data=st.data())
+def test_the_first_row_that_is_outside_or_comes_again_ends_the_marks(n, data):
+    batches = data.draw(st.lists(st.lists(st.integers(-1, n), max_size=20), max_size=3))
+    marked, seen = np.zeros(-(-n // 8), np.uint8), set()
+    for batch in batches:
+        twin = next((i for i, row in enumerate(batch) if not 0 <= row < n or row in seen | {*batch[:i]}), -1)
+        assert bits.mark(marked, n, np.array(batch, np.int64)) == twin
+        seen |= {*batch[: len(batch) if twin < 0 else twin]}
+        assert np.flatnonzero(np.unpackbits(marked, bitorder="little")).tolist() == sorted(seen)

@@ -30,6 +30,22 @@ def test_a_row_tells_its_key(keys: list[str]) -> None:
     assert [made.key(row) for row in range(len(keys))] == keys
 
 
+@given(
+    hashes=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5) | st.just(2**64 - 1), max_size=40),
+    kind=st.sampled_from([np.int32, np.int64]),
+)
+def test_the_table_of_hashes_is_sorted_as_numpy_sorts_it(hashes: list[int], kind: type) -> None:
+    given_ = np.array(hashes, np.uint64)
+    bits = max(len(hashes).bit_length() - 2, 0)
+    sorted_, order, borders = np.empty_like(given_), np.empty(len(hashes), kind), np.zeros(2**bits + 1, kind)
+    kernels.index(given_, np.uint64(63 - bits), sorted_, order, borders)
+    twin = np.argsort(given_, kind="stable")
+    assert order.tolist() == twin.tolist()
+    assert sorted_.tolist() == given_[twin].tolist()
+    leading = [hashed >> 64 - bits for hashed in given_[twin].tolist()]
+    assert borders.tolist() == [sum(1 for each in leading if each < bucket) for bucket in range(2**bits + 1)]
+
+
 def test_looking_keys_up_holds_fourteen_bytes_a_key() -> None:
     assert 12 < KeyMap.of([str(i) for i in range(10_000)]).nbytes / 10_000 <= 14
 

@@ -1,5 +1,7 @@
 """Values of a table are folded in by key or by row, all or nothing; whatever is wrong is told with its place."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,10 +9,13 @@ from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, RowError, StoreError, UnknownName
-from adaptive_sampler.scoring import EL2N, Column, Forgetting, Loss, Max, Mean, Score
+from adaptive_sampler.scoring import EL2N, Forgetting, Loss, Mean
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 from pyarrow import feather, parquet  # noqa: E402
+
+from adaptive_sampler.tables import spool  # noqa: E402
+from tests.tables.helpers import at_once  # noqa: E402
 
 N = 6
 KEYS = [f"k{i}" for i in range(N)]
@@ -41,16 +46,19 @@ def unchanged(store, error, words, source, **arguments):
     order=st.permutations(range(N)),
     losses=st.lists(VALUE, min_size=N, max_size=N),
     el2n=st.lists(VALUE, min_size=N, max_size=N),
+    lines=st.sampled_from([1, 2, 100]),
+    in_memory=st.sampled_from([1, 1 << 20]),
 )
-def test_a_table_folds_as_its_values_do_one_by_one(order, losses, el2n):
+def test_a_table_folds_as_its_values_do_one_by_one(order, losses, el2n, lines, in_memory):
     one, other = store_of(), store_of()
     for _ in range(2):
-        one.fold_table(
-            table([KEYS[i] for i in order], q=pa.array(losses, pa.float64()), e=pa.array(el2n, pa.float64())),
-            key="id",
-            scores={"q": "loss", "e": "el2n"},
-            epoch=3,
-        )
+        with at_once(lines), patch.object(spool, "IN_MEMORY", in_memory):
+            one.fold_table(
+                table([KEYS[i] for i in order], q=pa.array(losses, pa.float64()), e=pa.array(el2n, pa.float64())),
+                key="id",
+                scores={"q": "loss", "e": "el2n"},
+                epoch=3,
+            )
         for name, values in (("loss", losses), ("el2n", el2n)):
             for row, value in zip(order, values, strict=True):
                 if value is not None and value == value:
@@ -81,6 +89,16 @@ def test_a_table_is_one_update_however_it_is_cut(tmp_path):
     parquet.write_table(values, tmp_path / "x.parquet", row_group_size=1)
     store.fold_table(tmp_path / "x.parquet", key="id", scores={"q": "loss", "e": "el2n"})
     assert store.made_from.updates == 1
+
+
+def test_in_a_journal_a_table_is_one_update_of_each_group_of_scores():
+    store = store_of()
+    store.session.keep_journal()
+    with at_once(1):
+        store.fold_table(table(KEYS[::-1], q=[1.0] * N, e=[2.0] * N), key="id", scores={"e": "el2n", "q": "loss"})
+        store.fold_table(table(["k1", "k0"], q=[1, 2], e=[3, None]), key="id", scores={"q": "loss", "e": "el2n"})
+    found = [(entry.rows.tolist(), entry.values.tolist()) for entry in store.session.journal.entries]
+    assert found == [([5, 4, 3, 2, 1, 0], [[1.0] * N, [2.0] * N]), ([1, 0], [[1, 2]]), ([1], [[3]])]
 
 
 def test_scores_with_values_in_the_same_lines_go_on_sharing_their_counts():
@@ -131,10 +149,12 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("lines", [1, 100])
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_refused_and_nothing_is_changed(case):
+def test_what_is_wrong_is_refused_and_nothing_is_changed(case, lines):
     source, error, words = BAD[case]
-    unchanged(store_of(), error, words, source)
+    with at_once(lines):
+        unchanged(store_of(), error, words, source)
 
 
 def test_the_row_group_of_a_fault_is_named(tmp_path):
@@ -186,31 +206,3 @@ def test_a_store_without_keys_has_no_rows_by_key():
 def test_a_store_that_is_open_to_read_is_left_alone(tmp_path):
     ScoreStore.create(tmp_path / "s", N, [Loss()], keys=KEYS).close()
     unchanged(ScoreStore.open(tmp_path / "s", mode="r"), StoreError, "open to read", table(["k0"], q=[1.0]))
-
-
-def test_a_fold_of_your_own_that_raises_undoes_the_other_scores_too():
-    class Raising:
-        relies_on = ""
-
-        @property
-        def columns(self):
-            return {"value": Column("float32", np.nan)}
-
-        def fold(self, state, rows, values, before):
-            state["value"][rows] = values
-            if (values < 0).any():
-                raise ZeroDivisionError("a negative value")
-
-        def read(self, state):
-            return state["value"]
-
-        def begin_run(self, state):
-            pass
-
-    store = store_of(Loss(fold=Max()), Score("own", lambda own: own, Raising()))
-    both = {"q": "loss", "o": "own"}
-    store.fold_table(table(["k0", "k1"], q=[1, 2], o=[3, None]), key="id", scores=both)
-    before = store.session.digest(), store.observed("loss"), store.observed("own")
-    with pytest.raises(ZeroDivisionError):
-        store.fold_table(table(["k0", "k2"], q=[5, 6], o=[-1, None]), key="id", scores=both)
-    assert (store.session.digest(), store.observed("loss"), store.observed("own")) == before

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.scoring import EL2N, EMA, Forgetting, Last, Loss, Mean, Score, Variability
+from adaptive_sampler.scoring import EL2N, Forgetting, Loss, Score
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.tables import blocks
 
@@ -15,42 +14,27 @@ pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 from pyarrow import parquet  # noqa: E402
 
 from tests.stores import Lowest  # noqa: E402
+from tests.tables.helpers import QUALITY, SCORES, N, at_once, made, observed, quality, refused  # noqa: E402
 
-N = 5
 ENDINGS = [".parquet", ".feather", ".arrow", ".csv"]
-SCORES = [Loss(), Loss(name="average", fold=EMA()), EL2N(), Forgetting(), Variability(), Loss(name="key")]
 VALUE = st.floats(-1e3, 1e3, width=32)
+LINES = st.sampled_from([1, 2, 3, 100])  # that are read at a time
 BATCHES = st.lists(
     st.tuples(st.sampled_from([s.name for s in SCORES]), st.lists(st.tuples(st.integers(0, N - 1), VALUE), max_size=4)),
     max_size=8,
 )
 
 
-def observed(batches, keys=None):
-    store = ScoreStore.create(None, N, SCORES, keys=keys, fingerprint="of the data")
-    for epoch, (name, batch) in enumerate(batches):
-        store.fold(name, [row for row, _ in batch], [value for _, value in batch], epoch=epoch)
-    return store
-
-
-def made(source, scores=None, **arguments):
-    return ScoreStore.from_table(None, source, scores, **arguments)
-
-
-def refused(words, source, scores=None, **arguments):
-    with pytest.raises(InvalidValue, match=words):
-        made(source, scores, **arguments)
-
-
 # -- the round trip -----------------------------------------------------------------------------------------------------
 
 
-@given(ending=st.sampled_from(ENDINGS), batches=BATCHES, keyed=st.booleans())
-def test_a_store_that_was_exported_comes_back_to_the_bit(tmp_path_factory, ending, batches, keyed):
+@given(ending=st.sampled_from(ENDINGS), batches=BATCHES, keyed=st.booleans(), lines=LINES)
+def test_a_store_that_was_exported_comes_back_to_the_bit(tmp_path_factory, ending, batches, keyed, lines):
     path = tmp_path_factory.getbasetemp() / f"round-trip{ending}"
     store = observed(batches, [f"key {i}" for i in range(N)] if keyed else None)
     store.export(path, state=True)
-    back = made(path, SCORES if ending == ".csv" else None)
+    with at_once(lines):
+        back = made(path, SCORES if ending == ".csv" else None)
     assert back.session.digest() == store.session.digest()  # of scores, counts, last seen and states
     assert back.names == store.names
     assert [back.observed(name) for name in back.names] == [store.observed(name) for name in store.names]
@@ -79,6 +63,20 @@ def test_epoch_run_and_fingerprint_come_back(tmp_path):
     assert (back.epoch, back.about["runs"], back.about["fingerprint"]) == (7, ["", "seed 1"], "of the data")
 
 
+@given(batches=BATCHES, lines=LINES)
+def test_scores_share_a_book_that_were_observed_equally_often_and_last_in_the_same_epochs(batches, lines):
+    store = observed(batches)
+    loss = [score for score in SCORES if score.name in ("loss", "average", "el2n")]
+    columns = {}
+    for name in (score.name for score in loss):
+        columns |= {name: store[name], f"{name}/count": store.count(name), f"{name}/last_seen": store.last_seen(name)}
+    with at_once(lines):
+        back = made(pa.table(columns), loss)
+    twin = {(store.count(score.name).tobytes(), store.last_seen(score.name).tobytes()) for score in loss}
+    assert len(back.session.table.books) == len(twin)
+    assert [back.count(score.name).tolist() for score in loss] == [store.count(score.name).tolist() for score in loss]
+
+
 def test_scores_that_were_observed_together_share_a_book_again(tmp_path):
     store = ScoreStore.create(None, 3, [Loss(), EL2N(), Forgetting()])
     store.update([0], logits=np.eye(3)[:1], labels=[1])
@@ -97,12 +95,17 @@ def test_any_key_comes_back(tmp_path, ending, key):
     assert back.rows(["last", key]).tolist() == [2, 1]
 
 
-@given(order=st.permutations(range(N)))
-def test_lines_in_any_order_go_to_the_rows_that_they_name(order):
+@given(order=st.permutations(range(N)), lines=LINES)
+def test_lines_in_any_order_go_to_the_rows_that_they_name(order, lines):
     store = observed([("loss", [(1, 2.0), (4, 8.0)])], keys="abcde")
-    columns = {"row": range(N), "key": [*"abcde"], "loss": store["loss"]}
+    columns = {"row": range(N), "key": [*"abcde"], "loss": store["loss"], "site": [*"vwvxv"], "length": [5, 4, 3, 2, 1]}
     table = pa.table({name: [values[i] for i in order] for name, values in columns.items()})
-    back = made(table, [Loss()])
+    with at_once(lines):
+        back = made(table, [Loss()], columns=["site", "length"])
+    assert {name: back.columns[name].tolist() for name in back.columns} == {
+        "site": [*"vwvxv"],
+        "length": [5, 4, 3, 2, 1],
+    }
     assert np.array_equal(back["loss"], store["loss"], equal_nan=True)
     assert [back.key(row) for row in range(N)] == [*"abcde"]
 
@@ -144,13 +147,6 @@ def test_a_store_from_a_table_is_one_commit(tmp_path):
 
 
 # -- tables of others ---------------------------------------------------------------------------------------------------
-
-
-def quality(values, keys=None):
-    return pa.table({"id": keys or [f"k{i}" for i in range(len(values))], "quality": values})
-
-
-QUALITY = {"quality": Loss(name="quality")}
 
 
 def test_a_value_counts_as_observed_once_in_the_epoch_that_is_named():
@@ -229,140 +225,6 @@ def test_a_folder_is_one_table_in_the_order_of_its_files_names_and_empty_files_a
     store = made(tmp_path, QUALITY, key="id")
     assert store["quality"].tolist() == [1, 2, 3]
     assert [store.key(i) for i in range(3)] == ["x", "y", "z"]
-
-
-# -- what is refused, by file, row group and line -----------------------------------------------------------------------
-
-
-def file(tmp_path, table, name="x"):
-    """A Parquet file with two lines in a row group."""
-    parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=2)
-    return tmp_path / f"{name}.parquet"
-
-
-@pytest.mark.parametrize(
-    ("values", "keys", "words"),
-    [
-        ([1, 2, 3], ["a", "b", "a"], r"row group 1, line 0 .*: key 'a' comes twice, at first in .*row group 0, line 0"),
-        ([1, 2, 3, 4], ["a", "b", "c", None], r"row group 1, line 1 .*: id is null: every line has a key"),
-        ([1, 2, float("inf")], None, r"row group 1, line 0 .*: quality is inf"),
-        ([1, 2, 1e300], None, r"row group 1, line 0 .*: quality 1e\+300 does not fit float32"),
-        (["a", "b"], None, r"x\.parquet: column 'quality' is string: values that were measured are numbers"),
-        ([1, 2], [1, 2], r"x\.parquet: column 'id' is int64: keys are text"),
-    ],
-)
-def test_a_bad_value_is_told_with_its_place(tmp_path, values, keys, words):
-    refused(words, file(tmp_path, quality(values, keys)), QUALITY, key="id")
-
-
-def test_a_table_without_a_line_is_refused(tmp_path):
-    refused(r"x\.parquet: the table has no line", file(tmp_path, quality([1.0]).slice(1)), QUALITY, key="id")
-
-
-def test_files_of_different_types_are_refused_by_the_file_and_column(tmp_path):
-    file(tmp_path, quality([1.0]), "a")
-    file(tmp_path, quality([1]), "b")
-    refused(r"b\.parquet: column 'quality' is int64, in .*a\.parquet it is double", tmp_path, QUALITY, key="id")
-
-
-def test_a_column_that_is_missing_is_told_with_those_that_there_are(tmp_path):
-    refused(r"x\.parquet has no column 'loss': it has id, quality", file(tmp_path, quality([1.0])), [Loss()])
-
-
-def test_keys_that_are_no_utf8_are_refused():
-    octets = pa.array([b"a", b"\xff"]).view(pa.string())
-    refused(r"line 1 .*: id b'\\xff' is no UTF-8", quality([1.0, 2.0], octets), QUALITY, key="id")
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"), [([0, 0], "row 0 comes twice"), ([0, 2], "row 2 is outside"), ([0, -1], "row -1")]
-)
-def test_rows_that_leave_a_gap_are_refused(rows, words):
-    refused(words, pa.table({"row": rows, "quality": [1.0, 2.0]}), QUALITY)
-
-
-def test_mixed_types_of_a_data_frame_are_refused():
-    pandas = pytest.importorskip("pandas")
-    refused(
-        "the DataFrame is no Arrow table: .*column id", pandas.DataFrame({"id": ["a", 1], "quality": [1, 2]}), QUALITY
-    )
-
-
-@pytest.mark.parametrize(("source", "words"), [({"a": [1]}, "speaks the Arrow C interface"), ([], "no table in it")])
-def test_what_is_no_table_is_refused(source, words):
-    refused(words, source, QUALITY)
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_file_that_is_none_of_its_kind_is_refused(tmp_path, ending):
-    (tmp_path / f"x{ending}").write_bytes(b"" if ending == ".csv" else b"something else than a table")
-    refused(rf"x\{ending} is no \{ending} file, or a damaged one", tmp_path / f"x{ending}", QUALITY)
-
-
-def test_another_ending_and_an_empty_folder_are_refused(tmp_path):
-    refused("a table is a file that ends with", tmp_path / "x.json", QUALITY)
-    refused("the folder has no file that ends with", tmp_path, QUALITY)
-
-
-def test_a_bad_number_in_csv_is_told_with_its_line(tmp_path):
-    (tmp_path / "x.csv").write_text("quality\n1\n2\nthree\n")
-    refused(r"x\.csv cannot be read .*Row #4.*'three'", tmp_path / "x.csv", QUALITY)
-
-
-def test_scores_must_be_passed_for_a_table_that_does_not_tell_them():
-    refused("scores=None: the table does not say how its scores were made", quality([1.0]))
-    refused("scores is empty", quality([1.0]), [])
-
-
-def test_a_fold_that_keeps_more_than_its_score_needs_its_state(tmp_path):
-    table = pa.table({"forgetting": [1.0, 2.0]})
-    refused(
-        "forgetting: there is no column 'forgetting/count', and the score alone does not tell", table, [Forgetting()]
-    )
-    score = Score("forgetting", lambda value: value, Last())  # the remedy
-    assert made(table, [score])["forgetting"].tolist() == [1, 2]
-
-
-def test_counts_of_another_fold_are_refused(tmp_path):
-    observed([("average", [(0, 1.0), (0, 2.0)])]).export(tmp_path / "x.parquet")
-    refused("average: the file has it from .*decay", tmp_path / "x.parquet", [Loss(name="average", fold=Mean())])
-    columns = parquet.read_table(tmp_path / "x.parquet").drop_columns(
-        ["average/count", "average/last_seen"]
-    )  # the remedy
-    assert made(columns, [Loss(name="average", fold=Mean())]).count("average")[0] == 1
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "words"),
-    [
-        ("loss", 3.0, r"line 1 .*: loss is 3\.0, but it was observed 0 times"),
-        ("loss/count", 1, r"line 1 .*: loss was observed 1 times, and last in epoch -1"),
-        ("variability", 3.0, r"line 1 .*: variability is 3\.0, but its state says nan"),
-    ],
-)
-def test_columns_that_contradict_each_other_are_refused(tmp_path, column, value, words):
-    observed([("loss", [(0, 1.0)])]).export(tmp_path / "x.parquet")
-    table = parquet.read_table(tmp_path / "x.parquet")
-    changed = table.column(column).to_pylist()
-    changed[1] = value
-    kind = table.schema.field(column).type
-    index = table.column_names.index(column)
-    refused(words, table.set_column(index, column, pa.array(changed, kind)))
-
-
-ODD = b'{"format": 1, "scores": {"a": {"kind": 3}}, "runs": [""], "epoch": 0, "fingerprint": null, "plan": null}'
-
-
-@pytest.mark.parametrize("raw", [b"{", b"[]", b"{}", b'{"format": 1}', b'{"format": 2}', ODD])
-def test_metadata_that_no_export_wrote_is_refused(raw):
-    table = pa.table({"a": [1]}).replace_schema_metadata({"adaptive_sampler": raw})
-    refused("metadata 'adaptive_sampler' was not written|has format 2", table)
-
-
-def test_a_refused_table_leaves_no_store(tmp_path):
-    with pytest.raises(InvalidValue):
-        ScoreStore.from_table(tmp_path / "s", quality([float("inf")]), QUALITY)
-    assert not (tmp_path / "s").exists()
 
 
 def test_blocks_of_a_large_file_leave_no_seam(tmp_path, monkeypatch):

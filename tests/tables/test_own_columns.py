@@ -103,7 +103,10 @@ def test_csv_columns_are_what_all_their_texts_say(tmp_path: Path) -> None:
         "i": [-1, 0, 7, 2**63 - 1],
         "u": [2**64 - 1, 0, 1, 2**63],
         "large": ["-1", "1", "2", "9999999999999999999"],
+        "mixed": ["9007199254740993", "0.5", "nan", "1"],  # the first of which no float is
+        "longest": ["123456789012345678901", "0.5", "1", "2"],
         "f": [0.1, np.nan, -np.inf, 1e-9],
+        "huge": [2.0**70, 0.5, 1e22, -0.0],
         "b": [True, False] * 2,
     }
     store = store_with(own)
@@ -143,9 +146,14 @@ def test_numbers_of_any_type_are_columns(kind: str) -> None:
     assert store.about["columns"] == {"mine": kind.removesuffix("_")}
 
 
-def test_the_null_of_a_float_is_nan() -> None:
-    store = back(others(x=[1.5, None, 2, 3]), QUALITY, columns=["x"])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_the_null_of_a_float_is_nan_as_in_a_column_that_is_set(kind: str) -> None:
+    values = pa.array(np.array([1.5, 0, 2, 3], kind), mask=np.array([False, True, False, False]))
+    store = back(others(x=values), QUALITY, columns=["x"])
     assert np.array_equal(store.columns["x"], [1.5, np.nan, 2, 3], equal_nan=True)
+    before = store.session.digest()
+    store.columns["x"] = values
+    assert store.session.digest() == before
 
 
 def test_a_dictionary_that_differs_from_chunk_to_chunk_is_one_column() -> None:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.user_column import UserColumn
-from adaptive_sampler.tables.arrow.sources import Piece, check_columns
+from adaptive_sampler.tables.arrow.sources import CountedPiece, Piece, check_columns
 
 FIRST_IS_0 = "(the first is 0)"
 
@@ -45,6 +46,10 @@ class Chunk(NamedTuple):
     length: int
     columns: dict[str, Any]
 
+    def at(self, position: Any) -> str:
+        """Where a line of it stands, in words."""
+        return f"{self.where}, line {self.start + int(position)} {FIRST_IS_0}"
+
 
 class Places:
     """Where the lines stand of which a table was put together."""
@@ -63,8 +68,7 @@ class Places:
     def at(self, line: int) -> str:
         """Where a line stands, in words."""
         index = bisect_right(self._firsts, line) - 1
-        chunk = self._chunks[index]
-        return f"{chunk.where}, line {chunk.start + line - self._firsts[index]} {FIRST_IS_0}"
+        return self._chunks[index].at(line - self._firsts[index])
 
 
 def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Chunk]:
@@ -73,14 +77,9 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
     Raises `InvalidValue` for columns that are missing or of another type, before anything is read, and for a value that a
     column of its kind may not have, with the place where it stands.
     """
-    check_columns(found, [*kinds])
+    check(found, kinds)
     for piece in found:
-        for name, kind in kinds.items():
-            held = piece.schema.field(name).type
-            if piece.typed and not kind.fits(held):
-                raise InvalidValue(f"{piece.name}: column {name!r} is {held}: {kind.words}.")
-    for piece in found:
-        try:
+        with _told(piece, kinds):
             for batch in piece.batches({name: kind.csv for name, kind in kinds.items()}):
                 columns = {}
                 for name, kind in kinds.items():
@@ -90,10 +89,37 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
                         line = batch.start + fault.position
                         raise InvalidValue(f"{batch.where}, line {line} {FIRST_IS_0}: {name} {fault.words}") from fault
                 yield Chunk(batch.where, batch.start, len(batch.lines), columns)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what the file holds
-                raise
-            raise InvalidValue(f"{piece.name} cannot be read as the columns {', '.join(kinds)}: {error}") from error
+
+
+def count(found: Sequence[CountedPiece], kinds: Mapping[str, ColumnKind]) -> int:
+    """How many lines `read` will yield. Raises as it does."""
+    check(found, kinds)
+    lines = 0
+    for piece in found:
+        with _told(piece, kinds):
+            lines += piece.count()
+    return lines
+
+
+def check(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> None:
+    """Raise `InvalidValue` for columns that are missing or of another type."""
+    check_columns(found, [*kinds])
+    for piece in found:
+        for name, kind in kinds.items():
+            held = piece.schema.field(name).type
+            if piece.typed and not kind.fits(held):
+                raise InvalidValue(f"{piece.name}: column {name!r} is {held}: {kind.words}.")
+
+
+@contextmanager
+def _told(piece: Piece, kinds: Mapping[str, ColumnKind]) -> Iterator[None]:
+    """Name the file in what PyArrow raises."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what the file holds
+            raise
+        raise InvalidValue(f"{piece.name} cannot be read as the columns {', '.join(kinds)}: {error}") from error
 
 
 # -- numbers ------------------------------------------------------------------------------------------------------------

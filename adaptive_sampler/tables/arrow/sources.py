@@ -47,7 +47,14 @@ class Piece(Protocol):
         """
 
 
-def pieces(source: Any) -> list[Piece]:
+class CountedPiece(Piece, Protocol):
+    """A piece that tells how many lines it has."""
+
+    def count(self) -> int:
+        """How many lines there are. A CSV file is read for it."""
+
+
+def pieces(source: Any) -> list[CountedPiece]:
     """The files or tables that `source` is made of, in order; those of a folder by their names.
 
     `source`: the path of a .parquet, .feather, .arrow or .csv file, or of a folder with such files; an object with
@@ -64,8 +71,9 @@ def pieces(source: Any) -> list[Piece]:
     return [ArrowTable(source)]
 
 
-def _files(path: Path) -> list[Piece]:
+def _files(path: Path) -> list[CountedPiece]:
     if path.is_dir():
+        _check_flat(path)
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
             raise InvalidValue(f"{path}: the folder has no file that ends with {', '.join(ENDINGS)}. Name the files.")
@@ -73,12 +81,18 @@ def _files(path: Path) -> list[Piece]:
     return [_file(path)]
 
 
-def _file(path: Path) -> Piece:
+def _check_flat(folder: Path) -> None:
+    """Raise `InvalidValue` for a folder within the folder that has tables, too. Names that begin with _ or . are others' own."""
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        has_tables = inner.name[0] not in "_." and any(file.suffix.lower() in ENDINGS for file in inner.rglob("*"))
+        if has_tables or inner.suffix.lower() in ENDINGS:
+            raise InvalidValue(f"{inner} is a folder within a folder. Pass a list of the folders that have the files.")
+
+
+def _file(path: Path) -> CountedPiece:
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise InvalidValue(f"{path}: a table is a file that ends with {', '.join(ENDINGS)}, or a folder of such files.")
-    if path.is_dir():
-        raise InvalidValue(f"{path} is a folder within a folder. Pass a list of the folders that have the files.")
     try:
         if ending == ".parquet":
             return ParquetFile(path)
@@ -115,6 +129,10 @@ class ParquetFile:
         for i, part in enumerate(found):
             part._groups = self._groups[i * groups // number : (i + 1) * groups // number]
         return found
+
+    def count(self) -> int:
+        with parquet.ParquetFile(self.path) as file:
+            return sum(file.metadata.row_group(group).num_rows for group in self._groups)
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         encoded = [
@@ -157,6 +175,12 @@ class IpcFile:
             self.schema = pa.ipc.open_file(file).schema
         self.path = path
 
+    def count(self) -> int:
+        from pyarrow import dataset, fs  # slow to import
+
+        file = dataset.IpcFileFormat().make_fragment(str(self.path), fs.LocalFileSystem())
+        return int(file.count_rows())  # from the headers of its batches alone
+
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         with pa.memory_map(str(self.path)) as file:
             whole = pa.ipc.open_file(file)
@@ -174,6 +198,9 @@ class CsvFile:
         with csv.open_csv(path, parse_options=QUOTED) as file:
             self.schema = pa.schema([(name, pa.string()) for name in file.schema.names])
         self.path = path
+
+    def count(self) -> int:
+        return sum(len(lines.lines) for lines in self.batches({self.schema.names[0]: pa.binary()}))
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         convert = csv.ConvertOptions(column_types=kinds, include_columns=[*kinds], strings_can_be_null=False)
@@ -219,6 +246,9 @@ class ArrowTable:
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def count(self) -> int:
+        return len(self)
 
     def batches(self, kinds: Mapping[str, Any]) -> Iterator[TableLines]:
         start = 0

@@ -67,7 +67,7 @@ class ThreadsEngine:
             raise InvalidValue(
                 'the Dataset lies in a Ray cluster: plan with engine="ray", or write it to Parquet files and pass their folder.'
             )
-        return pieces(source)
+        return [*pieces(source)]
 
     def run(
         self, task: Task[Found], shares: Sequence[TableShare], arguments: tuple[Any, ...], merge: Merge[Found]

@@ -200,7 +200,7 @@ _CLOSE = (
 )  # how far labels may lie apart that are looked up in an array of all between the lowest and the highest
 SCORES = arrow.ColumnKind("scores are numbers. Cast the column", pa.float64(), arrow.SCORE.fits, _scores)
 LABELS = arrow.ColumnKind(
-    "groups are texts, integers or booleans. Cast the column",
+    "groups are texts, integers or booleans. Cast the column; of floats, number the ranges that they fall into",
     pa.dictionary(pa.int32(), pa.string()),
     _is_label,
     LabelReader(),

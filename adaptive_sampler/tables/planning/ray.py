@@ -43,8 +43,8 @@ class RayEngine:
         if isinstance(source, list | tuple) and source:
             return [piece for one in source for piece in self.pieces(one)]
         if isinstance(source, str | os.PathLike):
-            return pieces(Path(source).absolute())  # workers may be in another folder
-        return _blocks(source) if hasattr(source, "to_arrow_refs") else pieces(source)
+            return [*pieces(Path(source).absolute())]  # workers may be in another folder
+        return _blocks(source) if hasattr(source, "to_arrow_refs") else [*pieces(source)]
 
     def run(
         self, task: Task[Found], shares: Sequence[TableShare], arguments: tuple[Any, ...], merge: Merge[Found]

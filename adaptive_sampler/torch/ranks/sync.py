@@ -41,6 +41,7 @@ def distributed_store(
     opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process
     group, and with `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
     observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
+    Columns of your own are set afterwards, alike on every rank: `store.columns["source"] = values`.
 
     Raises `StoreError` if a store is there and nobody asked to go on with it, `NotDistributed` if `WORLD_SIZE` says that
     there are more processes and no group is initialised, and `InvalidValue` if the store has other rows, scores or keys. If
