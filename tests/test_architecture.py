@@ -35,6 +35,8 @@ PARTS: dict[str, set[str]] = {
     "disk": set(),
     "progress": set(),
     "version": set(),
+    # what is not on a local disk
+    "remote": {"errors"},
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
     "scoring": {"arrays", "errors", "kernels"},
@@ -151,8 +153,9 @@ ROOF = {part for part in PARTS if re.split(r"[./]", part)[0] in {"commands", "__
 # Part -> parts that it may not import itself, though what it imports may.
 NEVER_IMPORTED = {part: {"storage"} for part in sorted(ADAPTERS | {"walk", "sampler", "report"})}
 
-# The parts that load a module by a name that is not written out: of Numba's, of a user's, of whichever contestant is meant.
-BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels"}
+# The parts that load a module by a name that is not written out: of Numba's, of a user's, of whichever contestant is meant,
+# and all of obstore's anew after a fork.
+BY_COMPUTED_NAME = {"commands", "commands.bench", "kernels", "remote"}
 
 # Whoever else's package an import names -> the parts that name it. Everybody may name NumPy.
 OTHERS: dict[str, set[str]] = {
@@ -163,6 +166,7 @@ OTHERS: dict[str, set[str]] = {
     "google_crc32c": {"disk"},
     "matplotlib": {"commands.bench", "commands.demo", "report"},
     "numba": {"kernels"},
+    "obstore": {"remote"},
     "pyarrow": {"commands", "tables"},
     "ray": {"tables"},
     "rich": {"commands", "commands.bench", "commands.demo", "progress"},

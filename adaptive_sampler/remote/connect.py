@@ -1,0 +1,132 @@
+"""Opens the store that a URL lies in: a web server, S3, Google Cloud Storage, Azure, or this process's memory."""
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.remote.forked import Forked
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES = {
+    **dict.fromkeys(("http", "https"), "HTTPStore"),
+    **dict.fromkeys(("s3", "s3a"), "S3Store"),
+    "gs": "GCSStore",
+    **dict.fromkeys(("az", "azure", "adl", "abfs", "abfss"), "AzureStore"),
+    "memory": "MemoryStore",
+}
+"""Scheme of a URL -> obstore's class for it."""
+
+_CACHED = 64  # stores kept; each has connections of its own
+_CLIENT = {"timeout": "1d", "read_timeout": "60s"}  # a large object may take long, as long as bytes keep coming
+_PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")  # what obstore sends as it is written
+_ENDPOINTS = ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url", "azure_storage_endpoint")
+
+
+def connect(
+    url: str, options: Mapping[str, Any] | None = None, *, retry: Mapping[str, Any] | None = None
+) -> tuple["ObjectStore", str]:
+    """(obstore's store, the path within it) of `url`. Equal calls in one process get the same store and its connections.
+
+    options: what obstore's class for the scheme takes: credentials and endpoint by their names there, `client_options` and
+    `credential_provider`. What is not given comes from the environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION,
+    GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, …. An endpoint of http:// is allowed.
+    retry: obstore's retry_config; None: its own, ten tries within three minutes.
+
+    A URL of http or https that has a query, or letters that obstore would write otherwise, is sent as it is: it is a
+    store of its own, with an empty path. A store must be used by its methods (store.get, store.put_async), and only in the
+    process that called `connect`: after a fork call it again, which loads obstore anew. Stores of memory:// are the process's.
+
+    Raises InvalidValue for an unknown scheme, a URL without a bucket or host, a path that no object store has, and
+    options that obstore does not know; ImportError if obstore is not installed.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark or scheme.lower() not in SCHEMES:
+        raise InvalidValue(
+            f"{url}: nothing is known that reads {scheme if mark else 'it'}. Give a local path, or a URL of {', '.join(SCHEMES)}."
+        )
+    scheme = scheme.lower()
+    where, path = _parted(url, scheme, rest)
+    return _STORES.get(where, scheme, options or {}, retry), path
+
+
+def _parted(url: str, scheme: str, rest: str) -> tuple[str, str]:
+    """The URL of the store, and the path in it."""
+    host, _, path = rest.partition("/")
+    web = scheme in ("http", "https")
+    if not host or (web and host[:1] in "?#"):
+        what = "host" if web else "bucket" if SCHEMES[scheme] != "AzureStore" else "container"
+        raise InvalidValue(f"{url}: names no {what}. Write {scheme}://{what}/path.")
+    parts = path.removesuffix("/").split("/")
+    odd = "" in parts[1:] or (path and not parts[0]) or "." in parts or ".." in parts
+    if web and (odd or not path or path.endswith("/") or "?" in host or not _PLAIN.fullmatch(path)):
+        return f"{scheme}://{rest}", ""
+    if odd:
+        raise InvalidValue(
+            f"{url}: has an empty part, '.' or '..' in its path, which obstore would drop. Use another key."
+        )
+    return f"{scheme}://{host}", path.removesuffix("/")
+
+
+class _Stores:
+    """The stores of this process, the ones used last."""
+
+    def __init__(self) -> None:
+        self._forked = Forked()
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        # A new lock, because a thread of the parent may have held the old one.
+        self._lock, self._kept = threading.Lock(), OrderedDict[tuple[str, str, str], Any]()
+
+    def get(self, where: str, scheme: str, options: Mapping[str, Any], retry: Mapping[str, Any] | None) -> Any:
+        """The store at `where`, made at the first call."""
+        name = (where, repr(sorted(options.items())), repr(retry))
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = self._made(where, scheme, options, retry)
+            self._kept.move_to_end(name)
+            for old in [old for old in self._kept if not old[0].startswith("memory:")][:-_CACHED]:
+                del self._kept[old]
+            return self._kept[name]
+
+    def _made(self, where: str, scheme: str, options: Mapping[str, Any], retry: Mapping[str, Any] | None) -> Any:
+        try:
+            self._forked.renew()
+            import obstore.store as classes
+        except ImportError as error:
+            raise ImportError(
+                f'{where}: needs obstore, which is not installed: pip install "adaptive-sampler[cloud]"', name="obstore"
+            ) from error
+        make = getattr(classes, SCHEMES[scheme])
+        if scheme == "memory":
+            return make()
+        own = dict(options)
+        insecure = {"allow_http": True} if _insecure(scheme, own) else {}  # else the environment may still allow it
+        client = {**_CLIENT, **insecure, **own.pop("client_options", {})}
+        more = {} if retry is None else {"retry_config": retry}
+        try:
+            return make.from_url(where, client_options=client, **more, **own)
+        except Exception as error:  # obstore's own errors share no base with its ValueError and TypeError
+            told = str(error).partition("\n")[0]
+            raise InvalidValue(
+                f"{where}: obstore does not take it with the options {sorted(options)}: {told} See {make.__name__} in obstore's "
+                "documentation, and the environment variables that it reads."
+            ) from error
+
+
+def _insecure(scheme: str, options: Mapping[str, Any]) -> bool:
+    """Whether the server is asked without TLS: at an http:// URL or endpoint."""
+    given = [str(options[name]) for name in _ENDPOINTS if name in options]
+    found = [os.environ[name.upper()] for name in _ENDPOINTS if name.upper() in os.environ]
+    return scheme == "http" or any(endpoint.startswith("http://") for endpoint in (given or found)[:1])
+
+
+_STORES = _Stores()
