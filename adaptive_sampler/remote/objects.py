@@ -28,6 +28,13 @@ class Read(NamedTuple):
     token: Token
 
 
+class About(NamedTuple):
+    """When an object was last written, by the server's clock, and its size in bytes."""
+
+    changed: datetime
+    size: int
+
+
 class Objects:
     """What lies below `url` in an object store, or on a web server, where objects can only be read.
 
@@ -132,12 +139,12 @@ class Objects:
             paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
             return sorted({path.removeprefix(below).strip("/").split("/")[0] for path in paths})
 
-    def below(self, prefix: str) -> dict[str, datetime]:
-        """The name of every object below `prefix`, and when it was last written, by the server's clock."""
+    def below(self, prefix: str) -> dict[str, About]:
+        """What is known of every object below `prefix`, by its name."""
         with self._told("listed", prefix):
             start = len(self._path) + 1 if self._path else 0
             listed = self._connected().list(self._at(prefix))
-            return {one["path"][start:]: one["last_modified"] for chunk in listed for one in chunk}
+            return {one["path"][start:]: About(one["last_modified"], one["size"]) for some in listed for one in some}
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete these objects, as far as they are there."""

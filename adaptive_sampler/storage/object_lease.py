@@ -38,10 +38,11 @@ class ObjectLease:
     holder of this host whose process is gone, and a holder that was silent for a minute, are dead.
     """
 
-    def __init__(self, objects: Objects, *, steal: bool = False) -> None:
+    def __init__(self, objects: Objects, *, steal: bool = False, last: Callable[[], None]) -> None:
+        """`last`: what is to be done before it is given back."""
         self._lock = _Lock(objects)
         self.taken_over = self._lock.acquire(steal)
-        self._end = weakref.finalize(self, _ended, os.getpid(), _beating(self._lock.renew), self._lock.end)
+        self._end = weakref.finalize(self, _ended, os.getpid(), _beating(self._lock.renew), last, self._lock.end)
 
     @property
     def mine(self) -> bool:
@@ -167,7 +168,7 @@ def held(objects: Objects, prefix: str) -> bool:
     if not holds:
         return False
     now = _now(objects)
-    dead = [name for name, last in holds.items() if (now - last).total_seconds() >= DEAD]
+    dead = [name for name, about in holds.items() if (now - about.changed).total_seconds() >= DEAD]
     objects.remove(dead)
     return len(dead) < len(holds)
 
@@ -218,13 +219,14 @@ def _beating(beat: Callable[[], bool]) -> Callable[[], None]:
     return stopped
 
 
-def _ended(owner: int, stop: Callable[[], None], end: Callable[[], None]) -> None:
+def _ended(owner: int, stop: Callable[[], None], *ends: Callable[[], None]) -> None:
     """Stop beating and end what was held, in the process that holds it."""
     if os.getpid() != owner:
         return
     stop()
-    with contextlib.suppress(OSError):  # it lapses by itself
-        end()
+    for end in ends:
+        with contextlib.suppress(OSError):  # it lapses by itself
+            end()
 
 
 def _holder(data: bytes) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from adaptive_sampler.errors import PointerMoved, StoreError
 from adaptive_sampler.remote.objects import Objects
 from adaptive_sampler.storage.base import POINTER
 from adaptive_sampler.storage.object_lease import HOLDS, NoHold, ObjectHold, ObjectLease, held
+from adaptive_sampler.storage.object_links import LINKS, THREADS, Links
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-THREADS = 16  # requests in flight at once: a request waits for the server, and needs no core
 WEB = ("http://", "https://")
 
 
@@ -27,6 +27,7 @@ class ObjectStorage:
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self._objects = Objects(url, options)
+        self._links = Links(self._objects)
         self._web = url.startswith(WEB)
         self._pool: ThreadPoolExecutor | None = None
         self._begun: list[Future[None]] = []
@@ -36,30 +37,33 @@ class ObjectStorage:
         return self._objects.url
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
-        self._begin(self._objects.put, name, parts)
-
-    def share(self, source: str, target: str) -> None:
-        self._begin(self._objects.copy, source, target)
-
-    def _begin(self, request: Callable[..., None], *arguments: Any) -> None:
-        """Send a request without waiting for the answer, which `flush` does."""
         self._check_writable()
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit needs it
 
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
-        self._begun.append(self._pool.submit(request, *arguments))
+        self._begun.append(self._pool.submit(self._objects.put, name, parts))
+        self._links.described(name)
+
+    def share(self, source: str, target: str) -> None:
+        self._check_writable()
+        self._links.add(source, target)
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return self._objects.get(name, start, stop)
+        with contextlib.suppress(FileNotFoundError):
+            return self._objects.get(name, start, stop)
+        with contextlib.suppress(FileNotFoundError):
+            if not self._web and (source := self._links.source(name)) is not None:
+                return self._objects.get(source, start, stop)
+        return self._objects.get(name, start, stop)  # it was copied meanwhile, and its source deleted
 
     def flush(self) -> None:
-        if self._pool is None:
-            return
         pool, begun, self._pool, self._begun = self._pool, self._begun, None, []
-        pool.shutdown()  # no thread may stay: forking a process with threads is not safe
+        if pool is not None:
+            pool.shutdown()  # no thread may stay: forking a process with threads is not safe
         for request in begun:
             request.result()
+        self._links.flush()
 
     def pointer(self) -> bytes | None:
         found = self._objects.read(POINTER)
@@ -72,11 +76,19 @@ class ObjectStorage:
             raise PointerMoved.at(self.where)
         if self._objects.swap(POINTER, value, None if found is None else found.token) is None:
             raise PointerMoved.at(self.where)
+        self._links.settle_behind()
+
+    def settle(self) -> None:
+        """Wait until every object that stands for another one is a copy of it, and any client reads what was committed."""
+        self._links.settle()
 
     def names(self, prefix: str = "") -> list[str]:
         if self._web:
             return self._names_of_web(prefix)
-        return [name for name in self._objects.names(prefix) if prefix or name != HOLDS]
+        found = set(self._objects.names(prefix))
+        if not prefix:
+            return sorted((found | self._links.groups()) - {HOLDS, LINKS})
+        return sorted(found | {name.removeprefix(f"{prefix}/").split("/")[0] for name in self._links.below(prefix)})
 
     def _names_of_web(self, prefix: str) -> list[str]:
         """What can be known of a place whose server lists nothing."""
@@ -90,7 +102,8 @@ class ObjectStorage:
         self._check_writable()
         with contextlib.suppress(OSError):
             self.flush()  # finish what a failed commit has begun to write, or objects could appear after the deletion
-        if not self.held(prefix):
+        if not self.held(prefix) and not self._links.needed(prefix):
+            self._links.drop(prefix)
             self._objects.remove([*self._objects.below(prefix)] or [prefix])
 
     def hold(self, prefix: str) -> ObjectHold | NoHold:
@@ -103,7 +116,9 @@ class ObjectStorage:
 
     def lease(self, *, steal: bool = False) -> ObjectLease:
         self._check_writable()
-        return ObjectLease(self._objects, steal=steal)
+        lease = ObjectLease(self._objects, steal=steal, last=self.settle)
+        self._links.load()
+        return lease
 
     def _check_writable(self) -> None:
         """Raise `StoreError` for a web server."""
