@@ -44,7 +44,8 @@ class Objects:
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.url, self.options = url.rstrip("/"), dict(options or {})
-        self._process, self._store, self._path = 0, None, ""
+        self._store: Any = None
+        self._process, self._path = 0, ""
         self._connected()  # so that a URL or an option that nobody takes is told at once
 
     def _connected(self) -> Any:
@@ -85,8 +86,8 @@ class Objects:
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         """Write the concatenated `parts` as an object, whole or not at all."""
-        octets = [p if isinstance(p, bytes) else np.ascontiguousarray(p).reshape(-1).view(np.uint8) for p in parts]
-        whole = octets[0] if len(octets) == 1 else b"".join(memoryview(part) for part in octets)
+        octets = [np.frombuffer(p, np.uint8) if isinstance(p, bytes) else _octets(p) for p in parts]
+        whole = octets[0] if len(octets) == 1 else np.concatenate([*octets, np.empty(0, np.uint8)])
         with self._told("written", name), _no_bucket():
             self._connected().put(self._at(name), whole, use_multipart=len(whole) > MOST_AT_ONCE)
 
@@ -183,6 +184,10 @@ def _base() -> type[Exception]:
     return BaseError
 
 
+def _octets(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
 def _token(meta: Mapping[str, Any]) -> Token:
     return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
 
@@ -197,7 +202,7 @@ def _in_words(error: Exception) -> str:
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     told = (code[1] if code else text.partition("\n")[0]).strip().rstrip(":.")
-    if code is not None and code[1] in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
+    if (code is not None and code[1] in ("NoSuchBucket", "ContainerNotFound")) or "bucket does not exist" in text:
         return f"there is no such bucket ({told}). Make the bucket first, or name another one."
     denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
     if denied or "169.254.169.254" in text or (code is not None and re.search("Token|AccessKey|Signature", code[1])):

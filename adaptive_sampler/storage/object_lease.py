@@ -107,8 +107,8 @@ class _Lock:
         """Raise `StoreError` if the server ignores conditions, as then two writers could overwrite each other's commits."""
         if self._objects.swap(LEASE, self._data, None) is not None:
             raise StoreError(
-                f"{self._objects.url}: its server ignores If-None-Match, without which two writers are not kept apart. Name a place "
-                "in S3, Google Cloud Storage, Azure, or a server that has conditional puts."
+                f"{self._objects.url}: its server ignores If-None-Match, without which two writers are not kept apart. Name a "
+                "place in S3, Google Cloud Storage, Azure, or a server that has conditional puts."
             )
 
     def renew(self) -> bool:

@@ -5,7 +5,6 @@ a commit notes what is to be copied, in one object, and the copies are made behi
 other clients (zarr.json) is copied last, so that they find none before they find it whole.
 """
 
-import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from adaptive_sampler.remote.objects import Objects
 LINKS = "LINKS"  # the prefix of the notes, one for each first component of the names in it; `Storage.names` lists none
 SMALL = 32 << 20  # bytes; as much is copied within the commit, where it takes no more time than the rest of it
 THREADS = 16  # requests in flight at once: a request waits for the server, and needs no core
+BEHIND = 4  # the same behind a commit, where others are waited for
 DESCRIBES = "zarr.json"
 
 
@@ -28,6 +28,7 @@ class Links:
         self._new: dict[str, str] = {}  # target -> source, since the last flush
         self._kept: dict[str, dict[str, str]] = {}  # the same, noted, by the first component of the targets
         self._read: dict[str, dict[str, str]] = {}  # what others noted
+        self._alone = False
         self._whole: set[str] = set()  # first components below which something was described already
         self._ready: set[str] = set()  # first components below which all is written, and may be copied
         self._copied: str | None = None  # the one of them that is being copied
@@ -35,18 +36,30 @@ class Links:
 
     def add(self, source: str, target: str) -> None:
         """Let `target` stand for `source` from the next `flush` on."""
-        self._new[target] = self.source(source) or source
+        self._new[target] = source
 
-    def described(self, name: str) -> None:
-        """Note that an object was written. If it describes an array to other clients, its chunks must be there soon."""
+    def wrote(self, name: str) -> None:
+        """Note that an object is written, so that it stands for no other. If it describes an array, its chunks must not be late."""
         if name.rpartition("/")[2] == DESCRIBES:
             self._whole.add(_first(name))
+        self._new.pop(name, None)
+        with self._guard:
+            if self._kept.get(_first(name), {}).pop(name, None) is not None:
+                self._note(_first(name))
+
+    def forget(self) -> None:
+        """Drop what was added since the last flush."""
+        self._new = {}
 
     def flush(self) -> None:
         """Copy what is small, and note the rest. Raises `FileNotFoundError` for a source that is not there."""
         new, self._new = self._new, {}
         if not new:
             return
+        stands = {
+            name: at for group in {_first(source) for source in new.values()} for name, at in self._of(group).items()
+        }
+        new = {target: stands.get(source, source) for target, source in new.items()}
         sizes: dict[str, int] = {}
         for group in {_first(source) for source in new.values()}:
             sizes |= {name: about.size for name, about in self._objects.below(group).items()}
@@ -54,7 +67,7 @@ class Links:
             raise FileNotFoundError(f"{self._objects.url}/{missing[0]} is not there")
         small = sum(sizes[source] for source in new.values()) <= SMALL
         at_once = {target: source for target, source in new.items() if small or _first(target) in self._whole}
-        self._copy(at_once)
+        self._copy(at_once, THREADS)
         with self._guard:
             for target in new.keys() - at_once.keys():
                 self._kept.setdefault(_first(target), {})[target] = new[target]
@@ -62,9 +75,16 @@ class Links:
                 self._note(group)
 
     def load(self) -> None:
-        """Read all notes, as their only writer from now on."""
+        """Read all notes, as their only writer from now on, until `leave`."""
         with self._guard:
+            self._alone, self._read = True, {}
             self._kept = {group: links for group in self._objects.names(LINKS) if (links := self._noted(group))}
+
+    def leave(self) -> None:
+        """Copy what is ready; from now on others may note something."""
+        self.settle()
+        with self._guard:
+            self._alone, self._kept = False, {}
 
     def source(self, name: str) -> str | None:
         """What `name` stands for; None if it stands for itself, or is not there."""
@@ -115,7 +135,7 @@ class Links:
             while (group := self._next()) is not None:
                 links = self._kept[group]
                 names = list(links)
-                self._copy(links)
+                self._copy(links, BEHIND)
                 with self._guard:
                     for name in names:
                         links.pop(name, None)
@@ -134,7 +154,7 @@ class Links:
             self._guard.notify_all()
             return self._copied
 
-    def _copy(self, links: dict[str, str]) -> None:
+    def _copy(self, links: dict[str, str], threads: int) -> None:
         """Copy everything, and the descriptions last: of the arrays, of the groups, then of the whole."""
 
         def copy(name: str) -> None:
@@ -142,9 +162,9 @@ class Links:
                 self._objects.copy(source, name)
 
         last = sorted((name for name in links if name.endswith(DESCRIBES)), key=lambda name: -name.count("/"))
-        _each(copy, links.keys() - set(last))
+        _each(copy, links.keys() - set(last), threads)
         for depth in dict.fromkeys(name.count("/") for name in last):
-            _each(copy, [name for name in last if name.count("/") == depth])
+            _each(copy, [name for name in last if name.count("/") == depth], threads)
 
     def _note(self, group: str) -> None:
         """Write what is left of a group's links; nothing is written of none."""
@@ -158,7 +178,7 @@ class Links:
     def _of(self, group: str) -> dict[str, str]:
         """The links of a group: as this writer has them, as they were read, or as they are noted."""
         found = self._kept.get(group) or self._read.get(group)
-        if found is None and (found := self._noted(group)):
+        if found is None and not self._alone and (found := self._noted(group)):
             self._read[group] = found
         return found or {}
 
@@ -175,13 +195,13 @@ class Links:
         return links
 
 
-def _each(call: Callable[[str], Any], names: Iterable[str]) -> None:
-    """Call it for each name, several at once; one after another while the interpreter ends, when no thread starts."""
+def _each(call: Callable[[str], Any], names: Iterable[str], threads: int) -> None:
+    """Call it for each name, in so many threads; one after another while the interpreter ends, when no thread starts."""
     from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit needs it
 
     names = list(names)
     try:
-        with ThreadPoolExecutor(THREADS, "adaptive-sampler-copy") as pool:
+        with ThreadPoolExecutor(threads, "adaptive-sampler-copy") as pool:
             for done in [pool.submit(call, name) for name in names]:
                 done.result()
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """A storage in an object store: one object per name, copies by the server, and a conditional put for the pointer."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class ObjectStorage:
 
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         self._begun.append(self._pool.submit(self._objects.put, name, parts))
-        self._links.described(name)
+        self._links.wrote(name)
 
     def share(self, source: str, target: str) -> None:
         self._check_writable()
@@ -61,9 +61,12 @@ class ObjectStorage:
         pool, begun, self._pool, self._begun = self._pool, self._begun, None, []
         if pool is not None:
             pool.shutdown()  # no thread may stay: forking a process with threads is not safe
-        for request in begun:
-            request.result()
-        self._links.flush()
+        try:
+            for request in begun:
+                request.result()
+            self._links.flush()
+        finally:
+            self._links.forget()  # of what failed nothing may come later
 
     def pointer(self) -> bytes | None:
         found = self._objects.read(POINTER)
@@ -116,7 +119,7 @@ class ObjectStorage:
 
     def lease(self, *, steal: bool = False) -> ObjectLease:
         self._check_writable()
-        lease = ObjectLease(self._objects, steal=steal, last=self.settle)
+        lease = ObjectLease(self._objects, steal=steal, last=self._links.leave)
         self._links.load()
         return lease
 

@@ -41,8 +41,8 @@ def storage_at(path: str | os.PathLike[str], options: Options = None) -> Storage
         return LocalStorage(unquote(name))
     if scheme != SCHEME or not name:
         raise InvalidValue(
-            f"path={os.fspath(path)!r}: scores and indexes are kept in a folder, in an object store (s3://, gs://, az://) or, while "
-            "the process lives, in 'memory://name'. Pass one of these; a ScoreStore also takes storage= with a Storage of your own."
+            f"path={os.fspath(path)!r}: scores and indexes are kept in a folder, in an object store (s3://, gs://, az://) or, "
+            "while the process lives, in 'memory://name'. A ScoreStore also takes storage= with a Storage of your own."
         )
     return _in_memory.setdefault(name, MemoryStorage(name))
 
