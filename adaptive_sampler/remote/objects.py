@@ -15,6 +15,8 @@ from adaptive_sampler.remote.connect import connect
 
 MOST_AT_ONCE = 256 << 20  # bytes that are sent in one request; more go in parts, which a killed writer leaves behind
 MOST_COPIED = 5 << 30  # bytes that S3 copies by itself
+# How servers say that they do not know who asks; without credentials, obstore asks the machine itself for some.
+DENIED = re.compile("Token|AccessKey|Signature|AccessDenied| 401 | 403 |/latest/api/token|169\\.254\\.169\\.254")
 NONCE = "nonce"  # the attribute by which a writer knows its own conditional put again
 
 Token = dict[str, Any]
@@ -204,8 +206,9 @@ def _in_words(error: Exception) -> str:
     told = (code[1] if code else text.partition("\n")[0]).strip().rstrip(":.")
     if (code is not None and code[1] in ("NoSuchBucket", "ContainerNotFound")) or "bucket does not exist" in text:
         return f"there is no such bucket ({told}). Make the bucket first, or name another one."
-    denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
-    if denied or "169.254.169.254" in text or (code is not None and re.search("Token|AccessKey|Signature", code[1])):
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or DENIED.search(
+        code[0] if code else told
+    ):
         return (
             f"the credentials are missing, have expired or do not suffice ({told}). They come from options= and the "
             "environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, GOOGLE_APPLICATION_CREDENTIALS, "

@@ -42,8 +42,7 @@ def place(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def proxy(server: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy of the server, in its place."""
+def proxy(server: dict[str, str], place: str) -> Iterator[Proxy]:
+    """A proxy of the server; a store whose `options` are the proxy's asks it, and tries nothing twice."""
     with proxy_of(server["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
         yield proxy

@@ -1,10 +1,12 @@
 """A server between a client and an S3 server, which fails, swallows answers or drops conditions as it is told."""
 
+import contextlib
 import http.client
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 Rule = Callable[[str, str], int | str | None]
@@ -14,12 +16,12 @@ EXPIRED = 400  # as S3 says that a token has expired
 
 
 class Proxy:
-    """`address`: where it is asked. `rule`: what it does with a request. `seen`: (method, path) of each request."""
+    """`rule`: what it does with a request. `options`: those by which a store asks it, each time once."""
 
     def __init__(self, target: str) -> None:
-        self.target, self.address = urlsplit(target).netloc, ""
+        self.target = urlsplit(target).netloc
+        self.options: dict[str, Any] = {"retry_config": {"max_retries": 0}}
         self.rule: Rule = lambda method, path: None
-        self.seen: list[tuple[str, str]] = []
 
 
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
@@ -28,7 +30,6 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            proxy.seen.append((self.command, self.path))
             told = proxy.rule(self.command, self.path)
             if isinstance(told, int):
                 self.send_response(told)
@@ -62,10 +63,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             pass
 
         def handle(self) -> None:
-            try:
+            with contextlib.suppress(ConnectionError, ValueError):  # the client, or the rule, hung up
                 super().handle()
-            except (ConnectionError, ValueError):  # the client, or the rule, hung up
-                pass
 
     return Handler
 
@@ -77,7 +76,7 @@ def proxy_of(target: str) -> Iterator[Proxy]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    proxy.address = f"http://127.0.0.1:{server.server_port}"
+    proxy.options["aws_endpoint"] = f"http://127.0.0.1:{server.server_port}"
     try:
         yield proxy
     finally:
