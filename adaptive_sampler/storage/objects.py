@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptive_sampler.errors import PointerMoved, StoreError
-from adaptive_sampler.remote.objects import Objects
+from adaptive_sampler.remote.objects import Objects, Read
 from adaptive_sampler.storage.base import POINTER
 from adaptive_sampler.storage.object_lease import HOLDS, NoHold, ObjectHold, ObjectLease, held
 from adaptive_sampler.storage.object_links import LINKS, THREADS, Links
@@ -29,6 +29,7 @@ class ObjectStorage:
         self._objects = Objects(url, options)
         self._links = Links(self._objects)
         self._web = url.startswith(WEB)
+        self._pointer: Read | None = None  # as it was last read or written here
         self._pool: ThreadPoolExecutor | None = None
         self._begun: list[Future[None]] = []
 
@@ -59,26 +60,31 @@ class ObjectStorage:
 
     def flush(self) -> None:
         pool, begun, self._pool, self._begun = self._pool, self._begun, None, []
-        if pool is not None:
-            pool.shutdown()  # no thread may stay: forking a process with threads is not safe
         try:
+            self._links.flush()  # while the others are on their way
             for request in begun:
                 request.result()
-            self._links.flush()
         finally:
             self._links.forget()  # of what failed nothing may come later
+            if pool is not None:
+                pool.shutdown()  # no thread may stay: forking a process with threads is not safe
 
     def pointer(self) -> bytes | None:
-        found = self._objects.read(POINTER)
-        return None if found is None else found.data
+        self._pointer = self._objects.read(POINTER)
+        return None if self._pointer is None else self._pointer.data
 
     def swing(self, value: bytes, *, expected: bytes | None) -> None:
         self._check_writable()
-        found = self._objects.read(POINTER)
-        if (None if found is None else found.data) != expected:
+        known = self._pointer
+        if known is None or known.data != expected:
+            self.pointer()
+            known = self._pointer
+        if (None if known is None else known.data) != expected:
             raise PointerMoved.at(self.where)
-        if self._objects.swap(POINTER, value, None if found is None else found.token) is None:
+        token = self._objects.swap(POINTER, value, None if known is None else known.token)
+        if token is None:
             raise PointerMoved.at(self.where)
+        self._pointer = Read(value, token)
         self._links.settle_behind()
 
     def settle(self) -> None:
