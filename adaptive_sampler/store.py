@@ -80,9 +80,9 @@ class ScoreStore:
         """Open the store at `path`, or in `storage`, as of its last commit, or as of commit `version`.
 
         `mode`: "r+" to write, for one process at a time; "r" to read, for any number. `scores`: the custom scores, which a
-        store cannot restore by itself. `steal`: take the lock of a writer on another host that is gone for good. Raises
-        `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what is there is not
-        what was committed, and `UnknownName` if there is no such version.
+        store cannot restore by itself. `steal`: take the lock of a writer elsewhere that is gone for good. `options`: as in
+        `create`. Raises `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what
+        is there is not what was committed, and `UnknownName` if there is no such version.
         """
         return cls(opening.open_(path, version, mode, scores, steal, storage, options), mode)
 
