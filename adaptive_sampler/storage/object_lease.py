@@ -75,11 +75,12 @@ class _Lock:
             holder = {} if found is None else _holder(found.data)
             if holder:
                 self._check_dead(holder, steal)
+            _mine.add(self._id)  # before others of this process can see it
             self._token = self._objects.swap(LEASE, self._data, None if found is None else found.token)
             if self._token is not None:
-                _mine.add(self._id)
                 self._check_server()
                 return bool(holder)
+            _mine.discard(self._id)
         raise StoreLocked(f"{self._objects.url} is being opened for writing by several at once. Try again.")
 
     def _check_dead(self, holder: dict[str, Any], steal: bool) -> None:
@@ -106,6 +107,8 @@ class _Lock:
     def _check_server(self) -> None:
         """Raise `StoreError` if the server ignores conditions, as then two writers could overwrite each other's commits."""
         if self._objects.swap(LEASE, self._data, None) is not None:
+            self._objects.remove([LEASE])
+            _mine.discard(self._id)
             raise StoreError(
                 f"{self._objects.url}: its server ignores If-None-Match, without which two writers are not kept apart. Name a "
                 "place in S3, Google Cloud Storage, Azure, or a server that has conditional puts."

@@ -6,6 +6,7 @@ other clients (zarr.json) is copied last, so that they find none before they fin
 """
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,7 +29,7 @@ class Links:
         self._new: dict[str, str] = {}  # target -> source, since the last flush
         self._kept: dict[str, dict[str, str]] = {}  # the same, noted, by the first component of the targets
         self._read: dict[str, dict[str, str]] = {}  # what others noted
-        self._alone = False
+        self._owner, self._alone = os.getpid(), False
         self._whole: set[str] = set()  # first components below which something was described already
         self._ready: set[str] = set()  # first components below which all is written, and may be copied
         self._copied: str | None = None  # the one of them that is being copied
@@ -43,9 +44,7 @@ class Links:
         if name.rpartition("/")[2] == DESCRIBES:
             self._whole.add(_first(name))
         self._new.pop(name, None)
-        with self._guard:
-            if self._kept.get(_first(name), {}).pop(name, None) is not None:
-                self._note(_first(name))
+        self.drop(name)
 
     def forget(self) -> None:
         """Drop what was added since the last flush."""
@@ -56,10 +55,7 @@ class Links:
         new, self._new = self._new, {}
         if not new:
             return
-        stands = {
-            name: at for group in {_first(source) for source in new.values()} for name, at in self._of(group).items()
-        }
-        new = {target: stands.get(source, source) for target, source in new.items()}
+        new = {target: self.source(source) or source for target, source in new.items()}
         sizes: dict[str, int] = {}
         for group in {_first(source) for source in new.values()}:
             sizes |= {name: about.size for name, about in self._objects.below(group).items()}
@@ -96,7 +92,7 @@ class Links:
 
     def below(self, prefix: str) -> list[str]:
         """The names below `prefix`, or `prefix` itself, that stand for other objects."""
-        return [name for name in self._of(_first(prefix)) if _is_below(name, prefix)]
+        return [name for name in list(self._of(_first(prefix))) if _is_below(name, prefix)]
 
     def needed(self, prefix: str) -> bool:
         """Whether something elsewhere stands for what is below `prefix`."""
@@ -131,26 +127,28 @@ class Links:
         self._settle()
 
     def _settle(self) -> None:
+        failed: set[str] = set()
         try:
-            while (group := self._next()) is not None:
+            while (group := self._next(failed)) is not None:
                 links = self._kept[group]
                 names = list(links)
-                self._copy(links, BEHIND)
-                with self._guard:
-                    for name in names:
-                        links.pop(name, None)
-                    self._note(group)
-        except OSError:
-            pass
+                try:
+                    self._copy(links, BEHIND)
+                    with self._guard:
+                        for name in names:
+                            links.pop(name, None)
+                        self._note(group)
+                except OSError:
+                    failed.add(group)
         finally:
             with self._guard:
                 self._copied = None
                 self._guard.notify_all()
 
-    def _next(self) -> str | None:
+    def _next(self, failed: set[str]) -> str | None:
         """The next group to be copied, which nobody drops from now on."""
         with self._guard:
-            self._copied = next((group for group in self._kept if group in self._ready), None)
+            self._copied = next((group for group in self._kept if group in self._ready - failed), None)
             self._guard.notify_all()
             return self._copied
 
@@ -158,11 +156,17 @@ class Links:
         """Copy everything, and the descriptions last: of the arrays, of the groups, then of the whole."""
 
         def copy(name: str) -> None:
-            if (source := links.get(name)) is not None:  # it may be dropped at any time
+            if (source := links.get(name)) is None:  # it was dropped meanwhile
+                return
+            try:
                 self._objects.copy(source, name)
+            except FileNotFoundError:
+                if self._objects.changed(name) is None:  # else a writer was killed after it had copied everything
+                    raise
 
-        last = sorted((name for name in links if name.endswith(DESCRIBES)), key=lambda name: -name.count("/"))
-        _each(copy, links.keys() - set(last), threads)
+        names = list(links)
+        last = sorted((name for name in names if name.endswith(DESCRIBES)), key=lambda name: -name.count("/"))
+        _each(copy, set(names) - set(last), threads)
         for depth in dict.fromkeys(name.count("/") for name in last):
             _each(copy, [name for name in last if name.count("/") == depth], threads)
 
@@ -177,8 +181,9 @@ class Links:
 
     def _of(self, group: str) -> dict[str, str]:
         """The links of a group: as this writer has them, as they were read, or as they are noted."""
-        found = self._kept.get(group) or self._read.get(group)
-        if found is None and not self._alone and (found := self._noted(group)):
+        mine = os.getpid() == self._owner  # a forked child does not see what its parent notes
+        found = (self._kept.get(group) if mine else None) or self._read.get(group)
+        if found is None and not (mine and self._alone) and (found := self._noted(group)):
             self._read[group] = found
         return found or {}
 

@@ -39,12 +39,12 @@ class ObjectStorage:
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         self._check_writable()
+        self._links.wrote(name)
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit needs it
 
             self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
         self._begun.append(self._pool.submit(self._objects.put, name, parts))
-        self._links.wrote(name)
 
     def share(self, source: str, target: str) -> None:
         self._check_writable()

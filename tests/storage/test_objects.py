@@ -233,12 +233,53 @@ def test_the_next_writer_copies_what_a_killed_one_did_not(place: str) -> None:
         assert storage_of(store).names() == ["CURRENT", "LOCK", "manifests", "v4"]
 
 
+def test_a_forked_child_reads_what_is_noted_after_the_fork(place: str) -> None:
+    """A worker that lives through a training opens each version by the storage that it was forked with."""
+    with nothing_copied(), two_versions(place) as store:
+        opener = store.session.opener(ScoreStore.open)
+        fork = multiprocessing.get_context("fork")
+        go, said = fork.Event(), fork.Queue()
+        child = fork.Process(target=read_later, args=(opener, go, said))
+        child.start()
+        store.fold("loss", np.arange(N), np.full(N, 3))
+        store.commit()
+        go.set()
+        assert said.get(timeout=60) == ([0, 1, 2, 3, 4], [3] * N)
+        child.join()
+
+
+def read_later(opener: Any, go: Any, said: Any) -> None:
+    go.wait()
+    with opener() as reader:
+        said.put((reader["el2n"].tolist(), reader["loss"].tolist()))
+
+
 def test_a_version_that_a_later_one_shares_with_is_not_deleted_before_that_has_a_copy(place: str) -> None:
     with nothing_copied(), two_versions(place) as store:
         store.drop_versions(keep=1)
         assert "v1" in storage_of(store).names()
         with ScoreStore.open(place, mode="r") as reader:
             assert reader["el2n"].tolist() == list(range(N))
+
+
+def test_a_group_that_cannot_be_copied_now_keeps_no_other_back(place: str, proxy: Proxy, large: None) -> None:
+    with ScoreStore.create(place, N, [EL2N(), Loss()], options=proxy.options) as store:
+        store.fold("el2n", np.arange(N), np.arange(N))
+        for value in (1, 2):
+            store.fold("loss", np.arange(N), np.full(N, value))
+            proxy.rule = lambda method, path: 503 if method == "PUT" and "v2/el2n" in path else None
+            store.commit()
+        storage_of(store).settle()
+        store.fold("loss", np.arange(N), np.full(N, 3))
+        store.commit()
+        storage_of(store).settle()
+        assert group_at(f"{place}/v3")["el2n/value"][:].tolist() == list(range(N))
+        with pytest.raises(FileNotFoundError):
+            group_at(f"{place}/v2")
+        with ScoreStore.open(place, version=2, mode="r") as reader:
+            assert reader["el2n"].tolist() == list(range(N))
+        proxy.rule = lambda method, path: None
+    assert group_at(f"{place}/v2")["el2n/value"][:].tolist() == list(range(N))
 
 
 def test_nothing_of_a_commit_that_failed_comes_later(place: str, proxy: Proxy, large: None) -> None:

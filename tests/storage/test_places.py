@@ -84,7 +84,9 @@ def test_a_scheme_that_is_not_kept_is_refused_and_not_taken_for_a_folder(
     path: str, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidValue, match=f"path='{path}': scores and indexes are kept in a folder, in an object store"):
+    with pytest.raises(
+        InvalidValue, match=f"path='{path}': scores and indexes are kept in a folder, in an object store"
+    ):
         call(path)
     assert list(tmp_path.iterdir()) == []
 
