@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.errors import InvalidValue, StoreError
+from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.remote.objects import Objects
 from adaptive_sampler.scoring import EL2N, Loss
 from adaptive_sampler.selection import Prune
@@ -260,6 +260,14 @@ def test_a_version_that_a_later_one_shares_with_is_not_deleted_before_that_has_a
         assert "v1" in storage_of(store).names()
         with ScoreStore.open(place, mode="r") as reader:
             assert reader["el2n"].tolist() == list(range(N))
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"v2/el2n/value/c/0": 1}'])
+def test_a_note_of_what_is_shared_that_was_changed_is_told(place: str, data: bytes) -> None:
+    with nothing_copied(), two_versions(place):
+        Objects(place).put("LINKS/v2", [data])
+        with pytest.raises(StoreDamaged, match="LINKS/v2 is not what a commit wrote"):
+            ScoreStore.open(place, mode="r")["el2n"]
 
 
 def test_a_group_that_cannot_be_copied_now_keeps_no_other_back(place: str, proxy: Proxy, large: None) -> None:

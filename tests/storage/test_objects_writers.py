@@ -24,7 +24,7 @@ from tests.storage.helpers import filled, running, three
 from tests.storage.proxy import EXPIRED, Proxy
 
 pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
-KILLS = int(os.environ.get("KILLS", "20"))
+KILLS = int(os.environ.get("KILLS", "20"))  # KILLS=200 takes minutes
 HOLDING = """
 import sys, time
 from adaptive_sampler import ScoreStore
