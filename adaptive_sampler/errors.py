@@ -43,6 +43,10 @@ class StoreLocked(StoreError):
     """The store is already open for writing, in another process or in this one."""
 
 
+class Unreachable(StoreError, OSError):
+    """An object store does not answer, or refuses what was asked of it. Nothing in memory is lost: it can be asked again."""
+
+
 class PointerMoved(StoreError):
     """Another writer has committed since this writer last read the pointer."""
 

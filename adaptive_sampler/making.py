@@ -8,8 +8,8 @@ from adaptive_sampler.memory import merging
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.session import Session
 from adaptive_sampler.storage import creating
-from adaptive_sampler.storage.opening import Opened
-from adaptive_sampler.storage.places import Place
+from adaptive_sampler.storage.opening import Opened, placed
+from adaptive_sampler.storage.places import Options, Place
 from adaptive_sampler.tables.asked import Scores
 from adaptive_sampler.tables.filling import filled
 from adaptive_sampler.tables.own import Columns
@@ -24,17 +24,22 @@ def from_table(
     fingerprint: str | None,
     overwrite: bool,
     columns: Columns,
+    options: Options,
 ) -> Opened:
     """A new store from a table. Arguments and errors are those of `ScoreStore.from_table`."""
-    return creating.begin(
-        path, filled(source, scores, key, epoch, fingerprint, columns), "made from a table", overwrite
-    )
+    body = filled(source, scores, key, epoch, fingerprint, columns)
+    return _begun(path, body, "made from a table", overwrite, options)
 
 
-def merge(path: Place, stores: Sequence[Any], overwrite: bool) -> Opened:
+def merge(path: Place, stores: Sequence[Any], overwrite: bool, options: Options) -> Opened:
     """A new store from what several stores observed. Arguments and errors are those of `ScoreStore.merge`."""
     merged = merging.merge([_body(store) for store in stores])
-    return creating.begin(path, merged, f"merged from {len(stores)} stores", overwrite)
+    return _begun(path, merged, f"merged from {len(stores)} stores", overwrite, options)
+
+
+def _begun(path: Place, body: Body, note: str, overwrite: bool, options: Options) -> Opened:
+    path, storage = placed(path, None, options)
+    return creating.begin(path, body, note, overwrite, storage=storage)
 
 
 def _body(store: Any) -> Body:

@@ -15,7 +15,7 @@ from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
 from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
-from adaptive_sampler.storage.places import Place
+from adaptive_sampler.storage.places import Options, Place
 from adaptive_sampler.storage.pointer import Version
 from adaptive_sampler.tables.asked import Scores
 from adaptive_sampler.tables.folding import fold_table
@@ -48,20 +48,21 @@ class ScoreStore:
         storage: Storage | None = None,
         exist_ok: bool = False,
         columns: Mapping[str, Any] | None = None,
+        options: Options = None,
     ) -> Self:
         """Make a new, empty store of `n` rows, open for writing; or open the one that is there.
 
-        `path`: a folder; or "memory://name", for a store that lives as long as the process; or None, for a temporary folder
-        that is deleted with the store. `storage`: a `Storage` of your own, with `path` None. `keys`: the names of the rows,
-        `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset` compares it with its dataset's.
-        `metadata`: JSON data of your own. `columns`: name -> values, as in `store.columns`. `overwrite`: replace a store that
-        is there; `exist_ok`: open it and go on with its scores, if it has these rows, scores, keys and columns; scores that
-        were added to it need not be named, and columns that it lacks are added.
+        `path`: a folder; "s3://…", "gs://…" or "az://…", with obstore's `options` (None: those of the environment); "memory://…",
+        while the process lives; None, for a temporary folder that goes with the store. `storage`: a `Storage` of your own,
+        with `path` None. `keys`: the rows' names, `n` different strings. `fingerprint`: that of the dataset; `IndexedDataset`
+        compares it with its own. `metadata`: JSON data of your own. `columns`: name -> values, as in `store.columns`.
+        `overwrite`: replace a store that is there; `exist_ok`: open it and go on with its scores, if it has these rows, scores,
+        keys and columns; scores that were added to it need not be named, and columns that it lacks are added.
 
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        about = keys, fingerprint, overwrite, metadata, storage, exist_ok, columns
+        about = keys, fingerprint, overwrite, metadata, storage, exist_ok, columns, options
         return cls(creating.create(path, n, scores, *about), "r+")
 
     @classmethod
@@ -74,15 +75,16 @@ class ScoreStore:
         scores: Sequence[ScoreLike] = (),
         steal: bool = False,
         storage: Storage | None = None,
+        options: Options = None,
     ) -> Self:
         """Open the store at `path`, or in `storage`, as of its last commit, or as of commit `version`.
 
         `mode`: "r+" to write, for one process at a time; "r" to read, for any number. `scores`: the custom scores, which a
-        store cannot restore by itself. `steal`: take the lock of a writer on another host that is gone for good. Raises
-        `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what is there is not
-        what was committed, and `UnknownName` if there is no such version.
+        store cannot restore by itself. `steal`: take the lock of a writer elsewhere that is gone for good. `options`: as in
+        `create`. Raises `StoreLocked` if another writer holds the store, `NoStore` if nothing is there, `StoreDamaged` if what
+        is there is not what was committed, and `UnknownName` if there is no such version.
         """
-        return cls(opening.open_(path, version, mode, scores, steal, storage), mode)
+        return cls(opening.open_(path, version, mode, scores, steal, storage, options), mode)
 
     @classmethod
     def from_table(
@@ -96,25 +98,26 @@ class ScoreStore:
         fingerprint: str | None = None,
         overwrite: bool = False,
         columns: Columns = None,
+        options: Options = None,
     ) -> Self:
         """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
 
         `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
         counts as observed once, in `epoch`, null and NaN as never. `columns`: those of your own, or column -> name; None: those
         that `export` noted. `key`: the column with keys; None: "key", if there is one. A column "row" says which row a line is.
-        `path`, `fingerprint`, `overwrite`: as in `create`. Raises `InvalidValue` for a line that cannot be right.
+        `path`, `fingerprint`, `overwrite`, `options`: as in `create`. Raises `InvalidValue` for a line that cannot be right.
         """
-        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite, columns), "r+")
+        return cls(making.from_table(path, source, scores, key, epoch, fingerprint, overwrite, columns, options), "r+")
 
     @classmethod
-    def merge(cls, path: Place, stores: Sequence["ScoreStore"], *, overwrite: bool = False) -> Self:
+    def merge(cls, path: Place, stores: Sequence[Self], *, overwrite: bool = False, options: Options = None) -> Self:
         """Make a new store at `path` of what several open `stores` observed of the same samples, as if one had.
 
         Rows are told by their keys or, without keys, by their numbers; they are those of the first store. Columns of your own
-        must agree. `overwrite`: as in `create`. Raises `InvalidValue` for stores that do not fit together, and for a row that
-        its fold cannot merge.
+        must agree. `overwrite`, `options`: as in `create`. Raises `InvalidValue` for stores that do not fit together, and for a
+        row that its fold cannot merge.
         """
-        return cls(making.merge(path, stores, overwrite), "r+")
+        return cls(making.merge(path, stores, overwrite, options), "r+")
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

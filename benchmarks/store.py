@@ -7,9 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
+from obstore.store import S3Store
+from zarr.storage import ObjectStore
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.base import Row
@@ -18,6 +21,7 @@ from adaptive_sampler.memory.book import CHUNK
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.scoring import EL2N, Margin
 from benchmarks.harness import options, save
+from benchmarks.helpers.s3 import BUCKET, s3
 from benchmarks.helpers.writer import ROWS, kill_while_committing
 
 ABOUT = "Commits of six columns (fsync and checksums included) against zarr-python's plain in-place write (neither)."
@@ -69,6 +73,50 @@ def commits(n: int, folder: Path, rounds: int) -> list[Row]:
     ]
 
 
+def commits_to_s3(n: int, rounds: int) -> list[Row]:
+    """A row for a commit of a tenth of the chunks to an S3 server, against zarr's ObjectStore, which writes all of them.
+
+    What the versions share is copied by the server behind the commit: a second row has the time until that is done, too.
+    """
+    with s3() as options, ScoreStore.create(f"s3://{BUCKET}/store", n, [EL2N(), Margin()], options=options) as store:
+        values = np.random.default_rng(0).random(n, np.float32)
+        for name in store.names:
+            store.fold(name, np.arange(n), values)
+        store.commit()
+        storage: Any = store.session.files.storage
+        columns = {
+            f"{name}/{column}": _column(store, name, column).copy()
+            for name in store.names
+            for column in ("value", "count", "last_seen")
+        }
+        tenth = np.arange(0, n, max(CHUNK, 1))[: max(n // CHUNK // 10, 1)]
+
+        def part() -> None:
+            for name in store.names:
+                store.fold(name, tenth, values[tenth])
+            store.commit()
+
+        def settled() -> None:
+            part()
+            storage.settle()
+
+        bucket = S3Store(BUCKET, prefix="zarr", client_options={"allow_http": True}, config=options)
+        contestants = {"zarr": _zarr_in_place(ObjectStore(bucket), columns), "part": part, "settled": settled}
+        times = take_turns(contestants, rounds, before=storage.settle)
+    size = sum(c.nbytes for c in columns.values()) / 1e6
+    return [
+        {
+            "case": f"commit to S3, {len(tenth)} of {-(-n // CHUNK)} chunks changed{what}",
+            "rows": n,
+            "MB": size,
+            "ours s": times[key],
+            "zarr s": times["zarr"],
+            "ratio": times[key] / times["zarr"],
+        }
+        for what, key in (("", "part"), (", and all copied", "settled"))
+    ]
+
+
 def keys(n: int, rounds: int) -> Row:
     """A row for keys: look-ups per second of unsorted keys in batches of 4096, and bytes per key in memory."""
     names = [f"shard-{i % 1000:04d}/sample_{i:09d}" for i in range(n)]
@@ -112,7 +160,7 @@ def _column(store: ScoreStore, name: str, column: str) -> np.ndarray:
     }[column]()
 
 
-def _zarr_in_place(path: Path, columns: dict[str, np.ndarray]) -> Callable[[], None]:
+def _zarr_in_place(path: Path | ObjectStore, columns: dict[str, np.ndarray]) -> Callable[[], None]:
     group = zarr.open_group(path, mode="w")
     arrays = {
         name: group.create_array(
@@ -133,7 +181,8 @@ def main(arguments: argparse.Namespace) -> None:
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
         n = 10_000 if arguments.quick else arguments.n
-        rows = [*commits(n, folder, arguments.rounds), keys(n, arguments.rounds), kills(arguments.kills, folder)]
+        rows = [*commits(n, folder, arguments.rounds), *commits_to_s3(n, arguments.rounds)]
+        rows += [keys(n, arguments.rounds), kills(arguments.kills, folder)]
     finally:
         shutil.rmtree(folder)
     save("store", rows, arguments, ABOUT)

@@ -44,7 +44,7 @@ PARTS: dict[str, set[str]] = {
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
-    "storage": {"checks", "disk", "errors", "memory", "plan", "scoring", "version"},
+    "storage": {"checks", "disk", "errors", "memory", "plan", "remote", "scoring", "version"},
     "tables": {
         *("arrays", "checks", "disk", "errors", "kernels", "memory", "plan", "scoring", "seeds"),
         *("selection", "version"),

@@ -31,7 +31,10 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
-Store = Annotated[str, typer.Argument(help="The folder of a store.", metavar="PATH", show_default=False)]
+Store = Annotated[
+    str,
+    typer.Argument(help="The folder of a store, or its s3://, gs:// or az:// URL.", metavar="PATH", show_default=False),
+]
 
 
 def _tell_version(wanted: bool) -> None:
@@ -180,7 +183,8 @@ def info(path: Store) -> None:
 def report(
     path: Store,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the figures. Default: PATH-report.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder for the figures. Default: PATH-report; of a URL, its last part.", show_default=False),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -193,7 +197,8 @@ def report(
     def draw() -> None:
         with ScoreStore.open(path, mode="r") as store:
             classes = None if labels is None else _array("--labels", labels)
-            folder = output or Path(f"{store.path}-report")
+            beside = store.path if isinstance(store.path, Path) else store.path.rpartition("/")[2]
+            folder = output or Path(f"{beside}-report")
             _folder(folder)
             for file in figures.save_all(store, folder, labels=classes):
                 _line(str(file))

@@ -51,7 +51,7 @@ class Storage(Protocol):
     def share(self, source: str, target: str) -> None:
         """Make a new object `target`, equal to the object `source`, without moving the bytes if that is possible.
 
-        Raises `FileNotFoundError` if there is no `source`.
+        Raises `FileNotFoundError` if there is no `source`; `flush` may be what raises it.
         """
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:

@@ -17,8 +17,8 @@ from adaptive_sampler.storage.base import LEASE, POINTER, Storage
 from adaptive_sampler.storage.files import Files, added_later, close, grown_keys, new_meta
 from adaptive_sampler.storage.generation import Manifest, manifest_name
 from adaptive_sampler.storage.local import LocalStorage
-from adaptive_sampler.storage.opening import Opened, check_samples, one_of, open_
-from adaptive_sampler.storage.places import Place, path_of
+from adaptive_sampler.storage.opening import Opened, check_samples, one_of, open_, placed
+from adaptive_sampler.storage.places import Options, Place, path_of
 from adaptive_sampler.storage.plans import PLANS
 from adaptive_sampler.storage.repository import Repository
 
@@ -34,12 +34,14 @@ def create(
     storage: Storage | None = None,
     exist_ok: bool = False,
     columns: Mapping[str, Any] | None = None,
+    options: Options = None,
 ) -> Opened:
     """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
     if overwrite and exist_ok:
         raise InvalidValue(
             "overwrite=True, exist_ok=True: a store that is there is replaced or gone on with. Pass one."
         )
+    path, storage = placed(path, storage, options)
     n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
     table = Table(list(scores), n)  # this may raise, so nothing is written before it
     own = {name: made_new(name, values, table) for name, values in (columns or {}).items()}

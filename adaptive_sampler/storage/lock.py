@@ -79,7 +79,7 @@ class WriterLock:
         silent = time.time() - os.fstat(self._file.fileno()).st_mtime
         # The kernel's lock shows that a holder on this host is dead; of another host it shows nothing.
         doubtful = bool(holder) and not (locked and here)
-        if doubtful and silent < DEAD and not steal and not (here and _is_gone(holder.get("pid"))):
+        if doubtful and silent < DEAD and not steal and not (here and is_gone(holder.get("pid"))):
             raise StoreLocked(_message(self._path, holder, f"was alive {silent:.0f} s ago", locked))
         if not locked:
             _tell(self._path)
@@ -143,7 +143,7 @@ def _opened(path: Path) -> BinaryIO:
     )
 
 
-def _is_gone(pid: Any) -> bool:
+def is_gone(pid: Any) -> bool:
     """Whether no process of this host has the number `pid`."""
     if not is_whole(pid, 1, most=1 << 31):
         return False

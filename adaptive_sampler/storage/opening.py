@@ -14,7 +14,7 @@ from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, new_meta
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.meta import check_meta
-from adaptive_sampler.storage.places import Place, path_of, storage_at
+from adaptive_sampler.storage.places import Options, Place, path_of, storage_at
 from adaptive_sampler.storage.repository import Repository
 from adaptive_sampler.storage.versions import Versions
 
@@ -53,11 +53,12 @@ def open_(
     scores: Sequence[ScoreLike],
     steal: bool,
     storage: Storage | None = None,
+    options: Options = None,
 ) -> Opened:
     """Open a store as of a version (None: the last commit). Arguments and errors are those of `ScoreStore.open`."""
     if mode not in ("r+", "r", "journal"):
         raise InvalidValue(f"mode={mode!r}: one of 'r+', 'r', 'journal'.")
-    storage, write = one_of(path, storage), mode == "r+"
+    storage, write = one_of(*placed(path, storage, options)), mode == "r+"
     repository = Repository(storage)
     manifest, hold, lease = _manifest(repository.versions, version, mode, steal)
     try:
@@ -150,6 +151,15 @@ def _restore_score(data: dict[str, Any], given: Mapping[str, ScoreLike], write: 
 def _not_given(this_score_was_not_passed_to_open: Any) -> Any:
     """Stands for the measure of a custom score that was not passed to `open`; it only raises `StoreError`."""
     raise StoreError("a custom score's measure is needed to update it: open the store with scores=[...].")
+
+
+def placed(path: Place, storage: Storage | None, options: Options) -> tuple[Place, Storage | None]:
+    """The path and the storage; with `options`, the storage of that path. Raises `InvalidValue` if `options` have no path."""
+    if options is None:
+        return path, storage
+    if path is None or storage is not None:
+        raise InvalidValue(f"options={sorted(options)}: options are an object store's. Pass them with a path, s3://… .")
+    return None, storage_at(path, options)
 
 
 def one_of(path: Place, storage: Storage | None) -> Storage:

@@ -150,8 +150,9 @@ class Versions:
             manifest, seal = writer.finish(meta)
             self._swing(self.pointer.committed(version, seal, note=note, pinned=pin, observed=observed))
         except OSError as error:
-            self._still_mine()
-            self.sweep()
+            with contextlib.suppress(OSError):  # a place that cannot be asked now
+                self._still_mine()
+                self.sweep()
             raise self._failed(version, error) from error
         return manifest
 

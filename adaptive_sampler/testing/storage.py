@@ -47,8 +47,13 @@ def _check_objects(storage: Storage) -> None:
     assert identical(storage.get("v2/a/c/0"), wanted), "a shared object must outlive its source"
     for missing in ("v1/a/c/0", "v1", "never"):
         _refuses(lambda name=missing: storage.get(name), "get of an object that is not there")  # type: ignore[misc]  # mypy: default in a lambda
-    _refuses(lambda: storage.share("never", "v3/a"), "share of an object that is not there")
+    _refuses(lambda: _shared(storage, "never", "v3/a"), "share of an object that is not there, or the flush after it,")
     storage.delete("never")  # deleting what is not there does nothing
+
+
+def _shared(storage: Storage, source: str, target: str) -> None:
+    storage.share(source, target)
+    storage.flush()
 
 
 def _check_names(storage: Storage) -> None:

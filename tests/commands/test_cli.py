@@ -150,8 +150,8 @@ def test_what_is_no_store_is_one_line_and_not_a_traceback(command: str, place: s
 
 
 def test_a_scheme_that_is_not_kept_is_no_name_of_a_folder() -> None:
-    assert "path='s3://bucket/scores.zarr': scores and indexes are kept in a folder" in refused(
-        2, "info", "s3://bucket/scores.zarr"
+    assert "path='hdfs://bucket/scores.zarr': scores and indexes are kept in a folder" in refused(
+        2, "info", "hdfs://bucket/scores.zarr"
     )
 
 

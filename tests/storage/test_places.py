@@ -78,13 +78,15 @@ def test_what_is_no_storage_is_refused() -> None:
         ScoreStore.create(None, 3, [Loss()], storage=object())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/scores", "gs://bucket/scores", "memory://", "file://host/scores"])
+@pytest.mark.parametrize("path", ["hdfs://bucket/scores", "ftp://bucket/scores", "memory://", "file://host/scores"])
 @pytest.mark.parametrize("call", [lambda path: ScoreStore.create(path, 3, [Loss()]), ScoreStore.open])
 def test_a_scheme_that_is_not_kept_is_refused_and_not_taken_for_a_folder(
     path: str, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidValue, match=f"path='{path}': scores and indexes are kept in a folder or"):
+    with pytest.raises(
+        InvalidValue, match=f"path='{path}': scores and indexes are kept in a folder, in an object store"
+    ):
         call(path)
     assert list(tmp_path.iterdir()) == []
 

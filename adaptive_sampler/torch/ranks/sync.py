@@ -1,7 +1,7 @@
 """One store on many ranks: each rank keeps what it observed in a journal, and `sync` folds all journals on every rank."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,12 @@ def distributed_store(
     exist_ok: bool = False,
     keys: Sequence[str] | None = None,
     fingerprint: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ScoreStore:
     """The store of a training, on one process or on many: create it, or go on with it. Call it alike on every rank.
 
-    `n`: the number of rows; `scores`, `keys`, `fingerprint`: as for `ScoreStore.create`. Where `path` holds a store it is
-    opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process
+    `n`: the number of rows; `scores`, `keys`, `fingerprint`, `options`: as for `ScoreStore.create`. Where `path` holds a store it
+    is opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process
     group, and with `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
     observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
     Columns of your own are set afterwards, alike on every rank: `store.columns["source"] = values`.
@@ -49,17 +50,17 @@ def distributed_store(
     """
     named = {"keys": keys, "fingerprint": fingerprint}
     if alone("distributed_store"):
-        return _created(path, n, scores, version, exist_ok, named)
+        return _created(path, n, scores, version, exist_ok, named, options)
     first = dist.get_rank(group) == 0
 
     def open_first() -> ScoreStore | None:
         if not first:
             return None
-        return _created(path, n, scores, version, exist_ok, named)
+        return _created(path, n, scores, version, exist_ok, named, options)
 
     store = together(open_first, group)
 
-    store = together(lambda: store or _opened(path, n, scores, version, group), group)
+    store = together(lambda: store or _opened(path, n, scores, version, group, options), group)
     try:
         compare(gather([_identity(store)], group), ["stores"], f"{path} is {store.path} here: {_ONE_PATH}")
     except OutOfStep:
@@ -70,11 +71,16 @@ def distributed_store(
 
 
 def _opened(
-    path: str | os.PathLike[str], n: int, scores: Sequence[ScoreLike], version: int | None, group: Any
+    path: str | os.PathLike[str],
+    n: int,
+    scores: Sequence[ScoreLike],
+    version: int | None,
+    group: Any,
+    options: Mapping[str, Any] | None,
 ) -> ScoreStore:
     """The store as every rank but the first has it, which the first has made."""
     try:
-        store = ScoreStore.open(path, version=version, mode="journal", scores=scores)
+        store = ScoreStore.open(path, version=version, mode="journal", scores=scores, options=options)
     except NoStore as error:
         raise NoStore(
             f"rank 0 has opened a store at {path}, and rank {dist.get_rank(group)} finds none: {_ONE_PATH}"
@@ -94,11 +100,12 @@ def _created(
     version: int | None,
     exist_ok: bool,
     named: dict[str, Any],
+    options: Mapping[str, Any] | None,
 ) -> ScoreStore:
     """The store as this process, the only one that writes, has it. `named`: its keys and its fingerprint."""
     if version is None:
-        return ScoreStore.create(path, n, scores, exist_ok=exist_ok, **named)
-    return _same(ScoreStore.open(path, version=version, scores=scores), n, scores, **named)
+        return ScoreStore.create(path, n, scores, exist_ok=exist_ok, options=options, **named)
+    return _same(ScoreStore.open(path, version=version, scores=scores, options=options), n, scores, **named)
 
 
 def sync(
