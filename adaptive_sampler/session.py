@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
+from adaptive_sampler.commits.written import Commits
 from adaptive_sampler.errors import StoreError
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.classes import Classes
@@ -27,7 +28,7 @@ from adaptive_sampler.storage.opening import Opened, check_samples
 Mode = Literal["r+", "r", "journal"]
 
 
-class Session:
+class Session(Commits):
     """One open store, from `ScoreStore.create` or `open` to `close`, in one process.
 
     `updates`: how many updates were folded in since the last commit. `rehearsal`: while True, hooks record nothing.
@@ -42,6 +43,7 @@ class Session:
         self.columns = opened.columns
         self.clock = Clock(int(opened.meta["epoch"]))
         self.plans = opened.files.repository.plans
+        self.settles_first()
         self.plans.writer = self._pid if mode == "r+" else None
         self.updates, self.rehearsal = int(opened.columns != opened.files.columns), False
         self.journal: Journal | None = None
@@ -184,38 +186,7 @@ class Session:
         self.drain()
         return digest(self.columns, self.table.digest())
 
-    # -- plans and commits ----------------------------------------------------------------------------------------------
-
-    def plans_in_force(self) -> list[str]:
-        """The ids of the plans that states of this store's samplers may name; a commit lists them, `drop_versions` keeps them."""
-        return sorted({plan for planner in tuple(self.planners) for plan in planner.in_force})
-
-    def commit(self, note: str, pin: bool, keep: int | None) -> int:
-        """Write what is in memory as a new version, then drop old ones; see `ScoreStore.commit`."""
-        if keep is not None:
-            _checked(keep)  # before anything is written
-        self.settled("a commit is wanted")
-        check_whole(self.columns, self.table.n)
-        if self.mode != "journal":  # only the first rank writes, though every rank may commit
-            self._write(note, pin)
-        if self.journal is not None:
-            self.journal.committed()
-        if keep is not None:
-            self.drop(keep)
-        return self.version
-
-    def drop(self, keep: int) -> None:
-        """Drop all versions but the newest `keep`; see `ScoreStore.drop_versions`."""
-        _checked(keep)
-        if self.mode != "journal":
-            self.files.drop(keep, self.plans_in_force())
-
-    def _write(self, note: str, pin: bool) -> None:
-        self.plans.save()
-        meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
-        self.meta |= meta
-        self.files.commit(self.table, self.keys, self.columns, self.meta, note=note, pin=pin)
-        self.updates = 0
+    # -- what others see of it ------------------------------------------------------------------------------------------
 
     @property
     def body(self) -> Body:
@@ -223,16 +194,6 @@ class Session:
         check_whole(self.columns, self.table.n)
         made_for, runs, where = self.meta["fingerprint"], self.meta["runs"], str(self.files.path)
         return Body(self.table, self.keys, made_for, tuple(runs), self.clock.epoch, where, self.uuid, self.columns)
-
-    @property
-    def version(self) -> int:
-        """The number of the version that was opened or last committed; 0 before the first commit."""
-        return self.files.manifest.version if self.journal is None else self.journal.version
-
-    @property
-    def committed_at(self) -> tuple[int, int]:
-        """(epoch, samples of it that a watched loader had delivered) at the commit that was opened or last made."""
-        return int(self.files.manifest.meta["epoch"]), int(self.files.manifest.meta["delivered"])
 
     @property
     def uuid(self) -> str:
@@ -285,10 +246,9 @@ class Session:
     def close(self) -> None:
         """Fold what the hooks still hold, and give the writer's lease back; a second call does nothing."""
         if self._end.alive and self.mode == "r+":
-            self.drain()
-            self.plans.save()
+            try:
+                self.drain()
+                self.plans.save()
+            finally:
+                self._end()
         self._end()
-
-
-def _checked(keep: int) -> None:
-    whole_number("keep", keep, 1, what="how many versions stay", otherwise="; the newest is never dropped")

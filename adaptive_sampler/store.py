@@ -8,22 +8,21 @@ import numpy as np
 
 from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
+from adaptive_sampler.committing import Committing
 from adaptive_sampler.kernels.identity import Identity, RowIdentity
 from adaptive_sampler.memory.user_columns import UserColumns
-from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
 from adaptive_sampler.storage import creating, opening
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.places import Options, Place
-from adaptive_sampler.storage.pointer import Version
 from adaptive_sampler.tables.asked import Scores
 from adaptive_sampler.tables.folding import fold_table
 from adaptive_sampler.tables.own import Columns
 from adaptive_sampler.tables.writing import export
 
 
-class ScoreStore:
+class ScoreStore(Committing):
     """The scores of `len(store)` rows. Make one with `create` or `open`, `update` it in training, `commit` it to keep it.
 
     Updates go into this process's memory. Only a commit makes them durable, and it is atomic: a reader sees all of it or
@@ -166,22 +165,6 @@ class ScoreStore:
         """
         self.session.to_write().begin_run(name)
 
-    def commit(self, note: str = "", *, pin: bool = False, keep: int | None = None) -> int:
-        """Keep everything as a new version, atomically and durably. Returns its number, the same on every rank.
-
-        Only what changed is written. `note`: your words, which `versions` shows. `pin`: this version is never dropped.
-        `keep`: afterwards drop all but the newest `keep` versions, as `drop_versions` does; None: none. A checkpoint needs the
-        version committed with it. Raises `StoreError` if the disk refuses, `PointerMoved` if another writer has committed.
-        """
-        return self.session.to_write().commit(note, pin, keep)
-
-    def drop_versions(self, *, keep: int) -> None:
-        """Delete old versions, and the plans that were made from them. Raises as `commit` does.
-
-        The newest `keep` stay, pinned ones, and the one open here; plans that a state saved with one of these, or now, may name.
-        """
-        self.session.to_write().drop(keep)
-
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -228,14 +211,6 @@ class ScoreStore:
         """Columns of your own beside the scores, as a dict of arrays, (n,) each: `store.columns["source"] = values`."""
         return UserColumns(self.session)
 
-    def plan(self, plan_id: str) -> Plan:
-        """A plan by its id: a saved one, or one that this store's samplers fixed. Raises `UnknownName` for an unknown id."""
-        return self.session.plans[plan_id]
-
-    def versions(self) -> list[Version]:
-        """The commits, oldest first, as tuples (version, time, note, pinned) with a further attribute `observed`."""
-        return self.session.files.repository.versions.committed()
-
     @property
     def scores(self) -> list[ScoreLike]:
         """The scores, in the order in which they were added."""
@@ -259,19 +234,6 @@ class ScoreStore:
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self.session.clock.show(epoch)
-
-    @property
-    def version(self) -> int:
-        """The number of the version that was opened or last committed; 0 before the first commit."""
-        return self.session.version
-
-    @property
-    def made_from(self) -> MadeFrom:
-        """The state of the scores now: the last commit, and how many updates were folded in since.
-
-        Raises `StoreError` on ranks while updates wait for `sync`.
-        """
-        return self.session.settled("a plan is wanted")
 
     @property
     def about(self) -> dict[str, Any]:

@@ -50,8 +50,10 @@ PARTS: dict[str, set[str]] = {
         *("selection", "version"),
     },
     "making": {"errors", "memory", "session", "storage", "tables"},
-    "session": {"checks", "errors", "memory", "plan", "scoring", "storage"},
-    "store": {"arrays", "kernels", "making", "memory", "plan", "scoring", "session", "storage", "tables"},
+    "commits": {"checks", "errors", "memory", "plan", "storage"},
+    "session": {"checks", "commits", "errors", "memory", "plan", "scoring", "storage"},
+    "committing": {"commits", "plan", "session", "storage"},
+    "store": {"arrays", "committing", "kernels", "making", "memory", "scoring", "session", "storage", "tables"},
     # the walk over a plan
     "walk": {"checks", "errors", "kernels", "plan", "seeds", "selection", "store"},
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},

@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +15,7 @@ from adaptive_sampler.store import ScoreStore
 
 try:
     import typer
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 except ImportError as error:
     raise ImportError('The commands need rich and typer: pip install "adaptive-sampler[torch,report]"') from error
 
@@ -176,7 +172,13 @@ def index_shards(
 @app.command()
 def info(path: Store) -> None:
     """The scores and versions of a store."""
-    _run(lambda: _info(path))
+    from adaptive_sampler.commands import contents
+
+    def tell() -> None:
+        with ScoreStore.open(path, mode="r") as store:
+            contents.show(store, console)
+
+    _run(tell)
 
 
 @app.command()
@@ -255,48 +257,3 @@ def _line(text: str) -> None:
 def _say(error: Exception) -> bool:
     errors.print(f"{error}", style="red", markup=False, highlight=False, soft_wrap=True)
     return True  # as a handler that goes on
-
-
-def _info(path: str) -> None:
-    with ScoreStore.open(path, mode="r") as store:
-        about = store.about
-        made = f"{datetime.fromtimestamp(about['created']):%Y-%m-%d %H:%M}"
-        runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
-        console.print(f"{store.path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
-        console.print(_scores(store))
-        if about["columns"]:
-            told = ", ".join(f"{name} ({kind})" for name, kind in about["columns"].items())
-            console.print(f"columns of your own: {told}", markup=False, soft_wrap=True)
-        versions = Table(
-            "version", "when", "observed", "pinned", "note", title="versions", title_justify="left", box=SIMPLE_HEAD
-        )
-        for version in store.versions():
-            when = f"{datetime.fromtimestamp(version.time):%Y-%m-%d %H:%M:%S}"
-            pinned = "yes" if version.pinned else ""
-            versions.add_row(str(version.version), when, f"{version.observed:,}", pinned, Text(version.note))
-        console.print(versions)
-
-
-def _scores(store: ScoreStore) -> Table:
-    table = Table(
-        "score",
-        "observed",
-        "times",
-        "last epoch",
-        "lowest",
-        "median",
-        "highest",
-        title="scores",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    for name in store.names:
-        observed = store.observed(name)
-        row = [name, f"{observed:,}"]
-        if observed:
-            seen = store.count(name) > 0
-            values = store[name][seen]
-            times, epoch = store.count(name)[seen].mean(), store.last_seen(name).max()
-            row += [f"{times:.1f}", str(epoch), *(f"{v:.4g}" for v in (values.min(), np.median(values), values.max()))]
-        table.add_row(*row)
-    return table

@@ -91,11 +91,10 @@ class Book:
         return part
 
     def committed(self, load: Callable[[str], Load]) -> None:
-        """Note that everything was committed. What is still on disk is read by `load`, of the new version, from now on.
+        """Note that a version was committed: what is still on disk is read by `load`, of that version, from now on.
 
         The version that it was read from until now may be dropped.
         """
-        self.dirty[:] = False
         self._load = None if self._load is None else load
 
     def program(self, lines: Mapping[str, int]) -> Program:

@@ -81,7 +81,7 @@ def begin(
         repository = Repository(storage)
         repository.versions.create(first)
         files = Files(path_of(storage), repository, Manifest(-1, {}), lease, temporary)
-        files.commit(table, keys, columns, meta, note=note, pin=False)
+        files.commit(table, files.take(table, keys, columns, meta, note=note, pin=False))
     except BaseException:
         lease.release()
         raise

@@ -4,7 +4,9 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.taken import TakenBook
 from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.memory.user_columns import KEYS, kinds
 from adaptive_sampler.scoring.base import describe
@@ -22,6 +25,7 @@ from adaptive_sampler.storage import layout
 from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.generation import Manifest
 from adaptive_sampler.storage.repository import Repository
+from adaptive_sampler.storage.taken_version import TakenVersion
 
 ABOUT = {"adaptive_sampler": "one version of the scores of samples: a group a score, an array a column"}
 
@@ -39,7 +43,16 @@ class Files:
     keys: KeyMap | None = None  # the keys of the version that `manifest` describes
     columns: Mapping[str, UserColumn] = field(default_factory=dict)  # the columns of the user's own of that version
 
-    def commit(
+    def commit(self, table: Table, taken: TakenVersion) -> None:
+        """Write what was taken as a new version. Raises as `Versions.commit` does; then it counts as not committed."""
+        try:
+            manifest = taken.write()
+        except BaseException:
+            self.give_back(table, taken)
+            raise
+        self.adopt(table, taken, manifest)
+
+    def take(
         self,
         table: Table,
         keys: KeyMap | None,
@@ -48,17 +61,18 @@ class Files:
         *,
         note: str,
         pin: bool,
-    ) -> None:
-        """Write the table, the keys, the columns of the user's own and `meta` as a new version.
+        copied: bool = False,
+    ) -> TakenVersion:
+        """Take the table, the keys, the columns of the user's own and `meta`, to be written as a new version.
 
-        Raises `InvalidValue` for a `note` that is no str, and otherwise as `Versions.commit` does.
+        `copied`: whether the table may change before they are written. Raises `InvalidValue` for a `note` that is no str.
         """
         if not isinstance(note, str):
             raise InvalidValue(f"note={note!r}: a string.")
         arrays = layout.beside(table, keys, columns)
         signature = _signature(table, arrays)
         observed = {name: columns.book.observed for name, columns in table.columns.items()}
-        meta = meta | {
+        meta = deepcopy(meta) | {
             "n": table.n,
             "chunk": table.chunk,
             "scores": [describe(score) for score in table.scores],
@@ -72,23 +86,36 @@ class Files:
         }
         # Only this package reads a temporary store. It needs no zarr.json, so the slow import of zarr is saved.
         same = self.temporary or self.manifest.meta.get("layout") == signature
-        self.manifest = self.repository.commit(
+        objects = None if same else layout.metadata(table, arrays, kinds(columns), ABOUT)
+        books = [TakenBook(book, copied=copied) for book in table.books]
+        write = partial(
+            self.repository.commit,
             self.manifest if self.manifest.version >= 0 else None,
-            table.books,
+            books,
             self._beside(table.chunk, keys, columns),
-            None if same else lambda: layout.metadata(table, arrays, kinds(columns), ABOUT),
+            objects,
             meta,
             note=note,
             pin=pin,
             observed=max(observed.values(), default=0),
         )
-        if keys is not None and keys is not self.keys:
-            keys.settle(self.kept_keys(table.n))
-        self.keys, self.columns = keys, dict(columns)
+        return TakenVersion(write, books, table.n, table.chunk, keys, dict(columns))
+
+    def adopt(self, table: Table, taken: TakenVersion, manifest: Manifest) -> None:
+        """Go on from a version that was written: what is still on disk is read from it."""
+        self.manifest = manifest
+        if taken.keys is not None and taken.keys is not self.keys:
+            taken.keys.settle(self.kept_keys(taken.n))
+        self.keys, self.columns = taken.keys, taken.columns
         for book in table.books:
-            book.committed(lambda name: self.repository.loader(self.manifest, name))
-        for name, column in columns.items():
-            column.committed(table.chunk, self.repository.loader(self.manifest, name))
+            book.committed(lambda name: self.repository.loader(manifest, name))
+        for name, column in taken.columns.items():
+            column.committed(taken.chunk, self.repository.loader(manifest, name))
+
+    def give_back(self, table: Table, taken: TakenVersion) -> None:
+        """Let what was taken, and could not be written, count as not committed."""
+        for book in taken.books:
+            book.give_back(table.books)
 
     def _beside(
         self, chunk: int, keys: KeyMap | None, columns: Mapping[str, UserColumn]

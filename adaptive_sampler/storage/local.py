@@ -57,9 +57,11 @@ class LocalStorage:
             self._first = write
             return
         if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit of several files needs it
+            from adaptive_sampler.storage.writers import (
+                Writers,  # imported late: only a commit of several files needs it
+            )
 
-            self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
+            self._pool = Writers(THREADS, "adaptive-sampler-commit")
         self._writing += [self._pool.submit(job) for job in (self._first, write) if job is not None]
         self._first = None
 

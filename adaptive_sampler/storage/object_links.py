@@ -202,11 +202,11 @@ class Links:
 
 def _each(call: Callable[[str], Any], names: Iterable[str], threads: int) -> None:
     """Call it for each name, in so many threads; one after another while the interpreter ends, when no thread starts."""
-    from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit needs it
+    from adaptive_sampler.storage.writers import Writers  # imported late: only a commit needs it
 
     names = list(names)
     try:
-        with ThreadPoolExecutor(threads, "adaptive-sampler-copy") as pool:
+        with Writers(threads, "adaptive-sampler-copy") as pool:
             for done in [pool.submit(call, name) for name in names]:
                 done.result()
     except RuntimeError as error:

@@ -41,9 +41,11 @@ class ObjectStorage:
         self._check_writable()
         self._links.wrote(name)
         if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # imported late: only a commit needs it
+            from adaptive_sampler.storage.writers import (
+                Writers,  # imported late: only a commit of several files needs it
+            )
 
-            self._pool = ThreadPoolExecutor(THREADS, "adaptive-sampler-commit")
+            self._pool = Writers(THREADS, "adaptive-sampler-commit")
         self._begun.append(self._pool.submit(self._objects.put, name, parts))
 
     def share(self, source: str, target: str) -> None:

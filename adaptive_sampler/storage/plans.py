@@ -23,6 +23,7 @@ class StorePlans:
     def __init__(self, storage: Storage) -> None:
         self._storage, self._where = storage, storage.where
         self.writer: int | None = None  # the process that may save; in any other one, plans neither wait nor are saved
+        self.settle: Callable[[], None] = lambda: None  # waits for whoever writes to the storage meanwhile
         self._at_once = False
         self._waiting: list[Plan] = []  # some may be equal: their ids are worked out when they are saved
         self._bytes = 0
@@ -44,7 +45,10 @@ class StorePlans:
         `from_now_on`: no later plan waits, because a state may be out that names it: states grow with the plans of an epoch.
         """
         self._at_once |= from_now_on
-        if not self._waiting or self.writer != os.getpid():
+        if self.writer != os.getpid():
+            return
+        self.settle()
+        if not self._waiting:
             return
         new = {plan.id: plan for plan in self._waiting if not self._whole(plan.id)}
         try:

@@ -1,13 +1,14 @@
 """What a store keeps on its storage: its scores as versions, and the plans that were made from them."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.errors import MALFORMED, StoreDamaged
-from adaptive_sampler.memory.book import Book, Load
+from adaptive_sampler.memory.book import Load
+from adaptive_sampler.memory.taken import TakenBook
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
@@ -38,9 +39,9 @@ class Repository:
     def commit(
         self,
         parent: Manifest | None,
-        books: Iterable[Book],
+        books: Iterable[TakenBook],
         beside: Mapping[str, list[np.ndarray] | None],
-        layout: Callable[[], Mapping[str, bytes]] | None,
+        layout: Mapping[str, bytes] | None,
         meta: dict[str, Any],
         *,
         note: str,
@@ -49,8 +50,8 @@ class Repository:
     ) -> Manifest:
         """Write the scores as a new version.
 
-        `beside`: the objects beside the scores, by name, with their parts; None: share that of the parent. `layout`: makes
-        the zarr.json objects; None: share those of the parent. The other arguments, and the errors, are those of
+        `beside`: the objects beside the scores, by name, with their parts; None: share that of the parent. `layout`: the
+        zarr.json objects; None: share those of the parent. The other arguments, and the errors, are those of
         `Versions.commit`.
         """
 
@@ -88,19 +89,17 @@ class Repository:
         return named
 
 
-def _put_layout(
-    writer: GenerationWriter, parent: Manifest | None, layout: Callable[[], Mapping[str, bytes]] | None
-) -> None:
-    """Write the zarr.json objects that `layout` makes, or share the parent's."""
+def _put_layout(writer: GenerationWriter, parent: Manifest | None, layout: Mapping[str, bytes] | None) -> None:
+    """Write the zarr.json objects of `layout`, or share the parent's."""
     if layout is not None:
-        for name, data in layout().items():
+        for name, data in layout.items():
             writer.put(name, [data])
     for name in parent.objects if parent and layout is None else ():
         if name.endswith("zarr.json"):
             writer.share(name)
 
 
-def _put_book(writer: GenerationWriter, book: Book) -> None:
+def _put_book(writer: GenerationWriter, book: TakenBook) -> None:
     """Write the changed chunks of all columns, and share the others with the parent.
 
     The columns that the scores of a book have in common are written for the first score, and shared by the others.

@@ -1,0 +1,1 @@
+"""How an open store writes versions: in the call, or behind it."""
