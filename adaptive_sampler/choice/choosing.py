@@ -76,18 +76,19 @@ def choose(
         StoreDamaged: `path` is another file. StoreLocked: another process writes to it.
     """
     known, refused = _named(candidates)
-    whole = {"seeds": (seeds, 2), "finalists": (finalists, 1)}
-    real = {"first_share": (first_share, 0, 1), "level": (level, 1e-9, 0.5)}
-    _check(known, baseline, better, whole, real | ({} if budget is None else {"budget": (budget, 0, math.inf)}))
-    seeds, finalists = int(seeds), int(finalists)  # of NumPy, they would be written in another way
+    _check(known, baseline)
+    check_choice("better", better, ("higher", "lower"))
+    seeds = whole_number("seeds", seeds, 2, otherwise=": a standard error needs two")
+    finalists = whole_number("finalists", finalists, 1)
+    first_share, level = _number("first_share", first_share, 0, 1), _number("level", level, 1e-9, 0.5)
+    budget = None if budget is None else _number("budget", budget, 0)
     others = [name for name in known if name != baseline]
-    before = rounds(
-        len(others), baseline, seeds=seeds, finalists=finalists, first_share=float(first_share), budget=budget
-    )
+    before = rounds(len(others), baseline, seeds=seeds, finalists=finalists, first_share=first_share, budget=budget)
     _warn(seeds, min(finalists, len(others)), level)
+    kept = None if path is None else Path(path)
     about = {"baseline": baseline, "seeds": seeds, "better": better, "rounds": [repr(one) for one in before]}
-    about |= {f"candidate {name}": _described(name, policy) for name, policy in known.items()} if path else {}
-    with Trainings(Path(path) if path else None, about) as trainings, shown(progress, "choosing") as tell:
+    about |= {f"candidate {name}": _described(name, policy) for name, policy in known.items()} if kept else {}
+    with Trainings(kept, about) as trainings, shown(progress, "choosing") as tell:
         number = sum(one.size * len(one.seeds) for one in before) + (min(finalists, len(others)) + 1) * seeds
         trial = _Trials(known, train, trainings, 1 if better == "higher" else -1, tell, number)
         trial.first(baseline)
@@ -239,25 +240,24 @@ def _flat(candidates: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _check(
-    known: Mapping[str, Any], baseline: str, better: Any, whole: Mapping[str, Any], real: Mapping[str, Any]
-) -> None:
-    """Check arguments. `whole`: name -> (value, least); `real`: name -> (value, what it is above, most)."""
+def _check(known: Mapping[str, Any], baseline: str) -> None:
+    """Raise `InvalidValue` unless there is a baseline among the candidates, and another one."""
     if baseline not in known:
+        names = f"name one of {', '.join(map(repr, known))}, or " if known else ""
         raise InvalidValue(
-            f"baseline={baseline!r} is no candidate: name one of {', '.join(map(repr, known))}, or add it, as in "
-            "{'random': RandomPrune(0.5)}."
+            f"baseline={baseline!r} is no candidate: {names}add it, as in {{'random': RandomPrune(0.5)}}."
         )
     if len(known) == 1:
         raise InvalidValue(f"{baseline!r} is the only candidate: pass others to hold against it.")
-    check_choice("better", better, ("higher", "lower"))
-    for name, (value, least) in whole.items():
-        whole_number(name, value, least, otherwise=": a standard error needs two" if least == 2 else "")
-    for name, (value, above, most) in real.items():
-        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not number or not above < value <= most or math.isinf(value):
-            end = f" <= {most}" if math.isfinite(most) else ""
-            raise InvalidValue(f"{name}={value!r}: a number, {above:g} < {name}{end}, is needed.")
+
+
+def _number(name: str, value: Any, above: float, most: float = math.inf) -> float:
+    """`value` as a float. Raises `InvalidValue` unless it is a finite number, above < value <= most."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not known or not above < value <= most or math.isinf(value):
+        end = "" if math.isinf(most) else f" <= {most}"
+        raise InvalidValue(f"{name}={value!r}: a number, {above:g} < {name}{end}, is needed.")
+    return float(value)
 
 
 def _warn(seeds: int, arms: int, level: float) -> None:

@@ -221,6 +221,7 @@ def test_the_log_shows_where_a_training_raised(caplog: pytest.LogCaptureFixture)
     ("candidates", "words"),
     [
         ({"random": 0}, "'random' is the only candidate"),
+        ({}, "baseline='random' is no candidate: add it"),
         ([0, 1], r"candidates=\[0, 1\]: a dict of policies by name"),
         ({"random": 0, 1: 1}, "the names being texts"),
         ({"random": 0, "a": Prune}, "'a' is the class Prune"),

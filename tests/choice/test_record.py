@@ -155,6 +155,11 @@ def test_numbers_of_numpy_are_the_same_arrangement(path: Path) -> None:
     assert content(again) == content(found)
 
 
+def test_an_empty_path_is_a_path_and_not_no_file() -> None:
+    with pytest.raises(IsADirectoryError):
+        choose(CANDIDATES, Counted(0), path="")
+
+
 @pytest.mark.parametrize("text", ["a diary", "{}\n", '{"format": 1}\n', '[1]\n{"a": 1}\n', "\x00" * 99])
 def test_a_file_that_is_something_else_is_refused_and_left_alone(path: Path, text: str) -> None:
     path.write_text(text)
