@@ -19,6 +19,7 @@ from adaptive_sampler.store import ScoreStore
 __all__ = ["Stability", "by_rank", "history", "settled", "stability"]
 
 _MOST = 1 << 31  # rows
+_EXACT = 1 << 53  # the integers up to here are float64 numbers, every one
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Stability:
     left_out: np.ndarray
 
     def __str__(self) -> str:
-        out = f" ({len(self.left_out):,} left out, never observed in both)" if len(self.left_out) else ""
+        out = f" ({len(self.left_out):,} left out, not observed in both)" if len(self.left_out) else ""
         return f"rank correlation {self.spearman:.4f}, {self.kept:.1%} of the kept rows in common, of {self.rows:,} rows{out}"
 
 
@@ -93,7 +94,8 @@ def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) ->
     """The first epoch from which on the ranking is nearly that of the last epoch, or None if only the last one's is.
 
     Args:
-        history: (epoch, scores) in the order of time, scores as in `stability`; `history` reads them from a store's commits.
+        history: (epoch, scores) in the order of time, scores as in `stability`; `history` reads them from a store's commits. Of
+            several of one epoch, the last one counts.
         correlation: the least rank correlation with the last ranking, in (0, 1], that counts as no change.
 
     Raises:
@@ -102,15 +104,24 @@ def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) ->
     Source:
         Toneva et al. 2019, who so find that forgetting settles after 75 of 200 epochs.
     """
-    if isinstance(correlation, bool) or not isinstance(correlation, (int, float)) or not 0 < correlation <= 1:
+    number = isinstance(correlation, (int, float, np.floating)) and not isinstance(correlation, bool)
+    if not number or not 0 < correlation <= 1:
         raise InvalidValue(f"correlation={correlation!r}: a number in (0, 1].")
+    if _is_store(history):
+        raise InvalidValue("a store holds the scores of one commit: pass history(path, by), which reads every commit.")
     told = list(history)
     epochs = [epoch for epoch, _ in told]
-    if len(told) < 2 or epochs != sorted(epochs):
+    by_epoch = dict(told)
+    if len(by_epoch) < 2 or epochs != sorted(epochs):
         raise InvalidValue(f"epochs {epochs}: at least two are needed, in the order of time.")
+    *before, last = by_epoch
     since = None
-    for epoch, scores in told[-2::-1]:
-        if not stability(scores, told[-1][1]).spearman >= correlation:
+    for epoch in reversed(before):
+        try:
+            found = stability(by_epoch[epoch], by_epoch[last])
+        except InvalidValue as error:
+            raise InvalidValue(f"epoch {epoch} against epoch {last}: {error} Or leave that epoch out.") from error
+        if not found.spearman >= correlation:
             break
         since = epoch
     return since
@@ -140,6 +151,8 @@ def by_rank(store: Scores, by: str, *, parts: int = 10) -> list[np.ndarray]:
     Source: Paul et al. 2021, who compare such subsets by `torch.ntk_velocity` and `torch.error_barrier`.
     """
     whole_number("parts", parts, 1)
+    if not _is_store(store):
+        raise InvalidValue(f"store is of {type(store).__name__}: a store is needed, whose rows have names.")
     scores = _values("store", store, by)
     known = np.flatnonzero(~np.isnan(scores))
     if len(known) < parts:
@@ -188,6 +201,10 @@ def _values(name: str, given: Any, by: str | None) -> np.ndarray:
         raise InvalidValue(f"{name} has dtype {scores.dtype} and shape {scores.shape}: (n,) numbers are needed.")
     if len(scores) >= _MOST:
         raise InvalidValue(f"{name} has {len(scores)} rows: fewer than {_MOST} can be ranked. Compare a part of them.")
+    if scores.dtype.kind in "iu" and len(scores) and max(-int(scores.min()), int(scores.max())) > _EXACT:
+        raise InvalidValue(
+            f"{name} holds integers beyond 2**53, which float64 cannot tell apart. Subtract what they have in common."
+        )
     single = scores.dtype.itemsize <= (4 if scores.dtype.kind == "f" else 2)  # that float32 holds exactly
     return np.ascontiguousarray(scores, np.float32 if single else np.float64)
 

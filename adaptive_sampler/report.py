@@ -149,10 +149,12 @@ def choice(found: Choice, *, axes: Axes | None = None) -> Figure:
         axes.errorbar(one.mean, height, xerr=one.standard_error, fmt="o", color=colour, capsize=4)
         axes.annotate(f"p = {one.p_value:.2g}", (one.mean, height), (0, 8), textcoords="offset points", ha="center")
     axes.axvline(0, color="0.1", linewidth=1)
-    axes.axvline(found.detectable, color=GREY, linestyle="--", label="found in 80 % of all cases")
+    if found.spread:
+        axes.axvline(found.detectable, color=GREY, linestyle="--", label="found in 80 % of all cases")
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(-0.5, len(names)), xlabel=f"better than {found.baseline} by (mean ± standard error)")
-    axes.legend(frameon=False, loc="upper right")
+    if found.spread:
+        axes.legend(frameon=False, loc="upper right")
     return _figure(axes)
 
 

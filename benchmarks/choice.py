@@ -19,9 +19,10 @@ from benchmarks.harness import RESULTS, Row, options, save
 
 ABOUT = (
     "`choose` with its defaults on simulated trainings, whose figures are normal with a standard deviation of 1 at every share: "
-    "how often a winner is claimed where there is none, and how often one that is better by 2.5 is found; `told`: the power that "
-    "a warning and a result tell. Then on the grids of the evidence, in every order of their five seeds: how often the choice is "
-    "within one standard error of the grid's best mean, at half of the grid's trainings at most."
+    "how often a winner is claimed where there is none (`alike`: the candidates' figures correlate by 0.8), and how often one that "
+    "is better by 2.5 is found; `told`: the power that a warning and a result tell. Then on the grids of the evidence, in every "
+    "order of their five seeds: how often the choice is within one standard error of the grid's best mean, at half of the grid's "
+    "trainings at most."
 )
 GAIN, LEVEL = 2.5, 0.025
 Figures = Mapping[str, list[float]]
@@ -30,11 +31,13 @@ Figures = Mapping[str, list[float]]
 def simulated(others: int, seeds: int, runs: int) -> Row:
     """How often a winner is claimed on noise, and the planted one found."""
     noise = [_simulated(others, seeds, run, 0.0) for run in range(runs)]
+    alike = [_simulated(others, seeds, run, 0.0, alike=0.8) for run in range(runs)]
     planted = [_simulated(others, seeds, run, GAIN) for run in range(runs)]
     return {
         "candidates": others + 1,
         "seeds": seeds,
         "claimed on noise, %": 100 * float(np.mean([found.name != "random" for found in noise])),
+        "alike, %": 100 * float(np.mean([found.name != "random" for found in alike])),
         f"gain of {GAIN} found, %": 100 * float(np.mean([found.name == "1" for found in planted])),
         "told, %": 100 * power(GAIN, LEVEL, min(others, 2), seeds),
         "gain found in 80 %": planted[0].detectable / planted[0].spread,
@@ -43,10 +46,17 @@ def simulated(others: int, seeds: int, runs: int) -> Row:
     }
 
 
-def _simulated(others: int, seeds: int, run: int, gain: float) -> Choice:
+def _simulated(others: int, seeds: int, run: int, gain: float, alike: float = 0.0) -> Choice:
     rng = np.random.default_rng([run, seeds, others])
+    common = np.random.default_rng([run, seeds, others, 1]).normal(size=(2 * seeds, 2))  # by seed, and whether in full
+
+    def train(name: str, seed: int, share: float) -> float:
+        shared = 0.0 if name == "random" else alike
+        own = float(rng.normal() + gain * (name == "1"))
+        return (1 - shared) ** 0.5 * own + shared**0.5 * float(common[seed, int(share == 1)])
+
     names = ["random", *map(str, range(1, others + 1))]
-    return choose({n: n for n in names}, lambda name, seed, share: rng.normal() + gain * (name == "1"), seeds=seeds)
+    return choose({n: n for n in names}, train, seeds=seeds)
 
 
 def grids() -> dict[str, Figures]:

@@ -139,7 +139,42 @@ def test_a_ranking_that_only_the_last_epoch_has_has_not_settled() -> None:
     assert settled([(0, [0, 0, 0]), (5, [3, 2, 1])]) is None  # equal scores are no ranking
 
 
-@pytest.mark.parametrize("told", [[], [(0, [1, 2])], [(1, [1, 2]), (0, [1, 2])]])
+def test_several_commits_of_the_last_epoch_are_no_sign_that_it_has_settled(tmp_path: Path) -> None:
+    path = committed(tmp_path / "store", [[3, 2, 1], [1, 2, 3]])
+    with ScoreStore.open(path) as store:
+        store.commit("once more")
+    assert [epoch for epoch, _ in history(path, "loss")] == [0, 1, 1]
+    assert settled(history(path, "loss")) is None
+
+
+def test_of_several_commits_of_an_epoch_the_last_counts() -> None:
+    assert settled([(0, [1, 2, 3]), (0, [3, 2, 1]), (1, [3, 2, 1])], correlation=np.float32(0.9)) == 0  # type: ignore[arg-type]
+
+
+def test_epochs_that_cannot_be_compared_are_named() -> None:
+    told = [(0, [1, 2]), (1, [3, 2, 1]), (2, [3, 2, 1])]
+    with pytest.raises(
+        InvalidValue, match=r"epoch 0 against epoch 2: first has 2 rows, second 3: .*Or leave that epoch out"
+    ):
+        settled(told)
+
+
+def test_a_store_is_no_history_and_an_array_no_store() -> None:
+    with pytest.raises(InvalidValue, match=r"pass history\(path, by\)"):
+        settled(scored([1, 2, 3]))  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match="store is of ndarray"):
+        by_rank(np.arange(5.0), "loss", parts=2)  # type: ignore[arg-type]
+
+
+def test_integers_that_float64_cannot_tell_apart_are_refused() -> None:
+    big = 2**53 + np.arange(3)
+    with pytest.raises(InvalidValue, match=r"first holds integers beyond 2\*\*53"):
+        stability(big, [1, 2, 3])
+    assert stability(big - 2, [1, 2, 3]).spearman == 1
+    assert stability(2 - big, [1, 2, 3]).spearman == -1
+
+
+@pytest.mark.parametrize("told", [[], [(0, [1, 2]), (0, [1, 2])], [(0, [1, 2])], [(1, [1, 2]), (0, [1, 2])]])
 def test_a_history_without_two_epochs_in_order_is_refused(told: Any) -> None:
     with pytest.raises(InvalidValue, match="at least two are needed, in the order of time"):
         settled(told)

@@ -1,10 +1,11 @@
 """Choose a policy by trainings, and the baseline unless something beats it."""
 
+import dataclasses
+import json
 import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ from adaptive_sampler.choice.dunnett import detectable, power, seeds_for
 from adaptive_sampler.choice.grid import Grid
 from adaptive_sampler.choice.halving import Round, rounds
 from adaptive_sampler.choice.result import CHANCE, Choice, compare
-from adaptive_sampler.choice.trainings import Trainings
+from adaptive_sampler.choice.trainings import Key, Trainings
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show, Tell, shown
-from adaptive_sampler.selection.base import check_choice, describe
+from adaptive_sampler.selection.base import check_choice, describe, is_policy
 
 Train = Callable[[Any, int, float], Any]
 GAIN = 2.5  # standard deviations of a single run: a gain that the seeds should suffice for
@@ -43,9 +44,9 @@ def choose(
     Rounds of successive halving (Jamieson and Talwalkar 2016) come first: every candidate but the baseline trains a share of
     a training, and half of them go on to the next round, with twice the share. The `finalists` that are left and the baseline
     then train in full on the same `seeds`, which no round has used. Each finalist's mean difference to the baseline is held
-    against Dunnett's one-sided test (1955), in blocks by seed and with the variance pooled over these arms. So if no candidate
-    is better, one is chosen with a probability of `level`, however many there were. The test takes figures as about normal,
-    and as spread about alike from seed to seed for each of these arms.
+    against Dunnett's one-sided test (1955), in blocks by seed and with the variance pooled over these arms, and against the
+    paired t-test. Of those that pass both, the one of the highest mean is chosen. So if no candidate is better, one is chosen
+    with a probability of about `level`, however many there were. The tests take figures as about normal.
 
     Args:
         candidates: policies by name, and grids of them by `grid`, whose policies get the grid's name and their arguments. Other
@@ -61,7 +62,7 @@ def choose(
         finalists: how many candidates are held against the baseline.
         first_share: the least share of a training that a candidate is judged by.
         level: the probability of choosing another one although none is better; one-sided, so that 0.025 is half of the
-            usual 0.05.
+            usual 0.05. Above 1e-9.
         path: a file that keeps every figure as it comes. A call with the same arguments goes on where another one was stopped.
         progress: True: a bar; None: a bar on a terminal; a function: called with (done, of) trainings.
 
@@ -75,21 +76,22 @@ def choose(
         StoreDamaged: `path` is another file. StoreLocked: another process writes to it.
     """
     known, refused = _named(candidates)
-    whole, real = (
-        {"seeds": (seeds, 2), "finalists": (finalists, 1)},
-        {"first_share": (first_share, 1), "level": (level, 0.5)},
-    )
-    _check(known, baseline, better, whole, real | ({} if budget is None else {"budget": (budget, math.inf)}))
+    _check(known, baseline)
+    check_choice("better", better, ("higher", "lower"))
+    seeds = whole_number("seeds", seeds, 2, otherwise=": a standard error needs two")
+    finalists = whole_number("finalists", finalists, 1)
+    first_share, level = _number("first_share", first_share, 0, 1), _number("level", level, 1e-9, 0.5)
+    budget = None if budget is None else _number("budget", budget, 0)
     others = [name for name in known if name != baseline]
-    before = rounds(
-        len(others), baseline, seeds=seeds, finalists=finalists, first_share=float(first_share), budget=budget
-    )
+    before = rounds(len(others), baseline, seeds=seeds, finalists=finalists, first_share=first_share, budget=budget)
     _warn(seeds, min(finalists, len(others)), level)
+    kept = None if path is None else Path(path)
     about = {"baseline": baseline, "seeds": seeds, "better": better, "rounds": [repr(one) for one in before]}
-    about |= {f"candidate {name}": describe(_Candidate(policy)) for name, policy in known.items()} if path else {}
-    with Trainings(Path(path) if path else None, about) as trainings, shown(progress, "choosing") as tell:
+    about |= {f"candidate {name}": _described(name, policy) for name, policy in known.items()} if kept else {}
+    with Trainings(kept, about) as trainings, shown(progress, "choosing") as tell:
         number = sum(one.size * len(one.seeds) for one in before) + (min(finalists, len(others)) + 1) * seeds
         trial = _Trials(known, train, trainings, 1 if better == "higher" else -1, tell, number)
+        trial.first(baseline)
         for one in before:
             others = trial.best(others, one)
         last = trial.last(others, baseline, range(seeds))
@@ -97,7 +99,7 @@ def choose(
         return _choice(last, baseline, known, refused | trial.out, before, trainings, seeds, level)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Candidate:
     """What is described of a candidate in the file of its trainings."""
 
@@ -111,8 +113,12 @@ class _Trials:
         self, known: Mapping[str, Any], train: Train, trainings: Trainings, sign: int, tell: Tell, number: int
     ) -> None:
         self._known, self._train, self._trainings, self._sign = known, train, trainings, sign
-        self._tell, self._number, self._done = tell, number, 0
+        self._tell, self._number, self._done = tell, number, set[Key]()
         self.out: dict[str, str] = {}
+
+    def first(self, baseline: str) -> None:
+        """Train the baseline once, as the last comparison needs it: a fault of `train` itself shows before all the rest."""
+        self._into({baseline: []}, baseline, 0, 1.0, needed=True)
 
     def best(self, names: list[str], one: Round) -> list[str]:
         """The candidates that a round leaves, in the order of `names`: those of the highest means."""
@@ -134,39 +140,39 @@ class _Trials:
 
     def _into(self, found: dict[str, list[float]], name: str, seed: int, share: float, *, needed: bool = False) -> None:
         """Add the figure of one training to those of its candidate, which is taken out of `found` if it has none."""
-        self._tell(self._done, self._number, name)
-        self._done += 1
+        self._tell(len(self._done), self._number, name)
+        self._done.add((name, seed, share))
         if name not in found:
             return
-        figure = self._trainings.get((name, seed, share))
+        figure, cause = self._trainings.get((name, seed, share)), None
         if figure is None:
-            figure = self._run(name, seed, share)
+            figure, cause = self._run(name, seed, share)
             if needed and isinstance(figure, str):
                 raise InvalidValue(
                     f"the baseline {name!r} at seed {seed}: train {figure}. Nothing can be held against it then: name another "
                     "baseline, or mend that and call again; with path= all other figures are kept."
-                )
+                ) from cause
             self._trainings.add((name, seed, share), figure)
         if isinstance(figure, str):
             self.out[name] = f"train {figure} at seed {seed}, share {share:g}"
             del found[name]
-            logging.getLogger("adaptive_sampler").warning("%s is out: %s.", name, self.out[name])
+            logging.getLogger("adaptive_sampler").warning("%s is out: %s.", name, self.out[name], exc_info=cause)
         else:
             found[name].append(self._sign * figure)
 
-    def _run(self, name: str, seed: int, share: float) -> float | str:
-        """The figure of a training, or why it has none."""
+    def _run(self, name: str, seed: int, share: float) -> tuple[float | str, Exception | None]:
+        """The figure of a training, or why it has none and the error that was raised, if one was."""
         try:
             found = self._train(self._known[name], seed, share)
         except Exception as error:
-            return f"raised {type(error).__name__}: {error}"
+            return f"raised {type(error).__name__}: {error}", error
         try:
             figure = float(found)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidValue(
                 f"train returned {found!r} for {name!r}: return the validation figure, a number."
             ) from error
-        return figure if math.isfinite(figure) else f"returned {figure}"
+        return (figure if math.isfinite(figure) else f"returned {figure}"), None
 
 
 def _choice(
@@ -182,15 +188,30 @@ def _choice(
     """What the figures of the last comparison say."""
     finalists = {name: figures for name, figures in last.items() if name != baseline}
     differences, spread = compare(last[baseline], finalists) if finalists else ({}, float("nan"))
-    name = max(differences, key=lambda name: differences[name].mean, default=baseline)
-    if name != baseline and differences[name].p_value > level:
-        name = baseline
-    notes = []
-    if spread == 0:
-        notes.append("The differences are the same at every seed: does train use its seed? Then p says nothing.")
-    return Choice(
-        name, baseline, differences, out, known, before, trainings.figures(), seeds, level, spread, tuple(notes)
+    passed = [name for name, found in differences.items() if found.p_value <= level]
+    name = max(passed, key=lambda name: differences[name].mean, default=baseline)
+    notes = tuple(
+        f"{name!r} differs from {baseline!r} by {found.mean:.3g} at every seed, and nothing tells a gain from chance where "
+        "chance does not show: does train use its seed, and its policy?"
+        for name, found in differences.items()
+        if found.standard_error == 0
     )
+    return Choice(name, baseline, differences, out, known, before, trainings.figures(), seeds, level, spread, notes)
+
+
+def _described(name: str, policy: Any) -> dict[str, Any]:
+    """A candidate as the file of trainings has it. Raises `InvalidValue` if it would read like another one."""
+    try:
+        if is_policy(policy) and not dataclasses.is_dataclass(policy):
+            raise InvalidValue(f"{type(policy).__name__} is no dataclass, so that its arguments are unknown.")
+        told = describe(_Candidate(policy))
+        json.dumps(told, allow_nan=False)
+    except ValueError as error:
+        raise InvalidValue(
+            f"candidate {name!r} cannot be named in a file of trainings: {str(error).rstrip('.')}. Make it a dataclass of such "
+            "values, or call without path=."
+        ) from error
+    return told
 
 
 def _named(candidates: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -219,24 +240,24 @@ def _flat(candidates: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _check(
-    known: Mapping[str, Any], baseline: str, better: Any, whole: Mapping[str, Any], real: Mapping[str, Any]
-) -> None:
-    """Check arguments. `whole`: name -> (value, least); `real`: name -> (value, most)."""
+def _check(known: Mapping[str, Any], baseline: str) -> None:
+    """Raise `InvalidValue` unless there is a baseline among the candidates, and another one."""
     if baseline not in known:
+        names = f"name one of {', '.join(map(repr, known))}, or " if known else ""
         raise InvalidValue(
-            f"baseline={baseline!r} is no candidate: name one of {', '.join(map(repr, known))}, or add it, as in "
-            "{'random': RandomPrune(0.5)}."
+            f"baseline={baseline!r} is no candidate: {names}add it, as in {{'random': RandomPrune(0.5)}}."
         )
     if len(known) == 1:
         raise InvalidValue(f"{baseline!r} is the only candidate: pass others to hold against it.")
-    check_choice("better", better, ("higher", "lower"))
-    for name, (value, least) in whole.items():
-        whole_number(name, value, least, otherwise=": a standard error needs two" if least == 2 else "")
-    for name, (value, most) in real.items():
-        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not number or not 0 < value <= most or math.isinf(value):
-            raise InvalidValue(f"{name}={value!r}: a number, 0 < {name}{f' <= {most}' if math.isfinite(most) else ''}.")
+
+
+def _number(name: str, value: Any, above: float, most: float = math.inf) -> float:
+    """`value` as a float. Raises `InvalidValue` unless it is a finite number, above < value <= most."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not known or not above < value <= most or math.isinf(value):
+        end = "" if math.isinf(most) else f" <= {most}"
+        raise InvalidValue(f"{name}={value!r}: a number, {above:g} < {name}{end}, is needed.")
+    return float(value)
 
 
 def _warn(seeds: int, arms: int, level: float) -> None:

@@ -38,11 +38,19 @@ def critical(level: float, arms: int, df: int) -> float:
     return high
 
 
+@lru_cache(maxsize=256)
 def power(gain: float, level: float, arms: int, seeds: int) -> float:
-    """The probability that one arm which is better by `gain` standard deviations of a single run is found to be."""
-    df = arms * (seeds - 1)
-    scale, of_scale = _scales(df)
-    return float(of_scale @ _below(gain * math.sqrt(seeds / 2) - critical(level, arms, df) * scale))
+    """The probability that one arm which is better by `gain` standard deviations of a single run is found to be.
+
+    Found by Dunnett's test and by the paired t-test, that is. Of the pooled variance, the share 1 / arms is that of the arm's
+    differences to the baseline, and the rest is independent of it.
+    """
+    df = seeds - 1
+    own, of_own = _scales(df)
+    rest, of_rest = _scales((arms - 1) * df) if arms > 1 else (np.zeros(1), np.ones(1))
+    pooled = np.sqrt((own[:, None] ** 2 + (arms - 1) * rest**2) / arms)
+    least = np.maximum(critical(level, arms, arms * df) * pooled, critical(level, 1, df) * own[:, None])
+    return float(of_own @ _below(gain * math.sqrt(seeds / 2) - least) @ of_rest)
 
 
 @lru_cache(maxsize=256)

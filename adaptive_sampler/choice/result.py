@@ -10,14 +10,15 @@ from adaptive_sampler.choice.dunnett import detectable, p_value
 from adaptive_sampler.choice.halving import Round
 
 CHANCE = 0.8  # with which what is called detectable is found
+_ROUNDING = 1e-14  # what rounding leaves of the spread of equal differences, relative to the largest figure
 
 
 @dataclass(frozen=True)
 class Difference:
     """A finalist against the baseline: the mean of the differences at the same seeds, positive where it is better.
 
-    `mean`, `standard_error`: in units of the figure. `p_value`: of no difference, against a gain, corrected for the number of
-    finalists.
+    `mean`, `standard_error`: in units of the figure, the latter of these differences alone. `p_value`: of no difference, against
+    a gain: the larger one of Dunnett's test, which is corrected for the number of finalists, and of the paired t-test.
     """
 
     mean: float
@@ -55,8 +56,8 @@ class Choice:
 
     @property
     def detectable(self) -> float:
-        """The gain, in units of the figure, that would have been found in 80 % of such comparisons; NaN without finalists."""
-        if not self.differences:
+        """The gain, in units of the figure, that would have been found in 80 % of such cases; NaN without finalists or a spread."""
+        if not self.differences or not self.spread:
             return float("nan")
         return self.spread * detectable(CHANCE, self.level, len(self.differences), self.seeds)
 
@@ -125,10 +126,10 @@ class Choice:
             return f"{self.name!r} beats {self.baseline!r} by {gain} (p = {found.p_value:.2g})."
         if not self.differences:
             return f"{self.baseline!r}: no other candidate is left."
-        return (
-            f"{self.baseline!r}: nothing beats it at seeds={self.seeds}, where a gain of {self.detectable:.3g} would have been "
-            f"found in {CHANCE:.0%} of all cases."
-        )
+        nothing = f"{self.baseline!r}: nothing beats it at seeds={self.seeds}"
+        if not self.spread:
+            return f"{nothing}."
+        return f"{nothing}, where a gain of {self.detectable:.3g} would have been found in {CHANCE:.0%} of all cases."
 
 
 def _shown(value: Any) -> str:
@@ -139,18 +140,23 @@ def compare(baseline: np.ndarray, finalists: Mapping[str, np.ndarray]) -> tuple[
     """The difference of each finalist, and the standard deviation of a single run, pooled over all of them.
 
     `baseline`: (seeds,) figures, more being better; `finalists`: likewise, at the same seeds. What the seeds have in common is
-    taken out (randomised blocks), and what then is left, of the baseline and every finalist alike, estimates the variance.
+    taken out (randomised blocks), and what then is left, of the baseline and every finalist alike, estimates the variance. Where
+    one arm spreads more than another or two of them move alike, that is too small for some differences, so that the paired t-test
+    is asked as well. Differences that are the same at every seed show no chance to compare a gain with: their p value is 1.
     """
     arms, seeds = len(finalists), len(baseline)
     table = np.stack([baseline, *finalists.values()])
+    unit = float(np.abs(table).max()) or 1.0  # squares of very large and very small figures would leave float64
+    table = table / unit
     left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    spread = float(np.sqrt((left**2).sum() / (arms * (seeds - 1)))) if arms else float("nan")
-    if spread <= 1e-14 * np.abs(table).max():  # of equal differences, rounding leaves that
-        spread = 0.0
-    error = spread * np.sqrt(2 / seeds)
+    pooled = float(np.sqrt((left**2).sum() / (arms * (seeds - 1))))
     found = {}
-    for name, figures in finalists.items():
-        mean = float((figures - baseline).mean())
-        t = mean / error if error else np.inf if mean > 0 else -np.inf
-        found[name] = Difference(mean, float(error), p_value(t, arms, arms * (seeds - 1)))
-    return found, spread
+    for name, differences in zip(finalists, table[1:] - table[0], strict=True):
+        mean, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(seeds))
+        if error <= _ROUNDING:
+            error, p = 0.0, 1.0
+        else:
+            dunnett = p_value(mean / (pooled * np.sqrt(2 / seeds)), arms, arms * (seeds - 1))
+            p = max(dunnett, p_value(mean / error, 1, seeds - 1))
+        found[name] = Difference(mean * unit, error * unit, p)
+    return found, pooled * unit if pooled > _ROUNDING else 0.0

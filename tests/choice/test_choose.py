@@ -1,6 +1,7 @@
 """What `choose` trains, what it makes of figures that are none, and what it refuses."""
 
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ def test_the_example_of_the_page_takes_policies_and_grids() -> None:
             "hard": Prune(0.5, "el2n"),
             "window": grid(Window, keep=[0.5, 0.75], offset=[0, 0.05, 0.3], by="el2n"),
         },
-        lambda policy, seed, share: np.sin(seed) + getattr(policy, "offset", 0) + np.cos(7 * seed + policy.keep) / 9,
+        lambda policy, seed, share: (
+            np.sin(seed) + (off := getattr(policy, "offset", 0)) + np.cos(7 * seed + off + policy.keep) / 9
+        ),
     )
     assert found.name == "window(keep=0.5, offset=0.3)"
     assert found.best.offset == 0.3
@@ -148,8 +151,13 @@ def test_a_baseline_that_fails_is_an_error() -> None:
         choose({"random": 0, "a": 1}, lambda c, seed, share: float("nan") if c == 0 else 1.0)
 
 
+def test_a_number_beyond_floats_is_no_figure() -> None:
+    with pytest.raises(InvalidValue, match="return the validation figure, a number"):
+        choose(CANDIDATES, lambda c, seed, share: 10**400)
+
+
 def test_a_training_that_returns_no_number_is_an_error_of_the_caller() -> None:
-    with pytest.raises(InvalidValue, match="train returned None for 'candidate 1': return the validation figure"):
+    with pytest.raises(InvalidValue, match="train returned None for 'random': return the validation figure"):
         choose(CANDIDATES, lambda c, seed, share: None)
 
 
@@ -159,20 +167,61 @@ def test_fewer_seeds_than_a_standard_error_needs_are_refused() -> None:
 
 
 def test_too_few_seeds_for_the_correction_are_warned_of_with_the_number() -> None:
-    with pytest.warns(RuntimeWarning, match=r"seeds=3: corrected for 2 finalists, .* in 50% .* Pass seeds=5 or more"):
+    with pytest.warns(RuntimeWarning, match=r"seeds=3: corrected for 2 finalists, .* in 32% .* Pass seeds=5 or more"):
         choose(CANDIDATES, training(0), seeds=3)
 
 
-def test_a_training_without_randomness_is_told() -> None:
-    found = choose({"random": 0, "a": 1}, lambda c, seed, share: 0.1 * c)
-    assert found.name == "a"
-    assert "does train use its seed?" in str(found)
+@pytest.mark.parametrize("seeds", [2, 10])
+def test_a_gain_that_is_the_same_at_every_seed_is_told_and_not_chosen(seeds: int) -> None:
+    """Shares of a few validation samples often differ by the same amount at two seeds: that shows no chance, not certainty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of two seeds
+        found = choose({"random": 0, "a": 1}, lambda c, seed, share: 0.1 * c + seed, seeds=seeds)
+    assert found.name == "random"
+    assert found.differences["a"].p_value == 1
+    assert "'a' differs from 'random' by 0.1 at every seed" in str(found)
+
+
+def test_equal_candidates_say_nothing_of_a_gain() -> None:
+    found = choose({"random": 0, "a": 0}, lambda c, seed, share: 0.5)
+    assert np.isnan(found.detectable)
+    assert str(found).startswith("'random': nothing beats it at seeds=10.\n")
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e170, 1e300])
+def test_the_unit_of_the_figures_changes_nothing(unit: float) -> None:
+    train = training(0)
+    one, other = choose(CANDIDATES, train), choose(CANDIDATES, lambda c, seed, share: unit * train(c, seed, share))
+    assert other.name == one.name == "random"
+    for name, found in one.differences.items():
+        assert other.differences[name].p_value == pytest.approx(found.p_value)
+        assert other.differences[name].mean == pytest.approx(unit * found.mean)
+
+
+def test_a_fault_of_train_shows_before_anything_else_is_trained() -> None:
+    calls = []
+
+    def train(candidate: int, seed: int, share: float) -> float:
+        calls.append((candidate, seed, share))
+        raise NameError("undefined")
+
+    with pytest.raises(InvalidValue, match="the baseline 'random' at seed 0: train raised NameError") as caught:
+        choose(CANDIDATES, train)
+    assert isinstance(caught.value.__cause__, NameError)
+    assert calls == [(0, 0, 1.0)]
+
+
+def test_the_log_shows_where_a_training_raised(caplog: pytest.LogCaptureFixture) -> None:
+    choose({"random": 0, "a": 1}, lambda c, seed, share: seed / (1 - c))
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("candidates", "words"),
     [
         ({"random": 0}, "'random' is the only candidate"),
+        ({}, "baseline='random' is no candidate: add it"),
         ([0, 1], r"candidates=\[0, 1\]: a dict of policies by name"),
         ({"random": 0, 1: 1}, "the names being texts"),
         ({"random": 0, "a": Prune}, "'a' is the class Prune"),
@@ -195,6 +244,7 @@ def test_candidates_that_cannot_be_compared_are_refused(candidates: Any, words: 
         ("first_share", 0),
         ("first_share", 2),
         ("level", 0.6),
+        ("level", 1e-18),
         ("budget", float("nan")),
         ("budget", -1),
         ("seeds", 2.5),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adaptive_sampler.choice import Choice, choose
@@ -128,9 +129,35 @@ def test_another_policy_of_the_same_name_is_refused(path: Path) -> None:
         choose({"random": RandomPrune(0.5), "hard": Prune(0.5, "margin")}, train, path=path)
 
 
-def test_a_candidate_that_a_file_cannot_name_is_refused(path: Path) -> None:
-    with pytest.raises(InvalidValue, match="which a plan cannot name"):
-        choose({"random": 0, "a": object()}, Counted(), path=path)
+class Undescribed:
+    """A policy whose arguments nobody can read."""
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("candidate", "why"),
+    [
+        (object(), "which a plan cannot name"),
+        (Undescribed(), "Undescribed is no dataclass, so that its arguments are unknown"),
+        (float("inf"), "Out of range float"),
+    ],
+)
+def test_a_candidate_that_a_file_cannot_name_is_refused(path: Path, candidate: Any, why: str) -> None:
+    with pytest.raises(InvalidValue, match=f"candidate 'a' cannot be named in a file of trainings: .*{why}"):
+        choose({"random": 0, "a": candidate}, Counted(), path=path)
+
+
+def test_numbers_of_numpy_are_the_same_arrangement(path: Path) -> None:
+    found = choose(CANDIDATES, Counted(), seeds=10, finalists=2, path=path)
+    again = choose(CANDIDATES, Counted(0), seeds=np.int64(10), finalists=np.int64(2), path=path)
+    assert content(again) == content(found)
+
+
+def test_an_empty_path_is_a_path_and_not_no_file() -> None:
+    with pytest.raises(IsADirectoryError):
+        choose(CANDIDATES, Counted(0), path="")
 
 
 @pytest.mark.parametrize("text", ["a diary", "{}\n", '{"format": 1}\n', '[1]\n{"a": 1}\n', "\x00" * 99])

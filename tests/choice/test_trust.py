@@ -78,6 +78,24 @@ def test_with_one_finalist_the_standard_error_is_that_of_paired_differences() ->
     assert found["b"].standard_error == pytest.approx((b - a).std(ddof=1) / 3)
 
 
+@pytest.mark.parametrize("twin", ["of the finalist", "of the baseline"])
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_a_twin_makes_no_gain_more_certain(twin: str, seeds: int) -> None:
+    """The variance that is pooled is too small then, by a third."""
+    for run in range(20):
+        baseline, finalist = np.random.default_rng(run).normal(size=(2, seeds))
+        alone, _ = compare(baseline, {"a": finalist})
+        found, _ = compare(baseline, {"a": finalist, "twin": finalist if twin == "of the finalist" else baseline})
+        assert found["a"].p_value >= alone["a"].p_value
+
+
+def test_one_that_spreads_more_is_held_against_its_own_spread() -> None:
+    for run in range(20):
+        baseline, finalist, other = np.random.default_rng(run).normal(size=(3, 5)) * [[1], [5], [1]]
+        found, _ = compare(baseline, {"a": finalist, "b": other})
+        assert found["a"].p_value >= compare(baseline, {"a": finalist})[0]["a"].p_value
+
+
 def test_what_a_seed_does_to_all_arms_changes_nothing() -> None:
     rng = np.random.default_rng(1)
     arms, common = rng.normal(size=(3, 8)), 100 * rng.normal(size=8)

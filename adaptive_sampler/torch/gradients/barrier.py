@@ -27,6 +27,16 @@ def is_wrong(output: Any, labels: Tensor) -> Tensor:
             f"the model gives {shape}, the labels have shape {tuple(labels.shape)}: (batch, classes) and (batch,) are needed. For "
             "others pass error_fn=, which gives the error of each sample."
         )
+    classes = logits.shape[1]
+    if logits.isnan().any():
+        raise InvalidValue(
+            "the model gives NaN, of which none is the largest. Look at the inputs, or use a wider dtype."
+        )
+    if labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
+        raise InvalidValue(
+            f"the labels are {labels.min():g} to {labels.max():g}, beyond the {classes} classes of the model, so that they would "
+            "always be wrong: map them first, or leave such samples out."
+        )
     return logits.argmax(1) != labels
 
 
@@ -77,11 +87,14 @@ def error_barrier(
 
 
 def _between(a: Params, b: Params, alpha: float) -> Params:
-    """αa + (1 − α)b, of what is of floating point."""
+    """αa + (1 − α)b, of what is of floating point; what is equal in both, −inf of a mask too, stays."""
     return {
-        name: torch.lerp(b[name], tensor, alpha) if tensor.is_floating_point() else b[name]
-        for name, tensor in a.items()
+        name: _mixed(tensor, b[name], alpha) if tensor.is_floating_point() else b[name] for name, tensor in a.items()
     }
+
+
+def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    return torch.where(a == b, b, torch.lerp(b, a, alpha))
 
 
 def _errors(error_fn: ErrorFn, labels: Any, output: Any) -> Tensor:

@@ -37,8 +37,8 @@ def ntk_velocity(model: nn.Module, before: State, after: State, subset: Any, *, 
         The distance, without a unit, in [0, 1].
 
     Raises:
-        InvalidValue: a state that is not this model's; outputs that are no floating tensor with a batch axis; a kernel that is 0;
-            and as `grand` does for models without gradients of single samples.
+        InvalidValue: a state that is not this model's; outputs that are no floating tensor with a batch axis; a kernel that is 0,
+            or a single number, which cannot turn; and as `grand` does for models without gradients of single samples.
 
     Source:
         Fort et al. 2020, Deep learning versus kernel learning, section 4 (kernel velocity); Paul et al. 2021, section 5.
@@ -86,6 +86,10 @@ def _products(jacobians: _Jacobians, number: int, chunk_size: int | None) -> Ten
     sums = torch.zeros(3, dtype=torch.float64)
     for i, start in enumerate(starts):
         ours = jacobians.of(start, min(start + chunk_size, number))
+        if number == len(ours[0]) == 1:
+            raise InvalidValue(
+                "the kernel of one sample with one output is a number, and cannot turn. Take more samples."
+            )
         for other in starts[i:]:
             theirs = ours if other == start else jacobians.of(other, min(other + chunk_size, number))
             a, b = ((one @ two.T).cpu().double() for one, two in zip(ours, theirs, strict=True))

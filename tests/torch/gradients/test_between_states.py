@@ -164,6 +164,44 @@ def test_a_state_of_another_model_is_refused_by_name() -> None:
         ntk_velocity(model, model, model, IMAGES)
 
 
+def test_a_state_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"before is of str: pass what state_dict\(\) gives, loaded"):
+        ntk_velocity(plain(), "epoch-3.pt", plain(), IMAGES)  # type: ignore[arg-type]
+
+
+def test_wrapped_modules_are_states_too() -> None:
+    a, b = states(plain)
+    wrapped = [nn.DataParallel(module) for module in (a, a, b)]
+    assert error_barrier(*wrapped, [(IMAGES, LABELS)]) == error_barrier(a, a, b, [(IMAGES, LABELS)])
+    assert ntk_velocity(*wrapped, IMAGES) == ntk_velocity(a, a, b, IMAGES)
+
+
+class Masked(nn.Module):
+    """A mask of −inf, and integers and complex numbers, among the buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(36, 3)
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("phase", torch.tensor(1j))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.layer(images.flatten(1)) + self.mask).softmax(1)
+
+
+def test_a_mask_of_inf_among_the_buffers_stays() -> None:
+    torch.manual_seed(0)
+    a, b = Masked(), Masked()
+    images = IMAGES.float()
+    assert 0 < ntk_velocity(a, a, b, images) < 1
+    assert error_barrier(a, a, a, [(images, LABELS)]) == 0
+    assert 0 <= error_barrier(a, a, b, [(images, LABELS)]) <= 1
+    a.layer.bias.data[0] = torch.inf
+    with pytest.raises(InvalidValue, match=r"before\['layer\.bias'\] holds NaN or inf"):
+        ntk_velocity(a, a, b, images)
+
+
 def test_what_has_no_velocity_is_refused() -> None:
     model = plain().double()
     with pytest.raises(InvalidValue, match="the batch is empty"):
@@ -174,6 +212,9 @@ def test_what_has_no_velocity_is_refused() -> None:
         ntk_velocity(
             nn.Linear(2, 2, bias=False), {"weight": torch.ones(2, 2)}, {"weight": torch.ones(2, 2)}, torch.zeros(1, 2)
         )
+    single = nn.Linear(2, 1)
+    with pytest.raises(InvalidValue, match="one sample with one output is a number"):
+        ntk_velocity(single, single, single, torch.ones(1, 2))
     with pytest.raises(InvalidValue, match="no trainable parameters"):
         ntk_velocity(model.requires_grad_(False), model, model, IMAGES)
     with pytest.raises(InvalidValue, match="without running statistics"):
@@ -190,3 +231,8 @@ def test_what_has_no_barrier_is_refused() -> None:
         error_barrier(model, model, model, [(IMAGES, LABELS)], error_fn=nn.functional.cross_entropy)
     with pytest.raises(InvalidValue, match=r"the labels have shape \(12, 3\)"):
         error_barrier(model, model, model, [(IMAGES, torch.eye(3)[LABELS])])
+    with pytest.raises(InvalidValue, match="the model gives NaN"):
+        error_barrier(model, model, model, [(IMAGES * torch.nan, LABELS)])
+    for labels, words in ((LABELS + 1, "1 to 3"), (LABELS - 100, "-100 to -98")):
+        with pytest.raises(InvalidValue, match=f"the labels are {words}, beyond the 3 classes"):
+            error_barrier(model, model, model, [(IMAGES, labels)])
