@@ -35,8 +35,9 @@ class Following:
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name, wrapper in (("__post_init__", _checked), ("plan", _planned)):
-            if name in vars(cls):
-                setattr(cls, name, wrapper(vars(cls)[name]))
+            owner = next((base for base in cls.__mro__ if name in vars(base)), None)
+            if owner is not None and (owner is cls or not issubclass(owner, Following)):  # else it is wrapped already
+                setattr(cls, name, wrapper(vars(owner)[name]))
 
 
 def _checked(check: Callable[..., None]) -> Callable[..., None]:

@@ -221,6 +221,26 @@ class About(Composable):
 
 
 @dataclass(frozen=True)
+class Plain:
+    """A policy that inherits nothing."""
+
+    least: Varying
+    by: str
+
+    def plan(self, store, *, epoch, seed):
+        return make(store, self, epoch, seed, kept=store[self.by] >= self.least)
+
+
+class Inherited(Composable, Plain):
+    """The same, composable."""
+
+
+def test_a_plan_that_is_inherited_from_what_does_not_follow_the_epoch_does():
+    policy = Inherited(Linear(0, 8, epochs=4), "loss")
+    assert policy.plan(scored(np.arange(9.0)), epoch=3, seed=0).rows.tolist() == [6, 7, 8]
+
+
+@dataclass(frozen=True)
 class Optional(Composable):
     """One that may have no number."""
 
