@@ -74,4 +74,5 @@ class GroupDRO(Composable):
         missing = np.isnan(found)
         if missing.all():
             return np.zeros_like(found)
-        return np.where(missing, found[~missing].mean(), found) * (counts.sum() / np.count_nonzero(counts))
+        often = float(counts.sum() / np.count_nonzero(counts))
+        return np.where(missing, found[~missing].mean(), found) * often

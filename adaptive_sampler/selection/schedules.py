@@ -112,7 +112,9 @@ class Steps(Schedule):
 
     def __post_init__(self) -> None:
         pairs = tuple(self.values.items()) if isinstance(self.values, Mapping) else self.values
-        paired = isinstance(pairs, (tuple, list)) and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs)
+        paired = isinstance(pairs, (tuple, list)) and all(
+            isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs
+        )
         given = dict(pairs) if paired and all(is_whole(epoch) for epoch, _ in pairs) else {}
         if not given or len(given) < len(pairs):
             raise InvalidValue(

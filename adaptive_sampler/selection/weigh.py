@@ -120,7 +120,9 @@ def _step(how: Any) -> Weights:
     if isinstance(how, type):
         raise InvalidValue(f"how={how.__name__} is a class: pass one of it, {how.__name__}().")
     if isinstance(how, Schedule):
-        raise InvalidValue(f"how={how!r}: a number for each epoch, and no weights of scores. Pass it within, as Exponential({how!r}).")
+        raise InvalidValue(
+            f"how={how!r}: a number for each epoch, and no weights of scores. Pass it within, as Exponential({how!r})."
+        )
     if not callable(how):
         raise InvalidValue(
             f"how={how!r}: one of {', '.join(map(repr, BY_NAME))}, a function from scores (m,) to weights (m,), or a list of these."

@@ -128,8 +128,14 @@ def test_annealing_is_a_ratio_that_ends_at_zero():
         (lambda: Prune(Geometric(0.5, 1.1), "loss"), "in epoch 8, by keep of .*keep=1.071794405: must be"),
         (lambda: Prune(lambda epoch: 2.0, "loss"), "in epoch 0, by keep of .*<lambda>: keep=2.0: must be"),
         (lambda: Prune(lambda epoch: "all", "loss"), "keep in epoch 0 is 'all' by .*<lambda>: have it return a number"),
-        (lambda: Draw("loss", floor=lambda epoch: None), "in epoch 0, by floor of .*: floor=None: the share drawn uniformly"),
-        (lambda: Weigh("loss", [Linear(0.1, 1, epochs=3)]), r"how=Linear\(.*\): a number for each epoch, and no weights of scores"),
+        (
+            lambda: Draw("loss", floor=lambda epoch: None),
+            "in epoch 0, by floor of .*: floor=None: the share drawn uniformly",
+        ),
+        (
+            lambda: Weigh("loss", [Linear(0.1, 1, epochs=3)]),
+            r"how=Linear\(.*\): a number for each epoch, and no weights of scores",
+        ),
         (lambda: Focal(Linear(1, -1, epochs=2)), "in epoch 2, by gamma of .*gamma=-1.0: the exponent"),
         (lambda: Prune(SHARES, 3), "by=3: the name of a score"),
     ],
@@ -296,7 +302,7 @@ class Scaled(Composable):
 
 def test_a_check_that_takes_more_than_the_fields_works_and_cannot_follow_the_epoch():
     assert Scaled(2.0, "loss", 3.0).plan(scored(np.arange(9.0)), epoch=0, seed=0).rows.tolist() == [6, 7, 8]
-    with pytest.raises(InvalidValue, match="Scaled.__post_init__ takes 3.0, which no field keeps"):
+    with pytest.raises(InvalidValue, match=r"Scaled.__post_init__ takes 3\.0, which no field keeps"):
         Scaled(Linear(0, 8, epochs=4), "loss", 3.0)
 
 

@@ -79,7 +79,11 @@ def test_a_number_below_zero_goes_down_to_the_end_by_a_factor_above_one():
 
 @pytest.mark.parametrize("number", [int, np.int64, np.int32])
 def test_an_epoch_of_numpy_is_the_same_epoch(number):
-    for schedule in (Linear(0.1, 1.0, epochs=number(900)), Root(0.1, 1.0, epochs=900), Geometric(1e-9, 1.0123, every=number(1))):
+    for schedule in (
+        Linear(0.1, 1.0, epochs=number(900)),
+        Root(0.1, 1.0, epochs=900),
+        Geometric(1e-9, 1.0123, every=number(1)),
+    ):
         assert schedule(number(500)) == type(schedule)(**vars(schedule) | _plain(schedule))(500)
 
 
@@ -104,7 +108,10 @@ def _plain(schedule):
         (lambda: Geometric(0.1, 0), "factor=0: what the number is multiplied by, above 0"),
         (lambda: Geometric(0.1, 2, every=0), "every=0: after how many epochs"),
         (lambda: Geometric(0.1, 2, end=math.inf), "end=inf: a finite number"),
-        (lambda: Geometric(0.5, 2, end=0.1), "end=0.1: from start=0.5 the factor 2 leads away .* Pass an end that is higher"),
+        (
+            lambda: Geometric(0.5, 2, end=0.1),
+            "end=0.1: from start=0.5 the factor 2 leads away .* Pass an end that is higher",
+        ),
         (lambda: Geometric(0.5, 0.9, end=0.6), "end=0.6: from start=0.5 the factor 0.9 leads away .* that is lower"),
     ],
 )
