@@ -28,8 +28,8 @@ class Following:
     A field may then be a `Schedule`; one that is annotated as `Varying`, or `Varying | None`, also a function of the epoch.
     `__post_init__`, which checks the fields, and `plan` are called with numbers alone: when the object is made, with those of
     every epoch that the schedule tells beforehand, up to the thousandth, or of a function with that of epoch 0; and then with those
-    of the epoch that is planned. So `__post_init__` must take what it has left itself, as with `dataclasses.replace`, and what follows
-    the epoch refuses arguments of it that no field keeps.
+    of the epoch that is planned. So `__post_init__` must take what it has left itself, as with `dataclasses.replace`, and what
+    follows the epoch refuses arguments of it that no field keeps.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
