@@ -36,6 +36,8 @@ class CVaR(Composable):
         check_by(self.by)
         if not isinstance(self.alpha, (float, np.floating)) or not 0 < self.alpha <= 1:
             raise InvalidValue(f"alpha={self.alpha!r}: the worst share, a fraction, 0 < alpha <= 1 as a float.")
+        if 1 / exactly(self.alpha) > float(np.finfo(np.float32).max):
+            raise InvalidValue(f"alpha={self.alpha!r}: the loss weight 1 / alpha is no float32. Take a larger share.")
         settle_groups(self)
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:

@@ -42,7 +42,8 @@ class Draw(Composable):
 
     def __post_init__(self) -> None:
         check_by(self.by)
-        if not 0 <= self.floor <= 1:
+        plain = isinstance(self.floor, (int, float, np.integer, np.floating))
+        if not plain or not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
         check_samples(self.num_samples)
         if self.per_group is not None and isinstance(self.num_samples, (int, np.integer)):

@@ -2,10 +2,11 @@
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 
@@ -24,31 +25,38 @@ _CHECKED = 1000  # epochs whose numbers are checked when a policy is made; those
 class Following:
     """What lets the numbers of a frozen dataclass follow the epoch.
 
-    A field may then be a `Schedule`; one that is annotated as `Varying`, also a function of the epoch. `__post_init__`, which
-    checks the fields, and `plan` are called with numbers alone: when the object is made, with those of every epoch that the
-    schedule tells beforehand, up to the thousandth, or of a function with that of epoch 0; and then with those of the epoch that is
-    planned.
+    A field may then be a `Schedule`; one that is annotated as `Varying`, or `Varying | None`, also a function of the epoch.
+    `__post_init__`, which checks the fields, and `plan` are called with numbers alone: when the object is made, with those of
+    every epoch that the schedule tells beforehand, up to the thousandth, or of a function with that of epoch 0; and then with those
+    of the epoch that is planned. So `__post_init__` must take what it has left itself, as with `dataclasses.replace`, and what
+    follows the epoch refuses arguments of it that no field keeps.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name, wrapper in (("__post_init__", _checked), ("plan", _planned)):
-            if name in vars(cls):
-                setattr(cls, name, wrapper(vars(cls)[name]))
+            owner = next((base for base in cls.__mro__ if name in vars(base)), None)
+            if owner is not None and (owner is cls or not issubclass(owner, Following)):  # else it is wrapped already
+                setattr(cls, name, wrapper(vars(owner)[name]))
 
 
-def _checked(check: Callable[[Any], None]) -> Callable[[Any], None]:
+def _checked(check: Callable[..., None]) -> Callable[..., None]:
     @wraps(check)
-    def __post_init__(self: Any) -> None:
+    def __post_init__(self: Any, *given: Any) -> None:
         following = _following(self)
         if not following:
-            return check(self)
+            return check(self, *given)
+        if given:
+            raise InvalidValue(
+                f"{check.__qualname__} takes {', '.join(map(repr, given))}, which no field keeps, and it is called again in each "
+                f"epoch, because {', '.join(following)} follows it. Make a field of what is no field but an InitVar."
+            )
         for epoch in _epochs(following.values()):
             fixed = _fixed(self, {name: _number(name, follow, epoch) for name, follow in following.items()})
             with _telling(following, epoch):
                 check(fixed)
-            for name in vars(fixed).keys() - following.keys():
-                object.__setattr__(self, name, vars(fixed)[name])  # as the check has left it
+            for name in (vars(fixed).keys() | {field.name for field in dataclasses.fields(fixed)}) - following.keys():
+                object.__setattr__(self, name, getattr(fixed, name))  # as the check has left it
         describe(self)  # raises for a function that a plan cannot name
         return None
 
@@ -105,10 +113,16 @@ def _following(policy: Any) -> dict[str, Callable[[int], Any]]:
     found = {}
     for field in dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ():
         value = getattr(policy, field.name)
-        marked = _FOLLOWS in getattr(field.type, "__metadata__", ())
-        if isinstance(value, Schedule) or (marked and is_function(value)):
+        if isinstance(value, Schedule) or (is_function(value) and _varying(field.type)):
             found[field.name] = value
     return found
+
+
+def _varying(annotation: Any) -> bool:
+    """Whether a field is annotated as `Varying`, alone or in a union; by its text under `from __future__ import annotations`."""
+    if isinstance(annotation, str):
+        return re.search(r"\bVarying\b", annotation) is not None
+    return _FOLLOWS in getattr(annotation, "__metadata__", ()) or any(map(_varying, get_args(annotation)))
 
 
 def _epochs(following: Collection[Any]) -> range:

@@ -22,8 +22,9 @@ class GroupDRO(Composable):
 
     Sagawa et al. 2020, algorithm 1: q_g ← q_g · exp(`eta` · ℓ_g), normalised, from equal shares on. Here a step is an epoch, not a
     batch, so that eta may be as many times the paper's as an epoch has batches. No q is kept: the steps add up in the exponent,
-    q_g ∝ exp(`eta` · Σ ℓ_g over the epochs), and that sum is the mean over the group's rows of (how often a row was observed) ·
-    (its score `by`). So a plan follows from the store alone, and a training goes on exactly.
+    q_g ∝ exp(`eta` · Σ ℓ_g over the epochs), and that sum is T · (the mean score `by` of the group's observations), where T is
+    how often a row was observed on average over all that were, so that a group whose rows are visited more often makes no more
+    steps. So a plan follows from the store alone, and a training goes on exactly.
 
     That is the sum exactly if the score is a row's mean loss, `Loss(fold=Mean())`, and each row was observed once an epoch. With
     the newest loss it is as if all epochs had had that. Rows never observed say nothing of their group; a group that has no
@@ -51,7 +52,8 @@ class GroupDRO(Composable):
         """Every row with its weight, or the draw. Raises `InvalidValue` for a score that is infinite."""
         groups = ranking(self, store)
         losses = self._losses(store, groups)
-        powers = np.exp(self.eta * (losses - losses.max()))
+        with np.errstate(over="ignore"):  # to −inf, whose power is 0
+            powers = np.exp(self.eta * (losses - losses.max()))
         return plan_shares(self, store, groups, powers / powers.sum(), epoch, seed)
 
     def _losses(self, store: Scores, groups: Ranking) -> np.ndarray:
@@ -62,12 +64,15 @@ class GroupDRO(Composable):
             raise InvalidValue(
                 f"{self.by!r} of row {row} is {scores[row]}: a group's loss must be finite. Go by another score."
             )
-        sums = scores * store.count(self.by)
+        counts = np.where(np.isnan(scores), 0, store.count(self.by)).astype(np.float64)
+        most = max(counts.max(), 1.0)
+        parts = np.where(counts > 0, scores * (counts / most), 0.0).astype(np.float32)  # of a sum; none overflows
         found = np.full(len(groups.numbers), np.nan)
         for group, (rows, _) in enumerate(groups.members()):
-            known = sums[rows]
-            known = known[~np.isnan(known)].astype(np.float32)
-            if len(known):
-                found[group] = exact.mean(known)
+            if counts[rows].any():
+                found[group] = exact.summed(parts[rows]) * (most / counts[rows].sum())
         missing = np.isnan(found)
-        return np.where(missing, 0.0 if missing.all() else found[~missing].mean(), found)
+        if missing.all():
+            return np.zeros_like(found)
+        often = float(counts.sum() / np.count_nonzero(counts))
+        return np.where(missing, found[~missing].mean(), found) * often

@@ -51,7 +51,7 @@ class _Between(Schedule):
         if epoch <= 0 or epoch >= self.epochs:
             return float(self.start if epoch <= 0 else self.end)
         low, high = sorted([float(self.start), float(self.end)])
-        return min(max(self._at(Fraction(epoch, int(self.epochs))), low), high)  # whatever was rounded
+        return min(max(self._at(Fraction(int(epoch), int(self.epochs))), low), high)  # whatever was rounded
 
     def _at(self, part: Fraction) -> float:
         """The number after this part of the way, between 0 and 1."""
@@ -111,8 +111,12 @@ class Steps(Schedule):
     values: Any
 
     def __post_init__(self) -> None:
-        given = dict(self.values) if isinstance(self.values, (Mapping, tuple, list)) else None
-        if not given or not all(is_whole(epoch) for epoch in given):
+        pairs = tuple(self.values.items()) if isinstance(self.values, Mapping) else self.values
+        paired = isinstance(pairs, (tuple, list)) and all(
+            isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs
+        )
+        given = dict(pairs) if paired and all(is_whole(epoch) for epoch, _ in pairs) else {}
+        if not given or len(given) < len(pairs):
             raise InvalidValue(
                 f"values={self.values!r}: a dict of numbers by epoch is needed, such as {{0: 0.3, 5: 1.0}}."
             )
@@ -134,7 +138,7 @@ class Steps(Schedule):
 
 @dataclass(frozen=True)
 class Geometric(Schedule):
-    """start · factor^⌊t / every⌋ in epoch t, up to `end`, or down to it if `factor` is below 1; None: without end.
+    """start · factor^⌊t / every⌋ in epoch t, as far as `end`, which lies on that way; None: without end.
 
     With end=1.0 the fixed exponential pacing of Hacohen & Weinshall 2019. Without, the growing threshold of self-paced learning
     (Kumar et al. 2010). Computed exactly from the decimals that the numbers are written as; beyond all floats it is inf.
@@ -153,16 +157,25 @@ class Geometric(Schedule):
         if self.factor <= 0:
             raise InvalidValue(f"factor={self.factor!r}: what the number is multiplied by, above 0.")
         whole_number("every", self.every, 1, what="after how many epochs it is multiplied")
+        if self.end is not None and (self.end < self.start if self._rises else self.end > self.start):
+            raise InvalidValue(
+                f"end={self.end!r}: from start={self.start!r} the factor {self.factor!r} leads away from it. Pass an end that is "
+                f"{'higher' if self._rises else 'lower'}, or None."
+            )
+
+    @property
+    def _rises(self) -> bool:
+        return (self.factor >= 1) == (self.start >= 0)
 
     def __call__(self, epoch: int) -> float:
         """The number at `epoch`."""
         try:
-            value = float(exactly(self.start) * exactly(self.factor) ** (max(epoch, 0) // self.every))
+            value = float(exactly(self.start) * exactly(self.factor) ** (max(int(epoch), 0) // int(self.every)))
         except OverflowError:
             value = math.copysign(math.inf, self.start)
         if self.end is None:
             return value
-        return min(value, float(self.end)) if self.factor >= 1 else max(value, float(self.end))
+        return min(value, float(self.end)) if self._rises else max(value, float(self.end))
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -51,12 +51,7 @@ class Spread(Composable):
                 f"embeddings have shape {vectors.shape} and dtype {vectors.dtype}: a vector of numbers for each row is needed, "
                 "(n, d)."
             )
-        vectors = np.array(vectors, np.float32, order="C")
-        bad = ~np.isfinite(vectors).all(axis=1)
-        if bad.any():
-            raise InvalidValue(
-                f"the embedding of row {int(np.argmax(bad))} is not finite. Embed it again, or by zeros."
-            )
+        vectors = _as_float32(vectors)
         vectors.setflags(write=False)
         object.__setattr__(self, "embeddings", vectors)
         object.__setattr__(self, "_graph", [])
@@ -93,6 +88,23 @@ class Spread(Composable):
         if not graph:
             graph.append(_found(self.embeddings, min(int(self.neighbours), len(self.embeddings) - 1)))
         return graph[0]
+
+
+def _as_float32(given: np.ndarray) -> np.ndarray:
+    """A copy of embeddings. Raises `InvalidValue`, naming the row, for one that is not finite, or is all 0 by rounding alone."""
+    with np.errstate(over="ignore", under="ignore"):
+        vectors = np.array(given, np.float32, order="C")
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InvalidValue(
+            f"the embedding of row {row} is {vectors[row][~np.isfinite(vectors[row])][0]} as float32. Embed it again, or by zeros."
+        )
+    if given.dtype.itemsize > 4:
+        bad = given.any(axis=1) & ~vectors.any(axis=1)
+        if bad.any():
+            raise InvalidValue(f"the embedding of row {int(np.argmax(bad))} is 0 as float32. Scale the embeddings up.")
+    return vectors
 
 
 def _found(vectors: np.ndarray, number: int) -> Neighbours:

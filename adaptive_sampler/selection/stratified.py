@@ -27,6 +27,7 @@ from adaptive_sampler.selection.per_group import Ranking, grouped, ranking, sett
 from adaptive_sampler.selection.ranked import come_first
 
 _MOST = 2**16  # strata
+_CELLS = 2**31  # strata of all groups together are fewer: int32 numbers them
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +75,14 @@ class Stratified(Composable):
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share that covers the scores.
 
-        Raises `InvalidValue` for counts that are more rows than there are.
+        Raises `InvalidValue` for counts that are more rows than there are, and for 2³¹ strata of all groups together.
         """
         scores, groups = store[self.by], ranking(self, store)
+        if len(groups.numbers) * self.strata >= _CELLS:
+            raise InvalidValue(
+                f"strata={self.strata} of each of {len(groups.numbers)} groups are {_CELLS} or more. Cut fewer strata, or "
+                "larger groups."
+            )
         if not store.observed(self.by):
             return make(store, self, epoch, seed)
         scores, salt = groups.of(scores), seeds.key(seed, epoch, seeds.Purpose.TIES)

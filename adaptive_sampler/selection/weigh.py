@@ -13,6 +13,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, check_choice, describe, make
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.schedules import Schedule
 from adaptive_sampler.selection.weights import BY_NAME, Weights
 
 
@@ -118,6 +119,10 @@ def _step(how: Any) -> Weights:
         return BY_NAME[how]
     if isinstance(how, type):
         raise InvalidValue(f"how={how.__name__} is a class: pass one of it, {how.__name__}().")
+    if isinstance(how, Schedule):
+        raise InvalidValue(
+            f"how={how!r}: a number for each epoch, and no weights of scores. Pass it within, as Exponential({how!r})."
+        )
     if not callable(how):
         raise InvalidValue(
             f"how={how!r}: one of {', '.join(map(repr, BY_NAME))}, a function from scores (m,) to weights (m,), or a list of these."

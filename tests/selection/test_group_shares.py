@@ -106,6 +106,33 @@ def test_before_the_first_observation_all_groups_are_equal():
     assert group_q([np.nan] * 10, GROUPS, 0.5) == pytest.approx([1 / 3] * 3)
 
 
+@pytest.mark.parametrize("how", ["draw", "weigh"])
+def test_of_equal_losses_no_group_gets_more_however_often_its_rows_are_visited(how):
+    groups = np.repeat([0, 1], [90, 10])
+    policy = GroupDRO("loss", groups, eta=0.5, how=how)
+    with ScoreStore.create(None, 100, [Loss(fold=Mean())]) as store:
+        for epoch in range(8):
+            drawn = planned(policy, store, epoch=epoch).indices()
+            store.fold("loss", drawn, np.ones(len(drawn)), epoch=epoch)
+        q = shares(planned(GroupDRO("loss", groups, eta=0.5), store), groups)
+    assert q == pytest.approx([0.5, 0.5])
+
+
+def test_a_group_whose_rows_are_drawn_makes_a_step_with_all_others():
+    with ScoreStore.create(None, 4, [Loss(fold=Mean())]) as store:
+        store.fold("loss", [0, 3, 3, 3], [1.0, 2.0, 3.0, 4.0])  # 4 observations of 2 rows: as 2 epochs
+        q = shares(planned(GroupDRO("loss", [0, 0, 0, 1], eta=0.1), store), [0, 0, 0, 1])
+    assert q == pytest.approx(references.group_dro([[1.0, 3.0]] * 2, 0.1), rel=1e-6)
+
+
+def test_losses_at_the_end_of_float32_and_the_largest_step_overflow_nothing():
+    with ScoreStore.create(None, 2, [Loss(fold=Mean())]) as store:
+        for epoch in range(4):
+            store.fold("loss", range(2), [3e38, 1e38], epoch=epoch)
+        for eta in (1.0, 1e308):
+            assert shares(planned(GroupDRO("loss", [0, 1], eta=eta), store), [0, 1]).tolist() == [1, 0]
+
+
 def test_large_losses_overflow_nothing():
     assert group_q([1e4, 2e4], [0, 1], 10.0) == pytest.approx([0, 1])
 
@@ -186,6 +213,7 @@ def test_a_policy_of_groups_is_pure_and_its_plans_can_be_restored(policy):
         (lambda: GroupDRO(3, GROUPS, eta=1), "by=3: the name of a score"),
         (lambda: CVaR(0, "loss"), "alpha=0: the worst share, a fraction"),
         (lambda: CVaR(1.5, "loss"), "alpha=1.5: the worst share"),
+        (lambda: CVaR(1e-45, "loss"), "alpha=1e-45: .* 1 / alpha is no float32"),
         (
             lambda: planned(Balanced(GROUPS[:9]), scored(np.zeros(10))),
             r"groups has shape \(9,\): one label for each of the 10",

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,25 @@ def test_a_factor_below_one_goes_down_to_the_end():
     assert [Geometric(1.0, 0.5, end=0.2)(t) for t in range(4)] == [1.0, 0.5, 0.25, 0.2]
 
 
+def test_a_number_below_zero_goes_down_to_the_end_by_a_factor_above_one():
+    assert [Geometric(-1.0, 2, end=-3.0)(t) for t in range(4)] == [-1.0, -2.0, -3.0, -3.0]
+    assert [Geometric(-1.0, 0.5, end=-0.3)(t) for t in range(4)] == [-1.0, -0.5, -0.3, -0.3]
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.int32])
+def test_an_epoch_of_numpy_is_the_same_epoch(number):
+    for schedule in (
+        Linear(0.1, 1.0, epochs=number(900)),
+        Root(0.1, 1.0, epochs=900),
+        Geometric(1e-9, 1.0123, every=number(1)),
+    ):
+        assert schedule(number(500)) == type(schedule)(**vars(schedule) | _plain(schedule))(500)
+
+
+def _plain(schedule):
+    return {"epochs": 900} if hasattr(schedule, "epochs") else {"every": 1}
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -82,10 +102,17 @@ def test_a_factor_below_one_goes_down_to_the_end():
         (lambda: Steps(0.3), "values=0.3: a dict of numbers by epoch"),
         (lambda: Steps({1: 0.3}), "says nothing of epoch 0"),
         (lambda: Steps({0: 0.3, 2.5: 1.0}), "a dict of numbers by epoch"),
+        (lambda: Steps([0.3, 1.0]), "a dict of numbers by epoch"),
+        (lambda: Steps([(0, 0.3), (0, 1.0)]), "a dict of numbers by epoch"),
         (lambda: Steps({0: 0.3, 2: None}), "the number from epoch 2 on=None: a finite number"),
         (lambda: Geometric(0.1, 0), "factor=0: what the number is multiplied by, above 0"),
         (lambda: Geometric(0.1, 2, every=0), "every=0: after how many epochs"),
         (lambda: Geometric(0.1, 2, end=math.inf), "end=inf: a finite number"),
+        (
+            lambda: Geometric(0.5, 2, end=0.1),
+            "end=0.1: from start=0.5 the factor 2 leads away .* Pass an end that is higher",
+        ),
+        (lambda: Geometric(0.5, 0.9, end=0.6), "end=0.6: from start=0.5 the factor 0.9 leads away .* that is lower"),
     ],
 )
 def test_a_schedule_that_is_none_is_refused_with_the_rule(make, words):

@@ -72,6 +72,14 @@ def test_a_plan_of_spread_rows_is_pure_and_names_the_embeddings_by_their_checksu
     assert told["embeddings"]["length"] == 36
 
 
+@pytest.mark.parametrize(("scale", "told"), [(1e200, "inf as float32"), (1e-200, "0 as float32")])
+def test_an_embedding_that_float32_does_not_hold_is_refused_by_row(scale, told):
+    vectors = np.ones((36, 2))
+    vectors[7] *= scale
+    with pytest.raises(InvalidValue, match=f"the embedding of row 7 is {told}"):
+        Spread(2, "loss", embeddings=vectors)
+
+
 def test_neighbours_are_found_once_for_all_epochs():
     policy, store = Spread(Linear(0.1, 0.5, epochs=4), "loss", embeddings=CROWDS), scored(np.arange(36.0))
     policy.plan(store, epoch=0, seed=0)
@@ -98,7 +106,7 @@ def test_without_faiss_the_message_says_how_to_install_it(monkeypatch):
         ({"neighbours": 0}, "neighbours=0: how many neighbours of each row"),
         ({"embeddings": [1.0, 2.0]}, r"embeddings have shape \(2,\) and dtype float64: a vector"),
         ({"embeddings": [["a"]]}, "embeddings have shape .* and dtype <U1: a vector"),
-        ({"embeddings": [[1.0], [np.nan]]}, "the embedding of row 1 is not finite"),
+        ({"embeddings": [[1.0], [np.nan]]}, "the embedding of row 1 is nan as float32"),
     ],
 )
 def test_an_argument_that_is_none_is_refused_with_the_rule(arguments, words):

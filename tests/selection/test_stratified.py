@@ -184,6 +184,12 @@ def test_counts_above_the_rows_are_refused():
         Stratified(4, "loss", skip_hardest=2).plan(scored([1.0] * 5), epoch=0, seed=0)
 
 
+def test_more_strata_of_all_groups_than_have_numbers_are_refused():
+    policy = Stratified(0.5, "loss", strata=2**16, per_group=np.arange(2**15))
+    with pytest.raises(InvalidValue, match="strata=65536 of each of 32768 groups are 2147483648 or more"):
+        policy.plan(scored(np.ones(2**15)), epoch=0, seed=0)
+
+
 def test_an_unknown_score_is_an_error_also_before_the_first_observation():
     with pytest.raises(UnknownName, match="no score 'el2n'"):
         Stratified(0.5, "el2n").plan(scored([np.nan] * 3), epoch=0, seed=0)

@@ -25,7 +25,7 @@ COMPARISONS = (
 )
 
 
-class MeanSpread(NamedTuple):
+class OverSeeds(NamedTuple):
     """A mean over seeds and the standard deviation between them (ddof 1; 0 for one seed)."""
 
     mean: float
@@ -35,9 +35,9 @@ class MeanSpread(NamedTuple):
         return f"{self.mean:.1f} ± {self.std:.1f}"
 
 
-def spread(values: Sequence[float]) -> MeanSpread:
+def spread(values: Sequence[float]) -> OverSeeds:
     """The mean and standard deviation of `values`, one per seed."""
-    return MeanSpread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+    return OverSeeds(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
 
 
 class Line(NamedTuple):
@@ -46,9 +46,9 @@ class Line(NamedTuple):
     question: str
     method: str
     steps: float
-    accuracy: MeanSpread
-    worst_group: MeanSpread | None
-    against_full: MeanSpread | None
+    accuracy: OverSeeds
+    worst_group: OverSeeds | None
+    against_full: OverSeeds | None
     choices: str
     seeds: tuple[float, ...]  # the accuracy that is compared, of each seed: the worst group's if there are groups
 
