@@ -32,7 +32,15 @@ def read(file: ParquetFile, *names: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "rows", [[*range(5, 15)], [0, 1, 2, 3, 7, 8, 9, 10, 2], [3, 1, 2, 0, 4, 5, 6, 7], [0, 1, None, 3]]
+    "rows",
+    [
+        [*range(5, 15)],
+        [0, 1, 2, 3, 7, 8, 9, 10, 2],
+        [3, 1, 2, 0, 4, 5, 6, 7],
+        [0, 1, None, 3],
+        [*range(int(INT64.max) - 9, int(INT64.max) + 1)],
+        [*range(int(INT64.min), int(INT64.min) + 6)],
+    ],
 )
 def test_a_second_reading_gives_what_the_first_one_gave(tmp_path: Path, rows: list[int | None]) -> None:
     file = file_of(tmp_path / "a.parquet", rows)
