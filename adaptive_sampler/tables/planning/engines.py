@@ -94,9 +94,8 @@ class ThreadsEngine:
 
         number = min(self._threads, len(shares))
         with ThreadPoolExecutor(number) as pool:
-            futures = [pool.submit(work) for _ in range(number)]
             try:
-                each = [future.result() for future in futures]
+                each = [future.result() for future in [pool.submit(work) for _ in range(number)]]
             except BaseException as error:  # an interrupt: threads end with the share that they are at
                 failed.append((len(shares), error))
                 raise
