@@ -92,12 +92,9 @@ def _cut(keys: Any, sizes: Any, bounds: Any, wanted: Any, cuts: Any, before: Any
     """
     for group in range(wanted.size):
         first, stop, rest = bounds[group], bounds[group + 1], wanted[group]
-        if rest <= 0:
-            cuts[group], before[group] = np.uint64(0), 0
-            continue
         stop, units = _part(keys, sizes, first, stop, UNRANKED)
-        if rest >= units:
-            cuts[group], before[group] = UNRANKED, stop - first
+        if rest <= 0 or rest >= units:
+            cuts[group], before[group] = (UNRANKED, stop - first) if rest >= units else (np.uint64(0), 0)
             continue
         begin = first
         while stop - first > 1:  # 0 < rest <= the units between the two
