@@ -99,12 +99,17 @@ class Groups:
     """The rows of a store by groups. `codes`: (n,) unsigned, the group of each row; groups without a row are left out."""
 
     def __init__(self, identity: Identity, codes: np.ndarray) -> None:
-        self._rows, self._bounds = kernels.by_group(codes, int(codes.max()) + 1)
+        self._codes, groups = codes.astype(np.uint32), int(codes.max()) + 1
+        self._rows, self._bounds = kernels.by_group(self._codes, groups)
+        self._starts = np.zeros(groups, np.int64)  # of each code
+        self._starts[codes[self._rows[self._bounds[:-1]]]] = self._bounds[:-1]
         self.identity = identity.part(self._rows)
         self.numbers = np.diff(self._bounds)
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        return values[self._rows]
+        found = np.empty(len(values), values.dtype)
+        kernels.collect(self._codes, self._starts.copy(), np.ascontiguousarray(values), found)
+        return found
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         return np.add.reduceat(values, self._bounds[:-1], dtype=np.int64)
@@ -126,8 +131,9 @@ class Groups:
             yield self._rows[start:stop], self.identity.part(np.arange(start, stop))
 
     def kept(self, packed: np.ndarray) -> np.ndarray:
-        kept = np.empty(len(self._rows), np.bool_)
-        kept[self._rows] = np.unpackbits(packed, count=len(self._rows), bitorder="little")
+        kept = np.empty(len(self._rows), np.uint8)
+        inside = np.unpackbits(packed, count=len(self._rows), bitorder="little")
+        kernels.spread(self._codes, self._starts.copy(), inside, kept)
         return np.packbits(kept, bitorder="little")
 
 

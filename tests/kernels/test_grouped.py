@@ -26,6 +26,18 @@ def parted(lines):
     return scores[places].astype(np.float32), sizes[places], bounds, RowIdentity(len(lines)).part(places)
 
 
+@given(codes=st.lists(st.integers(0, 4), min_size=1, max_size=40))
+def test_values_are_collected_behind_those_of_their_group_and_spread_again(codes):
+    codes = np.array(codes, np.uint32)
+    places, _ = grouped.by_group(codes, 5)
+    starts = np.searchsorted(np.sort(codes), np.arange(5))
+    values, collected, again = np.arange(len(codes)) * 7.0, np.zeros(len(codes)), np.zeros(len(codes))
+    grouped.collect(codes, starts.copy(), values, collected)
+    assert collected.tolist() == values[places].tolist()
+    grouped.spread(codes, starts.copy(), collected, again)
+    assert again.tolist() == values.tolist()
+
+
 def each(bounds, names):
     """(slice, names) of each group."""
     for start, stop in itertools.pairwise(bounds):

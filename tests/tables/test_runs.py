@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+from adaptive_sampler.errors import InvalidValue  # noqa: E402
 from adaptive_sampler.kernels import tally  # noqa: E402
 from adaptive_sampler.selection import Prune  # noqa: E402
 from adaptive_sampler.tables import plan_table  # noqa: E402
@@ -32,7 +33,15 @@ def read(file: ParquetFile, *names: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "rows", [[*range(5, 15)], [0, 1, 2, 3, 7, 8, 9, 10, 2], [3, 1, 2, 0, 4, 5, 6, 7], [0, 1, None, 3]]
+    "rows",
+    [
+        [*range(5, 15)],
+        [0, 1, 2, 3, 7, 8, 9, 10, 2],
+        [3, 1, 2, 0, 4, 5, 6, 7],
+        [0, 1, None, 3],
+        [*range(int(INT64.max) - 9, int(INT64.max) + 1)],
+        [*range(int(INT64.min), int(INT64.min) + 6)],
+    ],
 )
 def test_a_second_reading_gives_what_the_first_one_gave(tmp_path: Path, rows: list[int | None]) -> None:
     file = file_of(tmp_path / "a.parquet", rows)
@@ -60,6 +69,16 @@ def test_nothing_is_remembered_for_who_does_not_ask(tmp_path: Path) -> None:
     file = ParquetFile(tmp_path / "a.parquet")
     read(file, "row")
     assert file.runs is None
+
+
+@pytest.mark.parametrize("rows", [4, 12])
+def test_a_file_that_has_other_row_groups_than_when_it_was_opened_is_told(tmp_path: Path, rows: int) -> None:
+    file = file_of(tmp_path / "a.parquet", [*range(8)])
+    file_of(tmp_path / "a.parquet", [*range(rows)])
+    with pytest.raises(
+        InvalidValue, match=rf"a.parquet changed after it was opened: it had 2 .* and now has {rows // 4}"
+    ):
+        read(file, "row")
 
 
 @given(

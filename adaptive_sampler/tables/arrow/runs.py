@@ -34,7 +34,7 @@ class Run:
 
 def runs_made(firsts: dict[str, int], start: int, stop: int) -> dict[str, Any]:
     """The columns of runs that begin so, from one line up to before another: name -> Int64Array."""
-    return {name: pa.array(np.arange(first + start, first + stop)) for name, first in firsts.items()}
+    return {name: pa.array(np.arange(start, stop) + first) for name, first in firsts.items()}
 
 
 def batches_made(firsts: dict[str, int], lines: int, at_once: int) -> Iterator[Any]:

@@ -117,7 +117,7 @@ class ParquetFile:
         self.name = str(path)
         with parquet.ParquetFile(path) as file:
             self.schema = file.schema_arrow
-            self._groups = range(file.num_row_groups)
+            self._all = self._groups = range(file.num_row_groups)
         self.path = path
         self.runs: dict[tuple[str, int], int] | None = None
 
@@ -139,6 +139,11 @@ class ParquetFile:
             name for name, kind in kinds.items() if isinstance(kind, pa.DictionaryType)
         ]  # of no effect but for texts
         with parquet.ParquetFile(self.path, read_dictionary=encoded) as file:
+            if file.num_row_groups != len(self._all):  # else row groups that it has now would be left out
+                raise InvalidValue(
+                    f"{self.name} changed after it was opened: it had {len(self._all)} row groups and now has "
+                    f"{file.num_row_groups}. Let nothing write to the table meanwhile, and read it again."
+                )
             for group in self._groups:
                 where, start = f"{self.name}, row group {group}", 0
                 for lines in self._of_group(file, group, [*kinds]):

@@ -94,7 +94,11 @@ class ThreadsEngine:
 
         number = min(self._threads, len(shares))
         with ThreadPoolExecutor(number) as pool:
-            each = [future.result() for future in [pool.submit(work) for _ in range(number)]]
+            try:
+                each = [future.result() for future in [pool.submit(work) for _ in range(number)]]
+            except BaseException as error:  # an interrupt: threads end with the share that they are at
+                failed.append((len(shares), error))
+                raise
         if failed:
             raise min(failed, key=lambda one: one[0])[1]
         return _all(merge, [found for mine in each for found in mine])

@@ -109,7 +109,7 @@ class TablePlan:
             return pa.Table.from_batches(_visited(piece, self._fate, self._asked), schema)
 
     def tables(self) -> Iterator[Any]:
-        """What `rows` returns of each partition, in their order. Those ahead are read meanwhile, one on each core: so many, and one
+        """What `rows` returns of each partition, in their order. Those ahead are read meanwhile, one on each core: so many, and two
         more, are in memory at a time. Raises as `rows` does.
         """
         threads = cores()

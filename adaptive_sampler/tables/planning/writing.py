@@ -20,7 +20,7 @@ from adaptive_sampler.tables.arrow.files import GROUP, in_groups
 from adaptive_sampler.tables.planned.folder import COLUMNS, FORMAT, MANIFEST
 
 _WRITER = "writer"  # the file in an unfinished folder that its writer holds locked
-_own: set[Path] = set()  # the unfinished folders of this process
+_own: set[Path] = set()  # the unfinished folders of this process, without symbolic links
 
 
 def schema_of(text: bool) -> Any:
@@ -90,22 +90,23 @@ def _held(unfinished: Path) -> Iterator[None]:
     with open(path.with_suffix(PARTIAL), "wb") as file:
         with contextlib.suppress(OSError):  # a file system without locks: then nothing is ever taken for a leftover
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _own.add(unfinished)
+            _own.add(unfinished.resolve())
             os.replace(path.with_suffix(PARTIAL), path)  # there only once it is locked
         try:
             yield
             path.unlink(missing_ok=True)
         finally:
-            _own.discard(unfinished)
+            _own.discard(unfinished.resolve())
 
 
 def _delete_leftovers(folder: Path) -> None:
     """Delete the unfinished folders of writers that were killed."""
     for left in folder.parent.glob(f"{glob.escape(folder.name)}.????????{PARTIAL}"):
-        if left in _own:  # of another thread: a record lock does not exclude its own process
+        if left.resolve() in _own:  # of another thread: a record lock does not exclude its own process
             continue
         with contextlib.suppress(OSError), open(left / _WRITER, "r+b") as file:  # else it lives, or was never locked
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (left / _WRITER).stat()  # gone: its writer is done meanwhile, and about to put the folder in place
             shutil.rmtree(left, ignore_errors=True)
 
 

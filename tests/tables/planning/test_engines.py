@@ -1,6 +1,9 @@
 """Who runs a pass: every share is looked at, what is found is merged, and an error comes out as it is."""
 
+import os
+import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +41,21 @@ def test_every_share_is_looked_at_once_and_what_is_found_is_merged(threads):
 def test_of_several_errors_the_first_shares_comes_out_as_it_is():
     with pytest.raises(InvalidValue, match=r"^share 1$"):
         ThreadsEngine(5).run(odd_fails, SHARES, (), joined)
+
+
+def test_an_interrupt_ends_a_pass_before_its_last_share():
+    looked_at = []
+
+    def task(share):
+        looked_at.append(share.first)
+        if share.first == 4:  # the main thread waits by then
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # so that it reaches the main thread meanwhile
+        return [share.first]
+
+    with pytest.raises(KeyboardInterrupt):
+        ThreadsEngine(2).run(task, SHARES, (), joined)
+    assert len(looked_at) < len(SHARES)
 
 
 def test_an_engine_that_is_none_is_named():

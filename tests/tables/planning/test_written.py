@@ -189,6 +189,33 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next_and_what_a_living_one_
     assert os.listdir(tmp_path) == ["plan"]
 
 
+def test_a_writer_that_ends_while_another_one_looks_for_leftovers_keeps_its_folder(tmp_path, monkeypatch):
+    from adaptive_sampler.tables.planning import writing
+
+    other = tmp_path / f"plan.0123abcd{writing.PARTIAL}"
+    other.mkdir()
+    (other / "writer").touch()
+    lock = writing.fcntl.lockf
+
+    def ends(*arguments):
+        (other / "writer").unlink(missing_ok=True)  # then it frees the lock, then it renames the folder
+        return lock(*arguments)
+
+    monkeypatch.setattr(writing.fcntl, "lockf", ends)
+    planned(KeepAll()).write(tmp_path / "plan")
+    assert sorted(os.listdir(tmp_path)) == ["plan", other.name]
+
+
+def test_a_folder_that_this_process_writes_is_no_leftover_by_another_path_either(tmp_path):
+    from adaptive_sampler.tables.planning import writing
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    with writing.new_folder(tmp_path / "plan") as unfinished:
+        planned(KeepAll()).write(tmp_path / "link" / "plan")
+        shutil.rmtree(tmp_path / "plan")
+        assert unfinished.is_dir()
+
+
 def test_a_place_that_is_no_folder_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
