@@ -83,8 +83,11 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
             for batch in piece.batches({name: kind.csv for name, kind in kinds.items()}):
                 columns = {}
                 for name, kind in kinds.items():
+                    array = batch.lines.column(name)
+                    if not kind.fits(array.type):
+                        raise _changed(piece, f"column {name!r} is {array.type}")
                     try:
-                        columns[name] = kind.convert(batch.lines.column(name))
+                        columns[name] = kind.convert(array)
                     except Fault as fault:
                         line = batch.start + fault.position
                         raise InvalidValue(f"{batch.where}, line {line} {FIRST_IS_0}: {name} {fault.words}") from fault
@@ -111,11 +114,19 @@ def check(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> None:
                 raise InvalidValue(f"{piece.name}: column {name!r} is {held}: {kind.words}.")
 
 
+def _changed(piece: Piece, what: str) -> InvalidValue:
+    return InvalidValue(
+        f"{piece.name}: {what}, other than when it was looked at. Was it changed while it was read? Read it again."
+    )
+
+
 @contextmanager
 def _told(piece: Piece, kinds: Mapping[str, ColumnKind]) -> Iterator[None]:
     """Name the file in what PyArrow raises."""
     try:
         yield
+    except KeyError as error:
+        raise _changed(piece, str(error.args[0])) from error
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what the file holds
             raise
@@ -263,8 +274,18 @@ def _texts(array: Any) -> UserColumn:
     try:
         return UserColumn.of_codes(codes.astype(np.int64), _keys(array.dictionary))
     except Fault as fault:
-        line = np.flatnonzero(codes == fault.position)[0]
-        raise Fault(line, fault.words.replace("keys are", "this is")) from None
+        lines = np.flatnonzero(codes == fault.position)
+        if not len(lines):  # no line here has it, and others may be as bad
+            return _texts(_with_what_lines_have(array))
+        null = not array.dictionary[fault.position].is_valid
+        raise Fault(lines[0], f"is null: {_NO_NULL}" if null else fault.words.replace("keys are", "this is")) from None
+
+
+def _with_what_lines_have(array: Any) -> Any:
+    """A dictionary array without the entries that no line has."""
+    used, codes = np.unique(array.indices.to_numpy(zero_copy_only=False), return_inverse=True)
+    entries = array.dictionary.cast(pa.large_binary()).take(pa.array(used))
+    return pa.DictionaryArray.from_arrays(codes, entries.cast(pa.large_string(), safe=False))
 
 
 def _own(array: Any) -> UserColumn:
