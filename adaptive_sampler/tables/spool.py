@@ -33,6 +33,8 @@ class Spool:
                 self._file.write(np.ascontiguousarray(array).data)
             self._file.flush()  # so that all that fails here is told here
         except OSError as error:
+            if error.errno is None:  # not the system's: a handler of signals may raise TimeoutError
+                raise
             raise OSError(
                 error.errno,
                 f"{error.strerror}: {_folder()} keeps the lines of a table until all are checked, 4 bytes for each "

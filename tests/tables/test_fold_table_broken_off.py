@@ -190,6 +190,18 @@ def test_without_any_temporary_folder_the_remedy_is_told(monkeypatch):
         fold_all_lines(store)
 
 
+def test_what_a_handler_of_signals_raises_is_not_told_as_a_lack_of_room(monkeypatch):
+    class Interrupted:
+        close = staticmethod(lambda: None)
+
+        def write(self, octets):
+            raise TimeoutError("told to end")  # an OSError, too
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda size: Interrupted())
+    with pytest.raises(TimeoutError, match=r"^told to end$"):
+        fold_all_lines(ScoreStore.create(None, N, [Loss(), EL2N()]))
+
+
 def test_a_spool_gives_back_what_was_put_in_from_memory_and_from_a_file(monkeypatch):
     rng = np.random.default_rng(0)
     batches = [(rng.permutation(size), rng.random((2, size), np.float32)) for size in (3, 1, 0, 5)]
