@@ -166,7 +166,7 @@ def _fold(session: Any, groups: list[tuple[str, ...]], parts: Iterator[Update], 
     except FoldedInPart as error:
         session.close()
         raise StoreError(
-            f"{session.files.path}: {error.__cause__}. Only a part of the table was folded, so the store was closed, and its "
+            f"{error.__cause__}. Only a part of the table was folded, so the store was closed, and its "
             "scores in memory are not to be used. Open it again, which gives the last commit, and fold the table again."
         ) from error.__cause__
     session.updates += 1

@@ -138,13 +138,8 @@ def _told(piece: Piece, kinds: Mapping[str, ColumnKind]) -> Iterator[None]:
 
 def _is_number(kind: Any) -> bool:
     types = pa.types
-    return bool(
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-        or types.is_decimal(kind)
-        or types.is_null(kind)
-    )
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(plain or types.is_decimal(kind) or types.is_null(kind))
 
 
 def _floats(array: Any) -> np.ndarray:
@@ -153,8 +148,7 @@ def _floats(array: Any) -> np.ndarray:
         array = array.cast(pa.uint8())
     elif pa.types.is_decimal(array.type) or pa.types.is_null(array.type):
         array = array.cast(pa.float64())
-    values: np.ndarray = array.to_numpy(zero_copy_only=False)
-    return values
+    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def _score(array: Any) -> np.ndarray:
@@ -163,7 +157,7 @@ def _score(array: Any) -> np.ndarray:
     # Integers with nulls would become float64 first, and be rounded twice, which those of another batch are not.
     given = _floats(array.fill_null(0) if lacking else array)
     with np.errstate(all="ignore"):
-        values: np.ndarray = given.astype(np.float32)
+        values = np.asarray(given.astype(np.float32))
     if lacking:
         values[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     beyond = np.flatnonzero(np.isinf(values) & np.isfinite(given))
@@ -257,9 +251,7 @@ def _keys(array: Any) -> KeyMap:
 
 def _first_that_is_no_text(array: Any) -> tuple[int, str]:
     for position, octets in enumerate(array.cast(pa.large_binary()).to_pylist()):
-        try:
-            octets.decode()
-        except UnicodeDecodeError:
+        if octets.decode(errors="ignore").encode() != octets:
             return position, f"{octets!r} is no UTF-8: keys are text."
     raise AssertionError("every key is text")
 
