@@ -17,7 +17,6 @@ from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
-from adaptive_sampler.memory.table import Update
 from adaptive_sampler.memory.user_columns import check_free, check_whole, digest
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.scoring.base import ScoreLike
@@ -78,15 +77,6 @@ class Session(Commits):
         else:
             self.table.check(rows, names, values)
             self.journal.append(rows, names, values, epoch)
-
-    def fold_parts(self, groups: Sequence[tuple[str, ...]], parts: Iterable[Update], epoch: int) -> None:
-        """Fold parts as one update; see `Table.fold_all`. With a journal, they wait there."""
-        self.check_writable()
-        if self.journal is not None:
-            self.journal.append_all(parts, epoch)
-            return
-        self.table.fold_all(groups, parts, epoch)
-        self.updates += 1
 
     def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""

@@ -36,12 +36,13 @@ def first_twice(hashes, order, borders, text, ends):
     """The smallest pair of positions that hold the same string, or (-1, -1). `hashes` sorted, `order` stable."""
     best = (-1, -1)
     for i in range(1, hashes.size):
-        j = i - 1
-        while j >= 0 and hashes[j] == hashes[i]:
-            a, b = order[j], order[i]
+        b, j = order[i], i - 1
+        # A string that comes often is compared until it comes the second time, not with each time before.
+        while j >= 0 and hashes[j] == hashes[i] and (best[0] < 0 or b < best[1]):
+            a = order[j]
             a_start = ends[a - 1] + 1 if a else 0
             b_start = ends[b - 1] + 1 if b else 0
-            if _equal(text, a_start, ends[a], text, b_start, ends[b]) and (best[0] < 0 or b < best[1]):
+            if _equal(text, a_start, ends[a], text, b_start, ends[b]):
                 best = (a, b)
             j -= 1
     return best

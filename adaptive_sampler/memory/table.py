@@ -27,6 +27,10 @@ class Update(NamedTuple):
     values: np.ndarray
 
 
+class FoldedInPart(Exception):
+    """Of several parts some were folded and the next could not be had; its cause says why."""
+
+
 class Table:
     """The columns of some scores for rows 0 … n − 1.
 
@@ -178,14 +182,18 @@ class Table:
     def fold_all(self, groups: Sequence[tuple[str, ...]], parts: Iterable[Update], epoch: int) -> None:
         """Fold many parts, no two of the same rows and score, all or nothing; each has the names of one of `groups`.
 
-        Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them.
+        Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them. Else
+        only `parts` can fail: it raises `FoldedInPart` from what that raised.
         """
         routes = {names: self._routes.get(names) or self._route(names) for names in groups}  # splits books first
         if any(may_raise for _, may_raise in routes.values()):
             self._fold_or_undo(parts, epoch)
             return
-        for part in parts:
-            self.fold(*part, epoch)
+        try:
+            for part in parts:
+                self.fold(*part, epoch)
+        except BaseException as error:
+            raise FoldedInPart from error
 
     def _fold_or_undo(self, parts: Iterable[Update], epoch: int) -> None:
         undo = []

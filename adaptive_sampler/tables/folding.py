@@ -6,12 +6,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
-from adaptive_sampler.errors import InvalidValue, RowError, UnknownName
+from adaptive_sampler.errors import InvalidValue, RowError, StoreError, UnknownName
 from adaptive_sampler.memory.keys import KeyMap
-from adaptive_sampler.memory.table import Update
-from adaptive_sampler.tables.interrupts import interrupts_wait
+from adaptive_sampler.memory.table import FoldedInPart, Update
 from adaptive_sampler.tables.names import ROW
 from adaptive_sampler.tables.once import NamedOnce
+from adaptive_sampler.tables.signals import signals_wait
 from adaptive_sampler.tables.spool import Spool
 
 
@@ -44,7 +44,8 @@ def fold_table(
     Raises `UnknownName` for a score or a key that the store has not, `RowError` for a row outside the store, and
     `InvalidValue` for a key or row that comes twice or is null, for a value that is infinite, and for columns that are
     missing, of another type, or not of one type in all files; with the file, the row group and the line; and OSError where a
-    file cannot be read or the temporary folder has no room. Nothing is changed then.
+    file cannot be read or the temporary folder has no room. Nothing is changed then, and signals wait while values are folded.
+    `StoreError` if lines that were kept are lost just then, which closes the store: open it again.
     """
     session = store.session.to_write()
     epoch = session.clock.epoch if epoch is None else whole_number("epoch", epoch, 0, most=LAST_EPOCH)
@@ -53,8 +54,9 @@ def fold_table(
     with Spool() as spool:
         groups = _read(source, keys, row if key is None else key, [*scores], session.table.n, spool)
         named = [tuple(names[line] for line in group) for group in groups]
-        with interrupts_wait():
-            session.fold_parts(named, _parts(named, groups, spool), epoch)
+        spool.check()
+        with signals_wait():
+            _fold(session, named, _parts(named, groups, spool), epoch)
 
 
 def _checked(session: Any, scores: Mapping[str, str]) -> list[str]:
@@ -151,6 +153,23 @@ def _alike(group: list[int], missing: np.ndarray) -> list[list[int]]:
         parts.append(alike)
         group = [line for line in group if line not in alike]
     return parts
+
+
+def _fold(session: Any, groups: list[tuple[str, ...]], parts: Iterator[Update], epoch: int) -> None:
+    """Fold all parts as one update; with a journal, they wait there. A store of which only a part was folded is closed."""
+    session.check_writable()
+    if session.journal is not None:
+        session.journal.append_all(parts, epoch)
+        return
+    try:
+        session.table.fold_all(groups, parts, epoch)
+    except FoldedInPart as error:
+        session.close()
+        raise StoreError(
+            f"{error.__cause__}. Only a part of the table was folded, so the store was closed, and its "
+            "scores in memory are not to be used. Open it again, which gives the last commit, and fold the table again."
+        ) from error.__cause__
+    session.updates += 1
 
 
 def _parts(named: list[tuple[str, ...]], groups: list[list[int]], spool: Spool) -> Iterator[Update]:

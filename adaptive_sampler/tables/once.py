@@ -35,4 +35,6 @@ class NamedOnce:
             here = np.flatnonzero(self._rows_of(chunk.columns[column]) == row)
             if len(here):
                 return InvalidValue(f"{place}: {called} comes twice, at first in {chunk.at(here[0])}. {remedy}")
-        raise AssertionError("the row has come before")
+        return InvalidValue(
+            f"{place}: {called} came twice, and once now: the table was changed meanwhile. Read it again."
+        )

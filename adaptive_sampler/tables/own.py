@@ -1,5 +1,6 @@
 """Columns of the user's own from a table: which of its columns they are, and their values in the order of rows."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,8 +41,8 @@ def own_names(columns: Columns, about: Mapping[str, Any] | None, scores: Sequenc
 def untyped(column: UserColumn) -> UserColumn:
     """A column of texts as what all of them say: True and False, whole numbers, numbers; else as texts.
 
-    So are columns of a CSV file, which has no types. Whole numbers that neither int64 nor uint64 holds stay texts, and those that
-    no float is equal to, beside floats.
+    So are columns of a CSV file, which has no types. Texts stay: whole numbers that neither int64 nor uint64 holds,
+    beside floats those that no float is equal to, and numbers that are too large for a float.
     """
     texts = column.categories.texts()
     if set(texts) <= {"True", "False"}:
@@ -60,8 +61,10 @@ def untyped(column: UserColumn) -> UserColumn:
 
 
 def _is_exact(text: str) -> bool:
-    """Whether a float holds this number, if it is whole and written so."""
-    return not text.removeprefix("-").isdecimal() or int(text) == float(text)
+    """Whether a float holds this number: a whole one that is written so exactly, any other not as infinite."""
+    if text.removeprefix("-").isdecimal():
+        return int(text) == float(text)
+    return text.endswith("inf") or not math.isinf(float(text))
 
 
 def _holds(dtype: Any, whole: Sequence[int]) -> bool:

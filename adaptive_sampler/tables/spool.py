@@ -33,12 +33,19 @@ class Spool:
                 self._file.write(np.ascontiguousarray(array).data)
             self._file.flush()  # so that all that fails here is told here
         except OSError as error:
+            if error.errno is None:  # not the system's: a handler of signals may raise TimeoutError
+                raise
             raise OSError(
                 error.errno,
-                f"{error.strerror}: {tempfile.gettempdir()} keeps the lines of a table until all are checked, 4 bytes for each "
+                f"{error.strerror}: {_folder()} keeps the lines of a table until all are checked, 4 bytes for each "
                 "value and 8 for each row. Make room, or name another folder by the environment variable TMPDIR",
             ) from error
         self._batches.append((*values.shape, first if in_order else None))
+
+    def check(self) -> None:
+        """Read all once, so that what cannot be read is told before anything is done with a part. Raises OSError for it."""
+        for _ in self.batches():
+            pass
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All batches, in the order in which they were put in."""
@@ -50,5 +57,13 @@ class Spool:
     def _read(self, array: np.ndarray) -> np.ndarray:
         octets = array.reshape(-1).view(np.uint8).data
         if self._file.readinto(octets) != len(octets):
-            raise OSError(f"{tempfile.gettempdir()}: a temporary file is shorter than what was written to it")
+            raise OSError(f"{_folder()}: a temporary file is shorter than what was written to it")
         return array
+
+
+def _folder() -> str:
+    """Where temporary files are; in words if there is no such folder."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "the folder for temporary files"

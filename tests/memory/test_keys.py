@@ -74,6 +74,21 @@ def test_a_key_that_comes_twice_is_named_with_its_rows() -> None:
         KeyMap.of(["a", "b", "c", "b", "c"])
 
 
+@given(st.lists(st.sampled_from(["", "a", "b", "aa", "\0"]), min_size=1))
+def test_of_keys_that_come_twice_the_one_that_does_so_first_is_named(keys: list[str]) -> None:
+    again = next((row for row, key in enumerate(keys) if key in keys[:row]), None)
+    if again is None:
+        assert KeyMap.of(keys).twice() is None
+        return
+    with pytest.raises(InvalidValue, match=rf"stands at rows {keys.index(keys[again])} and {again}:"):
+        KeyMap.of(keys)
+
+
+def test_labels_instead_of_keys_are_refused_without_comparing_each_with_each() -> None:
+    with pytest.raises(InvalidValue, match=r"key 'cat' stands at rows 0 and 2"):  # else this takes hours
+        KeyMap.of(["cat", "dog"] * 500_000)
+
+
 @pytest.mark.parametrize("bad", [7, None, b"bytes", "\ud800"])
 def test_a_key_that_is_no_text_is_named(bad: object) -> None:
     with pytest.raises(InvalidValue, match="is no text"):

@@ -7,8 +7,9 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import Forgetting, Last, Loss, Mean, Score
 
 pa = pytest.importorskip("pyarrow", reason="tables are read with PyArrow")
-from pyarrow import parquet  # noqa: E402
+from pyarrow import feather, parquet  # noqa: E402
 
+from adaptive_sampler.tables.arrow import columns  # noqa: E402
 from adaptive_sampler.tables.arrow.sources import CsvFile  # noqa: E402
 from tests.tables.helpers import QUALITY, at_once, made, observed, quality, refused  # noqa: E402
 
@@ -88,6 +89,57 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(CsvFile, "count", changed)
     refused("another number of lines than the 2 that were counted before", path, QUALITY)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [({"row": ["0", "1"], "quality": [1, 2]}, "'row' is string"), ({"row": [0, 1], "other": [1, 2]}, "does not exist")],
+    ids=["of another type", "without a column"],
+)
+def test_a_file_that_is_replaced_between_its_two_readings_is_refused(tmp_path, monkeypatch, ending, then, words):
+    path, count = tmp_path / f"x.{ending}", columns.count
+    write = {"parquet": parquet.write_table, "feather": feather.write_feather}[ending]
+    write(pa.table({"row": [0, 1], "quality": [1, 2]}), path)
+
+    def replaced(*told):
+        lines = count(*told)
+        path.unlink()
+        write(pa.table(then), path)
+        return lines
+
+    monkeypatch.setattr(columns, "count", replaced)
+    refused(f"{path.name}: .*{words}.* Was it changed while it was read", path, QUALITY)
+
+
+def test_a_line_that_is_gone_when_the_first_of_its_row_is_looked_for_is_told(tmp_path, monkeypatch):
+    path, read = file(tmp_path, pa.table({"row": [0, 0], "quality": [1, 2]})), columns.read
+
+    def emptied(found, kinds):
+        if [*kinds] == ["row"]:
+            file(tmp_path, pa.table({"row": [1], "quality": [1]}))
+        return read(found, kinds)
+
+    monkeypatch.setattr(columns, "read", emptied)
+    refused("row 0 came twice, and once now: the table was changed meanwhile", path, QUALITY)
+
+
+@pytest.mark.parametrize("lines", [1, 100])
+def test_an_entry_of_a_dictionary_that_is_no_text_is_told_with_the_line_that_has_it(lines):
+    with at_once(lines):
+        for entry, words in (
+            (None, "line 2 .*site is null: only floats"),
+            (b"\xff", r"line 2 .*site b'\\xff' is no UTF-8"),
+        ):
+            entries = pa.array([b"web", entry, b"books"]).cast(pa.string(), safe=False)
+            table = pa.table({"quality": [1, 2, 3], "site": pa.DictionaryArray.from_arrays([0, 2, 1], entries)})
+            refused(words, table, QUALITY, columns=["site"])
+            store = made(table.slice(0, 2), QUALITY, columns=["site"])
+            assert store.columns["site"].tolist() == ["web", "books"]
+
+
+def test_a_name_of_a_column_that_is_no_text_is_refused():
+    refused("has no column 3: it has id, quality", quality([1]), QUALITY, key=3)
 
 
 def test_files_in_a_folder_within_the_folder_are_told_not_left_out(tmp_path):

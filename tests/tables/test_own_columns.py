@@ -105,6 +105,7 @@ def test_csv_columns_are_what_all_their_texts_say(tmp_path: Path) -> None:
         "large": ["-1", "1", "2", "9999999999999999999"],
         "mixed": ["9007199254740993", "0.5", "nan", "1"],  # the first of which no float is
         "longest": ["123456789012345678901", "0.5", "1", "2"],
+        "beyond": ["1e400", "0.5", "inf", "2"],  # the first of which a float has as infinite
         "f": [0.1, np.nan, -np.inf, 1e-9],
         "huge": [2.0**70, 0.5, 1e22, -0.0],
         "b": [True, False] * 2,

@@ -83,8 +83,11 @@ def read(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> Iterator[Ch
             for batch in piece.batches({name: kind.csv for name, kind in kinds.items()}):
                 columns = {}
                 for name, kind in kinds.items():
+                    array = batch.lines.column(name)
+                    if not kind.fits(array.type):
+                        raise _changed(piece, f"column {name!r} is {array.type}")
                     try:
-                        columns[name] = kind.convert(batch.lines.column(name))
+                        columns[name] = kind.convert(array)
                     except Fault as fault:
                         line = batch.start + fault.position
                         raise InvalidValue(f"{batch.where}, line {line} {FIRST_IS_0}: {name} {fault.words}") from fault
@@ -111,11 +114,19 @@ def check(found: Sequence[Piece], kinds: Mapping[str, ColumnKind]) -> None:
                 raise InvalidValue(f"{piece.name}: column {name!r} is {held}: {kind.words}.")
 
 
+def _changed(piece: Piece, what: str) -> InvalidValue:
+    return InvalidValue(
+        f"{piece.name}: {what}, other than when it was looked at. Was it changed while it was read? Read it again."
+    )
+
+
 @contextmanager
 def _told(piece: Piece, kinds: Mapping[str, ColumnKind]) -> Iterator[None]:
     """Name the file in what PyArrow raises."""
     try:
         yield
+    except KeyError as error:
+        raise _changed(piece, str(error.args[0])) from error
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's, not of what the file holds
             raise
@@ -127,13 +138,8 @@ def _told(piece: Piece, kinds: Mapping[str, ColumnKind]) -> Iterator[None]:
 
 def _is_number(kind: Any) -> bool:
     types = pa.types
-    return bool(
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-        or types.is_decimal(kind)
-        or types.is_null(kind)
-    )
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(plain or types.is_decimal(kind) or types.is_null(kind))
 
 
 def _floats(array: Any) -> np.ndarray:
@@ -142,8 +148,7 @@ def _floats(array: Any) -> np.ndarray:
         array = array.cast(pa.uint8())
     elif pa.types.is_decimal(array.type) or pa.types.is_null(array.type):
         array = array.cast(pa.float64())
-    values: np.ndarray = array.to_numpy(zero_copy_only=False)
-    return values
+    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def _score(array: Any) -> np.ndarray:
@@ -152,7 +157,7 @@ def _score(array: Any) -> np.ndarray:
     # Integers with nulls would become float64 first, and be rounded twice, which those of another batch are not.
     given = _floats(array.fill_null(0) if lacking else array)
     with np.errstate(all="ignore"):
-        values: np.ndarray = given.astype(np.float32)
+        values = np.asarray(given.astype(np.float32))
     if lacking:
         values[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     beyond = np.flatnonzero(np.isinf(values) & np.isfinite(given))
@@ -246,9 +251,7 @@ def _keys(array: Any) -> KeyMap:
 
 def _first_that_is_no_text(array: Any) -> tuple[int, str]:
     for position, octets in enumerate(array.cast(pa.large_binary()).to_pylist()):
-        try:
-            octets.decode()
-        except UnicodeDecodeError:
+        if octets.decode(errors="ignore").encode() != octets:
             return position, f"{octets!r} is no UTF-8: keys are text."
     raise AssertionError("every key is text")
 
@@ -263,8 +266,18 @@ def _texts(array: Any) -> UserColumn:
     try:
         return UserColumn.of_codes(codes.astype(np.int64), _keys(array.dictionary))
     except Fault as fault:
-        line = np.flatnonzero(codes == fault.position)[0]
-        raise Fault(line, fault.words.replace("keys are", "this is")) from None
+        lines = np.flatnonzero(codes == fault.position)
+        if not len(lines):  # no line here has it, and others may be as bad
+            return _texts(_with_what_lines_have(array))
+        null = not array.dictionary[fault.position].is_valid
+        raise Fault(lines[0], f"is null: {_NO_NULL}" if null else fault.words.replace("keys are", "this is")) from None
+
+
+def _with_what_lines_have(array: Any) -> Any:
+    """A dictionary array without the entries that no line has."""
+    used, codes = np.unique(array.indices.to_numpy(zero_copy_only=False), return_inverse=True)
+    entries = array.dictionary.cast(pa.large_binary()).take(pa.array(used))
+    return pa.DictionaryArray.from_arrays(codes, entries.cast(pa.large_string(), safe=False))
 
 
 def _own(array: Any) -> UserColumn:

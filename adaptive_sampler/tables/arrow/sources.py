@@ -279,7 +279,7 @@ def check_columns(found: Sequence[Piece], wanted: Sequence[str]) -> None:
     first = found[0]
     for piece in found:
         for name in wanted:
-            places = piece.schema.get_all_field_indices(name)
+            places = piece.schema.get_all_field_indices(name) if isinstance(name, str) else []
             if len(places) != 1:
                 has = ", ".join(piece.schema.names)
                 count = "no column" if not places else f"{len(places)} columns"
