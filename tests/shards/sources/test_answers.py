@@ -236,7 +236,7 @@ def test_who_leaves_does_not_wait_for_a_silent_server_and_asks_no_more(server: S
     assert time.monotonic() - before < 10, "a try has 15 seconds, and all have 120"
     asked = server.nth
     silent.set()
-    while any(thread.name == "shards" for thread in threading.enumerate()):  # who still waits for an answer ends with it
+    while any(thread.name == "shards" for thread in threading.enumerate()):  # each ends with its request
         time.sleep(0.01)
     assert server.nth == asked
 
