@@ -3,8 +3,8 @@
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ from adaptive_sampler.shards.indexing.merge import check_rows_stay, first_rows, 
 from adaptive_sampler.shards.indexing.scan import ShardTable, scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.shards.sources.base import same_stamp
+from adaptive_sampler.shards.sources.crew import Crew
 from adaptive_sampler.storage.base import Lease
 from adaptive_sampler.storage.generation import GenerationWriter
 from adaptive_sampler.storage.places import storage_at
@@ -227,8 +228,10 @@ def _each(work: Callable[[str], Result], urls: list[str], request: Request, what
     """(URL, what `work` makes of it), in order, while threads work ahead; `what`: the title of the progress."""
     # Threads are enough, because a header pass waits for the disk or the network, not for Python.
     threads = request.workers or min(32, 4 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(threads) as pool, shown(request.progress, what) as tell:
-        for done, (url, result) in enumerate(zip(urls, pool.map(work, urls), strict=True), 1):
+    with Crew(threads) as crew, shown(request.progress, what) as tell:
+        tasks = deque(crew.give(partial(work, url)) for url in urls)
+        for done, url in enumerate(urls, 1):
+            result = tasks.popleft().result()
             tell(done, len(urls))
             yield url, result
 

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from adaptive_sampler.shards.sources.base import Source
+from adaptive_sampler.shards.sources.crew import Crew, Task
 
 T = TypeVar("T")
 _OPENED = 8  # shards that are opened ahead of the one whose ranges are asked for
@@ -35,7 +35,8 @@ class Job(Protocol[T]):
 
 
 class Flight(Generic[T]):
-    """Iterates over what the jobs yield, in order. Its threads begin with the first draw and end with the iteration.
+    """Iterates over what the jobs yield, in order. Its threads begin with the first draw and end with the iteration, or with the
+    request that they are at: see `Crew`.
 
     threads: requests that are under way at most; as many of them are used as a source says (`Source.parallel`).
     most: bytes of requests that are under way or have arrived, if there is more than one.
@@ -43,52 +44,41 @@ class Flight(Generic[T]):
 
     def __init__(self, jobs: Iterator[Job[T]], threads: int, most: int) -> None:
         self._jobs, self._threads, self._most = jobs, threads, most
-        self._opening: deque[tuple[Job[T], Future[Any] | None]] = deque()
+        self._opening: deque[tuple[Job[T], Task | None]] = deque()
         self._rest: Iterator[Due[T]] = iter(())
         self._source: Source | None = None
 
     def __iter__(self) -> Iterator[T]:
-        ahead: deque[tuple[Due[T], Future[Any] | None]] = deque()
+        ahead: deque[tuple[Due[T], Task | None]] = deque()
         held = 0
-        with ThreadPoolExecutor(self._threads) as pool:
-            try:
-                while True:
-                    while not ahead or (held < self._most and len(ahead) < self._width()):
-                        due = self._next(pool, wait=not ahead)
-                        if due is None:
-                            break
-                        ahead.append((due, None if due.start is None else pool.submit(outcome, due.start)))
-                        held += due.size
-                    if not ahead:
-                        return
-                    due, read = ahead.popleft()
-                    yield from due.finish(None if read is None else read.result())
-                    held -= due.size
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        with Crew(self._threads) as crew:
+            while True:
+                while not ahead or (held < self._most and len(ahead) < self._width()):
+                    due = self._next(crew, wait=not ahead)
+                    if due is None:
+                        break
+                    ahead.append((due, None if due.start is None else crew.give(due.start)))
+                    held += due.size
+                if not ahead:
+                    return
+                due, read = ahead.popleft()
+                yield from due.finish(None if read is None else read.outcome())
+                held -= due.size
 
     def _width(self) -> int:
         return 1 if self._source is None else min(self._source.parallel + 1, self._threads)
 
-    def _next(self, pool: ThreadPoolExecutor, wait: bool) -> Due[T] | None:
+    def _next(self, crew: Crew, wait: bool) -> Due[T] | None:
         """What is due next; None if there is nothing more, or if it is not known yet and nobody is to wait."""
         while True:
             if (due := next(self._rest, None)) is not None:
                 return due
             while len(self._opening) < _OPENED and (job := next(self._jobs, None)) is not None:
                 first = job.first()
-                self._opening.append((job, None if first is None else pool.submit(outcome, first)))
+                self._opening.append((job, None if first is None else crew.give(first)))
             if not self._opening or not (wait or self._opening[0][1] is None or self._opening[0][1].done()):
                 return None
             job, opening = self._opening.popleft()
-            opened = None if opening is None else opening.result()
+            opened = None if opening is None else opening.outcome()
             self._source = None if isinstance(opened, Exception) else opened
             self._rest = job.rest(opened)
-
-
-def outcome(work: Callable[[], Any]) -> Any:
-    """What `work` returns, or its error, so that a handler gets errors in the order of the shards."""
-    try:
-        return work()
-    except Exception as error:
-        return error

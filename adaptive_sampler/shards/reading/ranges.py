@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
-from adaptive_sampler.shards.reading.flight import Due, Flight, outcome
+from adaptive_sampler.shards.reading.flight import Due, Flight
 from adaptive_sampler.shards.reading.samples import LocalSamples, OpenFiles
 from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Ints, Raw, Wanted
@@ -69,7 +69,7 @@ class _ShardJob:
             return
         try:
             for due in self._requests(source):
-                yield from due.finish(outcome(due.start) if due.start else None)
+                yield from due.finish(_outcome(due.start) if due.start else None)
         finally:
             source.close()
 
@@ -95,6 +95,13 @@ class _ShardJob:
             length = int(wanted.stop[high - 1]) - base
             samples = partial(_samples, wanted, low, times[low:high].tolist(), base, self._reading)
             yield Due(samples, partial(source.read, base, length), length)
+
+
+def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
+    try:
+        return work()
+    except Exception as error:
+        return error
 
 
 def _as_it_is(sample: Raw | None) -> Raw | None:

@@ -64,7 +64,7 @@ class ShardReading:
 def opened(index: ShardIndex, shard: int, reading: ShardReading) -> Source:
     """Open a shard. Raises ShardMissing, or ShardChanged if it has changed since it was indexed."""
     url, stamp = index.urls[shard], index.stamps[shard]
-    source = reading.access.open(url)
+    source = reading.access.open(url, stamp)
     if not same_stamp(source.stamp, stamp):
         source.close()
         raise ShardChanged(

@@ -56,8 +56,8 @@ class Access:
         """Whether `url` is a path, or a file:// URL."""
         return "://" not in url or url.startswith("file:")
 
-    def open(self, url: str | os.PathLike[str]) -> Source:
-        """Open the shard at `url`.
+    def open(self, url: str | os.PathLike[str], known: str = "") -> Source:
+        """Open the shard at `url`. known: its stamp in an index, whose ETag counts if the server tells none.
 
         Raises ShardMissing if it cannot be opened, is a folder or a Git LFS pointer, ShardUnsupported if it is sent
         compressed, RangesUnsupported if `strict_ranges` forbids its server, InvalidValue for a pipe or an unknown
@@ -68,7 +68,7 @@ class Access:
             raise InvalidValue(
                 f"{url}: a pipe has no offsets to read at. Index the file behind it, or use `selected` on the stream."
             )
-        source = self._source(url)
+        source = self._source(url, known)
         if source.size is not None and source.size < BLOCK and source.read(0, BLOCK).startswith(_POINTER):
             source.close()
             raise ShardMissing(
@@ -77,7 +77,14 @@ class Access:
             )
         return source
 
-    def _source(self, url: str) -> Source:
+    def _source(self, url: str, known: str) -> Source:
         if self.is_local(url):
             return LocalSource(url)
-        return open_remote(url, self.retry, strict_ranges=self.strict_ranges, etags=self.etags, options=self.options)
+        return open_remote(
+            url,
+            self.retry,
+            strict_ranges=self.strict_ranges,
+            etags=self.etags,
+            options=self.options,
+            known=known,
+        )

@@ -21,7 +21,8 @@ class Ahead:
     def read(self, start: int, length: int) -> bytes:
         """Bytes start … start + length − 1, fewer only at the end of the shard. Raises what the source does."""
         here = start - self._start
-        if here < 0 or here + length > len(self._piece):
+        ends = self._start + len(self._piece) == self._source.size  # then there is no more to ask for
+        if here < 0 or (here + length > len(self._piece) and not (ends and self._large)):
             self._decide(start)
             self._start, here = start, 0
             self._piece = self._source.read(start, max(length, PIECE) if self._large else length)

@@ -8,9 +8,11 @@ from typing import Protocol, TypeVar
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.errors import ShardMissing, ShardUnreadable
+from adaptive_sampler.shards.sources.crew import rest
 
 T = TypeVar("T")
 _ETAG = ", ETag "
+_UNKNOWN = "an unknown number of bytes"
 
 
 class Source(Protocol):
@@ -62,7 +64,10 @@ class Retry:
     silence: a try has failed when so many seconds pass without a further byte.
     patience: no try begins so many seconds after the first, not counting the pauses that the server asked for, so that a
     server that is silent costs no more than patience + silence.
-    Raises InvalidValue for less than one attempt, a negative delay, longest_wait or patience, and a silence that is not above 0.
+    longest: a try for up to 32 MiB has failed after so many seconds, though bytes still come, so that a server that trickles
+    costs no more than patience + longest. More is asked for piece by piece.
+    Raises InvalidValue for less than one attempt, a negative delay, longest_wait or patience, and a silence or longest that is
+    not above 0.
     """
 
     attempts: int = 5
@@ -70,16 +75,18 @@ class Retry:
     longest_wait: float = 120.0
     silence: float = 60.0
     patience: float = 120.0
+    longest: float = 600.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.delay < 0:
             raise InvalidValue(
                 f"Retry({self.attempts}, {self.delay}): there is at least 1 attempt, and a delay is 0 s or more."
             )
-        if not (self.longest_wait >= 0 and self.silence > 0 and self.patience >= 0):
+        if not (self.longest_wait >= 0 and self.silence > 0 and self.patience >= 0 and self.longest > 0):
             raise InvalidValue(
-                f"Retry(longest_wait={self.longest_wait}, silence={self.silence}, patience={self.patience}): a wait is 0 s or "
-                "more, and a server needs some time to answer: give a silence above 0 s."
+                f"Retry(longest_wait={self.longest_wait}, silence={self.silence}, patience={self.patience}, longest="
+                f"{self.longest}): a wait is 0 s or more, and a server needs some time to answer: give a silence, and a "
+                "longest, above 0 s."
             )
 
     def call(self, action: Callable[[], T], pause: Callable[[Exception], float | None]) -> T:
@@ -96,8 +103,9 @@ class Retry:
                 asked, own = pause(error), self.delay * 2**attempt
                 if asked is None or asked > self.longest_wait or time.monotonic() + own > end:
                     raise
-            time.sleep(max(own, asked))
-            end += asked
+                if not rest(max(own, asked)):
+                    raise
+                end += asked
         return action()
 
 
@@ -107,15 +115,22 @@ def stamp_of(size: int | None, modified: object, etag: object) -> str:
     A weak ETag counts as the strong one of the same text, because a proxy weakens the ETag of what it may compress.
     """
     tag = str(etag or "").removeprefix("W/")
-    return f"{size} bytes, modified {modified or 'unknown'}" + (f"{_ETAG}{tag}" if tag else "")
+    told = _UNKNOWN if size is None else f"{size} bytes"
+    return f"{told}, modified {modified or 'unknown'}" + (f"{_ETAG}{tag}" if tag else "")
 
 
 def same_stamp(one: str, other: str) -> bool:
-    """Whether two stamps may be of the same bytes: of two ETags, only these and the sizes count."""
+    """Whether two stamps may be of the same bytes: of two ETags, only these and the sizes, as far as known, count."""
     (one, _, tag), (other, _, other_tag) = one.partition(_ETAG), other.partition(_ETAG)
     if tag and other_tag:
-        return tag == other_tag and one.partition(",")[0] == other.partition(",")[0]
+        sizes = {one.partition(",")[0], other.partition(",")[0]} - {_UNKNOWN}
+        return tag == other_tag and len(sizes) < 2
     return one == other
+
+
+def fuller(one: str, other: str) -> str:
+    """The one of two stamps of the same bytes that has an ETag; the first if both have, or neither."""
+    return other if _ETAG in other and _ETAG not in one else one
 
 
 def missing(
@@ -127,11 +142,13 @@ def missing(
     )
 
 
-def unreadable(url: str, start: int, length: int, error: Exception) -> ShardUnreadable:
+def unreadable(
+    url: str, start: int, length: int, error: Exception, remedy: str = "Read on when the server or disk is well again"
+) -> ShardUnreadable:
     """The error for bytes that an open shard does not give."""
     return ShardUnreadable(
-        f"{url}: bytes {start}-{start + length - 1} cannot be read: {told(error)}. Read on when the server or disk is "
-        "well again; a handler that returns True goes on without what is lost."
+        f"{url}: bytes {start}-{start + length - 1} cannot be read: {told(error)}. {remedy}; a handler that returns True "
+        "goes on without what is lost."
     )
 
 

@@ -50,6 +50,11 @@ def lacks_credentials(error: Exception) -> bool:
     return of_obstore(error) and any(word in f"{type(error).__name__}: {error}" for word in _CREDENTIALS)
 
 
+def ran_out(error: Exception) -> bool:
+    """Whether `error` says that who asks may no longer: S3 says so of its tokens with status 400."""
+    return status_of(error) in (401, 403) or (of_obstore(error) and "<Code>ExpiredToken</Code>" in str(error))
+
+
 def _asked(told: str) -> float:
     """The seconds of a Retry-After header, which has a number or a date; 0 if there is none."""
     if told.isdecimal():

@@ -5,6 +5,8 @@ whole file in place of a range, its type; and a file without Content-Length, whi
 """
 
 import http.client
+import math
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -22,10 +24,10 @@ class Refused(Exception):
 
 
 class Answer:
-    """A server's answer, whatever its status."""
+    """A server's answer, whatever its status. longest: seconds that its body may take."""
 
-    def __init__(self, response: Any) -> None:
-        self._response = response
+    def __init__(self, response: Any, longest: float = math.inf) -> None:
+        self._response, self._longest, self._end = response, longest, time.monotonic() + longest
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self._left = int(self.header("Content-Length")) if self.header("Content-Length").isdecimal() else None
@@ -45,9 +47,14 @@ class Answer:
             raise Refused(self.status, self._response.reason, self.header("Retry-After"))
 
     def read(self, length: int) -> bytes:
-        """Up to `length` of the next bytes, none at the end. Raises ConnectionError if the connection is cut before."""
+        """Up to `length` of the next bytes, none at the end.
+
+        Raises ConnectionError if the connection is cut before, TimeoutError if the body takes too long.
+        """
+        if time.monotonic() > self._end:
+            raise TimeoutError(f"the answer had not ended after {self._longest} s")
         try:
-            data: bytes = self._response.read(length)
+            data: bytes = self._response.read1(length)
         except http.client.HTTPException as error:
             raise ConnectionError(f"the answer is cut off: {error!r}") from error
         if self._left is not None:
@@ -61,25 +68,26 @@ class Answer:
         self._response.close()
 
 
-def ask(url: str, silence: float, headers: Mapping[str, str]) -> Answer:
+def ask(url: str, silence: float, headers: Mapping[str, str], longest: float = math.inf) -> Answer:
     """Ask for `url`, sent as it is given unless it has letters that no URL has. Redirects are followed.
 
-    silence: seconds without a byte after which TimeoutError is raised. Raises OSError if there is no answer.
+    silence: seconds without a byte after which TimeoutError is raised. longest: seconds of the whole body.
+    Raises OSError if there is no answer.
     """
     sent = quote(url, safe="!#$%&'()*+,/:;=?@[]~")
     request = urllib.request.Request(sent, headers={"Accept-Encoding": "identity", **headers})
     try:
-        return Answer(urllib.request.urlopen(request, timeout=silence))
+        return Answer(urllib.request.urlopen(request, timeout=silence), longest)
     except urllib.error.HTTPError as answer:
-        return Answer(answer)
+        return Answer(answer, longest)
     except http.client.HTTPException as error:  # no HTTP at all, or none to the end
         raise ConnectionError(f"no answer in HTTP: {error!r}") from error
 
 
 @contextmanager
-def asked(url: str, silence: float, headers: Mapping[str, str]) -> Iterator[Answer]:
+def asked(url: str, silence: float, headers: Mapping[str, str], longest: float) -> Iterator[Answer]:
     """The same, for a block."""
-    answer = ask(url, silence, headers)
+    answer = ask(url, silence, headers, longest)
     try:
         yield answer
     finally:

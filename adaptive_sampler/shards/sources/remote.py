@@ -1,6 +1,7 @@
 """Reads shards over HTTP and from object stores by obstore: byte ranges, each of which is compared with what was asked."""
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -18,8 +19,15 @@ from adaptive_sampler.shards.errors import (
     WrongRange,
 )
 from adaptive_sampler.shards.sources.answers import body_of, wrong
-from adaptive_sampler.shards.sources.base import Retry, Source, missing, same_stamp, stamp_of, unreadable
-from adaptive_sampler.shards.sources.failures import lacks_credentials, of_obstore, pause, status_of, unanswered
+from adaptive_sampler.shards.sources.base import Retry, Source, fuller, missing, same_stamp, stamp_of, unreadable
+from adaptive_sampler.shards.sources.failures import (
+    lacks_credentials,
+    of_obstore,
+    pause,
+    ran_out,
+    status_of,
+    unanswered,
+)
 from adaptive_sampler.shards.sources.pace import pace_of
 from adaptive_sampler.shards.sources.plain import Answer, ask, asked
 from adaptive_sampler.shards.sources.stream import StreamSource
@@ -33,14 +41,25 @@ _SIGN_IN = (
     "Give credentials that may read it: options of Access, or the environment (S3: AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY)"
 )
+_RAN_OUT = (
+    "Credentials and signed URLs run out: give new ones and resume by state_dict, or a credential_provider, which renews "
+    "them, in Access(options=...)"
+)
+_AT_ONCE = 32 << 20  # bytes: more is asked for by several requests, each of which has its time
 _RENEW = "Give a URL that may be read: a signed one runs out, and a folder is no shard"
 
 
 def open_remote(
-    url: str, retry: Retry, *, strict_ranges: bool, etags: bool, options: Mapping[str, Any] | None = None
+    url: str,
+    retry: Retry,
+    *,
+    strict_ranges: bool,
+    etags: bool,
+    options: Mapping[str, Any] | None = None,
+    known: str = "",
 ) -> Source:
     """Open the shard at `url`. Without byte ranges it is read as a stream. See Access.open for errors."""
-    source = RemoteSource(url, retry, etags=etags, options=options or {})
+    source = RemoteSource(url, retry, etags=etags, options=options or {}, known=known)
     if source.ranges:
         return source
     if strict_ranges:
@@ -55,15 +74,18 @@ class RemoteSource:
     """A file on a web server or in an object store. All shards of a server share its connections.
 
     No request carries If-Match: a strong comparison refuses the weak ETag that a proxy makes of a strong one. Instead the
-    ETag, size and time of each answer are compared with those of the first.
+    ETag, size and time of each answer are compared with those of the first. known: the stamp in an index; an ETag that is
+    in it, or comes later, counts for an answer without one.
     """
 
-    def __init__(self, url: str, retry: Retry, *, etags: bool, options: Mapping[str, Any]) -> None:
-        self.url, self._retry, self._etags = url, retry, etags
+    def __init__(self, url: str, retry: Retry, *, etags: bool, options: Mapping[str, Any], known: str = "") -> None:
+        self.url, self._retry, self._etags, self._known = url, retry, etags, known
+        self._looking = threading.Lock()
         self._web = url.lower().startswith(_WEB)
         client = dict(options.get("client_options", {}))
         self._headers = {**(_IDENTITY if self._web else {}), **client.get("default_headers", {})}
-        client = {"read_timeout": timedelta(seconds=retry.silence), **client, "default_headers": self._headers}
+        times = {"read_timeout": timedelta(seconds=retry.silence), "timeout": timedelta(seconds=retry.longest)}
+        client = {**times, **client, "default_headers": self._headers}
         self._options = {**options, "client_options": client}
         self._process, self._store, self._path = 0, cast(Any, None), ""
         self.ranges = True
@@ -72,7 +94,7 @@ class RemoteSource:
         self._said: tuple[Any, ...] = ()  # of the file, in the answer that was looked at last
         self._pace = pace_of(url)
         self._connect()
-        if not self._web and url.endswith("/"):
+        if not self._web and (not self._path or url.endswith("/")):
             raise _no_shard(url, "a folder or prefix")
         try:
             self._retry.call(lambda: self._request(0, 1), pause)
@@ -108,11 +130,17 @@ class RemoteSource:
         """
         if length < 1 or (self.size is not None and start >= self.size):
             return b""
+        if length > _AT_ONCE:
+            return b"".join(
+                self.read(at, min(_AT_ONCE, start + length - at)) for at in range(start, start + length, _AT_ONCE)
+            )
         try:
             return self._retry.call(lambda: self._request(start, length), pause)
         except ShardError:
             raise
         except Exception as error:
+            if ran_out(error):
+                raise unreadable(self.url, start, length, error, _RAN_OUT) from error
             raise unreadable(self.url, start, length, error) from error
 
     def _request(self, start: int, length: int) -> bytes:
@@ -156,7 +184,7 @@ class RemoteSource:
     def _plainly(self, start: int, length: int) -> bytes:
         """The same by the standard library, which shows what is wrong with an answer that obstore refuses."""
         headers = {**self._headers, "Range": f"bytes={start}-{start + length - 1}"}
-        with asked(self.url, self._retry.silence, headers) as answer:
+        with asked(self.url, self._retry.silence, headers, self._retry.longest) as answer:
             answer.expect_file()
             told = answer.header("Content-Range")
             if answer.status == 416:
@@ -219,13 +247,16 @@ class RemoteSource:
                 "the tar itself without that header, uncompressed; a handler that returns True goes on without it."
             )
         stamp = stamp_of(size, modified, etag if self._etags else None)
-        if self.stamp and not same_stamp(stamp, self.stamp):
-            raise ShardChanged(
-                f"{self.url}: was {self.stamp} when opened and is {stamp} now. Build the index again once the shard is "
-                "at rest; if the machines of one origin give it different ETags, pass Access(etags=False)."
-            )
-        if not self.stamp:
-            self.size, self.stamp = size, stamp
+        with self._looking:
+            if self.stamp and not same_stamp(stamp, self.stamp):
+                raise ShardChanged(
+                    f"{self.url}: was {self.stamp} when opened and is {stamp} now. Build the index again once the shard is "
+                    "at rest; if the machines of one origin give it different ETags, pass Access(etags=False)."
+                )
+            if not self.stamp:
+                self.size, self.stamp = size, stamp
+                stamp = self._known if same_stamp(stamp, self._known) else stamp
+            self.stamp = fuller(self.stamp, stamp)
 
     def _missing(self, error: Exception) -> ShardMissing:
         """The error for a shard that does not open."""

@@ -157,3 +157,8 @@ def test_missing_credentials_are_told_with_where_they_are_looked_for(client: Any
     run = subprocess.run([sys.executable, "-c", code], env=known | nowhere, capture_output=True, text=True, check=True)
     assert run.stdout.startswith(f"s3://{BUCKET}/train/shard-000.tar: cannot be opened: ")
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in run.stdout
+
+
+def test_a_bucket_alone_is_no_shard(client: Any, tmp_path: Path) -> None:
+    with pytest.raises(ShardMissing, match=rf"s3://{BUCKET}: is a folder or prefix, not a shard\."):
+        ShardIndex.build(f"s3://{BUCKET}", tmp_path / "index", access=ACCESS)

@@ -54,6 +54,16 @@ def test_whatever_is_read_ahead_the_bytes_are_the_shards(
             assert not memory or under.data[base : base + len(memory)] == memory
 
 
+def test_what_was_read_to_the_end_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PIECE", 10_000)
+    under = source(5_000, 500)
+    view = Ahead(under)
+    for start in range(0, 5_000, 200):
+        view.read(start, 100)
+    assert view.read(4_900, 2_000) == under.data[4_900:]
+    assert sum(start + length >= 5_000 for start, length in under.asked) == 1
+
+
 def test_headers_that_lie_close_are_read_with_what_is_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "PIECE", 10_000)
     under = source(100_000, 500)

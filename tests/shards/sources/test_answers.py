@@ -1,5 +1,7 @@
 """What a server or a proxy answers wrongly is an error that names the shard, and what is odd but right is read."""
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from adaptive_sampler.shards import Access, RangesUnsupported, Retry, ShardIndex, ShardMissing, ShardReader, WrongRange
+from adaptive_sampler.shards import (
+    Access,
+    RangesUnsupported,
+    Retry,
+    ShardChanged,
+    ShardIndex,
+    ShardMissing,
+    ShardReader,
+    ShardUnreadable,
+    WrongRange,
+)
 from tests.shards.tars import body, plan_of, shards
 
 COUNT = 6
@@ -145,6 +157,96 @@ def test_a_server_that_does_not_tell_the_length_of_its_answers_is_read(server: S
 def test_a_server_that_does_not_tell_the_size_is_read(server: Server) -> None:
     server.answers(lambda request: request.right(size="*"))
     assert_right(read(server, built(server)))
+
+
+def test_a_server_that_does_not_tell_the_size_of_an_indexed_shard_is_read_if_the_etag_is_the_same(
+    server: Server,
+) -> None:
+    server.answers(lambda request: tagged(request, "a"))
+    index = built(server)
+    server.answers(lambda request: tagged(request, "a", size="*"))
+    assert_right(read(server, index))
+
+
+def tagged(request: Request, etag: str, size: str | None = None) -> Answer:
+    right = request.right(size=size)
+    return Answer(206, right.headers | ({"ETag": f'"{etag}"'} if etag else {}), right.body)
+
+
+@pytest.mark.parametrize("indexed", ["", "a"])
+def test_an_etag_that_comes_only_later_is_compared_too(server: Server, indexed: str) -> None:
+    server.answers(lambda request: tagged(request, indexed))
+    index = built(server)
+    server.answers(lambda request: tagged(request, "" if request.nth == 1 else "bc"[request.nth % 2]))
+    with pytest.raises(ShardChanged, match=r'shard\.tar: was .* when opened and is .*ETag "[bc]" now'):
+        read(server, index)
+
+
+def test_a_range_without_content_range_is_told_as_such(server: Server) -> None:
+    server.answers(lambda request: tagged(request, "a"))
+    index = built(server)
+
+    def untold(request: Request) -> Answer:
+        right = tagged(request, "a")
+        return Answer(206, {n: v for n, v in right.headers.items() if n != "Content-Range"}, right.body)
+
+    server.answers(lambda request: untold(request) if request.nth > 1 else tagged(request, "a"))
+    with pytest.raises(WrongRange, match="answered by 'no Content-Range'"):
+        read(server, index)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_body_that_trickles_is_left_in_time(server: Server, measured: bool) -> None:
+    index = built(server)
+
+    def trickling(request: Request) -> Answer:
+        def pieces() -> Iterator[bytes]:
+            for byte in b"".join(request.right().body):
+                time.sleep(0.02)
+                yield bytes([byte])
+
+        right = request.right() if measured else request.unmeasured()
+        return right if request.nth == 1 else Answer(206, right.headers, pieces())
+
+    server.answers(trickling)
+    access = Access(retry=Retry(1, silence=5.0, longest=0.3))
+    with pytest.raises(
+        ShardUnreadable, match=r"shard\.tar: bytes \d+-\d+ cannot be read: .*(a timeout|not ended after 0\.3 s)"
+    ):
+        list(ShardReader(index, plan_of(COUNT, [1, 4]), access=access, merge_gap=0))
+
+
+def test_who_leaves_does_not_wait_for_a_silent_server_and_asks_no_more(server: Server) -> None:
+    index, silent = built(server), threading.Event()
+
+    def waiting(request: Request) -> Answer:
+        if request.start > 0:
+            silent.wait(20)
+        return request.right()
+
+    server.answers(waiting)
+    samples = iter(
+        ShardReader(
+            index, plan_of(COUNT, range(COUNT)), access=Access(retry=Retry(silence=15.0)), merge_gap=0, window=0
+        )
+    )
+    next(samples)
+    before = time.monotonic()
+    del samples
+    assert time.monotonic() - before < 10, "a try has 15 seconds, and all have 120"
+    asked = server.nth
+    silent.set()
+    while any(thread.name == "shards" for thread in threading.enumerate()):  # each ends with its request
+        time.sleep(0.01)
+    assert server.nth == asked
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_signed_url_that_runs_out_is_told_with_the_remedy(server: Server, status: int) -> None:
+    index = built(server)
+    server.answers(lambda request: Answer(status) if request.nth > 1 else request.right())
+    with pytest.raises(ShardUnreadable, match=r"shard\.tar: .*signed URLs run out: give new ones and resume"):
+        read(server, index)
 
 
 @pytest.mark.parametrize("coding", ["", "Identity"])

@@ -130,9 +130,9 @@ def test_shards_without_kept_rows_are_not_asked_for(server: Server) -> None:
 def test_connections_are_used_again(server: Server) -> None:
     index = built(server)
     server.reset()
-    read(index, range(0, 60, 2), merge_gap=0)
+    read(index, range(0, 60, 2), merge_gap=0, access=Access(retry=QUICK.retry, io_threads=4))
     assert server.requests >= 30
-    assert server.connections <= 9
+    assert server.connections <= 8, "four, and those that were begun for a request that another one then served"
 
 
 def test_a_server_that_fails_at_first_is_asked_again(server: Server) -> None:
@@ -243,7 +243,7 @@ def test_other_stores_are_read_by_the_same_client(server: Server) -> None:
 def test_retries_have_rules() -> None:
     with pytest.raises(InvalidValue, match="at least 1 attempt"):
         Retry(0)
-    with pytest.raises(InvalidValue, match=r"patience=-1\): a wait is 0 s or more"):
+    with pytest.raises(InvalidValue, match=r"patience=-1, longest=600\.0\): a wait is 0 s or more"):
         Retry(patience=-1)
 
 
