@@ -152,7 +152,10 @@ class ParquetFile:
 
     def _of_group(self, file: Any, group: int, names: list[str]) -> Iterator[Any]:
         """The columns of a row group, as record batches."""
-        runs = {} if self.runs is None else self.runs
+        if self.runs is None:  # nobody reads it twice
+            yield from file.iter_batches(AT_ONCE, row_groups=[group], columns=names)
+            return
+        runs = self.runs
         made = {name: runs[name, group] for name in names if (name, group) in runs}
         read = [name for name in names if name not in made]
         if not read:
