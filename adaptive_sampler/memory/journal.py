@@ -33,9 +33,10 @@ class Journal:
             None  # how often rows may still be counted; `sync` makes it, and goes on with it within an epoch
         )
 
-    def committed(self) -> None:
-        """Note that the first rank has written a version."""
-        self.version, self.next = self.next, self.next + 1
+    def committed(self, version: int | None) -> None:
+        """Note that the first rank has written a version, which only itself knows for sure: a number may be left out."""
+        self.version = self.next if version is None else version
+        self.next = self.version + 1
 
     def append(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Add an update of checked `values`, (scores, batch), one line for each of `names`.
