@@ -136,6 +136,15 @@ def test_a_lock_that_could_not_be_given_back_is_taken_again_by_its_process(place
     ScoreStore.open(place).close()
 
 
+def test_an_opening_that_breaks_off_gives_the_lock_back(place: str, proxy: Proxy) -> None:
+    filled(place).close()
+    proxy.rule = lambda method, path: 503 if "LINKS" in path else None
+    with pytest.raises(Unreachable, match="LINKS cannot be listed") as told:  # which keeps what the opening had taken
+        ScoreStore.open(place, options=proxy.options)
+    ScoreStore.open(place).close()
+    del told
+
+
 def test_a_holder_whose_beat_was_done_without_an_answer_holds_its_lock(place: str, proxy: Proxy) -> None:
     lease = ObjectStorage(place, proxy.options).lease()
     lock = lease._lock
