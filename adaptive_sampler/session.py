@@ -173,7 +173,7 @@ class Session:
             self.table.fetch()
             digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
-        self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
+        self.journal = Journal(tuple(self.table.columns), made_from, lambda: self.files.next_version)
 
     def digest(self) -> int:
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""

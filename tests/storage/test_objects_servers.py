@@ -126,6 +126,19 @@ def test_a_put_of_the_pointer_that_comes_after_its_commit_was_given_up_changes_n
         assert store.commit() == 2
 
 
+def test_ranks_learn_the_number_that_a_commit_got_after_one_was_left_out(place: str, proxy: Proxy) -> None:
+    with ScoreStore.create(place, 5, [Loss()], options=proxy.options) as store:
+        store.session.keep_journal()
+        proxy.rule = lambda method, path: 503 if method == "PUT" and "CURRENT" in path else None
+        with pytest.raises(StoreError, match="503"):
+            store.commit()
+        assert store.session.journal is not None
+        assert store.session.journal.next_version() == 2
+        proxy.rule = lambda method, path: None
+        assert store.commit() == 2
+        assert [version.version for version in store.versions()] == [2]
+
+
 def test_a_lock_that_could_not_be_given_back_is_taken_again_by_its_process(place: str, proxy: Proxy) -> None:
     store = ScoreStore.create(place, 5, [Loss()], options=proxy.options)
     proxy.rule = lambda method, path: EXPIRED

@@ -142,9 +142,8 @@ def sync(
         for entry in exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    version, updates, following = gather(
-        [store.version, store.session.updates, store.session.files.next_version], group
-    )[0].tolist()
+    told = gather([store.version, store.session.updates, journal.next_version()], group)
+    version, updates, following = told[0].tolist()
     journal.synced, journal.version, journal.next = (
         MadeFrom(version, updates),
         version,
