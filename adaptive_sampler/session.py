@@ -169,7 +169,7 @@ class Session(Commits):
             digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
         self.plans.save(from_now_on=True)  # the state that names a plan may be that of another rank
-        self.journal = Journal(tuple(self.table.columns), made_from, self.files.next_version)
+        self.journal = Journal(tuple(self.table.columns), made_from, lambda: self.files.next_version)
 
     def digest(self) -> int:
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""

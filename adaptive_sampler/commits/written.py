@@ -56,7 +56,7 @@ class Commits:
         if self.mode != "journal":  # only the first rank writes, though every rank may commit
             self._write(note, pin)
         if self.journal is not None:
-            self.journal.committed()
+            self.journal.committed(None if self.mode == "journal" else self.files.manifest.version)
         if keep is not None:
             self.drop(keep)
         return self.version

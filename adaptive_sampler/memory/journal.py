@@ -1,6 +1,6 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,21 +23,23 @@ class Journal:
     """The updates of one rank since the last sync, and the state of the scores that all ranks had then.
 
     `version` and `next`: the numbers of the last commit and of the next one, which the first rank writes and every rank
-    returns. `sync` sets them on all ranks, so that a commit needs no communication.
+    returns. `sync` sets them on all ranks, so that a commit needs no communication. `next_version`: what the first rank says
+    of the next one, as a number is left out after a commit whose answer was lost.
     """
 
-    def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: int) -> None:
-        self.names, self.synced = names, made_from
-        self.version, self.next = made_from.commit, next_version
+    def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: Callable[[], int]) -> None:
+        self.names, self.synced, self.next_version = names, made_from, next_version
+        self.version, self.next = made_from.commit, next_version()
         self.entries: list[JournalEntry] = []
         self.torn = False  # whether a sync broke off: this rank's scores may then differ from those of the others
         self.tally: Any = (
             None  # how often rows may still be counted; `sync` makes it, and goes on with it within an epoch
         )
 
-    def committed(self) -> None:
-        """Note that the first rank has written a version."""
-        self.version, self.next = self.next, self.next + 1
+    def committed(self, version: int | None) -> None:
+        """Note that the first rank has written a version, which only itself knows for sure: a number may be left out."""
+        self.version = self.next if version is None else version
+        self.next = self.version + 1
 
     def append(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Add an update of checked `values`, (scores, batch), one line for each of `names`.

@@ -25,6 +25,7 @@ SCHEMES = {
 _CACHED = 64  # stores kept; each has connections of its own
 _CLIENT = {"timeout": "1d", "read_timeout": "60s"}  # a large object may take long, as long as bytes keep coming
 _PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")  # what obstore sends as it is written
+_READ = ("AWS_", "GOOGLE_", "AZURE_")  # how the variables of the environment begin that obstore reads
 _ENDPOINTS = ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url", "azure_storage_endpoint")
 
 
@@ -51,6 +52,10 @@ def connect(
         raise InvalidValue(f"{url}: nothing is known that reads {what}. Give a local path, or a URL of {known}.")
     scheme = scheme.lower()
     where, path = _parted(url, scheme, rest)
+    if not isinstance(options, Mapping | None) or not all(isinstance(option, str) for option in options or ()):
+        raise InvalidValue(
+            f"{url}: its options are no mapping of names to values. Write options={{'aws_region': '…'}}."
+        )
     return _STORES.get(where, scheme, options or {}, retry), path
 
 
@@ -83,12 +88,14 @@ class _Stores:
 
     def _forget(self) -> None:
         # A new lock, because a thread of the parent may have held the old one.
-        self._lock, self._kept = threading.Lock(), OrderedDict[tuple[str, str, str], Any]()
+        self._lock, self._kept = threading.Lock(), OrderedDict[tuple[str, ...], Any]()
 
     def get(self, where: str, scheme: str, options: Mapping[str, Any], retry: Mapping[str, Any] | None) -> Any:
         """The store at `where`, made at the first call."""
-        named = scheme != "memory"  # of which there is one, whatever the options
-        name = (where, repr(sorted(options.items())) if named else "", repr(retry) if named else "")
+        named = scheme != "memory"  # of which there is one, whatever the options and the environment
+        # Part of the name, because credentials may change.
+        given = sorted((name, value) for name, value in os.environ.items() if name.startswith(_READ))
+        name = (where, *((repr(sorted(options.items())), repr(retry), repr(given)) if named else ()))
         with self._lock:
             if name not in self._kept:
                 self._kept[name] = self._made(where, scheme, options, retry)
@@ -110,16 +117,23 @@ class _Stores:
             return make()
         own = dict(options)
         insecure = {"allow_http": True} if _insecure(scheme, own) else {}  # else the environment may still allow it
-        client = {**_CLIENT, **insecure, **own.pop("client_options", {})}
         more = {} if retry is None else {"retry_config": retry}
         try:
+            client = {**_CLIENT, **insecure, **own.pop("client_options", {})}
             return make.from_url(where, client_options=client, **more, **own)
-        except Exception as error:  # obstore's own errors share no base with its ValueError and TypeError
+        except BaseException as error:  # obstore's own errors share no base with its ValueError and TypeError
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             told = str(error).partition("\n")[0]
             raise InvalidValue(
                 f"{where}: obstore does not take it with the options {sorted(options)}: {told} See {make.__name__} in obstore's "
                 "documentation, and the environment variables that it reads."
             ) from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether obstore gave up where it should have raised, at some wrong options; that is no `Exception`, and has no name."""
+    return type(error).__name__ == "PanicException"
 
 
 def _insecure(scheme: str, options: Mapping[str, Any]) -> bool:

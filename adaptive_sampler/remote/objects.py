@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_sampler.errors import Unreachable
-from adaptive_sampler.remote.connect import connect
+from adaptive_sampler.remote.connect import connect, is_panic
 
 MOST_AT_ONCE = 256 << 20  # bytes that are sent in one request; more go in parts, which a killed writer leaves behind
 MOST_COPIED = 5 << 30  # bytes that S3 copies by itself
 # How servers say that they do not know who asks; without credentials, obstore asks the machine itself for some.
 DENIED = re.compile("Token|AccessKey|Signature|AccessDenied| 401 | 403 |/latest/api/token|169\\.254\\.169\\.254")
+SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&]sig=)[^&\s]+")  # what a request's URL may say of who asks
 NONCE = "nonce"  # the attribute by which a writer knows its own conditional put again
 
 Token = dict[str, Any]
@@ -45,10 +46,10 @@ class Objects:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        connect(url, options)  # so that a URL or an option that nobody takes is told at once
         self.url, self.options = url.rstrip("/"), dict(options or {})
         self._store: Any = None
         self._process, self._path = 0, ""
-        self._connected()  # so that a URL or an option that nobody takes is told at once
 
     def _connected(self) -> Any:
         if self._process != os.getpid():
@@ -140,7 +141,8 @@ class Objects:
             store, below = self._connected(), self._at(prefix)
             found = store.list_with_delimiter(below or None)
             paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
-            return sorted({path.removeprefix(below).strip("/").split("/")[0] for path in paths})
+            names = {path.removeprefix(below).strip("/").split("/")[0] for path in paths}
+            return sorted(names - {""})  # an object that stands for the prefix as a folder, as consoles make them
 
     def below(self, prefix: str) -> dict[str, About]:
         """What is known of every object below `prefix`, by its name."""
@@ -163,11 +165,14 @@ class Objects:
             yield
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{place} is not there") from error
-        except Exception as error:
-            ours = isinstance(error, Unreachable) or not isinstance(error, (OSError, ValueError, _base()))
-            if ours:
+        except BaseException as error:
+            theirs = isinstance(error, (OSError, ValueError, NotImplementedError, _base())) or is_panic(error)
+            if isinstance(error, Unreachable) or not theirs:
                 raise
-            raise Unreachable(f"{place} cannot be {what}: {_in_words(error)}") from error
+            self._process = 0  # the next request looks again into the environment, which may have new credentials
+            words = _in_words(error)
+            told = SECRET.sub("…", words)
+            raise Unreachable(f"{place} cannot be {what}: {told}") from (error if told == words else None)
 
 
 @contextlib.contextmanager
@@ -199,7 +204,7 @@ def _vanished(error: Exception, seen: Token | None) -> bool:
     return seen is not None and isinstance(error, FileNotFoundError)
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """What a server refused, and the remedy, in a sentence each."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)

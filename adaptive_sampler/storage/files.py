@@ -161,7 +161,7 @@ class Files:
     @property
     def next_version(self) -> int:
         """The number of the next commit."""
-        return self.repository.versions.pointer.highest + 1
+        return self.repository.versions.next
 
     def drop(self, keep: int, in_force: Iterable[str]) -> None:
         """Drop all but the newest `keep` versions, and their plans except those `in_force`; see `Repository.drop`."""

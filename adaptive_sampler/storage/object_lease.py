@@ -70,18 +70,28 @@ class _Lock:
         """Write into the object who holds it. Returns whether it was taken from somebody. Raises `StoreLocked`."""
         record = {"pid": self._owner, "host": socket.gethostname(), "machine": _machine(), "since": time.time()}
         self._data = json.dumps(record | {"id": self._id}).encode()
-        for _ in range(TRIES):
-            found = self._objects.read(LEASE)
-            holder = {} if found is None else _holder(found.data)
-            if holder:
-                self._check_dead(holder, steal)
-            _mine.add(self._id)  # before others of this process can see it
-            self._token = self._objects.swap(LEASE, self._data, None if found is None else found.token)
-            if self._token is not None:
-                self._check_server()
-                return bool(holder)
-            _mine.discard(self._id)
+        try:
+            for _ in range(TRIES):
+                found = self._objects.read(LEASE)
+                holder = {} if found is None else _holder(found.data)
+                if holder:
+                    self._check_dead(holder, steal)
+                free = self._objects.swap(LEASE, b"", None) if found is None else found.token
+                if free is not None and self._taken(free):
+                    return bool(holder)
+        finally:
+            if self._token is None:  # also where its answer was lost: then it may be taken again
+                _mine.discard(self._id)
         raise StoreLocked(f"{self._objects.url} is being opened for writing by several at once. Try again.")
+
+    def _taken(self, free: Token) -> bool:
+        """Write the object, if it is still in the state `free`. Returns whether it was."""
+        _mine.add(self._id)  # before others of this process can see it
+        token = self._objects.swap(LEASE, self._data, free)
+        if token is not None:
+            self._check_server(free)
+        self._token = token
+        return token is not None
 
     def _check_dead(self, holder: dict[str, Any], steal: bool) -> None:
         """Raise `StoreLocked` unless the holder is dead, or its lease is stolen."""
@@ -104,30 +114,35 @@ class _Lock:
                 f"{DEAD:.0f} s it counts as dead) or, if it is gone for good, open with steal=True."
             )
 
-    def _check_server(self) -> None:
+    def _check_server(self, before: Token) -> None:
         """Raise `StoreError` if the server ignores conditions, as then two writers could overwrite each other's commits."""
-        if self._objects.swap(LEASE, self._data, None) is not None:
-            self._objects.remove([LEASE])
-            _mine.discard(self._id)
-            raise StoreError(
-                f"{self._objects.url}: its server ignores If-None-Match, without which two writers are not kept apart. Name a "
-                "place in S3, Google Cloud Storage, Azure, or a server that has conditional puts."
-            )
+        for condition, seen in (("If-None-Match", None), ("If-Match", before)):
+            if self._objects.swap(LEASE, self._data, seen) is not None:
+                self._objects.remove([LEASE])
+                raise StoreError(
+                    f"{self._objects.url}: its server ignores {condition}, without which two writers are not kept apart. Name a "
+                    "place in S3, Google Cloud Storage, Azure, or a server that has conditional puts."
+                )
 
     def renew(self) -> bool:
         """Write the object anew, so that others see that its holder lives. Returns False once somebody else has taken it."""
         with self._guard:
             if self._token is not None:
-                self._token = self._objects.swap(LEASE, self._data, self._token)
+                self._token = self._objects.swap(LEASE, self._data, self._token) or self._as_written()
             return self._token is not None
+
+    def _as_written(self) -> Token | None:
+        """The token of the object if it says that this holder has it: it was written before, and the answer was lost."""
+        found = self._objects.read(LEASE)
+        return found.token if found is not None and found.data == self._data else None
 
     def end(self) -> None:
         """Make the object say that nobody holds it, unless somebody else has taken it."""
         with self._guard:
             token, self._token = self._token, None
-            if token is not None:
+            _mine.discard(self._id)  # even if the server does not answer: this process may take it again
+            if token is not None and self._objects.swap(LEASE, b"", token) is None and (token := self._as_written()):
                 self._objects.swap(LEASE, b"", token)
-            _mine.discard(self._id)
 
 
 class ObjectHold:

@@ -128,7 +128,11 @@ class ObjectStorage:
     def lease(self, *, steal: bool = False) -> ObjectLease:
         self._check_writable()
         lease = ObjectLease(self._objects, steal=steal, last=self._links.leave)
-        self._links.load()
+        try:
+            self._links.load()
+        except BaseException:
+            lease.release()
+            raise
         return lease
 
     def _check_writable(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.disk import FULL, PARTIAL
-from adaptive_sampler.errors import MALFORMED, NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName
+from adaptive_sampler.errors import MALFORMED, NoStore, PointerMoved, StoreDamaged, StoreError, UnknownName, Unreachable
 from adaptive_sampler.storage.base import POINTER, Hold, Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest, Seal, manifest_name, read, read_manifest
 from adaptive_sampler.storage.pointer import MOST, Pointer, Version, decoded
@@ -45,6 +45,7 @@ class Versions:
         self.storage, self.where, self._kind = storage, storage.where, kind
         self.pointer: Pointer
         self._raw: bytes | None = None  # what the storage's pointer held when it was last read or written here
+        self._pending: list[Pointer] = []  # what it may hold by now, or come to hold: no answer came
 
     def create(self, first: int = 0) -> None:
         """Begin without a version, under a new identifier; nothing is written before the first commit, of number `first`.
@@ -152,9 +153,16 @@ class Versions:
         except OSError as error:
             with contextlib.suppress(OSError):  # a place that cannot be asked now
                 self._still_mine()
+                if self.pointer.head == version:
+                    return manifest  # it was done, and only the answer was lost
                 self.sweep()
             raise self._failed(version, error) from error
         return manifest
+
+    @property
+    def next(self) -> int:
+        """The number that the next commit will most likely have: that of one whose answer was lost is left out."""
+        return 1 + max(pointer.highest for pointer in (self.pointer, *self._pending))
 
     def _next(self) -> int:
         """The number of the next version. Raises `StoreError` if a pointer that names it could not be read."""
@@ -241,8 +249,12 @@ class Versions:
 
     def _swing(self, pointer: Pointer) -> None:
         raw = pointer.encoded()
-        self.storage.swing(raw, expected=self._raw)
-        self.pointer, self._raw = pointer, raw
+        try:
+            self.storage.swing(raw, expected=self._raw)
+        except Unreachable:
+            self._pending.append(pointer)
+            raise
+        self.pointer, self._raw, self._pending = pointer, raw, []
 
     def _swing_in_any_room(self, pointer: Pointer) -> None:
         """Swing the pointer; where there is no room for that, delete leftovers and try once more."""
@@ -255,9 +267,19 @@ class Versions:
             self._swing(pointer)
 
     def _still_mine(self) -> None:
-        """Raise `PointerMoved` if another writer has committed; else a sweep would delete what that writer committed."""
-        if self.storage.pointer() != self._raw:
-            raise PointerMoved.at(self.where)
+        """Raise `PointerMoved` if another writer has committed; else a sweep would delete what that writer committed.
+
+        A swing of this writer's that seemed to fail may have been done, if only the answer to it was lost; or it may still
+        come. It comes to nothing once the pointer has been changed by another one.
+        """
+        found = self.storage.pointer()
+        if found != self._raw:
+            done = next((pointer for pointer in self._pending if pointer.encoded() == found), None)
+            if done is None:
+                raise PointerMoved.at(self.where)
+            self.pointer, self._raw, self._pending = done, found, []
+        elif self._pending and self.pointer.head >= 0:
+            self._swing(replace(self.pointer, highest=self._next()))
 
 
 def _number(name: str, form: str) -> int | None:

@@ -173,3 +173,19 @@ def test_without_obstore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_store_is_not_sent_to_another_process_but_what_names_it_is() -> None:
     options = {**S3, "client_options": {"user_agent": "me"}}
     assert pickle.loads(pickle.dumps(options)) == options
+
+
+@pytest.mark.parametrize(
+    "options", [{"allow_http": True}, {"client_options": 1}, {1: "a"}, "abc", [("region", "a")]], ids=repr
+)
+def test_options_that_obstore_cannot_even_refuse_are_refused(options: Any) -> None:
+    with pytest.raises(InvalidValue, match="options"):
+        connect("s3://bucket/x", options)
+
+
+def test_another_environment_gives_another_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
+    first, _ = connect("s3://bucket/x", S3)
+    assert connect("s3://bucket/y", S3)[0] is first
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "new")
+    assert connect("s3://bucket/x", S3)[0] is not first

@@ -143,7 +143,8 @@ def sync(
         for entry in exchange(planned, headers, entries, group):
             _fold(store, journal, entry, tally)
     journal.entries = []
-    version, updates, following = gather([store.version, store.session.updates, journal.next], group)[0].tolist()
+    told = gather([store.version, store.session.updates, journal.next_version()], group)
+    version, updates, following = told[0].tolist()
     journal.synced, journal.version, journal.next = (
         MadeFrom(version, updates),
         version,
