@@ -19,7 +19,7 @@ from adaptive_sampler.choice.result import CHANCE, Choice, compare
 from adaptive_sampler.choice.trainings import Key, Trainings
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.progress import Show, Tell, shown
-from adaptive_sampler.selection.base import check_choice, describe, is_policy
+from adaptive_sampler.selection.base import check_choice, describe
 
 Train = Callable[[Any, int, float], Any]
 GAIN = 2.5  # standard deviations of a single run: a gain that the seeds should suffice for
@@ -202,8 +202,6 @@ def _choice(
 def _described(name: str, policy: Any) -> dict[str, Any]:
     """A candidate as the file of trainings has it. Raises `InvalidValue` if it would read like another one."""
     try:
-        if is_policy(policy) and not dataclasses.is_dataclass(policy):
-            raise InvalidValue(f"{type(policy).__name__} is no dataclass, so that its arguments are unknown.")
         told = describe(_Candidate(policy))
         json.dumps(told, allow_nan=False)
     except ValueError as error:

@@ -72,13 +72,21 @@ def is_policy(value: Any) -> bool:
 def describe(policy: Any) -> dict[str, Any]:
     """A policy as JSON data: the name of its class and its arguments; an array is given by its length and checksum.
 
-    The policies and dataclasses among its arguments are described likewise; a function is given by its module and name.
-    Raises `InvalidValue` for an argument that cannot be described, because plans of different policies could not be told apart
-    then.
+    The arguments are the fields of a dataclass, and all attributes of another object. The policies and dataclasses among them are
+    described likewise; a function is given by its module and name. Raises `InvalidValue` for an argument that cannot be described,
+    because plans of different policies could not be told apart then.
     """
-    fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
     kind = type(policy).__name__
-    return {"kind": kind} | {f.name: _plain(getattr(policy, f.name), f"{kind}.{f.name}") for f in fields}
+    return {"kind": kind} | {name: _plain(getattr(policy, name), f"{kind}.{name}") for name in _arguments(policy)}
+
+
+def _arguments(policy: Any) -> list[str]:
+    """The names of what a policy was made with."""
+    if dataclasses.is_dataclass(policy):
+        return [field.name for field in dataclasses.fields(policy)]
+    if hasattr(policy, "__dict__"):
+        return [*vars(policy)]
+    raise InvalidValue(f"{type(policy).__name__} has slots, so that its arguments are unknown. Make it a dataclass.")
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -103,7 +111,7 @@ def _plain(value: Any, where: str) -> Any:
         return value
     raise InvalidValue(
         f"{where} is {value!r}, which a plan cannot name. Give a policy numbers, texts, arrays, functions, dataclasses, other "
-        "policies, and lists or dicts of these, and keep anything else in a plain attribute, which is no field of the dataclass."
+        "policies, and lists or dicts of these, make it a dataclass, and keep anything else in an attribute that is no field."
     )
 
 

@@ -132,6 +132,8 @@ def test_another_policy_of_the_same_name_is_refused(path: Path) -> None:
 class Undescribed:
     """A policy whose arguments nobody can read."""
 
+    __slots__ = ("keep",)
+
     def plan(self, store: Any, *, epoch: int, seed: int) -> Any:
         raise NotImplementedError
 
@@ -140,7 +142,7 @@ class Undescribed:
     ("candidate", "why"),
     [
         (object(), "which a plan cannot name"),
-        (Undescribed(), "Undescribed is no dataclass, so that its arguments are unknown"),
+        (Undescribed(), "Undescribed has slots, so that its arguments are unknown"),
         (float("inf"), "Out of range float"),
     ],
 )

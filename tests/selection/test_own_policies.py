@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import AdaptiveSampler
-from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.errors import InvalidValue, ResumeError, UnknownName
+from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Composed, KeepAll, Prune, make
 from adaptive_sampler.selection.base import describe
 from tests.selection.test_composed import two_scores
@@ -57,3 +58,38 @@ def test_a_policy_of_ones_own_may_go_by_several_scores_each_of_which_must_exist(
     AdaptiveSampler(two_scores(), Composed(Holder(1, by=["el2n", "loss"]), KeepAll()))
     with pytest.raises(UnknownName, match="none"):
         AdaptiveSampler(two_scores(), Holder(1, by=by))
+
+
+class Ordinary:
+    """A policy that is no dataclass."""
+
+    def __init__(self, keep: float) -> None:
+        self.keep, self._order = keep, "highest"
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Plan:
+        return make(store, self, epoch, seed)
+
+
+def test_a_policy_that_is_no_dataclass_is_described_by_its_attributes():
+    assert describe(Ordinary(0.5)) == {"kind": "Ordinary", "keep": 0.5, "_order": "highest"}
+
+
+def test_the_state_of_an_ordinary_object_is_refused_by_one_with_other_attributes():
+    store = two_scores()
+    state = AdaptiveSampler(store, Ordinary(0.5)).state_dict()
+    with pytest.raises(ResumeError, match="the state was saved with policy="):
+        AdaptiveSampler(store, Ordinary(0.25)).load_state_dict(state)
+
+
+class Slotted:
+    """A policy without attributes that could be listed."""
+
+    __slots__ = ("keep",)
+
+    def plan(self, store: Any, *, epoch: int, seed: int) -> Plan:
+        return make(store, self, epoch, seed)
+
+
+def test_a_policy_whose_arguments_cannot_be_known_is_refused():
+    with pytest.raises(InvalidValue, match="Slotted has slots, so that its arguments are unknown"):
+        Slotted().plan(two_scores(), epoch=0, seed=0)
