@@ -155,7 +155,7 @@ from adaptive_sampler.selection import Draw, Prune, RandomPrune, Window
 from adaptive_sampler.tables import plan_table
 
 rows = np.arange(999)
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as plans:
     for part in range(3):
         some = rows[part::3]
         columns = {"id": some, "key": [f"k{i}" for i in some], "loss": (some % 7).astype(np.float32), "source": some % 2}
@@ -166,7 +166,7 @@ with tempfile.TemporaryDirectory() as folder:
             half = Prune(0.5, "loss", per_group=group), Window(0.5, 0.2, "loss", per_group=group)
             for policy in (*half, Draw("loss", 0.5, per_group=group), RandomPrune(0.5, per_group=group)):
                 plan = plan_table(folder, policy, key=key)
-                plan.write(Path(folder, f"plan-{plan.id}-{key}"))
+                plan.write(Path(plans, f"{plan.id}-{key}"))
 """
 
 # The types that each kernel was called with from Python.
