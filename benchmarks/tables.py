@@ -186,16 +186,21 @@ def alone(engine: str, folder: Path) -> None:
     """Plan in this process, and print what each pass took, for the process that started this one."""
     from adaptive_sampler.tables.planning.partitions import Partitions
 
-    peaks, run = [], Partitions.run
+    peaks: list[tuple[float, float]] = []
 
-    def watched(self: Any, *arguments: Any) -> Any:
-        for process in (os.getpid(), *workers()):
-            forget_peak(process)
-        found = run(self, *arguments)
-        peaks.append((peak(os.getpid()), max(map(peak, workers()), default=0.0)))
-        return found
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(table: Any, *arguments: Any) -> Any:
+            for process in (os.getpid(), *workers()):
+                forget_peak(process)
+            before, found = len(table.passes), method(table, *arguments)
+            if len(table.passes) > before:
+                peaks.append((peak(os.getpid()), max(map(peak, workers()), default=0.0)))
+            return found
 
-    Partitions.run = watched  # type: ignore[method-assign]
+        return call
+
+    for way in ("run", "sample"):
+        setattr(Partitions, way, watched(getattr(Partitions, way)))
     begun = time.perf_counter()
     plan = planned(folder, engine=engine)
     seconds = time.perf_counter() - begun
