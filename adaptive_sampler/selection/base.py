@@ -86,7 +86,9 @@ def _arguments(policy: Any) -> list[str]:
         return [field.name for field in dataclasses.fields(policy)]
     if hasattr(policy, "__dict__"):
         return [*vars(policy)]
-    raise InvalidValue(f"{type(policy).__name__} has slots, so that its arguments are unknown. Make it a dataclass.")
+    if any(getattr(kind, "__slots__", ()) for kind in type(policy).__mro__):
+        raise InvalidValue(f"{type(policy).__name__} has slots, so that its arguments are unknown. Make it a dataclass.")
+    return []
 
 
 def _plain(value: Any, where: str) -> Any:
