@@ -87,7 +87,9 @@ def _arguments(policy: Any) -> list[str]:
     if hasattr(policy, "__dict__"):
         return [*vars(policy)]
     if any(getattr(kind, "__slots__", ()) for kind in type(policy).__mro__):
-        raise InvalidValue(f"{type(policy).__name__} has slots, so that its arguments are unknown. Make it a dataclass.")
+        raise InvalidValue(
+            f"{type(policy).__name__} has slots, so that its arguments are unknown. Make it a dataclass."
+        )
     return []
 
 
