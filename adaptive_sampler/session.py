@@ -235,10 +235,9 @@ class Session(Commits):
 
     def close(self) -> None:
         """Fold what the hooks still hold, and give the writer's lease back; a second call does nothing."""
-        if self._end.alive and self.mode == "r+":
-            try:
+        try:
+            if self._end.alive and self.mode == "r+":
                 self.drain()
                 self.plans.save()
-            finally:
-                self._end()
-        self._end()
+        finally:
+            self._end()

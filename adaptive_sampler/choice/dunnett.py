@@ -29,13 +29,7 @@ def p_value(t: float, arms: int, df: int) -> float:
 @lru_cache(maxsize=256)
 def critical(level: float, arms: int, df: int) -> float:
     """The statistic from which on the p value is `level` or less."""
-    low, high = 0.0, 1.0
-    while p_value(high, arms, df) > level:
-        high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if p_value(middle, arms, df) > level else (low, middle)
-    return high
+    return _least(lambda t: p_value(t, arms, df) > level)
 
 
 @lru_cache(maxsize=256)
@@ -56,13 +50,7 @@ def power(gain: float, level: float, arms: int, seeds: int) -> float:
 @lru_cache(maxsize=256)
 def detectable(chance: float, level: float, arms: int, seeds: int) -> float:
     """The gain, in standard deviations of a single run, that is found with the probability `chance`."""
-    low, high = 0.0, 1.0
-    while power(high, level, arms, seeds) < chance:
-        high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, level, arms, seeds) < chance else (low, middle)
-    return high
+    return _least(lambda gain: power(gain, level, arms, seeds) < chance)
 
 
 def seeds_for(gain: float, chance: float, level: float, arms: int) -> int:
@@ -71,6 +59,17 @@ def seeds_for(gain: float, chance: float, level: float, arms: int) -> int:
     while power(gain, level, arms, seeds) < chance:
         seeds += 1
     return seeds
+
+
+def _least(too_little: Callable[[float], bool]) -> float:
+    """The least number above 0 that is not too little, as no larger one is."""
+    low, high = 0.0, 1.0
+    while too_little(high):
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_little(middle) else (low, middle)
+    return high
 
 
 def _below(x: np.ndarray) -> np.ndarray:
