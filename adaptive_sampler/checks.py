@@ -17,6 +17,15 @@ def is_whole(value: Any, least: int = 0, *, most: int | None = None) -> bool:
     return bool(value >= least and (most is None or value <= most))
 
 
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite number, of Python or NumPy, and no bool; of an int, whether a float holds it."""
+    plain = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    try:
+        return plain and isfinite(value)
+    except OverflowError:
+        return False
+
+
 def is_time(value: Any) -> bool:
     """Whether `value` is a moment as JSON has it: a finite number of seconds, and no bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.choice.dunnett import detectable, power, seeds_for
 from adaptive_sampler.choice.grid import Grid
 from adaptive_sampler.choice.halving import Round, rounds
@@ -251,8 +251,7 @@ def _check(known: Mapping[str, Any], baseline: str) -> None:
 
 def _number(name: str, value: Any, above: float, most: float = math.inf) -> float:
     """`value` as a float. Raises `InvalidValue` unless it is a finite number, above < value <= most."""
-    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not known or not above < value <= most or math.isinf(value):
+    if not is_number(value) or not above < value <= most:
         end = "" if math.isinf(most) else f" <= {most}"
         raise InvalidValue(f"{name}={value!r}: a number, {above:g} < {name}{end}, is needed.")
     return float(value)

@@ -3,8 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import numpy as np
-
+from adaptive_sampler.checks import is_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores
@@ -34,8 +33,7 @@ class Balanced(Composable):
 
     def __post_init__(self) -> None:
         settle_shared(self)
-        plain = isinstance(self.power, (int, float, np.integer, np.floating)) and not isinstance(self.power, bool)
-        if not plain or not 0 <= self.power <= 1:
+        if not is_number(self.power) or not 0 <= self.power <= 1:
             raise InvalidValue(f"power={self.power!r}: 0 for balance, 1 for groups as they are, or between them.")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:

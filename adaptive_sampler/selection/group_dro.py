@@ -1,11 +1,11 @@
 """Attend to the groups whose losses are high: group distributionally robust optimisation."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.checks import is_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import exact
 from adaptive_sampler.plan import Plan
@@ -44,8 +44,7 @@ class GroupDRO(Composable):
     def __post_init__(self) -> None:
         check_by(self.by)
         settle_shared(self)
-        plain = isinstance(self.eta, (int, float, np.integer, np.floating)) and not isinstance(self.eta, bool)
-        if not plain or not math.isfinite(self.eta) or self.eta < 0:
+        if not is_number(self.eta) or self.eta < 0:
             raise InvalidValue(f"eta={self.eta!r}: the size of a step, a finite number, 0 or more.")
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:

@@ -7,9 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
-from adaptive_sampler.checks import is_whole, whole_number
+from adaptive_sampler.checks import is_number, is_whole, whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection.base import exactly
 
@@ -179,6 +177,5 @@ class Geometric(Schedule):
 
 
 def _check_number(name: str, value: Any) -> None:
-    plain = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not plain or not math.isfinite(value):
+    if not is_number(value):
         raise InvalidValue(f"{name}={value!r}: a finite number is needed.")

@@ -8,17 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.checks import is_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.selection.base import exactly
 from adaptive_sampler.selection.following import Following, Varying
 
 # (m,) float32 scores of rows, an array for each score -> their weights, (m,)
 Weights = Callable[..., Any]
-
-
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return plain and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Focal(Following):
     takes: ClassVar[str] = "probabilities, 0 to 1, such as those of 'confidence'"
 
     def __post_init__(self) -> None:
-        if not _is_number(self.gamma) or self.gamma < 0:
+        if not is_number(self.gamma) or self.gamma < 0:
             raise InvalidValue(f"gamma={self.gamma!r}: the exponent of 1 − p, a finite number, 0 or more.")
 
     def __call__(self, scores: NDArray[np.float32]) -> NDArray[Any]:
@@ -54,7 +50,7 @@ class Proportional(Following):
     takes: ClassVar[str] = "finite scores that are not negative"
 
     def __post_init__(self) -> None:
-        if not _is_number(self.floor) or not 0 <= self.floor <= 1:
+        if not is_number(self.floor) or not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share of equal weights, 0 <= floor <= 1.")
 
     def __call__(self, scores: NDArray[np.float32]) -> NDArray[Any]:
@@ -78,7 +74,7 @@ class Exponential(Following):
     takes: ClassVar[str] = "finite scores"
 
     def __post_init__(self) -> None:
-        if not _is_number(self.temperature) or self.temperature == 0:
+        if not is_number(self.temperature) or self.temperature == 0:
             raise InvalidValue(
                 f"temperature={self.temperature!r}: the difference of scores that makes a factor of e, a finite number but 0."
             )
@@ -105,7 +101,7 @@ class Clip(Following):
     def __post_init__(self) -> None:
         shares = {"lowest": self.lowest, "highest": self.highest}
         for name, share in shares.items():
-            if not _is_number(share) or not 0 <= share < 1:
+            if not is_number(share) or not 0 <= share < 1:
                 raise InvalidValue(f"{name}={share!r}: the share of values to bring in, 0 <= {name} < 1.")
         if not 0 < exactly(self.lowest) + exactly(self.highest) < 1:
             told = " and ".join(f"{name}={share}" for name, share in shares.items())
