@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adaptive_sampler.arrays import to_host
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import ranks
 from adaptive_sampler.kernels.identity import RowIdentity
@@ -104,8 +104,7 @@ def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) ->
     Source:
         Toneva et al. 2019, who so find that forgetting settles after 75 of 200 epochs.
     """
-    number = isinstance(correlation, (int, float, np.floating)) and not isinstance(correlation, bool)
-    if not number or not 0 < correlation <= 1:
+    if not is_number(correlation) or not 0 < correlation <= 1:
         raise InvalidValue(f"correlation={correlation!r}: a number in (0, 1].")
     if _is_store(history):
         raise InvalidValue("a store holds the scores of one commit: pass history(path, by), which reads every commit.")

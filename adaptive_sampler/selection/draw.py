@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import seeds
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, exact, weigh
 from adaptive_sampler.kernels import draw as kernels
@@ -42,8 +42,7 @@ class Draw(Composable):
 
     def __post_init__(self) -> None:
         check_by(self.by)
-        plain = isinstance(self.floor, (int, float, np.integer, np.floating))
-        if not plain or not 0 <= self.floor <= 1:
+        if not is_number(self.floor) or not 0 <= self.floor <= 1:
             raise InvalidValue(f"floor={self.floor!r}: the share drawn uniformly, 0 <= floor <= 1.")
         check_samples(self.num_samples)
         if self.per_group is not None and isinstance(self.num_samples, (int, np.integer)):

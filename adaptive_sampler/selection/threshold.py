@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from adaptive_sampler.checks import is_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, make, stale_age
@@ -30,8 +31,8 @@ class Threshold(Composable):
         check_by(self.by)
         check_choice("order", self.order, ("highest", "lowest"))
         check_max_age(self.max_age)
-        number = isinstance(self.value, (int, float, np.integer, np.floating)) and self.value == self.value
-        if not number or (isinstance(self.value, int) and abs(self.value) >= 1 << 1000):  # which no float holds
+        infinite = isinstance(self.value, (float, np.floating)) and np.isinf(self.value)
+        if not is_number(self.value) and not infinite:
             raise InvalidValue(f"value={self.value!r}: a number on the scale of the score {self.by!r} is needed.")
 
     def keeps(self, scores: np.ndarray) -> np.ndarray:

@@ -153,6 +153,7 @@ def test_draws_differ_from_epoch_to_epoch_and_seed_to_seed():
         ({"floor": -0.1}, "floor=-0.1: the share drawn uniformly, 0 <= floor <= 1"),
         ({"floor": 1.1}, "floor=1.1: the share"),
         ({"floor": float("nan")}, "floor=nan: the share"),
+        ({"floor": True}, "floor=True: the share"),
         ({"num_samples": 0}, "num_samples=0: a whole number, 1 or more, 4294967295 at most, or None"),
         ({"num_samples": 0.0}, "num_samples=0.0: a share of the rows, above 0, or a count of samples as an int"),
         ({"num_samples": float("nan")}, "num_samples=nan: a share"),

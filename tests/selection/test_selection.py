@@ -135,7 +135,7 @@ def test_a_value_is_compared_as_float32_whatever_its_type():
     assert kept(Threshold(0.7, "loss"), scored([0.7, 0.6])) == {0}
 
 
-@pytest.mark.parametrize("value", [float("nan"), "0.5", None, 10**400])
+@pytest.mark.parametrize("value", [float("nan"), "0.5", None, 10**400, True])
 def test_a_value_that_is_no_number_is_refused(value):
     with pytest.raises(InvalidValue, match=r"value=.*: a number on the scale of the score 'loss'"):
         Threshold(value, "loss")
