@@ -9,7 +9,7 @@ WHEEL := build/wheel
 # Many tests begin processes: where the environment forbids bytecode, each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint core all-tests resume clean
+.PHONY: demo test lint core all-tests resume docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -47,6 +47,11 @@ all-tests: $(VENV)/.dev
 resume: $(VENV)/.dev
 	RESUME=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/resume tests/torch/examples
 
+# The documentation as a site, in site/: a page that links to what is not there, or a name without a docstring, fails it.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
+	@echo "site/index.html is the first page; $(BIN)/python -m http.server -d site serves it, with the search."
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +70,4 @@ $(VENV)/core/.core: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site demo-output .mypy_cache .pytest_cache .ruff_cache

@@ -17,7 +17,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDES = [
     guide for room in ("adaptive_sampler", "tests", "benchmarks") for guide in sorted((ROOT / room).rglob("README.md"))
 ]
-WITHOUT_CODE = {ROOT / "docs" / "design.md"}
+WITHOUT_CODE = {
+    *(ROOT / "docs" / f"{name}.md" for name in ("design", "glossary", "messages", "papers", "frameworks/ray_train")),
+    *(ROOT / "docs" / "api").glob("*.md"),
+}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
@@ -86,6 +89,14 @@ def anchors(page: Path) -> set[str]:
     """The headings of a page as GitHub names them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_message_that_is_explained_is_one_of_ours() -> None:
+    page = (ROOT / "docs" / "messages.md").read_text()
+    source = "\n".join(file.read_text() for file in (ROOT / "adaptive_sampler").rglob("*.py"))
+    explained = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+    assert len(explained) > 10
+    assert [message for message in explained if message not in source] == []
 
 
 def test_there_are_blocks_to_run() -> None:

@@ -26,7 +26,7 @@ def sampler(tmp_path: Path) -> AdaptiveSampler:
 
 
 class PlanSampler:
-    """As docs/frameworks.md shows it."""
+    """As docs/frameworks/datasets.md shows it."""
 
     def __init__(self, rows: EpochRows) -> None:
         self.rows = rows

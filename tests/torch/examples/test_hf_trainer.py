@@ -62,4 +62,4 @@ def test_it_runs_unchanged_on_one_process_and_does_nothing_when_it_is_done(tmp_p
 
 
 def test_the_page_of_frameworks_links_to_it() -> None:
-    assert "(examples/hf_trainer.py)" in (ROOT / "docs" / "frameworks.md").read_text()
+    assert "(examples/hf_trainer.py)" in (ROOT / "docs" / "checkpoints.md").read_text()
