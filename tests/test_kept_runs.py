@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, NotFinite, StoreError, UnknownName
 from adaptive_sampler.ranking import runs, stability
-from adaptive_sampler.scoring import EMA, EL2N, Deviation, Forgetting, Last, Loss, Max, Mean, Score
+from adaptive_sampler.scoring import EL2N, EMA, Deviation, Forgetting, Last, Loss, Max, Mean, Score
 from tests.stores import Lowest
 
 N = 5
@@ -217,11 +217,12 @@ class Raising(Lowest):
 def test_a_custom_fold_that_raises_in_the_run_is_undone_in_all(how):
     store = ScoreStore.create(None, 2, [Score("low", lambda loss: loss, Raising())], runs="kept")
     store.fold("low", [0, 1], [5.0, 5.0])
+    lower = {
+        "update": lambda: store.fold("low", [0, 1], [1.0, 1.0]),
+        "fold_table": lambda: store.fold_table(table(row=[0, 1], low=[1.0, 1.0]), scores={"low": "low"}),
+    }
     with pytest.raises(RuntimeError, match="of a custom fold"):
-        if how == "update":
-            store.fold("low", [0, 1], [1.0, 1.0])
-        else:
-            store.fold_table(table(row=[0, 1], low=[1.0, 1.0]), scores={"low": "low"})
+        lower[how]()
     assert store["low"].tolist() == runs(store, "low")[""].tolist() == [5, 5]
     assert store.count("low").tolist() == [1, 1]
 
