@@ -105,6 +105,8 @@ class ScoreStore(Committing):
     ) -> Self:
         """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
 
+        Runs that are kept apart are in no table.
+
         `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
         counts as observed once, in `epoch`, null and NaN as never. `columns`: those of your own, or column -> name; None: those
         that `export` noted. `key`: the column with keys; None: "key", if there is one. A column "row" says which row a line is.

@@ -285,6 +285,7 @@ def test_stores_of_different_runs_are_merged_into_one_that_has_them_all(tmp_path
     one, other = of_run("a", [0, 1], [1, 2], ["x", "y", "z"]), of_run("b", [0, 1], [3, 4], ["z", "y", "x"])
     with ScoreStore.merge(tmp_path / "s", [one, other]) as store:
         assert store["loss"].tolist() == [1, 3, 3]
+        assert store.about["runs"][-1] == "merged"  # what comes next is a run of its own
     with ScoreStore.open(tmp_path / "s") as store:
         found = runs(store, "loss")
         np.testing.assert_array_equal(found["a"], np.float32([1, 2, np.nan]))

@@ -121,6 +121,7 @@ def _runs(sources: Sequence[Body]) -> _Runs:
         )
     names = list(dict.fromkeys(name for source in sources for name in source.runs))
     kept = any(getattr(score.fold, "relies_on", "") == "runs" for score in sources[0].table.scores)
+    kept = kept or any(source.table.runs for source in sources)
     if one:
         names = [name for name in names if name not in current] + list(current)
     elif kept:  # the runs are over: what comes next is a run of its own

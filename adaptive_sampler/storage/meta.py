@@ -36,8 +36,11 @@ def _check_scores(meta: dict[str, Any]) -> None:
     _hold("made", isinstance(meta["made"], dict) and set(meta["made"]) == set(names))
     for made in meta["made"].values():
         _hold("made", isinstance(made, dict) and is_time(made["time"]) and isinstance(made["package"], str))
-    _hold("kept_runs", isinstance(kept_runs(meta), dict))
-    for number, counts in kept_runs(meta).items():
+    kept = kept_runs(meta)
+    _hold(
+        "kept_runs", isinstance(kept, dict) and (not kept or str(len(meta["runs"]) - 1) in kept)
+    )  # the current one, too
+    for number, counts in kept.items():
         _hold("kept_runs", number in map(str, range(len(meta["runs"]))) and isinstance(counts, dict))
         _hold("kept_runs", isinstance(counts["books"], dict) and set(counts["books"]) <= set(names))
         _check_counts(counts, [*counts["books"]], meta["n"])

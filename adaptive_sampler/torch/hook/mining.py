@@ -43,7 +43,7 @@ class Mining:
                 f"ones. {_YOURSELF}"
             )
         if losses.ndim != 1:
-            raise no_single_loss(criterion, losses)
+            raise no_single_loss(criterion, losses, ", mine=hook.mine")
         return losses
 
     def choose(self, criterion: nn.Module, call: Call, losses: Tensor, rows: Tensor, *, rehearsal: bool) -> Tensor:

@@ -73,7 +73,9 @@ def test_a_criterion_with_one_loss_for_the_batch():
 
 def test_a_criterion_with_several_losses_a_sample_and_its_remedy():
     given, target = torch.rand(B, 4).requires_grad_(), torch.zeros(B, 4)
-    with pytest.raises(InvalidValue, match=r"loss has shape \(6, 4\): one loss a sample.*LossHook\(PartsLoss\(\)"):
+    with pytest.raises(
+        InvalidValue, match=r"loss has shape \(6, 4\): one loss a sample.*LossHook\(PartsLoss\(\), .*mine=hook.mine\)"
+    ):
         hooked(nn.MSELoss(), None, Loss())(given, target, rows=ROWS)
     hook = hooked(PartsLoss(), OHEM(2), Loss())
     hook(nn.MSELoss(reduction="none")(given, target), rows=ROWS).backward()
