@@ -1,9 +1,9 @@
-"""How far two rankings agree, since when a ranking stands still, and rows taken by their place in it."""
+"""How far two rankings agree, since when a ranking stands still, how runs differ, and rows taken by their place in it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from adaptive_sampler.kernels.select import premix
 from adaptive_sampler.selection.base import Scores, check_choice, check_share, cut
 from adaptive_sampler.store import ScoreStore
 
-__all__ = ["Stability", "by_rank", "history", "settled", "stability"]
+__all__ = ["Bands", "Stability", "bands", "by_rank", "history", "runs", "settled", "stability"]
 
 _MOST = 1 << 31  # rows
+_AT_ONCE = 1 << 18  # rows whose scores in all runs are held at a time
 _EXACT = 1 << 53  # the integers up to here are float64 numbers, every one
 
 
@@ -141,6 +142,46 @@ def history(path: str | Path, by: str) -> Iterator[tuple[int, np.ndarray]]:
                 yield int(store.last_seen(by).max()), np.array(store[by])
 
 
+def runs(store: ScoreStore, by: str) -> dict[str, np.ndarray]:
+    """The score `by` in each training run alone, (n,) float32, NaN where that run never observed the row; by the run's name.
+
+    It is what a store of that run's own would have. The oldest comes first, and the current run is the last; those that never
+    observed the score are left out. The store is made by `ScoreStore.create(..., runs="kept")`; raises `InvalidValue` for
+    another one, and `UnknownName` if it lacks the score.
+    """
+    return {name: run.read(by, slice(None)) for name, run in _session(store).kept_runs(by).items()}
+
+
+class Bands(NamedTuple):
+    """Between which values a score lay in most runs: `low` and `high`, (n,) float32; NaN for rows that fewer than two observed."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def bands(store: ScoreStore, by: str, *, low: float = 16.0, high: float = 84.0) -> Bands:
+    """Two percentiles, over the runs that observed a row, of its scores in them, as `runs` gives them.
+
+    Between two scores the percentile is interpolated, as by numpy.percentile. 16 and 84 are one standard deviation below and
+    above the mean of a normal distribution. Raises `InvalidValue` unless 0 <= low < high <= 100 and two runs have observed the
+    score, and as `runs` does.
+    """
+    for name, value in (("low", low), ("high", high)):
+        if not is_number(value) or not 0 <= value <= 100:
+            raise InvalidValue(f"{name}={value!r}: a percentile, from 0 to 100.")
+    if low >= high:
+        raise InvalidValue(f"low={low!r}, high={high!r}: the lower percentile comes first.")
+    kept = _session(store).kept_runs(by)
+    if len(kept) < 2:
+        raise InvalidValue(f"{len(kept)} runs have observed {by!r}: bands need two. store.begin_run(name) begins one.")
+    found = np.empty((2, len(store)), np.float32)
+    for start in range(0, len(store), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        scores = np.sort([run.read(by, part) for run in kept.values()], axis=0)  # NaN comes last
+        found[:, part] = [_percentile(scores, share) for share in (low, high)]
+    return Bands(*found)
+
+
 def by_rank(store: Scores, by: str, *, parts: int = 10) -> list[np.ndarray]:
     """The rows that have a score, in `parts` lists of equal length (but for one row) by its ascending ranks: easy to hard.
 
@@ -206,6 +247,25 @@ def _values(name: str, given: Any, by: str | None) -> np.ndarray:
         )
     single = scores.dtype.itemsize <= (4 if scores.dtype.kind == "f" else 2)  # that float32 holds exactly
     return np.ascontiguousarray(scores, np.float32 if single else np.float64)
+
+
+def _percentile(scores: np.ndarray, share: float) -> np.ndarray:
+    """That of each column of ascending `scores`, (runs, rows), NaN last; NaN for columns with fewer than two."""
+    known = np.count_nonzero(~np.isnan(scores), axis=0)
+    place = np.maximum(known - 1, 0) * (share / 100)
+    below, above = np.floor(place).astype(np.int64), np.ceil(place).astype(np.int64)
+    one, other = (np.take_along_axis(scores, at[None], 0)[0].astype(np.float64) for at in (below, above))
+    with np.errstate(invalid="ignore"):  # inf - inf, which is not used
+        between = one + (place - below) * (other - one)
+    between = np.where((one == other) | (one == -np.inf), one, between)
+    return np.where(known < 2, np.nan, between)
+
+
+def _session(store: Any) -> Any:
+    """What is behind a store. Raises `InvalidValue` for anything else."""
+    if not _is_store(store):
+        raise InvalidValue(f"store is of {type(store).__name__}: a store is needed, which keeps its runs apart.")
+    return store.session
 
 
 def _is_store(given: Any) -> bool:

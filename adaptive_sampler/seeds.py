@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     SHARDS = 4
     SHARE = 5
     STRATA = 6
+    MINING = 7
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

@@ -11,12 +11,14 @@ import numpy as np
 
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
 from adaptive_sampler.commits.written import Commits
-from adaptive_sampler.errors import StoreError
+from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.memory.body import Body
 from adaptive_sampler.memory.classes import Classes
 from adaptive_sampler.memory.clock import Clock
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.memory.keys import KeyMap
+from adaptive_sampler.memory.matrix import matrix
+from adaptive_sampler.memory.table import Runs, Table
 from adaptive_sampler.memory.user_columns import check_free, check_whole, digest
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.scoring.base import ScoreLike
@@ -62,8 +64,7 @@ class Session(Commits):
 
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
         """Fold what `measure` returned for `rows`, (batch,) int64. `epoch`: None for the epoch of the clock."""
-        matrix = self.table.matrix(len(rows), values)
-        self.fold_matrix(rows, tuple(values), matrix, self.clock.epoch if epoch is None else epoch)
+        self.fold_matrix(rows, tuple(values), matrix(len(rows), values), self.clock.epoch if epoch is None else epoch)
 
     def fold_matrix(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Fold values that are given as a matrix, (scores, batch) float32, one line for each of `names`.
@@ -120,7 +121,7 @@ class Session(Commits):
         if name in runs:
             raise StoreError(f"run {name!r} has ended, {runs[-1]!r} is the current one: name a new run.")
         self.settled("a new run is wanted")
-        self.table.begin_run()
+        self.table.begin_run(len(runs))
         runs.append(name)
         self.clock.show(0)
         self.updates += 1
@@ -150,10 +151,15 @@ class Session(Commits):
         return MadeFrom(self.version, self.updates) if self.journal is None else self.journal.settled(wanted)
 
     def check_asked(
-        self, n: int, scores: Sequence[ScoreLike], keys: Iterable[str] | None = None, fingerprint: str | None = None
+        self,
+        n: int,
+        scores: Sequence[ScoreLike],
+        keys: Iterable[str] | None = None,
+        fingerprint: str | None = None,
+        runs: Runs | None = None,
     ) -> None:
-        """Raise `InvalidValue` unless the store has `n` rows, these scores, and these keys and fingerprint as far as given."""
-        self.table.check_same(self.files.path, n, scores, files.added_later(self.meta))
+        """Raise `InvalidValue` unless the store has `n` rows and these scores, and the rest as far as it is given."""
+        self.table.check_same(self.files.path, n, scores, files.added_later(self.meta), runs)
         named = self.keys if keys is None else files.grown_keys(None, 0, n, keys)
         check_samples(Opened(self.files, self.table, self.keys, self.columns, self.meta), named, fingerprint)
 
@@ -175,6 +181,21 @@ class Session(Commits):
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""
         self.drain()
         return digest(self.columns, self.table.digest())
+
+    def kept_runs(self, name: str) -> dict[str, Table]:
+        """The runs that the store keeps apart and that have observed the score `name`, by their names, the oldest first.
+
+        Raises `UnknownName` for an unknown score, and `InvalidValue` if the store keeps no run apart.
+        """
+        self.drain()
+        self.table[name]  # raises for an unknown name
+        if not self.table.runs:
+            raise InvalidValue(
+                f"{self.files.path} keeps the mean over its runs alone. Make a store with runs='kept': ScoreStore.create(path, n, "
+                "scores, runs='kept')."
+            )
+        names, runs = self.meta["runs"], self.table.runs.items()
+        return {names[number]: run for number, run in runs if name in run.columns and run[name].book.observed}
 
     # -- what others see of it ------------------------------------------------------------------------------------------
 

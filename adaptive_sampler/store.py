@@ -10,6 +10,7 @@ from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
 from adaptive_sampler.committing import Committing
 from adaptive_sampler.kernels.identity import Identity, RowIdentity
+from adaptive_sampler.memory.table import Runs
 from adaptive_sampler.memory.user_columns import UserColumns
 from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.session import Mode, Session
@@ -48,6 +49,7 @@ class ScoreStore(Committing):
         exist_ok: bool = False,
         columns: Mapping[str, Any] | None = None,
         options: Options = None,
+        runs: Runs = "mean",
     ) -> Self:
         """Make a new, empty store of `n` rows, open for writing; or open the one that is there.
 
@@ -57,11 +59,13 @@ class ScoreStore(Committing):
         compares it with its own. `metadata`: JSON data of your own. `columns`: name -> values, as in `store.columns`.
         `overwrite`: replace a store that is there; `exist_ok`: open it and go on with its scores, if it has these rows, scores,
         keys and columns; scores that were added to it need not be named, and columns that it lacks are added.
+        `runs`: "kept" keeps what each training run observed apart, too, for `ranking.runs` and `ranking.bands`; each then takes the
+        room of a store.
 
         Raises `StoreError` if the place holds a store and neither is asked for, or holds anything else; `StoreLocked` if a
         writer holds that store; `InvalidValue` for an argument that breaks a rule.
         """
-        about = keys, fingerprint, overwrite, metadata, storage, exist_ok, columns, options
+        about = keys, fingerprint, overwrite, metadata, storage, exist_ok, columns, options, runs
         return cls(creating.create(path, n, scores, *about), "r+")
 
     @classmethod
@@ -100,6 +104,8 @@ class ScoreStore(Committing):
         options: Options = None,
     ) -> Self:
         """Make a new store from a table (`source`: as in `fold_table`): to the bit what was there, if `export` wrote it.
+
+        Runs that are kept apart are in no table.
 
         `scores`: column -> score, or scores in columns of their names; None: those that `export` noted. In other tables a value
         counts as observed once, in `epoch`, null and NaN as never. `columns`: those of your own, or column -> name; None: those
@@ -160,8 +166,9 @@ class ScoreStore(Committing):
     def begin_run(self, name: str) -> None:
         """Begin a new training run on the same data; does nothing if `name` is the current run.
 
-        The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on. Raises
-        `StoreError` for the name of a run that has ended, and on ranks while updates wait for `sync`.
+        The epoch starts again at 0, and forgetting no longer knows which rows were right last; means and totals go on. Where the
+        store keeps its runs apart, what is observed from now on belongs to this one. Raises `StoreError` for the name of a run that
+        has ended, and on ranks while updates wait for `sync`.
         """
         self.session.to_write().begin_run(name)
 

@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
-from adaptive_sampler.torch import LossHook
+from adaptive_sampler.torch import OHEM, LossHook
 from benchmarks.harness import Row, options, save
 
 ABOUT = (
     "A training step of a ResNet-18 on 32 × 32 images under autocast, with the loss hook (six scores) and without, step for "
-    "step in one process. `times plain`: the step with the hook over the step without."
+    "step in one process. `times plain`: the step with the hook over the step without. The hook of the last two chooses the "
+    "hardest quarter of the batch: by the call, where backward runs through the whole batch, and by `select`, where a forward "
+    "pass of all without gradients is followed by one of the quarter with them."
 )
+STEPS = ("plain", "hook", "mined", "select")
+HARD = 0.25  # the share that is mined
 WAITS = 100  # steps that must not wait for the GPU
 
 
@@ -53,8 +57,8 @@ def resnet(width: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10))
 
 
-def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Callable[[], None]:
-    """A training step on one batch. The batch is on the device, its row numbers are on the host, as from a sampler."""
+def stepper(arguments: argparse.Namespace, kind: str, compiled: bool) -> Callable[[], None]:
+    """One of `STEPS` on one batch, which is on the device; its row numbers are on the host, as from a sampler."""
     torch.manual_seed(0)
     device, size = arguments.device, arguments.batch
     model: Any = resnet(arguments.width).to(device)
@@ -63,12 +67,21 @@ def stepper(arguments: argparse.Namespace, hooked: bool, compiled: bool) -> Call
     images, labels = torch.randn(size, 3, 32, 32, device=device), torch.randint(10, (size,), device=device)
     rows = torch.randperm(arguments.rows)[:size]
     store = ScoreStore.create(None, arguments.rows, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
-    criterion: Any = LossHook(nn.CrossEntropyLoss(), store) if hooked else nn.CrossEntropyLoss()
+    mine = OHEM(HARD) if kind in ("mined", "select") else None
+    criterion: Any = nn.CrossEntropyLoss() if kind == "plain" else LossHook(nn.CrossEntropyLoss(), store, mine=mine)
+
+    def forward() -> Tensor:
+        if kind == "plain":
+            return criterion(model(images), labels)  # type: ignore[no-any-return]  # a criterion's value
+        if kind != "select":
+            return criterion(model(images), labels, rows=rows)  # type: ignore[no-any-return]  # a criterion's value
+        with torch.no_grad():
+            chosen = criterion.select(model(images), labels, rows=rows)
+        return criterion.criterion(model(images[chosen]), labels[chosen])  # type: ignore[no-any-return]  # as above
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16):
-            logits = model(images)
-            loss = criterion(logits, labels, rows=rows) if hooked else criterion(logits, labels)
+            loss = forward()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -101,9 +114,10 @@ def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
 
         return whole
 
-    steps = {name: stepper(arguments, name == "hook", compiled) for name in ("plain", "hook")}
+    steps = {name: stepper(arguments, name, compiled) for name in STEPS}
     if arguments.device == "cuda":
-        never_waits(steps["hook"])
+        for name in STEPS[1:]:
+            never_waits(steps[name])
     found = take_turns({name: waited(step) for name, step in steps.items()}, arguments.rounds)
     waits = f"never, in {WAITS} steps" if arguments.device == "cuda" else "no device"
     return [
@@ -112,7 +126,7 @@ def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
             "compiled": compiled,
             "ms": 1e3 * seconds / arguments.steps,
             "times plain": seconds / found["plain"],
-            "waits": waits if name == "hook" else "",
+            "waits": "" if name == "plain" else waits,
         }
         for name, seconds in found.items()
     ]

@@ -16,7 +16,8 @@ def show(store: ScoreStore, console: Console) -> None:
     about = store.about
     made = f"{datetime.fromtimestamp(about['created']):%Y-%m-%d %H:%M}"
     runs = ", ".join(name for name in about["runs"] if name) or "one, unnamed"
-    console.print(f"{store.path}: {len(store):,} rows, made {made}, runs: {runs}", markup=False, soft_wrap=True)
+    apart = "runs, kept apart" if store.session.table.runs else "runs"
+    console.print(f"{store.path}: {len(store):,} rows, made {made}, {apart}: {runs}", markup=False, soft_wrap=True)
     console.print(_scores(store))
     if about["columns"]:
         told = ", ".join(f"{name} ({kind})" for name, kind in about["columns"].items())

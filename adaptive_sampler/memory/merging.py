@@ -56,6 +56,7 @@ def merge(sources: Sequence[Body]) -> Body:
             _Adding(table, book, source, f"store {number} ({source.where})", places[number], runs).run()
     for book in table.books:
         book.count_anew()
+    table.runs = _kept_apart(sources, places, runs.names)
     epoch = max(source.epoch for source in sources)
     return Body(table, first.keys, first.fingerprint, runs.names, epoch, columns=_columns(sources, places))
 
@@ -120,6 +121,7 @@ def _runs(sources: Sequence[Body]) -> _Runs:
         )
     names = list(dict.fromkeys(name for source in sources for name in source.runs))
     kept = any(getattr(score.fold, "relies_on", "") == "runs" for score in sources[0].table.scores)
+    kept = kept or any(source.table.runs for source in sources)
     if one:
         names = [name for name in names if name not in current] + list(current)
     elif kept:  # the runs are over: what comes next is a run of its own
@@ -127,6 +129,50 @@ def _runs(sources: Sequence[Body]) -> _Runs:
             next(name for i in range(len(names) + 1) if (name := f"merged {i}".removesuffix(" 0")) not in names)
         )
     return _Runs(one, names, unclear)
+
+
+def _kept_apart(sources: Sequence[Body], places: Sequence[np.ndarray | None], names: list[str]) -> dict[int, Table]:
+    """The runs of all stores, if they keep them apart: what several observed in a run of one name is merged.
+
+    `names`: those of the merged store. Raises `InvalidValue` if only some stores keep them, for runs of several stores that have
+    no name, and as `merge` does.
+    """
+    keeping = [bool(source.table.runs) for source in sources]
+    if len(set(keeping)) > 1:
+        kept, other = (sources[keeping.index(whether)].where for whether in (True, False))
+        raise InvalidValue(
+            f"{kept} keeps its runs apart, {other} does not, and what it observed cannot be told apart later. Merge stores that "
+            "were made alike, with runs='kept' or without."
+        )
+    found: dict[int, list[tuple[Body, np.ndarray | None]]] = {}
+    for source, place in zip(sources, places, strict=True):
+        for run, observed in source.table.runs.items():
+            if any(book.observations for book in observed.books):
+                found.setdefault(names.index(source.runs[run]), []).append((source._replace(table=observed), place))
+    merged = {number: _one_run(names[number], found[number]) for number in sorted(found)}
+    if any(keeping) and len(names) - 1 not in merged:
+        first = sources[0].table
+        merged[len(names) - 1] = Table(first.scores, first.n)
+    return merged
+
+
+def _one_run(name: str, parts: Sequence[tuple[Body, np.ndarray | None]]) -> Table:
+    """What several stores observed in the same training run."""
+    first, *others = (source for source, _ in parts)
+    for other in others:
+        if not name:
+            raise InvalidValue(
+                f"{first.where} and {other.where} keep apart a run without a name: whether it is the same run is not known. Name "
+                "runs before they train, by store.begin_run(name)."
+            )
+        _check_same_scores(first, other)
+    table = Table(first.table.scores, first.table.n, books=_books([source for source, _ in parts]))
+    for source, place in parts:
+        for book in table.books:
+            _Adding(table, book, source, source.where, place, _Runs(True, [], {})).run()
+    for book in table.books:
+        book.count_anew()
+    return table
 
 
 def _books(sources: Sequence[Body]) -> dict[str, int]:

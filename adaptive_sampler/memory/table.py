@@ -1,12 +1,11 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from adaptive_sampler.arrays import as_array, numbers, to_host
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
@@ -15,8 +14,9 @@ from adaptive_sampler.memory.columns import Columns
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
 
-FLOAT32 = np.dtype(np.float32)
-NUMPY = {np.ndarray}
+Runs = Literal[
+    "mean", "kept"
+]  # whether a store keeps what each training run observed apart, beside the scores over all
 
 
 class Update(NamedTuple):
@@ -36,6 +36,9 @@ class Table:
 
     For a version on disk, `load(name)` gives a function that reads the chunks of the score `name`, and `books` maps each
     score to a number: scores with equal numbers, which have always been observed together, share a book.
+
+    `runs`: number of a training run -> what was observed in it alone, the current one last, if the store keeps its runs apart;
+    else nothing.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Table:
         self.n = n
         self.chunk = chunk_rows(n) if chunk is None else chunk
         self.columns: dict[str, Columns] = {}
+        self.runs: dict[int, Table] = {}
         self._routes: dict[tuple[str, ...], tuple[list[tuple[Book, Program]], bool]] = {}
         shared: dict[int, Book] = {}
         for score in scores:
@@ -71,6 +75,8 @@ class Table:
         """Add a score that was never observed. Raises `InvalidValue` if it is no score or its name is taken."""
         self._check_new(score)
         self._put(Book([score], self.n, self.chunk))
+        for run in self._current:
+            run.add(score)
 
     def _check_new(self, score: ScoreLike) -> None:
         """Raise `InvalidValue` unless this is a score with a fold, and with a name that is free."""
@@ -87,11 +93,19 @@ class Table:
         if score.name in self.columns:
             raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
 
-    def check_same(self, where: object, n: int, scores: Sequence[ScoreLike], added: Collection[str]) -> None:
-        """Raise `InvalidValue` unless there are `n` rows and scores of these names, in this order.
+    def check_same(
+        self, where: object, n: int, scores: Sequence[ScoreLike], added: Collection[str], runs: Runs | None
+    ) -> None:
+        """Raise `InvalidValue` unless there are `n` rows and scores of these names, in this order, and `runs` are kept so.
 
-        Scores that were `added` later need not be among them. `where`: for the message.
+        Scores that were `added` later need not be among them. `where`: for the message. `runs`: None if nobody asked for it.
         """
+        there = "kept" if self.runs else "mean"
+        if runs not in (None, there):
+            raise InvalidValue(
+                f"{where} was made with runs={there!r}, asked for was runs={runs!r}: what was observed cannot be told apart later. "
+                f"Pass runs={there!r}, or name another path."
+            )
         names = [score.name for score in scores]
         own = [name for name in self.columns if name in names or name not in added]
         if (self.n, own) != (n, names):
@@ -112,10 +126,22 @@ class Table:
         """Every book once, in the order of the first score of each."""
         return list({id(c.book): c.book for c in self.columns.values()}.values())
 
+    def parts(self) -> "Iterator[tuple[str, Table]]":
+        """This table and those of its runs, each with what its scores' names begin with on disk."""
+        yield "", self
+        for number, run in self.runs.items():
+            yield f"{number}/", run
+
+    @property
+    def _current(self) -> "list[Table]":
+        """The table of the current run, if runs are kept apart; what is folded here is folded there, too."""
+        return [self.runs[max(self.runs)]] if self.runs else []
+
     def fetch(self) -> None:
         """Read all columns that are still on disk."""
-        for book in self.books:
-            book.records  # noqa: B018 - reads the columns
+        for _, part in self.parts():
+            for book in part.books:
+                book.records  # noqa: B018 - reads the columns
 
     def __getitem__(self, name: str) -> Columns:
         """The columns of a score. Raises `UnknownName` if there is none of that name."""
@@ -124,21 +150,6 @@ class Table:
         except KeyError:
             known = ", ".join(self.columns) or "none"
             raise UnknownName(f"the store has no score {name!r}; it has {known}. Add it with store.add(...).") from None
-
-    def matrix(self, batch: int, values: Mapping[str, Any]) -> np.ndarray:
-        """The values as (scores, batch) float32 on the host; `values`: score name -> (batch,).
-
-        Raises `InvalidValue` for values of another shape, or that are no real numbers.
-        """
-        arrays = [*values.values()]
-        if set(map(type, arrays)) == NUMPY:  # the usual case at every training step: few operations
-            try:
-                matrix = np.array(arrays)
-            except ValueError:
-                matrix = np.empty(0)  # unequal lengths: `_line` raises below
-            if matrix.dtype is FLOAT32 and matrix.shape == (len(arrays), batch):
-                return matrix
-        return np.stack([_line(name, value, batch) for name, value in values.items()])
 
     def check(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray) -> None:
         """Raise `RowError` for a row outside the table, and `NotFinite` for a NaN or inf in `values`, (scores, batch)."""
@@ -174,6 +185,8 @@ class Table:
                 bad = book.fold(rows, values, epoch, program)
                 if bad >= 0:
                     raise self._refusal(rows, names, values, bad)
+            if self.runs:
+                self._current[0].fold(rows, names, values, epoch)
         except BaseException:
             for book, saved in undo:
                 book.put(rows, saved)
@@ -185,8 +198,11 @@ class Table:
         Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them. Else
         only `parts` can fail: it raises `FoldedInPart` from what that raised.
         """
-        routes = {names: self._routes.get(names) or self._route(names) for names in groups}  # splits books first
-        if any(may_raise for _, may_raise in routes.values()):
+        tables = [self, *self._current]
+        routes = [
+            table._routes.get(names) or table._route(names) for table in tables for names in groups
+        ]  # splits books
+        if any(may_raise for _, may_raise in routes):
             self._fold_or_undo(parts, epoch)
             return
         try:
@@ -199,8 +215,8 @@ class Table:
         undo = []
         try:
             for part in parts:
-                route, _ = self._routes.get(part.names) or self._route(part.names)
-                undo += [(book, part.rows, book.rows(part.rows)) for book, _ in route]
+                for table in (self, *self._current):
+                    undo += [(book, part.rows, book.rows(part.rows)) for book, _ in table._routes[part.names][0]]
                 self.fold(*part, epoch)
         except BaseException:
             for book, rows, saved in reversed(undo):
@@ -243,13 +259,25 @@ class Table:
     def digest(self) -> int:
         """A checksum of all columns of all scores."""
         each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
-        return checksum([np.array(each)])
+        return checksum([np.array(each + [run.digest() for run in self.runs.values()])])
 
-    def begin_run(self) -> None:
-        """End the current training run for every score, unless nothing was ever observed."""
-        if any(book.observations for book in self.books):
+    @property
+    def _unobserved(self) -> bool:
+        return not any(book.observations for book in self.books)
+
+    def begin_run(self, number: int) -> None:
+        """End the current training run for every score, unless nothing was ever observed; `number` is that of the next."""
+        if not self._unobserved:
             for columns in self.columns.values():
                 columns.begin_run()
+        for run in self._current:
+            if run._unobserved:
+                del self.runs[max(self.runs)]
+            self.keep_run(number)
+
+    def keep_run(self, number: int) -> None:
+        """From now on keep what is observed apart, as that of the training run `number`, too."""
+        self.runs[number] = Table(self.scores, self.n, chunk=self.chunk)
 
     def grow(self, n: int) -> None:
         """Append rows that were never observed, up to `n`. Raises `InvalidValue` for an `n` below the present one."""
@@ -260,20 +288,8 @@ class Table:
         for book in grown:
             self._put(book)
         self.n, self.chunk = n, chunk
-
-
-def _line(name: str, values: Any, batch: int) -> np.ndarray:
-    """One score's values as (batch,) float32 on the host. Raises `InvalidValue` for another shape or kind of dtype."""
-    host = numbers(to_host(as_array(values)))
-    if host.shape != (batch,):
-        raise InvalidValue(
-            f"{name}: {host.shape} values for {(batch,)} rows; one value a row is needed. The leading axis of every "
-            "observation must be that of rows."
-        )
-    if host.dtype.kind not in "fiub":
-        raise InvalidValue(f"{name}: values of dtype {host.dtype} are no real numbers.")
-    with np.errstate(all="ignore"):
-        return host.astype(FLOAT32)
+        for run in self.runs.values():
+            run.grow(n)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from adaptive_sampler.memory.records import Key
 
 
 class TakenBook:
-    """The changed chunks of a book, `dirty`, (chunks,) bool.
+    """The changed chunks of a book, `dirty`, (chunks,) bool; `at`: what its scores' names begin with on disk.
 
     copied: they are copied now, so that the book may change while they are written. Otherwise they are read when they are
     written, and the book must not change before that.
     """
 
-    def __init__(self, book: Book, *, copied: bool) -> None:
-        self._book, self.scores, self.keys = book, list(book.scores), book.keys
+    def __init__(self, book: Book, at: str, *, copied: bool) -> None:
+        self._book, self.at, self.scores, self.keys = book, at, list(book.scores), book.keys
         self.dirty = book.dirty.copy()
         changed = np.flatnonzero(self.dirty).tolist() if copied else []
         self._copies = {index: _copied(book.chunk_parts(index)) for index in changed}

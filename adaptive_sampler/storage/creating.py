@@ -4,12 +4,12 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.memory.body import Body
-from adaptive_sampler.memory.table import Table
+from adaptive_sampler.memory.table import Runs, Table
 from adaptive_sampler.memory.user_column import UserColumn
 from adaptive_sampler.memory.user_columns import made_new
 from adaptive_sampler.scoring.base import ScoreLike
@@ -35,6 +35,7 @@ def create(
     exist_ok: bool = False,
     columns: Mapping[str, Any] | None = None,
     options: Options = None,
+    runs: Runs = "mean",
 ) -> Opened:
     """Make an empty store and commit it as version 0. Arguments and errors are those of `ScoreStore.create`."""
     if overwrite and exist_ok:
@@ -44,6 +45,10 @@ def create(
     path, storage = placed(path, storage, options)
     n = whole_number("n", n, 1, what="the number of rows", otherwise="; usually len(dataset)")
     table = Table(list(scores), n)  # this may raise, so nothing is written before it
+    if runs not in get_args(Runs):
+        raise InvalidValue(f"runs={runs!r}: one of 'mean', 'kept'.")
+    if runs == "kept":
+        table.keep_run(0)
     own = {name: made_new(name, values, table) for name, values in (columns or {}).items()}
     if exist_ok and (found := _existing(path, scores, table, keys, fingerprint, own, storage)) is not None:
         return found
@@ -111,7 +116,8 @@ def _existing(
             return None
         raise
     try:
-        found.table.check_same(found.files.path, asked.n, scores, added_later(found.meta))
+        runs: Runs = "kept" if asked.runs else "mean"
+        found.table.check_same(found.files.path, asked.n, scores, added_later(found.meta), runs)
         named = None if keys is None else grown_keys(None, 0, asked.n, keys)
         check_samples(found, named, fingerprint)
         _add_columns(found, columns)

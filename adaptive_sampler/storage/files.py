@@ -71,23 +71,25 @@ class Files:
             raise InvalidValue(f"note={note!r}: a string.")
         arrays = layout.beside(table, keys, columns)
         signature = _signature(table, arrays)
-        observed = {name: columns.book.observed for name, columns in table.columns.items()}
-        meta = deepcopy(meta) | {
-            "n": table.n,
-            "chunk": table.chunk,
-            "scores": [describe(score) for score in table.scores],
-            "observations": {name: columns.book.observations for name, columns in table.columns.items()},
-            "observed": observed,
-            "parent": self.manifest.version,
-            "layout": None if self.temporary else signature,  # None: a copy's first commit writes zarr.json
-            "keys": keys is not None,
-            "columns": kinds(columns),
-            "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
-        }
+        counts = _counts(table)
+        meta = (
+            deepcopy(meta)
+            | counts
+            | {
+                "n": table.n,
+                "chunk": table.chunk,
+                "scores": [describe(score) for score in table.scores],
+                "parent": self.manifest.version,
+                "layout": None if self.temporary else signature,  # None: a copy's first commit writes zarr.json
+                "keys": keys is not None,
+                "columns": kinds(columns),
+                "kept_runs": {str(number): _counts(run) for number, run in table.runs.items()},
+            }
+        )
         # Only this package reads a temporary store. It needs no zarr.json, so the slow import of zarr is saved.
         same = self.temporary or self.manifest.meta.get("layout") == signature
         objects = None if same else layout.metadata(table, arrays, kinds(columns), ABOUT)
-        books = [TakenBook(book, copied=copied) for book in table.books]
+        books = [TakenBook(book, at, copied=copied) for at, part in table.parts() for book in part.books]
         write = partial(
             self.repository.commit,
             self.manifest if self.manifest.version >= 0 else None,
@@ -97,7 +99,7 @@ class Files:
             meta,
             note=note,
             pin=pin,
-            observed=max(observed.values(), default=0),
+            observed=max(counts["observed"].values(), default=0),
         )
         return TakenVersion(write, books, table.n, table.chunk, keys, dict(columns))
 
@@ -107,15 +109,18 @@ class Files:
         if taken.keys is not None and taken.keys is not self.keys:
             taken.keys.settle(self.kept_keys(taken.n))
         self.keys, self.columns = taken.keys, taken.columns
-        for book in table.books:
-            book.committed(lambda name: self.repository.loader(manifest, name))
+        for at, part in table.parts():
+            for book in part.books:
+                book.committed(self.repository.loads(manifest, at))
         for name, column in taken.columns.items():
             column.committed(taken.chunk, self.repository.loader(manifest, name))
 
     def give_back(self, table: Table, taken: TakenVersion) -> None:
         """Let what was taken, and could not be written, count as not committed."""
+        parts = dict(table.parts())
         for book in taken.books:
-            book.give_back(table.books)
+            if book.at in parts:  # else it is of a run that had observed nothing when it ended
+                book.give_back(parts[book.at].books)
 
     def _beside(
         self, chunk: int, keys: KeyMap | None, columns: Mapping[str, UserColumn]
@@ -229,4 +234,14 @@ def _signature(table: Table, arrays: Mapping[str, layout.Array]) -> int:
     """A checksum that changes whenever the zarr.json objects of a version must be written anew."""
     shapes = {name: (array.n, array.column.dtype) for name, array in arrays.items()}
     scores = [describe(score) for score in table.scores]
-    return checksum([json.dumps([table.n, table.chunk, scores, shapes]).encode()])
+    runs = {at: [*part.columns] for at, part in table.parts() if at}
+    return checksum([json.dumps([table.n, table.chunk, scores, shapes, *([runs] if runs else [])]).encode()])
+
+
+def _counts(table: Table) -> dict[str, dict[str, int]]:
+    """How often each score was observed, and how often each of its rows; and which scores share a book."""
+    return {
+        "observations": {name: columns.book.observations for name, columns in table.columns.items()},
+        "observed": {name: columns.book.observed for name, columns in table.columns.items()},
+        "books": {score.name: number for number, book in enumerate(table.books) for score in book.scores},
+    }

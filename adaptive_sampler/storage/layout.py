@@ -62,11 +62,14 @@ def metadata(
     These objects describe the columns and nothing else, so they rarely change.
     """
     arrays = {
-        f"{score.name}/{name}": Array(table.n, table.chunk, column, EXPLAIN.get(name, ""))
-        for score in table.scores
+        f"{at}{score.name}/{name}": Array(table.n, table.chunk, column, EXPLAIN.get(name, ""))
+        for at, part in table.parts()
+        for score in part.scores
         for name, column in all_columns(score.fold).items()
     }
-    groups: dict[str, Mapping[str, Any]] = {score.name: {"score": describe(score)} for score in table.scores}
+    groups: dict[str, Mapping[str, Any]] = {
+        at + score.name: {"score": describe(score)} for at, part in table.parts() for score in part.scores
+    }
     groups |= {name: {"column": kind} for name, kind in columns.items()}
     return zarr_objects(about, groups, arrays | dict(beside))
 

@@ -32,14 +32,34 @@ def _check_scores(meta: dict[str, Any]) -> None:
     _hold("scores", _all(meta["scores"], dict))
     names = [score["name"] for score in meta["scores"]]
     _hold("scores", all(isinstance(name, str) and name.isidentifier() for name in names))
-    for what in ("books", "observations", "observed", "made"):
-        _hold(what, isinstance(meta[what], dict) and set(meta[what]) == set(names))
-    for name in names:
-        _hold("books", is_whole(meta["books"][name], most=len(names)))
-        _hold("observed", is_whole(meta["observed"][name], most=meta["n"]))
-        _hold("observations", is_whole(meta["observations"][name]))
-        made = meta["made"][name]
+    _check_counts(meta, names, meta["n"])
+    _hold("made", isinstance(meta["made"], dict) and set(meta["made"]) == set(names))
+    for made in meta["made"].values():
         _hold("made", isinstance(made, dict) and is_time(made["time"]) and isinstance(made["package"], str))
+    kept = kept_runs(meta)
+    _hold(
+        "kept_runs", isinstance(kept, dict) and (not kept or str(len(meta["runs"]) - 1) in kept)
+    )  # the current one, too
+    for number, counts in kept.items():
+        _hold("kept_runs", number in map(str, range(len(meta["runs"]))) and isinstance(counts, dict))
+        _hold("kept_runs", isinstance(counts["books"], dict) and set(counts["books"]) <= set(names))
+        _check_counts(counts, [*counts["books"]], meta["n"])
+
+
+def kept_runs(meta: dict[str, Any]) -> dict[str, Any]:
+    """The counts of each run that is kept apart, by its number; nothing in a version that was written before there were any."""
+    found: dict[str, Any] = meta.get("kept_runs", {})
+    return found
+
+
+def _check_counts(counts: dict[str, Any], names: list[str], n: int) -> None:
+    """Raise as `check_meta` does unless each score has a book and its counts."""
+    for what in ("books", "observations", "observed"):
+        _hold(what, isinstance(counts[what], dict) and set(counts[what]) == set(names))
+    for name in names:
+        _hold("books", is_whole(counts["books"][name], most=len(names)))
+        _hold("observed", is_whole(counts["observed"][name], most=n))
+        _hold("observations", is_whole(counts["observations"][name]))
 
 
 def _check_columns(meta: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from adaptive_sampler.scoring.base import Score, ScoreLike, describe, restore
 from adaptive_sampler.storage.base import Hold, Lease, Storage
 from adaptive_sampler.storage.files import Files, new_meta
 from adaptive_sampler.storage.generation import Manifest
-from adaptive_sampler.storage.meta import check_meta
+from adaptive_sampler.storage.meta import check_meta, kept_runs
 from adaptive_sampler.storage.places import Options, Place, path_of, storage_at
 from adaptive_sampler.storage.repository import Repository
 from adaptive_sampler.storage.versions import Versions
@@ -117,16 +117,18 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
         raise InvalidValue(
             f"scores={sorted(unknown)}: the store has none of that name. Add a new score by store.add(...)."
         )
-    meta = manifest.meta
-    table = Table(
-        restored,
-        meta["n"],
-        lambda name: repository.loader(manifest, name),
-        meta["chunk"],
-        meta["books"],
-    )
-    for name, columns in table.columns.items():
-        columns.book.observed, columns.book.observations = meta["observed"][name], meta["observations"][name]
+
+    def part(counts: Mapping[str, Any], at: str) -> Table:
+        """Its scores, or those of one run."""
+        found = [score for score in restored if score.name in counts["books"]]
+        load = repository.loads(manifest, at)
+        table = Table(found, manifest.meta["n"], load, manifest.meta["chunk"], counts["books"])
+        for name, columns in table.columns.items():
+            columns.book.observed, columns.book.observations = counts["observed"][name], counts["observations"][name]
+        return table
+
+    table = part(manifest.meta, "")
+    table.runs = {int(number): part(counts, f"{number}/") for number, counts in kept_runs(manifest.meta).items()}
     return table
 
 

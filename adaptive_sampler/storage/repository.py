@@ -1,7 +1,7 @@
 """What a store keeps on its storage: its scores as versions, and the plans that were made from them."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ class Repository:
     def loader(self, manifest: Manifest, score: str) -> Load:
         """A function (column, chunk number) that reads the chunks of a score from a version."""
         return lambda column, chunk: self.versions.read(manifest, f"{score}/{column}/c/{chunk}")
+
+    def loads(self, manifest: Manifest, at: str = "") -> Callable[[str], Load]:
+        """A function that makes the `loader` of a score by its name, of those whose names begin with `at`."""
+        return lambda name: self.loader(manifest, at + name)
 
     def array(self, manifest: Manifest, name: str) -> np.ndarray:
         """The bytes of an array beside the scores, which is a single chunk. Raises `KeyError` if there is none."""
@@ -108,10 +112,10 @@ def _put_book(writer: GenerationWriter, book: TakenBook) -> None:
     for index, changed in enumerate(book.dirty):
         parts = book.chunk_parts(index) if changed else {}
         for score, name in book.keys:
-            at = f"{score or first.name}/{name}/c/{index}"
+            at = f"{book.at}{score or first.name}/{name}/c/{index}"
             if changed:
                 writer.put(at, parts[score, name])
             else:
                 writer.share(at)  # does nothing for a chunk that was never written, as it is all fill
     for other in others:
-        writer.copy_later(first.name, other.name, BOOKKEEPING)
+        writer.copy_later(book.at + first.name, book.at + other.name, BOOKKEEPING)

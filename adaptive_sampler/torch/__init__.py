@@ -21,6 +21,7 @@ from adaptive_sampler.torch.gradients.influence import influence
 from adaptive_sampler.torch.gradients.l2rw import L2RWLoss, l2rw_weights
 from adaptive_sampler.torch.gradients.ntk import ntk_velocity
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.miners import OHEM, Miner, SelectiveBackprop
 from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
@@ -29,6 +30,7 @@ from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.worst_group import WorstGroup, worst_group
 
 __all__ = [
+    "OHEM",
     "AdaptiveSampler",
     "DistributedAdaptiveSampler",
     "IndexedDataset",
@@ -36,8 +38,10 @@ __all__ = [
     "L2RWLoss",
     "L2RWSampler",
     "LossHook",
+    "Miner",
     "PartsLoss",
     "PrunedSampler",
+    "SelectiveBackprop",
     "SlidingWindowSampler",
     "TokenLossHook",
     "WorstGroup",

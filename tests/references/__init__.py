@@ -32,6 +32,10 @@ from tests.references.kernels import (
     tie,
     uniform,
 )
+from tests.references.mining import (
+    ohem,
+    selective_probabilities,
+)
 from tests.references.policies import (
     allocated,
     ascending,
@@ -117,6 +121,7 @@ __all__ = [
     "mix",
     "multinomial_counts",
     "numbered",
+    "ohem",
     "onehot",
     "pack",
     "per_class",
@@ -129,6 +134,7 @@ __all__ = [
     "row_hash",
     "sample_without_replacement",
     "seeded",
+    "selective_probabilities",
     "shuffle",
     "sized",
     "sized_stretch",

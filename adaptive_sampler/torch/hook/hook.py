@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -11,9 +12,11 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.rows import checked_rows
-from adaptive_sampler.torch.hook.call import made
+from adaptive_sampler.torch.hook.call import Call, made
 from adaptive_sampler.torch.hook.denominator import Denominator
 from adaptive_sampler.torch.hook.measuring import CriterionRecorder
+from adaptive_sampler.torch.hook.miners import Miner
+from adaptive_sampler.torch.hook.mining import Mining, check_miner, part_of, refuse_elsewhere
 from adaptive_sampler.torch.hook.outside import elsewhere, refuse_transforms, uncompiled
 from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.recorder import check_nonfinite
@@ -39,12 +42,16 @@ class LossHook(Recording, Worn):
     `InvalidValue` if they are more than the share `max_skipped` of (at least 1000) rows; "raise" raises `NotFinite` at
     the first of them.
 
-    Raises `InvalidValue` for a criterion that is no nn.Module, that has an attribute named in `NAMES`, or whose
-    `forward` has a parameter `rows`; and, with `sampler`, for a criterion without `reduction`.
+    `mine`: which samples of a batch are trained on, `OHEM` or `SelectiveBackprop`, or a `Miner` of your own; None for all. The
+    value is then that of the chosen samples alone, as if they were the batch, and the gradients of the others are 0. All are
+    recorded. See `select`, too, which saves the backward pass of the others.
+
+    Raises `InvalidValue` for a `mine` that is no miner, for a criterion that is no nn.Module, that has an attribute named in
+    `NAMES`, or whose `forward` has a parameter `rows`; and, with `sampler`, for a criterion without `reduction`.
     """
 
     NAMES = frozenset(("criterion", "store", "sampler", "watch", "claim", "forget", "again", "record")) | frozenset(
-        ("record_outputs", "flush", "delivered", "epoch", "skipped", "effective_samples")
+        ("record_outputs", "flush", "delivered", "epoch", "skipped", "effective_samples", "mine", "select")
     )
     store: ScoreStore
     _adaptive_sampler: "_Private"
@@ -57,8 +64,10 @@ class LossHook(Recording, Worn):
         sampler: AdaptiveSampler | None = None,
         nonfinite: Literal["skip", "raise"] = "skip",
         max_skipped: float = 0.1,
+        mine: Miner | None = None,
     ) -> None:
         check_nonfinite(nonfinite)
+        check_miner(mine)
         if not isinstance(criterion, nn.Module):
             raise InvalidValue(
                 f"criterion={criterion!r} is no torch.nn.Module. Use the module of that loss, such as nn.CrossEntropyLoss(), or "
@@ -69,6 +78,7 @@ class LossHook(Recording, Worn):
         refuse_rows(criterion)
         self.store = store
         self.sampler = sampler
+        self.mine = mine
         store.session.register(self)
 
     def forward(self, *given: Any, rows: Any = None, **named: Any) -> Any:
@@ -82,7 +92,7 @@ class LossHook(Recording, Worn):
         if torch.compiler.is_compiling():
             return uncompiled()(self.forward, given, rows, named)
         own, enabled = self._adaptive_sampler, torch.is_grad_enabled()
-        if rows is None and not (enabled and (own.again == 0 or own.sampler is not None)):
+        if rows is None and not (enabled and (own.again == 0 or own.sampler is not None or own.mining is not None)):
             return own.criterion(*given, **named)
         refuse_transforms("hook.criterion(...)", "hook.record(rows, logits=..., labels=...)")
         call = made(own.criterion, given, named)
@@ -93,6 +103,8 @@ class LossHook(Recording, Worn):
             taken, fresh = checked_rows(rows, call.length), False
         weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=enabled)
         watch = losses = None
+        if enabled and own.mining is not None:
+            return own.mined(own.mining, call, taken, fresh, weights)
         if weights is not None and not (weights == 1).all():
             value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
@@ -102,9 +114,30 @@ class LossHook(Recording, Worn):
         if fresh is not False:
             own.applies(call.length, fresh, weights)
             own.recorder.observe(taken, fresh, call, value, losses, watch)
-            if own.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
-                own.watched.warn_unweighted()  # the loop can still weight losses that are not reduced
+            own.warn_unweighted(value)
         return value
+
+    def select(self, *given: Any, rows: Any = None, **named: Any) -> torch.Tensor:
+        """Record a batch, and choose which of its samples to train on -> their positions in it, (k,) int64, on their device.
+
+        The arguments are those of a call, which may come from a forward pass without gradients; the loop then runs the model
+        on the chosen samples alone, and so saves the backward pass of the others (Jiang et al. 2019, section 3):
+        `hook.criterion(model(inputs[chosen]), labels[chosen])`. A second call on the same rows returns the same. Raises
+        `InvalidValue` for a hook without `mine`, and as a call does.
+        """
+        if torch.compiler.is_compiling():
+            chosen: torch.Tensor = uncompiled()(self.select, given, rows, named)
+            return chosen
+        own = self._adaptive_sampler
+        if own.mining is None:
+            raise InvalidValue("this hook has nothing to choose by: set hook.mine = OHEM(0.25), or make it with mine=.")
+        refuse_transforms("hook.criterion(...)", "hook.select(...)")
+        call = made(own.criterion, given, named)
+        taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
+        found, _ = own.choice(own.mining, call, taken, fresh)
+        if fresh is not False:
+            own.applies(len(found), True, None)
+        return found
 
     def record(self, rows: Any, **observation: Any) -> None:
         """Record an observation of a loop that computes its losses elsewhere.
@@ -124,6 +157,7 @@ class LossHook(Recording, Worn):
         `rows` (batch,) integers; `logits` (batch, …) and `labels`: what the criterion takes; `losses` (batch,): the
         samples' losses, None if they are not known.
         """
+        refuse_elsewhere(self.mine)
         call = made(self.criterion, (logits, labels), {})
         own = self._adaptive_sampler
         own.recorder.observe(checked_rows(rows, call.length), True, call, None, losses, None)
@@ -143,6 +177,17 @@ class LossHook(Recording, Worn):
                 "reduction that may be 'none', or weigh the losses yourself: sampler.loss_weights(rows)."
             )
         own.sampler = sampler
+
+    @property
+    def mine(self) -> Miner | None:
+        """What chooses the samples of a batch that are trained on; None for all. It may be set, as after a warm-up."""
+        mining = self._adaptive_sampler.mining
+        return None if mining is None else mining.miner
+
+    @mine.setter
+    def mine(self, mine: Miner | None) -> None:
+        check_miner(mine)
+        self._adaptive_sampler.mining = None if mine is None else Mining(mine)
 
     def __copy__(self) -> "LossHook":
         """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
@@ -179,6 +224,7 @@ def _twin(hook: LossHook, criterion: nn.Module) -> LossHook:
         sampler=hook.sampler,
         nonfinite=recorder.nonfinite,
         max_skipped=recorder.tally.max_skipped,
+        mine=hook.mine,
     )
 
 
@@ -189,4 +235,42 @@ class _Private(Inside):
     recorder: CriterionRecorder
     criterion: nn.Module = field(kw_only=True)
     denominator: Denominator = field(default_factory=Denominator)
+    mining: Mining | None = None
     deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
+
+    def choice(
+        self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Choose samples of a call, and record all that are fresh -> (positions, (k,) int64; losses, (batch,), if computed)."""
+        before = mining.chosen_before(rows) if fresh is False else None
+        if before is not None:
+            return before, None
+        losses = mining.losses(self.criterion, call)
+        chosen = mining.choose(self.criterion, call, losses, rows, rehearsal=self.recorder.store.session.rehearsal)
+        if fresh is not False:
+            self.recorder.observe(rows, fresh, call, None, losses, None)
+        return chosen, losses
+
+    def mined(self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh, weights: np.ndarray | None) -> Any:
+        """What the criterion, weighed by the plan's `weights` (batch,), gives for the chosen samples of a call.
+
+        A call that is no new presentation, on other rows than those of a batch, is one on samples that were chosen before.
+        """
+        if fresh is not False or mining.chosen_before(rows) is not None:
+            chosen, losses = self.choice(mining, call, rows, fresh)
+            call = part_of(self.criterion, call, chosen, losses)
+            weights = None if weights is None else weights[chosen.cpu().numpy()]
+        weighs = weights is not None and not (weights == 1).all()
+        if weighs:
+            value = weighted(self.criterion, call, torch.from_numpy(weights), self.denominator)[0]
+        else:
+            value = call.on(self.criterion)
+        if fresh is not False:
+            self.applies(call.length, True, weights)
+            self.warn_unweighted(value)
+        return value
+
+    def warn_unweighted(self, value: Any) -> None:
+        """Warn of a plan's weights that nobody applies; a loop can still weigh losses that are not reduced."""
+        if self.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
+            self.watched.warn_unweighted()

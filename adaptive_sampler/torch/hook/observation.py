@@ -74,7 +74,7 @@ def observed(
     plain = type(criterion) is nn.CrossEntropyLoss  # checked first: comparing with the list above is slow
     if (not plain and _no_classes(criterion)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
-    valid = _valid(target, getattr(criterion, "ignore_index", None))
+    valid = valid_samples(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
         observation["labels"] = torch.where(valid, call.target, 0)
     # If the criterion is plain cross entropy, built-in scores compute the loss from the logits, with the softmax that
@@ -129,7 +129,7 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
             )
 
 
-def _valid(target: Any, ignored: Any) -> torch.Tensor | None:
+def valid_samples(target: Any, ignored: Any) -> torch.Tensor | None:
     """(batch,) bool: which samples the criterion does not ignore; None for all, or if `target` is not one class per sample.
 
     `ignored`: the criterion's `ignore_index`, None if it has none.

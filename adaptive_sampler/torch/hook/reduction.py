@@ -110,15 +110,18 @@ def no_loss(criterion: nn.Module, value: Any) -> str:
     )
 
 
-def no_single_loss(criterion: nn.Module, losses: Tensor) -> InvalidValue:
-    """The error for a criterion that has several losses per sample; it shows how to make them one."""
+def no_single_loss(criterion: nn.Module, losses: Tensor, more: str = "") -> InvalidValue:
+    """The error for a criterion that has several losses per sample; it shows how to make them one.
+
+    `more`: further arguments of the hook that it shows.
+    """
     reduction = getattr(criterion, "reduction", "mean")
     over = "'sum'" if reduction == "sum" else ""
     total = ".flatten(1).sum(1)" if reduction in ("sum", "batchmean") else ""
     return InvalidValue(
         f"loss has shape {tuple(losses.shape)}: one loss a sample, ({len(losses)},), is what a score takes, and "
         f"{type(criterion).__name__} has several. Give a hook these losses, of which it makes one: criterion with "
-        f"reduction='none'; hook = LossHook(PartsLoss({over}), hook.store, sampler=hook.sampler); in the loop "
+        f"reduction='none'; hook = LossHook(PartsLoss({over}), hook.store, sampler=hook.sampler{more}); in the loop "
         f"hook(criterion(input, target){total}).backward(). Where tokens or pixels have classes, of which some are ignored: "
         "TokenLossHook(store, shift=False); for a language model TokenLossHook(store)."
     )

@@ -11,6 +11,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError
 from adaptive_sampler.memory.journal import Journal, JournalEntry
+from adaptive_sampler.memory.table import Runs
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring.base import ScoreLike
@@ -35,20 +36,21 @@ def distributed_store(
     keys: Sequence[str] | None = None,
     fingerprint: str | None = None,
     options: Mapping[str, Any] | None = None,
+    runs: Runs = "mean",
 ) -> ScoreStore:
     """The store of a training, on one process or on many: create it, or go on with it. Call it alike on every rank.
 
-    `n`: the number of rows; `scores`, `keys`, `fingerprint`, `options`: as for `ScoreStore.create`. Where `path` holds a store it
-    is opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a process
-    group, and with `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps its
-    observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
+    `n`: the number of rows; `scores`, `keys`, `fingerprint`, `options`, `runs`: as for `ScoreStore.create`. Where `path` holds a
+    store it is opened only if that is asked for: by `exist_ok`, at its last commit, or by `version`, at that commit. Without a
+    process group, and with `WORLD_SIZE` 1 or unset, this is `ScoreStore.create` or `open`. With one, every rank of `group` keeps
+    its observations in a journal until `sync`, and only the first rank writes to disk: `commit` on the others writes nothing.
     Columns of your own are set afterwards, alike on every rank: `store.columns["source"] = values`.
 
     Raises `StoreError` if a store is there and nobody asked to go on with it, `NotDistributed` if `WORLD_SIZE` says that
     there are more processes and no group is initialised, and `InvalidValue` if the store has other rows, scores or keys. If
     one rank fails, all raise: that rank its own error, the others `OutOfStep`.
     """
-    named = {"keys": keys, "fingerprint": fingerprint}
+    named = {"keys": keys, "fingerprint": fingerprint, "runs": runs}
     if alone("distributed_store"):
         return _created(path, n, scores, version, exist_ok, named, options)
     first = dist.get_rank(group) == 0

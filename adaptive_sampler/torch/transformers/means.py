@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.mining import refuse_elsewhere
 from adaptive_sampler.torch.transformers.held import other_way
 from adaptive_sampler.torch.transformers.outputs import is_half
 from adaptive_sampler.torch.transformers.step import TrainerStep, weighed_outside
@@ -33,6 +34,7 @@ class Means:
 
     def __init__(self, trainer: Any, hook: LossHook) -> None:
         self.hook = hook
+        refuse_elsewhere(hook.mine)
         other = sorted(_OF_THE_BATCH & set(getattr(trainer, "loss_types", ())))
         if other:
             raise InvalidValue(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.hook import LossHook
+from adaptive_sampler.torch.hook.mining import refuse_elsewhere
 from adaptive_sampler.torch.transformers.outputs import is_half, loss_in, with_loss
 from adaptive_sampler.torch.transformers.step import TrainerStep
 
@@ -44,6 +45,7 @@ class Observed:
     def record(self) -> None:
         """Record the arrays at the batch's rows."""
         arrays = {name: x.detach() if isinstance(x, Tensor) else x for name, x in self.observation.items()}
+        refuse_elsewhere(self.hook.mine)
         self.hook.record(self.step.rows, **arrays)
 
     def explain(self, own: float) -> str:

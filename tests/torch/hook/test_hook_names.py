@@ -62,7 +62,7 @@ def hooked(criterion=None, *scores, **arguments):
 
 def test_the_names_of_its_own_are_a_closed_list():
     public = {"criterion", "store", "sampler", "watch", "claim", "forget", "again", "record", "record_outputs", "flush"}
-    assert public | {"delivered", "epoch", "skipped", "effective_samples"} == LossHook.NAMES
+    assert public | {"delivered", "epoch", "skipped", "effective_samples", "mine", "select"} == LossHook.NAMES
     assert set(vars(LossHook)) - {"forward"} <= LossHook.NAMES | {"NAMES", "_watching"} | {
         name for name in vars(LossHook) if name.startswith("__")
     }
