@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     SHARDS = 4
     SHARE = 5
     STRATA = 6
+    TEACHER = 7
+    POLICY = 8
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

@@ -25,6 +25,8 @@ from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
+from adaptive_sampler.torch.teacher.kept import KeptBatches
+from adaptive_sampler.torch.teacher.teacher import Teacher, sooner
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.worst_group import WorstGroup, worst_group
 
@@ -33,12 +35,14 @@ __all__ = [
     "DistributedAdaptiveSampler",
     "IndexedDataset",
     "JTTSampler",
+    "KeptBatches",
     "L2RWLoss",
     "L2RWSampler",
     "LossHook",
     "PartsLoss",
     "PrunedSampler",
     "SlidingWindowSampler",
+    "Teacher",
     "TokenLossHook",
     "WorstGroup",
     "alignment",
@@ -51,6 +55,7 @@ __all__ = [
     "l2rw_weights",
     "ntk_velocity",
     "observe",
+    "sooner",
     "sync",
     "worst_group",
 ]
