@@ -24,17 +24,16 @@ from benchmarks.harness import Row
 HALF, VALID, BATCH, STUDENTS = 650, 200, 16, 4
 AIM = {0.0: 0.92, 0.4: 0.85}  # share of wrong labels -> the accuracy to be reached
 MOST = 300  # steps of a student
-CALLS, EPISODES = 100, 80  # batches of an episode at most; trainings that a teacher learns from
-REWARDS = {"each step": {"discount": 0.0, "lr": 0.1}, "at the end": {"discount": 1.0, "lr": 0.03}}
+STEPS, EPISODES, FIRST = 80, 100, 1000  # of an episode at most; of a teacher's learning; the seed of each episode
+REWARDS = {"each step": {"discount": 0.5, "lr": 0.05}, "at the end": {"discount": 1.0, "lr": 0.05}}
 MODELS = ("softmax regression", "perceptron")  # the students; the teacher has learnt from the first kind
 METHODS = ("everything", "random", "teacher")
 ABOUT = (
     f"Digits, {HALF} images a half, steps of {BATCH} samples until a test accuracy is reached, {MOST} if it is not; means of "
     f"{STUDENTS} students a seed and teacher, mean ± standard error over the seeds. The teacher, a logistic regression on the "
-    f"paper's features, has learnt from {EPISODES} trainings of a softmax regression on the other half. `random` keeps the share that this "
-    "teacher kept. Seen are samples, those that were filtered too, in units of a step's."
+    f"paper's features, has learnt from {EPISODES} trainings of a softmax regression on the other half. `random` keeps the share "
+    "that this teacher kept. Seen are samples, those that were filtered too, in units of a step's."
 )
-
 WHY = ""
 
 Keep = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> (batch,) bool
@@ -90,31 +89,38 @@ class Task:
 
     def taught(self, rewards: str) -> Teacher:
         """A teacher after its episodes on the first half."""
-        teacher = Teacher(10, CALLS, hidden=0, seed=self.trial.seed, **REWARDS[rewards])
-        for episode in range(2 if self.trial.quick else EPISODES):
-            self.episode(teacher, 1000 + episode, at_the_end=rewards == "at the end")
+        teacher = Teacher(10, 2 * STEPS, hidden=0, seed=self.trial.seed, **REWARDS[rewards])
+        for _ in range(2 if self.trial.quick else EPISODES):
+            self.episode(teacher, at_the_end=rewards == "at the end")
         return teacher.eval()
 
-    def episode(self, teacher: Teacher, seed: int, at_the_end: bool) -> None:
-        """One training: each call is rewarded by how far the validation loss fell, or the training by when it got there."""
+    def episode(self, teacher: Teacher, at_the_end: bool) -> None:
+        """One training: each step is rewarded by how far the validation loss fell, or the training by when it got there.
+
+        All begin with one model and take the samples in one order: what the rewards of a step differ by is what was kept.
+        """
         part, _, valid, _ = self.parts
-        model, optimizer = self.student(MODELS[0], seed)
-        before, reached = loss_and_accuracy(model, valid)[0], CALLS
-        for call, rows in enumerate(self.batches(part, seed, 4 if self.trial.quick else CALLS), 1):
-            logits, labels = model(part.images[rows]), part.labels[rows]
-            if (keep := teacher(logits, labels)).any():
-                descend(optimizer, logits[keep], labels[keep])
-            now, accuracy = loss_and_accuracy(model, valid)
-            teacher.validated(accuracy)
-            if not at_the_end:
-                teacher.reward(before - now)
-            elif accuracy >= AIM[self.noise]:
-                reached = call
+        (student, optimizer), kept, step = self.student(MODELS[0], FIRST), KeptBatches(BATCH), 0
+        before, accuracy, most = loss_and_accuracy(student, valid)[0], 0.0, 4 if self.trial.quick else STEPS
+        for rows in self.batches(part, FIRST, 2 * most):
+            with torch.no_grad():
+                keep = teacher(student(part.images[rows]), part.labels[rows])
+            for images, labels in kept.add(keep, part.images[rows], part.labels[rows]):
+                descend(optimizer, student(images), labels)
+                step += 1
+                now, accuracy = loss_and_accuracy(student, valid)
+                teacher.validated(accuracy)
+                if not at_the_end:
+                    teacher.reward(before - now)
+                before = now
+            if step == most or (at_the_end and accuracy >= AIM[self.noise]):
                 break
-            before = now
         if at_the_end:
-            teacher.reward(sooner(reached, CALLS))
-        teacher.learn()
+            teacher.reward(sooner(step if accuracy >= AIM[self.noise] else STEPS, STEPS))
+        if step or at_the_end:
+            teacher.learn()
+        else:  # nothing was kept, so nothing was rewarded
+            teacher.begin()
 
     def steps(self, keep: Keep, model: str, seed: int, teacher: Teacher | None = None) -> "Steps":
         """Train a student on what `keep` keeps of the second half, until it reaches the aim on the test images."""
@@ -276,7 +282,7 @@ def figure(records: Records, file: Path) -> None:
                 range(len(places)), [f"{model}\nrewards {rewards}" for model, rewards in places], fontsize=7
             )
             axes.set(title=f"{noise:.0%} wrong labels", ylabel=f"steps to {100 * AIM[noise]:.0f} % test accuracy")
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, loc="upper left")
 
     draw(file, lines, panels=len(AIM))
 

@@ -10,7 +10,7 @@ from adaptive_sampler.errors import InvalidValue, NotFinite
 
 
 @dataclass
-class Progress:
+class Student:
     """What a teacher knows of the training that it is in.
 
     `calls`: batches seen so far; `loss`, `kept`: the sum of the losses of the samples kept so far, in nats, and their
@@ -40,7 +40,7 @@ def features_of(logits: Tensor, labels: Tensor, model: list[float]) -> tuple[Ten
     """The features of Fan et al. 2017, section 2 -> ((batch, 2 · classes + 5), and the losses in nats, (batch,)), both float32.
 
     `logits` (batch, classes) of any floating dtype, `labels` (batch,) int64, as `checked` returns them; `model`: the three of
-    `Progress.features`. Of each sample: its label, one of classes; the three; the probability of each class; the cross
+    `Student.features`. Of each sample: its label, one of classes; the three; the probability of each class; the cross
     entropy, in units of ln(classes); the margin p(label) − the largest other p.
     """
     classes = logits.shape[1]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.disk import whole_file
-from adaptive_sampler.errors import InvalidValue, ResumeError
+from adaptive_sampler.errors import InvalidValue, NotFinite, ResumeError
 from adaptive_sampler.torch.teacher.baseline import Baseline
 from adaptive_sampler.torch.teacher.features import (
-    Progress,
+    Student,
     checked,
     checked_more,
     features_of,
@@ -28,7 +28,7 @@ from adaptive_sampler.torch.teacher.features import (
 from adaptive_sampler.torch.teacher.gradient import Gradient
 
 _SHAPE = ("classes", "hidden", "more")  # what says how many weights the policy has, and of which features
-_ARGUMENTS = (*_SHAPE, "steps", "bias", "lr", "discount", "baseline", "seed")
+_ARGUMENTS = (*_SHAPE, "steps", "discount", "baseline", "seed")
 
 
 class Teacher(nn.Module):
@@ -72,7 +72,7 @@ class Teacher(nn.Module):
         self.steps = whole_number("steps", steps, 1, what="batches of the longest episode")
         self.hidden, self.more = whole_number("hidden", hidden, 0), whole_number("more", more, 0)
         self.seed = whole_number("seed", seed, 0)
-        self.bias, self.lr = _between("bias", bias, -math.inf, math.inf), _between("lr", lr, 0, math.inf)
+        self._made = {"bias": _between("bias", bias, -math.inf, math.inf), "lr": _between("lr", lr, 0, math.inf)}
         self.discount = _between("discount", discount, 0, 1)
         self.baseline = None if baseline is None else _between("baseline", baseline, 0, 1)
         self.policy = policy(number_of_features(classes) + more, hidden, bias, seed)
@@ -84,7 +84,7 @@ class Teacher(nn.Module):
     def begin(self) -> None:
         """Begin an episode: another training. What was learnt stays; an episode that did not come to `learn` is forgotten."""
         self._episode += 1
-        self._progress, self._rewards = Progress(), 0
+        self._student, self._rewards = Student(), 0
         self._gradient.begin()
 
     @torch.no_grad()
@@ -109,10 +109,10 @@ class Teacher(nn.Module):
             if self.training:
                 signs = torch.where(keep, 1.0, -1.0)
                 self._gradient.act(nn.functional.logsigmoid(signs * scores).sum(), self.discount)
-        keep, progress = keep.to(losses.device), self._progress
-        progress.calls += 1
-        progress.loss += float(losses[keep].sum())
-        progress.kept += int(keep.sum())
+        keep, student = keep.to(losses.device), self._student
+        student.calls += 1
+        student.loss += float(losses[keep].sum())
+        student.kept += int(keep.sum())
         return keep.to(logits.device)
 
     @torch.no_grad()
@@ -125,7 +125,7 @@ class Teacher(nn.Module):
     def validated(self, accuracy: float) -> None:
         """Tell the validation accuracy, a share from 0 to 1: the best one so far is a feature of what comes."""
         _between("accuracy", accuracy, 0, 1)
-        self._progress.best = max(self._progress.best, float(accuracy))
+        self._student.best = max(self._student.best, float(accuracy))
 
     def reward(self, value: float) -> None:
         """Reward what was done in this episode so far: once, when it ends (`sooner`), or whenever something can be said.
@@ -140,7 +140,7 @@ class Teacher(nn.Module):
             raise InvalidValue(
                 "reward() of a teacher in eval(), which records nothing: call teacher.train() before the episode."
             )
-        if not self._progress.calls:
+        if not self._student.calls:
             raise InvalidValue(
                 "reward() before the teacher has seen a batch: there is nothing to reward. Call it on one first."
             )
@@ -148,10 +148,17 @@ class Teacher(nn.Module):
         self._rewards += 1
 
     def learn(self) -> None:
-        """End an episode: one step of Adam along its gradient, and begin the next. Raises `InvalidValue` without a reward."""
+        """End an episode: one step of Adam along its gradient, and begin the next.
+
+        Raises `InvalidValue` without a reward, and `NotFinite`, with the policy as it was, if rewards were too large for float32.
+        """
         if not self._rewards:
             raise InvalidValue(
                 "learn() without a reward in this episode: give one by teacher.reward(value), or call begin()."
+            )
+        if not self._gradient.sum.isfinite().all():
+            raise NotFinite(
+                "the rewards of this episode make a gradient beyond float32: call begin(), and scale what you reward by."
             )
         start = 0
         for p in self.policy.parameters():
@@ -166,7 +173,7 @@ class Teacher(nn.Module):
     def _features(self, logits: Tensor, labels: Tensor, more: Tensor | None) -> tuple[Tensor, Tensor]:
         """-> the features where the policy is, and the losses where the logits are, (batch,)."""
         logits, labels = checked(logits, labels, self.classes)
-        features, losses = features_of(logits, labels, self._progress.features(self.steps, self.classes))
+        features, losses = features_of(logits, labels, self._student.features(self.steps, self.classes))
         refuse_nonfinite(features, "logits without a finite loss")
         if self.more or more is not None:
             features = torch.cat((features, checked_more(more, len(logits), self.more).to(features)), 1)
@@ -175,7 +182,7 @@ class Teacher(nn.Module):
 
     def _draw(self, scores: Tensor) -> Tensor:
         """Keep each with the probability sigmoid(score). What is drawn follows from (seed, episode, call), in any process."""
-        address = seeds.key(self.seed, self._episode, seeds.Purpose.TEACHER, self._progress.calls)
+        address = seeds.key(self.seed, self._episode, seeds.Purpose.TEACHER, self._student.calls)
         drawn = np.random.default_rng(address).random(len(scores), np.float32)
         return torch.from_numpy(drawn).to(scores.device) < scores.sigmoid()
 
@@ -184,11 +191,11 @@ class Teacher(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """All that `state_dict` has beside the policy's weights: with it an episode goes on where it was, bit by bit."""
         return {
-            "arguments": {name: getattr(self, name) for name in _ARGUMENTS},
+            "arguments": {name: getattr(self, name) for name in _ARGUMENTS} | self._made,
             "optimizer": self._optimizer.state_dict(),
             "episode": self._episode,
             "rewards": self._rewards,
-            "progress": asdict(self._progress),
+            "student": asdict(self._student),
             "trace": self._gradient.trace.clone(),
             "sum": self._gradient.sum.clone(),
             "baselines": list(self._baseline.means),
@@ -198,9 +205,10 @@ class Teacher(nn.Module):
         """Take what `get_extra_state` gave; `load_state_dict` has compared the shapes."""
         for name in _ARGUMENTS:
             setattr(self, name, state["arguments"][name])
+        self._made = {name: state["arguments"][name] for name in self._made}
         self._optimizer.load_state_dict(state["optimizer"])
         self._episode, self._rewards = state["episode"], state["rewards"]
-        self._progress = Progress(**state["progress"])
+        self._student = Student(**state["student"])
         self._gradient.trace, self._gradient.sum = state["trace"].clone(), state["sum"].clone()
         self._baseline.means = list(state["baselines"])
 

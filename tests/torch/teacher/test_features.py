@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from adaptive_sampler.errors import InvalidValue, NotFinite  # noqa: E402
 from adaptive_sampler.torch import Teacher  # noqa: E402
-from adaptive_sampler.torch.teacher.features import Progress, features_of  # noqa: E402
+from adaptive_sampler.torch.teacher.features import Student, features_of  # noqa: E402
 from tests.references.teacher import teacher_features  # noqa: E402
 
 
@@ -21,9 +21,9 @@ def test_features_are_those_of_the_twin(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
     logits = rng.normal(0, data.draw(st.sampled_from([0.1, 3, 20])), (batch, classes)).astype(np.float32)
     labels, kept = rng.integers(0, classes, batch), rng.uniform(0, 3, data.draw(st.integers(0, 4)))
-    progress = Progress(data.draw(st.integers(0, 30)), float(kept.sum()), len(kept), data.draw(st.floats(0, 1)))
-    found, losses = features_of(torch.tensor(logits), torch.tensor(labels), progress.features(20, classes))
-    twin = teacher_features(logits, labels, progress.calls, 20, kept, progress.best)
+    student = Student(data.draw(st.integers(0, 30)), float(kept.sum()), len(kept), data.draw(st.floats(0, 1)))
+    found, losses = features_of(torch.tensor(logits), torch.tensor(labels), student.features(20, classes))
+    twin = teacher_features(logits, labels, student.calls, 20, kept, student.best)
     np.testing.assert_allclose(found, twin, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(losses, twin[:, -2] * math.log(classes), rtol=1e-4, atol=1e-5)
 
@@ -46,14 +46,14 @@ def test_the_models_features_follow_the_training():
     teacher = Teacher(2, steps=10, bias=50)  # keeps everything
     logits, labels = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
     logits[0, 0] = 1
-    assert teacher._progress.features(10, 2) == [0, 1, 0]
+    assert teacher._student.features(10, 2) == [0, 1, 0]
     teacher(logits, labels)
     teacher.validated(0.75)
     teacher.validated(0.5)
     loss = float(torch.nn.functional.cross_entropy(logits, labels)) / math.log(2)
-    assert teacher._progress.features(10, 2) == pytest.approx([0.1, loss, 0.75])
+    assert teacher._student.features(10, 2) == pytest.approx([0.1, loss, 0.75])
     teacher.begin()
-    assert teacher._progress.features(10, 2) == [0, 1, 0]
+    assert teacher._student.features(10, 2) == [0, 1, 0]
 
 
 GOOD = torch.zeros(3, 2), torch.tensor([0, 1, 0])

@@ -1,5 +1,6 @@
 """A teacher keeps or filters, says what it cannot do, and goes on exactly wherever it was stopped."""
 
+import copy
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adaptive_sampler.errors import InvalidValue, ResumeError  # noqa: E402
+from adaptive_sampler.errors import InvalidValue, NotFinite, ResumeError  # noqa: E402
 from adaptive_sampler.torch import Teacher, sooner  # noqa: E402
 
 LABELS = torch.arange(8) % 3
@@ -87,7 +88,7 @@ def test_in_eval_nothing_is_recorded_and_the_training_is_still_followed():
     teacher = Teacher(3, 10).eval()
     teacher(logits(0), LABELS)
     assert not teacher._gradient.trace.any()
-    assert teacher._progress.calls == 1
+    assert teacher._student.calls == 1
 
 
 def test_greedy_keeps_what_has_a_half_or_more():
@@ -137,6 +138,27 @@ def test_learning_without_a_reward_is_refused():
     teacher(logits(0), LABELS)
     with pytest.raises(InvalidValue, match="without a reward"):
         teacher.learn()
+
+
+def test_rewards_beyond_float32_leave_the_policy_as_it_was_and_begin_is_the_remedy():
+    teacher = Teacher(3, 10, baseline=None)
+    teacher(logits(0), LABELS)
+    teacher.reward(1e300)
+    before = [p.clone() for p in teacher.policy.parameters()]
+    with pytest.raises(NotFinite, match=r"call begin\(\)"):
+        teacher.learn()
+    assert all(map(torch.equal, teacher.policy.parameters(), before))
+    teacher.begin()
+    call(teacher, 4)
+
+
+def test_a_copy_learns_for_itself():
+    teacher = Teacher(3, 10, baseline=None)
+    twin, before = copy.deepcopy(teacher), repr(teacher.state_dict())
+    call(twin, 4)
+    assert repr(teacher.state_dict()) == before
+    call(teacher, 4)
+    assert repr(teacher.state_dict()) == repr(twin.state_dict()) != before
 
 
 @pytest.mark.parametrize("accuracy", [97.0, -0.1, math.nan])
