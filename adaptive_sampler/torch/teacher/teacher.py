@@ -43,7 +43,7 @@ class Teacher(nn.Module):
         steps: batches of the longest episode, T'. What is over of them is one of the features.
         hidden: units of the policy's tanh layer; 0: a logistic regression.
         bias: of the policy's output when it is new. With 2, as in the papers, it keeps 88 % of whatever it sees.
-        lr: of Adam, which takes one step an episode. (The paper takes a step for each batch of it, at 0.001.)
+        lr: of Adam, which takes one step an episode. (The paper takes one for each batch of it, so a smaller rate fits there.)
         discount: γ; a reward counts γᵏ for the batch k calls before. 1 for one reward at the end, near 0 for a reward a call.
         baseline: decay of the moving averages that rewards are measured against; None: rewards count as they are.
         more: how many features of your own each call brings, as `more=`: a length, or what a store says of the rows.
@@ -160,12 +160,9 @@ class Teacher(nn.Module):
             raise NotFinite(
                 "the rewards of this episode make a gradient beyond float32: call begin(), and scale what you reward by."
             )
-        start = 0
-        for p in self.policy.parameters():
-            p.grad = (
-                -self._gradient.sum[start : start + p.numel()].view_as(p).to(p.device)
-            )  # Adam goes down, rewards go up
-            start += p.numel()
+        up, parameters = self._gradient.sum, list(self.policy.parameters())
+        for p, part in zip(parameters, up.split_with_sizes([p.numel() for p in parameters]), strict=True):
+            p.grad = -part.view_as(p).to(p.device)  # Adam goes down, rewards go up
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.begin()
