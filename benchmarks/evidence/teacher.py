@@ -8,6 +8,7 @@ rewards come from 200 images of its own; the images that count a student's steps
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,13 @@ ABOUT = (
     f"paper's features, has learnt from {EPISODES} trainings of a softmax regression on the other half. `random` keeps the share "
     "that this teacher kept. Seen are samples, those that were filtered too, in units of a step's."
 )
-WHY = ""
+WHY = (
+    "No teacher beat chance here. Those that are rewarded each step did learn to tell wrong labels, of which they keep far fewer "
+    "than of right ones, though no one told them which are wrong. But they fit the one order in which all their episodes took the "
+    "samples: labels are among the features, and the teacher of seed 1, looked at again, keeps 18 to 93 % of the right labels, "
+    "depending on the digit. In a trial on one seed, teachers whose episodes had orders of their own came to keep everything. The "
+    "papers' reward at the end moved the share that is kept, up or down, of right and wrong labels alike."
+)
 
 Keep = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> (batch,) bool
 
@@ -221,40 +228,32 @@ def figures(records: Records, noise: float, rewards: str, key: str) -> np.ndarra
 def table(records: Records) -> list[Row]:
     """A row for each share of wrong labels, kind of student, kind of reward and method."""
     rows: list[Row] = []
-    for noise, aim in AIM.items():
-        for model in MODELS:
-            for rewards in REWARDS:
-                for method in METHODS[rewards != "each step" :]:  # everything is the same under either reward
-                    told = partial(figures, records, noise, rewards)
-                    row: Row = {"wrong labels": f"{noise:.0%}", "student": model, "aim, %": f"{100 * aim:.0f}"}
-                    row |= {"kept by": method if method == "everything" else f"{method}, rewards {rewards}"}
-                    row |= {unit: shown(told(f"{model}, {method}, {unit}"), digits=0) for unit in ("steps", "seen")}
-                    if method == "teacher":
-                        row |= {
-                            f"kept of {k}, %": shown(told(f"{model}, kept of {k}"), digits=0)
-                            for k in ("right", "wrong")
-                        }
-                    rows.append(row)
+    for noise, model, rewards in product(AIM, MODELS, REWARDS):
+        told = partial(figures, records, noise, rewards)
+        for method in METHODS[rewards != "each step" :]:  # everything is the same under either reward
+            row: Row = {"wrong labels": f"{noise:.0%}", "student": model, "aim, %": f"{100 * AIM[noise]:.0f}"}
+            row |= {"kept by": method if method == "everything" else f"{method}, rewards {rewards}"}
+            row |= {unit: shown(told(f"{model}, {method}, {unit}"), digits=0) for unit in ("steps", "seen")}
+            for kind in ("right", "wrong"):
+                known = method == "teacher" and (noise > 0 or kind == "right")
+                row[f"kept of {kind}, %"] = shown(told(f"{model}, kept of {kind}"), digits=0) if known else "–"
+            rows.append(row)
     return rows
 
 
 def findings(records: Records) -> list[str]:
-    """Of each setting: how many steps the teacher saves against chance, where fewer was expected; and against everything."""
+    """Of each setting: the teacher's steps against chance and against everything. Fewer than by chance was expected."""
     said = []
-    for noise in AIM:
-        for rewards in REWARDS:
-            for model in MODELS:
-                steps = {m: figures(records, noise, rewards, f"{model}, {m}, steps") for m in METHODS}
-                saved = {m: 100 * (1 - steps["teacher"] / steps[m]) for m in ("random", "everything")}
-                mean, error = spread(saved["random"])
-                told = (
-                    f"{noise:.0%} wrong labels, rewards {rewards}, {model}: a teacher's steps to the aim are "
-                    f"{shown(saved['random'], True, 1)} % fewer than a random filter's of the same rate, "
-                    f"{shown(saved['everything'], True, 1)} % fewer than without one"
-                )
-                said.append(
-                    f"{told}; fewer than the random filter's by two standard errors: {'met' if mean > 2 * error else 'not met'}."
-                )
+    for noise, rewards, model in product(AIM, REWARDS, MODELS):
+        steps = {m: figures(records, noise, rewards, f"{model}, {m}, steps") for m in METHODS}
+        random, all_of_it = (100 * (steps["teacher"] / steps[m] - 1) for m in ("random", "everything"))
+        told = (
+            f"{noise:.0%} wrong labels, rewards {rewards}, {model}: steps to the aim by a teacher {shown(random, True, 0)} % "
+            f"against a random filter of the same rate, {shown(all_of_it, True, 0)} % against none"
+        )
+        mean, error = spread(random)
+        expected = f"; fewer than at random by two standard errors: {'met' if mean < -2 * error else 'not met'}"
+        said.append(told + (expected if model == MODELS[0] else "") + ".")
     return said
 
 
