@@ -231,8 +231,13 @@ class Teacher(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The teacher that `save` wrote, amid an episode too. Runs no code that the file names."""
+        """The teacher that `save` wrote, amid an episode too. Runs no code that the file names.
+
+        Raises `ResumeError` for a file of torch that holds something else.
+        """
         state = torch.load(path, weights_only=True)
+        if not isinstance(state, dict) or "_extra_state" not in state:
+            raise ResumeError(f"{path} holds no teacher: name a file that teacher.save(path) wrote.")
         made = cls(**state["_extra_state"]["arguments"])
         made.load_state_dict(state)
         return made

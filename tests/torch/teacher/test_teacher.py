@@ -226,3 +226,10 @@ def test_the_state_of_another_teacher_is_refused_and_nothing_changes(other):
 def test_the_state_of_something_else_is_refused():
     with pytest.raises(ResumeError, match="classes=None"):
         Teacher(3, 10).load_state_dict(torch.nn.Linear(2, 1).state_dict())
+
+
+@pytest.mark.parametrize("held", [{"weight": torch.ones(2)}, [1, 2]])
+def test_a_file_that_holds_no_teacher_is_refused(held, tmp_path):
+    torch.save(held, tmp_path / "model.pt")
+    with pytest.raises(ResumeError, match=r"model.pt holds no teacher: .*teacher.save\(path\)"):
+        Teacher.load(tmp_path / "model.pt")
