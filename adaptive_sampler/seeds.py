@@ -21,7 +21,9 @@ class Purpose(IntEnum):
     SHARDS = 4
     SHARE = 5
     STRATA = 6
-    MINING = 7
+    TEACHER = 7
+    POLICY = 8
+    MINING = 9
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

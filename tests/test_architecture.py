@@ -92,13 +92,14 @@ PARTS: dict[str, set[str]] = {
     "torch.data": {"arrays", "errors", "sampler", "selection", "store", "torch.ranks", "walk"},
     "torch.hook": {"arrays", "checks", "errors", "sampler", "scoring", "seeds", "store", "torch.data"},
     "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
+    "torch.teacher": {"checks", "disk", "errors", "seeds"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},
     "torch": {"arrays", "errors", "progress", "sampler", "store", "torch.data", "torch.hook", "torch.ranks", "walk"},
     "torch.transformers": {
         *("errors", "sampler", "scoring", "store"),
         *("torch", "torch.data", "torch.hook", "torch.ranks", "torch.tokens"),
     },
-    "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks", "torch.tokens"},
+    "torch/": {"torch", "torch.data", "torch.gradients", "torch.hook", "torch.ranks", "torch.teacher", "torch.tokens"},
     "webdataset": {
         "checks",
         "errors",
@@ -187,6 +188,7 @@ OTHERS: dict[str, set[str]] = {
         "torch.gradients",
         "torch.hook",
         "torch.ranks",
+        "torch.teacher",
         "torch.tokens",
         "torch.transformers",
         "torch/",

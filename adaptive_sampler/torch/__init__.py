@@ -26,6 +26,8 @@ from adaptive_sampler.torch.hook.parts import PartsLoss
 from adaptive_sampler.torch.observe import observe
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler
 from adaptive_sampler.torch.ranks.sync import distributed_store, sync
+from adaptive_sampler.torch.teacher.kept import KeptBatches
+from adaptive_sampler.torch.teacher.teacher import Teacher, sooner
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.worst_group import WorstGroup, worst_group
 
@@ -35,6 +37,7 @@ __all__ = [
     "DistributedAdaptiveSampler",
     "IndexedDataset",
     "JTTSampler",
+    "KeptBatches",
     "L2RWLoss",
     "L2RWSampler",
     "LossHook",
@@ -43,6 +46,7 @@ __all__ = [
     "PrunedSampler",
     "SelectiveBackprop",
     "SlidingWindowSampler",
+    "Teacher",
     "TokenLossHook",
     "WorstGroup",
     "alignment",
@@ -55,6 +59,7 @@ __all__ = [
     "l2rw_weights",
     "ntk_velocity",
     "observe",
+    "sooner",
     "sync",
     "worst_group",
 ]

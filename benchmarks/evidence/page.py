@@ -10,6 +10,7 @@ from benchmarks.evidence import (
     jtt,
     online,
     streams,
+    teacher,
     text,
     window,
     window_settings,
@@ -22,7 +23,7 @@ from benchmarks.harness import RESULTS
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 QUESTIONS = tuple(
     module.QUESTION
-    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, streams, text)
+    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, teacher, streams, text)
 )
 HEAD = f"""# Evidence
 
@@ -32,7 +33,8 @@ convolutional net of 57,000 parameters, or where a question says so the wide one
 Figures are mean ± standard error over the seeds; a seed is another initialisation, order, noise, held-out cut and another
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
-the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py).
+the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). One is of scikit-learn's
+digits, as its teachers take hundreds of trainings.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
