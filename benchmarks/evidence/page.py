@@ -5,6 +5,7 @@ from pathlib import Path
 
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import (
+    coverage,
     data_diet,
     diet_settings,
     jtt,
@@ -22,7 +23,18 @@ from benchmarks.harness import RESULTS
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 QUESTIONS = tuple(
     module.QUESTION
-    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, streams, text)
+    for module in (
+        data_diet,
+        diet_settings,
+        window,
+        window_settings,
+        coverage,
+        wrong_labels,
+        jtt,
+        online,
+        streams,
+        text,
+    )
 )
 HEAD = f"""# Evidence
 
