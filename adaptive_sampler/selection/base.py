@@ -139,7 +139,7 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
     if weights is not None and (weights == 1).all():
         arrays["weights"] = None
     plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
-    if plan.num_samples == 0:
+    if not plan.num_rows or (plan.counts is not None and not plan.counts.any()):  # no sum, which reads all of the counts
         raise InvalidValue(
             f"{policy} keeps none of {len(store)} rows, and an epoch without samples is none. Keep more."
         )
