@@ -88,7 +88,9 @@ def _policies() -> Iterator[Policy]:
     yield from (Prune(0.5, "el2n", order="lowest", per_class=np.arange(ROWS) % 2), Threshold(0.5, "el2n"))
     yield Prune(0.5, "el2n", ties="row", per_class=np.arange(ROWS) % 2, size="size")
     yield from (Upsample(3, "error"), InfoBatch(epochs=9))
-    yield from (Stratified(0.5, "el2n", strata=strata) for strata in (5, 50, 5000))  # codes of three sizes
+    yield from (
+        Stratified(0.5, "el2n", strata=strata, skip_hardest=0.1) for strata in (5, 50, 5000)
+    )  # codes of three sizes
     for number in (ROWS, 64 * ROWS):  # sparse and dense draws go two ways
         yield Draw("loss", number, unbiased=True)
         yield Draw("loss", number, floor=0.1)

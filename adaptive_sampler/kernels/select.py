@@ -229,6 +229,13 @@ def hash_window(n: int, lo: int, hi: int, *, salt: int, identity: Identity | Non
     return _window(n, lo, hi, None, lambda rank, above: _Cut(None, rank, above, start, names).by_hash(value, n, rank))
 
 
+def without(keys: Keys, packed: NDArray[np.uint8]) -> Keys:
+    """A copy of the keys, (n,) float32, in which the rows of a window, as `rank_window` returns it, have none: NaN."""
+    found = np.empty(len(keys), np.float32)
+    split.hide(np.ascontiguousarray(keys, np.float32), np.unpackbits(packed, count=len(keys), bitorder="little"), found)
+    return found
+
+
 def _window(n: int, lo: int, hi: int, keys: Keys | None, cut: Callable[[int, bool], Words]) -> NDArray[np.uint8]:
     if not 0 <= lo <= hi:
         raise InvalidValue(f"lo={lo}, hi={hi}: a window needs 0 <= lo <= hi. Pass ranks in ascending order.")

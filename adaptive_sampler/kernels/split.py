@@ -138,6 +138,13 @@ def set_rows(words: Any, rows: Any) -> None:
 
 
 @kernel
+def hide(keys: Any, hidden: Any, out: Any) -> None:
+    """The keys, but NaN where `hidden`, uint8, is not 0. numpy.where takes thrice as long."""
+    for i in range(out.size):
+        out[i] = np.float32(np.nan) if hidden[i] else keys[i]
+
+
+@kernel
 def settle(words: Any, value: Any, above: Any, rows: Any, values: Any) -> Any:
     """Set those of `rows` whose key is above `value` (or below it) and move its ties to the front of
     `rows`."""

@@ -8,7 +8,7 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.plan import MOST_VISITS, Plan
-from adaptive_sampler.selection.base import Policy, Scores, is_policy, make
+from adaptive_sampler.selection.base import Policy, Scores, is_policy, make, plan_by
 from adaptive_sampler.selection.following import Following
 
 
@@ -58,16 +58,7 @@ class Composed(Composable):
         Raises `InvalidValue` if no row is in all of them, and for products that are too large: visits of a row above 2³² − 1,
         or a loss weight above what float32 holds.
         """
-        plans = [part.plan(store, epoch=epoch, seed=seed) for part in self.parts]
-        for part, plan in zip(self.parts, plans, strict=True):
-            if not isinstance(plan, Plan):
-                raise InvalidValue(
-                    f"{part} plans {type(plan).__name__}, no Plan: have its method plan return what selection.make returns."
-                )
-            if plan.n != len(store):
-                raise InvalidValue(
-                    f"{part} plans {plan.n} rows for a store of {len(store)}: plan all rows of the store."
-                )
+        plans = [plan_by(part, store, epoch, seed) for part in self.parts]
         kept = _intersection(plans)
         if kept is not None and not kept.any():
             each = ", ".join(f"{part} keeps {plan.num_rows}" for part, plan in zip(self.parts, plans, strict=True))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from adaptive_sampler import seeds
+from adaptive_sampler.kernels.select import without
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import sizes as sized
 from adaptive_sampler.selection.base import Scores, Ties, make, stale_age
@@ -130,7 +131,6 @@ def come_first(
         old = groups.sums(~np.isnan(age))
         some = np.minimum(old, number)
         oldest = groups.window(age, old - some, old, salt=salt, ties="random")
-        scores = np.where(np.unpackbits(oldest, count=len(scores), bitorder="little").view(np.bool_), np.nan, scores)
-        forced = forced | oldest
+        scores, forced = without(scores, oldest), forced | oldest
         ranked, number = ranked - some, number - some
     return First(forced, scores, ranked, number)

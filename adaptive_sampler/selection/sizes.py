@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue, UnknownName
+from adaptive_sampler.kernels.select import without
 from adaptive_sampler.selection.base import Scores, Ties
 from adaptive_sampler.selection.per_group import Ranking
 
@@ -111,7 +112,7 @@ def fill(
         low = groups.ranks_at(age, sizes, old - np.minimum(old, number), salt=salt, ties="random")
         packed = groups.window(age, low, groups.sums(known), salt=salt, ties="random")
         oldest = np.unpackbits(packed, count=len(scores), bitorder="little").view(np.bool_)
-        scores, first = np.where(oldest, np.float32(np.nan), scores), first | oldest
+        scores, first = without(scores, packed), first | oldest
         taken = groups.sums(sizes * oldest)
         ranked, number = ranked - taken, np.maximum(number - taken, 0)
     begin = starts(stretches, ranked, number)

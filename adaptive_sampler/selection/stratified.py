@@ -8,7 +8,8 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels.strata import Strata
+from adaptive_sampler.kernels.select import without
+from adaptive_sampler.kernels.strata import Strata, deal_out
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import (
     Order,
@@ -96,7 +97,7 @@ class Stratified(Composable):
             salt=salt,
             observed=store.observed(self.by),
         )
-        scores = self._easier(groups, first.scores, first.ranked, skipped, salt)
+        scores = self._without_hardest(groups, first.scores, first.ranked, skipped, salt)
         # Not the numbers that break ties or that RandomPrune goes by: together they would keep one end of the same order.
         salt = seeds.key(seed, epoch, seeds.Purpose.STRATA)
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
@@ -114,16 +115,15 @@ class Stratified(Composable):
         kept, skipped = np.array([found[n] for n in totals.tolist()]).T
         return kept, skipped
 
-    def _easier(
+    def _without_hardest(
         self, groups: Ranking, scores: np.ndarray, ranked: np.ndarray, skipped: np.ndarray, salt: int
     ) -> np.ndarray:
         """The scores with NaN for the `skipped` hardest of the `ranked` rows of each group."""
         if not skipped.any():
             return scores
         skipped = np.minimum(skipped, ranked)
-        low, high = (skipped, ranked) if self.hardest == "lowest" else (np.zeros_like(ranked), ranked - skipped)
-        easier = groups.window(scores, low, high, salt=salt, ties="random")
-        return np.where(np.unpackbits(easier, count=len(scores), bitorder="little").view(np.bool_), scores, np.nan)
+        low, high = (np.zeros_like(ranked), skipped) if self.hardest == "lowest" else (ranked - skipped, ranked)
+        return without(scores, groups.window(scores, low, high, salt=salt, ties="random"))
 
 
 def allocated(counts: np.ndarray, budgets: np.ndarray) -> np.ndarray:
@@ -132,11 +132,6 @@ def allocated(counts: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     From the stratum with the fewest rows on, each gives its even part, rounded down, of what is left of its group's budget, or all.
     `budgets`: (groups,).
     """
-    order = np.argsort(counts, axis=1, kind="stable")
-    left, given = budgets.copy(), np.empty_like(counts)
-    for place in range(counts.shape[1]):
-        stratum = order[:, place : place + 1]
-        some = np.minimum(np.take_along_axis(counts, stratum, 1)[:, 0], left // (counts.shape[1] - place))
-        np.put_along_axis(given, stratum, some[:, None], 1)
-        left -= some
+    given = np.empty_like(counts)
+    deal_out(np.argsort(counts, axis=1, kind="stable"), counts, budgets, given)
     return given

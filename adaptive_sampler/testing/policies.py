@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adaptive_sampler.plan import Plan, from_files
-from adaptive_sampler.selection.base import Policy
+from adaptive_sampler.selection.base import Policy, plan_by
 from adaptive_sampler.selection.base import describe as describe_policy
 from adaptive_sampler.selection.following import at_epoch
 from adaptive_sampler.store import ScoreStore
@@ -24,7 +24,7 @@ def check_policy(
     generator = np.random.get_state()  # noqa: NPY002 - read only, to check that it is left alone
     for epoch in epochs:
         for seed in seeds:
-            plan = policy.plan(store, epoch=epoch, seed=seed)
+            plan = plan_by(policy, store, epoch, seed)
             again = policy.plan(store, epoch=epoch, seed=seed)
             assert plan.id == again.id, "the same scores, epoch and seed must give the same plan"
             _check_plan(plan, len(store))

@@ -10,6 +10,7 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
+from adaptive_sampler.selection.base import plan_by
 from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.selection.following import follows
 from adaptive_sampler.store import ScoreStore
@@ -225,7 +226,7 @@ class Planner:
             return KeepAll().plan(self.store, epoch=epoch, seed=self.seed)
         if self._once is not None:
             return self._once
-        return self.policy.plan(self.store, epoch=epoch, seed=self.seed)
+        return plan_by(self.policy, self.store, epoch, self.seed)
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import (
+    coverage,
     data_diet,
     diet_settings,
     jtt,
@@ -23,7 +24,19 @@ from benchmarks.harness import RESULTS
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 QUESTIONS = tuple(
     module.QUESTION
-    for module in (data_diet, diet_settings, window, window_settings, wrong_labels, jtt, online, teacher, streams, text)
+    for module in (
+        data_diet,
+        diet_settings,
+        window,
+        window_settings,
+        coverage,
+        wrong_labels,
+        jtt,
+        online,
+        teacher,
+        streams,
+        text,
+    )
 )
 HEAD = f"""# Evidence
 

@@ -231,7 +231,12 @@ def score_early(
     """
     for run in range(runs):
         store.begin_run(f"early run {run}")
-        number = 1000 * (run + 1) + seed
-        training = Training(data, everything(number), network(number, width=width), EPOCHS, nn.CrossEntropyLoss())
-        training.fit(until=SCORE_EPOCHS)
+        training = early_training(data, everything, 1000 * (run + 1) + seed, width)
         observe(training.model, in_order(data), store, progress=False)
+
+
+def early_training(data: Images, everything: Callable[[int], AdaptiveSampler], number: int, width: int) -> Training:
+    """The training `number`, as far as early scores need it: two of its eight epochs."""
+    training = Training(data, everything(number), network(number, width=width), EPOCHS, nn.CrossEntropyLoss())
+    training.fit(until=SCORE_EPOCHS)
+    return training

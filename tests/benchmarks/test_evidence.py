@@ -12,9 +12,11 @@ import pytest
 import torch
 
 pytest.importorskip("sklearn")
+pytest.importorskip("faiss")
 pytest.importorskip("webdataset")
 
 from adaptive_sampler.commands.bench.result import digest, markdown
+from benchmarks.evidence.coverage import from_centre, nearest
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.page import QUESTIONS, page
 from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole
@@ -111,6 +113,17 @@ def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong() -> None:
     assert (given != labels).sum() == 120
     assert given.min() >= 0
     assert given.max() <= 9
+
+
+def test_the_distance_from_a_centre_is_that_from_the_mean_of_the_class() -> None:
+    points, labels = np.array([[0.0, 0.0], [2.0, 0.0], [9.0, 9.0]]), np.array([4, 4, 7])
+    with pytest.warns(RuntimeWarning):  # the other eight classes have no image
+        assert from_centre(points, labels).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_nearness_is_the_mean_over_images_of_one_minus_the_cosine_to_the_nearest_kept_one() -> None:
+    some, kept = np.float32([[1, 0], [3, 3]]), np.float32([[5, 0], [0, 1]])
+    assert nearest(some, kept) == pytest.approx((0 + 1 - np.sqrt(0.5)) / 2, abs=1e-6)
 
 
 def test_the_learning_rate_rises_from_little_and_falls_to_nothing() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
-from adaptive_sampler.kernels.select import hash_window, rank_window
+from adaptive_sampler.kernels.select import hash_window, rank_window, without
 from tests import references
 from tests.kernels.test_identity import named
 
@@ -142,3 +142,11 @@ def test_a_window_that_is_none_is_refused(lo, hi):
 def test_other_ties_are_refused_by_name():
     with pytest.raises(InvalidValue, match="ties='first' is neither 'random' nor 'row'"):
         rank_window(np.zeros(5, np.float32), 0, 1, salt=0, ties="first")
+
+
+@given(st.lists(st.tuples(KEYS, st.booleans()), max_size=140))
+def test_rows_of_a_window_have_no_key_afterwards_and_the_others_have_theirs(rows):
+    keys, hidden = np.array([key for key, _ in rows], np.float32), np.array([inside for _, inside in rows], np.bool_)
+    found = without(keys, np.packbits(hidden, bitorder="little"))
+    expected = [np.nan if inside else key for key, inside in zip(keys.tolist(), hidden.tolist(), strict=True)]
+    np.testing.assert_array_equal(found, np.float32(expected))
