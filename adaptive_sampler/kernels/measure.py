@@ -163,14 +163,14 @@ def odd(row, y, found, i):
 
 
 @kernel
-def measure(logits, labels, begin, found):
-    """Write into `found` (lines, rows), from `begin` on -> the position of the first label above the classes, or -1.
+def measure(logits, labels, lowest, begin, found):
+    """Write into `found` (lines, rows), from `begin` on -> the position of the first label outside `lowest` … classes − 1, or -1.
 
     `logits` (batch, classes), `labels` (batch,): a label < 0 says that its row does not count: it is not read, and gets NaNs.
     """
     batch, classes = logits.shape
     for i in range(batch):
-        if labels[i] >= classes:
+        if not lowest <= labels[i] < classes:
             return begin + i
     known, doubt = np.zeros(len(found) * ROWS), np.empty(ROWS, np.bool_)
     copy = np.empty(PART if classes >= FEW else 0, logits.dtype)

@@ -39,7 +39,10 @@ def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
     classes = _classes(labels, len(logits))
     if classes is None:
         return None
-    return _with_entropy(logits, classes) if classes.min(initial=0) >= 0 else None
+    found, _ = _many(logits, classes, lowest=0)
+    if found is not None:
+        remember(entropies, found[kernels.ENTROPY], logits)
+    return found
 
 
 @once
@@ -47,7 +50,7 @@ def entropies(logits: Array) -> np.ndarray | None:
     """The entropies, (batch,) float32, of NumPy logits; None for other arrays."""
     if not _measurable(logits):
         return None
-    found, _ = _many(logits, logits.argmax(1))  # of any label; sums that leave out the likeliest lose the fewest digits
+    found, _ = _many(logits, logits.argmax(1), lowest=0)  # of any label; sums that leave out the likeliest lose the fewest digits
     return None if found is None else found[kernels.ENTROPY]
 
 
@@ -67,7 +70,7 @@ def tokens(logits: Array, labels: Array) -> np.ndarray | None:
             f"logits {tuple(logits.shape)} and labels {labels.shape}: (tokens, classes), of two classes or more, and (tokens,) are "
             "needed. Flatten the batch: logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)."
         )
-    found, wrong = _many(logits, labels)
+    found, wrong = _many(logits, labels, lowest=np.iinfo(np.int64).min)
     if found is None:
         raise InvalidValue(
             f"label {labels[wrong]} at position {wrong} is outside 0 … {logits.shape[1] - 1}. Give tokens that do not count a "
@@ -94,18 +97,11 @@ def _measurable(logits: Array) -> bool:
     return library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
 
 
-def _with_entropy(logits: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
-    found, _ = _many(logits, classes)
-    if found is not None:
-        remember(entropies, found[kernels.ENTROPY], logits)
-    return found
-
-
-def _many(logits: Array, classes: np.ndarray) -> tuple[np.ndarray | None, int]:
-    """(all measures, -1), or (None, the position of a label above the classes)."""
+def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarray | None, int]:
+    """(all measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
     found = np.empty((len(kernels.LINES), len(classes)), np.float32)
     for begin, some in _converted(logits):
-        wrong = kernels.measure(some, classes[begin : begin + len(some)], begin, found)
+        wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, begin, found)
         if wrong >= 0:
             return None, wrong
     return found, -1
