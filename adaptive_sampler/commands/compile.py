@@ -73,7 +73,6 @@ def _observe(path: Path) -> None:
     with ScoreStore.create(path, ROWS, [*scores, Loss(name="few")], columns={"size": rows}) as store:
         for dtype in (np.float32, np.float64):
             store.update(rows, logits=rng.normal(size=(ROWS, 3)).astype(dtype), labels=rows % 3)
-            store.update([0], logits=rng.normal(size=(1, 100)).astype(dtype), labels=[0])
         store.fold("few", rows, (rows % 3).astype(np.float32))  # few values, which many rows share
         store.commit()
 

@@ -5,17 +5,17 @@ import numpy as np
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import bits_of_float32, bits_of_float64, float32_of, float64_of, multiply_add
 
-# e^d = 2^n · 2^f, where n is the nearest integer to d / ln 2, and 2^f = 1 + C1·f + … + C5·f⁵, |f| ≤ ½, whose largest relative
-# error is 9.1e-8 (coefficients: weighted least squares, reweighted until all extremes are alike)
+# e^d = 2^n · e^r, where n is the nearest integer to d / ln 2, and e^r = 1 + C1·r + … + C5·r⁵, |r| ≤ ln 2 / 2, whose largest
+# relative error is 9.1e-8 (coefficients: weighted least squares, reweighted until all extremes are alike)
 LOWEST = np.float32(-87)  # e^LOWEST is the smallest power that float32 has all digits of
-LOG2_E, ONE = np.float32(1.442695), np.float32(1)
-C1, C2, C3 = np.float32(0.6931470036506653), np.float32(0.24022242426872253), np.float32(0.05550733581185341)
-C4, C5 = np.float32(0.009671512991189957), np.float32(0.001326472731307149)
+LOG2_E, LN2, ONE = np.float32(1.442695), np.float32(0.6931472), np.float32(1)
+C1, C2, C3 = np.float32(0.99999974), np.float32(0.4999915), np.float32(0.16667636)
+C4, C5 = np.float32(0.041897931), np.float32(0.0082903148)
 ROUND = np.float32(3 << 22)  # a float32 of this size has no place behind the point: adding it rounds
 EXPONENT = np.uint32(23)  # bits below the exponent
 
 LOWEST_64 = -708.0
-LN2 = 0.6931471805599453
+LN2_64 = 0.6931471805599453
 ROUND_64 = float(3 << 51)
 EXPONENT_64, BIAS_64, FRACTION_64 = np.uint64(52), np.uint64(1023), np.uint64((1 << 52) - 1)
 ROOT_HALF = np.uint64(0x3FE6A09E667F3BCD)  # the bits of √½
@@ -25,16 +25,16 @@ ROOT_HALF = np.uint64(0x3FE6A09E667F3BCD)  # the bits of √½
 def power(d):
     """e^d of a float32 from `LOWEST` to 0; of a NaN any number."""
     n = multiply_add(d, LOG2_E, ROUND)
-    f = multiply_add(d, LOG2_E, ROUND - n)
-    p = multiply_add(multiply_add(multiply_add(multiply_add(C5, f, C4), f, C3), f, C2), f, C1)
-    return float32_of(np.uint32(bits_of_float32(multiply_add(p, f, ONE)) + np.uint32(bits_of_float32(n) << EXPONENT)))
+    r = multiply_add(ROUND - n, LN2, d)
+    p = multiply_add(multiply_add(multiply_add(multiply_add(C5, r, C4), r, C3), r, C2), r, C1)
+    return float32_of(np.uint32(bits_of_float32(multiply_add(p, r, ONE)) + np.uint32(bits_of_float32(n) << EXPONENT)))
 
 
 @kernel
 def power_64(d):
     """e^d of a float64 from `LOWEST_64` to 0, within 2e-11; of a NaN any number."""
     n = d * 1.4426950408889634 + ROUND_64
-    r = d - (n - ROUND_64) * LN2
+    r = d - (n - ROUND_64) * LN2_64
     p = 1 + r * (
         1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r / 40320))))))
     )
@@ -51,4 +51,4 @@ def log1p_64(u):
     s = (m - 1) / (m + 1)
     q = s * s
     log = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q / 13))))))
-    return np.float64(np.int64(n)) * LN2 + (log + (u - (v - 1)) / v)
+    return np.float64(np.int64(n)) * LN2_64 + (log + (u - (v - 1)) / v)

@@ -9,6 +9,7 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.sharing import mark, once, remember
 
+_EXACT = (np.dtype(np.float32), np.dtype(np.float64))  # in which the kernel computes
 CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
 
 
@@ -50,7 +51,9 @@ def entropies(logits: Array) -> np.ndarray | None:
     """The entropies, (batch,) float32, of NumPy logits; None for other arrays."""
     if not _measurable(logits):
         return None
-    found, _ = _many(logits, logits.argmax(1), lowest=0)  # of any label; sums that leave out the likeliest lose the fewest digits
+    found, _ = _many(
+        logits, logits.argmax(1), lowest=0
+    )  # of any label; sums that leave out the likeliest lose the fewest digits
     return None if found is None else found[kernels.ENTROPY]
 
 
@@ -100,6 +103,11 @@ def _measurable(logits: Array) -> bool:
 def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarray | None, int]:
     """(all measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
     found = np.empty((len(kernels.LINES), len(classes)), np.float32)
+    if (
+        type(logits) is np.ndarray and logits.flags.c_contiguous and logits.dtype in _EXACT
+    ):  # the usual case: few operations
+        wrong = kernels.measure(logits, classes, lowest, 0, found)
+        return (found, -1) if wrong < 0 else (None, wrong)
     for begin, some in _converted(logits):
         wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, begin, found)
         if wrong >= 0:

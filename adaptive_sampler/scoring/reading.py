@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
+
 from adaptive_sampler.arrays import Array, as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
@@ -45,6 +47,23 @@ class Reader:
     def __init__(self, scores: Sequence[ScoreLike]) -> None:
         self.scores = list(scores)
         self._known: dict[tuple[str, ...], tuple[list[Reading], set[str]]] = {}
+
+    @cached_property
+    def _lines(self) -> np.ndarray | None:
+        """(scores,) which line of `one_pass` each score is of logits and labels; None if a score is none."""
+        readings = [_reading(score, ("logits", "labels")) for score in self.scores]
+        lines = [-1 if reading is None or reading.line is None else reading.line for reading in readings]
+        return np.array(lines) if lines and min(lines) >= 0 else None
+
+    def matrix(self, logits: Array, labels: Array) -> np.ndarray | None:
+        """The values of all scores at once, (scores, batch) float32, in their order; the same as `measure` gives one by one.
+
+        None where it takes `measure`: where one pass does not find them all, or where these are no NumPy logits and classes.
+        """
+        if self._lines is None or (found := one_pass(logits, labels)) is None:
+            return None
+        values: np.ndarray = found.take(self._lines, axis=0)
+        return values
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:

@@ -10,7 +10,7 @@ from torch import nn
 from adaptive_sampler.arrays import library
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring.measures import cross_entropy
-from adaptive_sampler.scoring.one_pass import at_hand, one_pass
+from adaptive_sampler.scoring.one_pass import at_hand
 from adaptive_sampler.scoring.reading import is_built_in
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.batches import tensors_of
@@ -74,8 +74,7 @@ def observed(
     plain = type(criterion) is nn.CrossEntropyLoss  # checked first: comparing with the list above is slow
     if (not plain and _no_classes(criterion)) or len(observation) < len(given):
         _check(criterion, store, observation, given)
-    ignored = getattr(criterion, "ignore_index", None)
-    valid = None if ignored is None or _counts_all(observation, ignored) else _valid(target, ignored)
+    valid = _valid(target, getattr(criterion, "ignore_index", None))
     if valid is not None:
         observation["labels"] = torch.where(valid, call.target, 0)
     # If the criterion is plain cross entropy, built-in scores compute the loss from the logits, with the softmax that
@@ -128,15 +127,6 @@ def _check(criterion: nn.Module, store: ScoreStore, observation: dict[str, Any],
                 "hook.record(rows, loss=..., logits=..., labels=...); under watch rows = hook.claim(len(input)). What you "
                 "train on is then hook.criterion(...)."
             )
-
-
-def _counts_all(observation: dict[str, Any], ignored: int) -> bool:
-    """Whether the pass over logits and labels, which scores need anyway, finds no label that is `ignored`: it refuses any that is
-    no class, so nothing more need be looked at. False if that does not tell.
-    """
-    logits, labels = at_hand(observation.get("logits")), at_hand(observation.get("labels"))
-    measurable = isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray) and logits.ndim == 2
-    return measurable and not 0 <= ignored < logits.shape[1] and one_pass(logits, labels) is not None
 
 
 def _valid(target: Any, ignored: Any) -> torch.Tensor | None:
