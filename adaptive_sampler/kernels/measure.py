@@ -2,7 +2,7 @@
 
 All sums leave the label's class out and are relative to the largest of the others: so none can overflow, and where the
 label's probability is nearly 1 no digit is lost by a subtraction. They are float32 in lanes, a few terms to each, and float64
-from there on.
+from there on. The order in which they are taken is the compiler's: another processor may give other last digits.
 """
 
 import math
