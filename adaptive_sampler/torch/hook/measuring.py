@@ -78,7 +78,8 @@ class CriterionRecorder(Recorder):
             and is_cross_entropy(self.criterion, logits, labels)
         ):
             return False
-        if labels.is_floating_point() or 0 <= self.criterion.ignore_index < logits.shape[1]:
+        ignored: Any = self.criterion.ignore_index
+        if labels.is_floating_point() or 0 <= ignored < logits.shape[1]:
             return False
         classes = labels.numpy()
         values = session.table.reader.matrix(logits.detach().numpy(), classes)
