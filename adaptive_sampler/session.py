@@ -27,6 +27,7 @@ from adaptive_sampler.storage import files
 from adaptive_sampler.storage.opening import Opened, check_samples
 
 Mode = Literal["r+", "r", "journal"]
+OUTPUTS = {"logits", "labels"}  # an observation of which one pass measures every score, in the usual case
 
 
 class Session(Commits):
@@ -61,6 +62,14 @@ class Session(Commits):
         Raises `InvalidValue` if the observation feeds no score.
         """
         return self.table.reader.measure(observation)
+
+    def update(self, rows: np.ndarray, observation: Mapping[str, Any], *, epoch: int | None = None) -> None:
+        """Measure an observation of `rows`, (batch,) int64, and fold the values; as `measure` and `fold_values`."""
+        values = self.table.reader.matrix(**observation) if observation.keys() == OUTPUTS else None
+        if values is None or values.shape[1] != len(rows):
+            self.fold_values(rows, self.measure(**observation), epoch=epoch)
+        else:
+            self.fold_matrix(rows, tuple(self.table.columns), values, self.clock.epoch if epoch is None else epoch)
 
     def fold_values(self, rows: np.ndarray, values: Mapping[str, Any], *, epoch: int | None = None) -> None:
         """Fold what `measure` returned for `rows`, (batch,) int64. `epoch`: None for the epoch of the clock."""

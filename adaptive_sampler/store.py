@@ -135,7 +135,7 @@ class ScoreStore(Committing):
         observation that feeds no score. Nothing is changed then.
         """
         session = self.session.to_write()
-        session.fold_values(as_rows(rows, len(self)), session.measure(**observation), epoch=epoch)
+        session.update(as_rows(rows, len(self)), observation, epoch=epoch)
 
     def fold(self, name: str, rows: Any, values: Any, *, epoch: int | None = None) -> None:
         """Fold values that you have measured yourself, (batch,), into the score `name`; otherwise as `update`.

@@ -1,4 +1,4 @@
-"""What the loss hook costs in a step of a ResNet-18 under autocast, with and without torch.compile.
+"""What the loss hook costs: beside its criterion alone, and in a step of a ResNet-18, with and without torch.compile.
 
 On a GPU it also checks that the hook never waits for the device: a hundred steps run first under
 `torch.cuda.set_sync_debug_mode("error")`, which raises at the first operation that waits.
@@ -6,6 +6,8 @@ On a GPU it also checks that the hook never waits for the device: a hundred step
 """
 
 import argparse
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,62 +15,95 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.commands.bench.turns import take_turns
+from adaptive_sampler.commands.bench.turns import every_turn
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
 from adaptive_sampler.torch import OHEM, LossHook
 from benchmarks.harness import Row, options, save
+from benchmarks.helpers.resnet import resnet
 
 ABOUT = (
-    "A training step of a ResNet-18 on 32 × 32 images under autocast, with the loss hook (six scores) and without, step for "
-    "step in one process. `times plain`: the step with the hook over the step without. The hook of the last two chooses the "
-    "hardest quarter of the batch: by the call, where backward runs through the whole batch, and by `select`, where a forward "
-    "pass of all without gradients is followed by one of the quarter with them."
+    "The loss hook with six scores beside its criterion, on the host with one thread, logits of −inf among the others: `own us` "
+    "is the median of hooked − bare, in processor time, turn by turn in one process, and `times criterion` that over the "
+    "criterion's forward. Then training steps of a ResNet-18 on 32 × 32 images, with the hook and without, step for step: "
+    "`times plain` is 1 + the median of hooked − plain over the plain step; under autocast, and in float32 with 1,000 classes "
+    "and a batch of 64. `at most`: what we set out to reach. The hook of the steps called mined and select chooses the hardest "
+    "quarter of the batch: by the call, where backward runs through the whole batch, and by `select`, where a forward pass of all "
+    "without gradients is followed by one of the quarter with them."
 )
+COSTS = {10: 2.0, 100: 1.5, 1000: 0.9, 32_000: 0.7}  # classes -> at most so many times the criterion's forward
 STEPS = ("plain", "hook", "mined", "select")
 HARD = 0.25  # the share that is mined
+WIDE = 10_000  # classes from which on a batch is a quarter
 WAITS = 100  # steps that must not wait for the GPU
 
 
-class Block(nn.Module):
-    """Two convolutions beside a short cut (He et al. 2016, figure 2)."""
-
-    def __init__(self, before: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.way = nn.Sequential(
-            *(nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
-            *(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)),
-        )
-        self.cut: nn.Module = nn.Identity()
-        if stride > 1 or before != width:
-            self.cut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, before, height, width) -> (batch, width, height / stride, width / stride)."""
-        return torch.relu(self.way(x) + self.cut(x))
+def six(rows: int) -> ScoreStore:
+    """A store of six scores of logits and labels."""
+    return ScoreStore.create(None, rows, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
 
 
-def resnet(width: int) -> nn.Module:
-    """ResNet-18 for small images (He et al. 2016); the paper's `width` is 64."""
-    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    before = width
-    for wide, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
-        layers += [Block(before, wide * width, stride), Block(wide * width, wide * width, 1)]
-        before = wide * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10))
+def repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
+    """Calls it so often."""
+
+    def turn() -> None:
+        for _ in range(times):
+            call()
+
+    return turn
 
 
-def stepper(arguments: argparse.Namespace, kind: str, compiled: bool) -> Callable[[], None]:
+def own_cost(arguments: argparse.Namespace, classes: int) -> Row:
+    """The row of a criterion's call with the hook and without."""
+    torch.manual_seed(0)
+    size = arguments.batch // (4 if classes >= WIDE else 1)
+    logits, labels = torch.randn(size, classes), torch.randint(1, classes, (size,))
+    logits[::2, 0] = -torch.inf  # no label is 0, so all scores are finite
+    logits.requires_grad_()
+    rows = torch.randperm(arguments.rows)[:size]
+    bare, hook = nn.CrossEntropyLoss(), LossHook(nn.CrossEntropyLoss(), six(arguments.rows))
+    calls = max(1, arguments.calls // classes)
+    turns = {"bare": lambda: bare(logits, labels), "hooked": lambda: hook(logits, labels, rows=rows)}
+    repeat = {name: repeated(call, calls) for name, call in turns.items()}
+    found = every_turn(repeat, 10 * arguments.rounds, clock=time.thread_time)
+    forward, own = statistics.median(found["bare"]), difference(found["bare"], found["hooked"])
+    row: Row = {"classes": classes, "batch": size, "criterion us": 1e6 * forward / calls, "own us": 1e6 * own / calls}
+    return {**row, "times criterion": own / forward, "at most": COSTS[classes]}
+
+
+def own_costs(arguments: argparse.Namespace) -> list[Row]:
+    """A row for each number of classes, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [own_cost(arguments, classes) for classes in COSTS if classes <= arguments.classes]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def difference(plain: list[float], hooked: list[float]) -> float:
+    """The median of what a turn took longer than the one before it."""
+    return statistics.median(after - before for before, after in zip(plain, hooked, strict=True))
+
+
+def criterion_of(kind: str, rows: int) -> Any:
+    """That of one of `STEPS`."""
+    if kind == "plain":
+        return nn.CrossEntropyLoss()
+    return LossHook(nn.CrossEntropyLoss(), six(rows), mine=OHEM(HARD) if kind in ("mined", "select") else None)
+
+
+def stepper(
+    arguments: argparse.Namespace, kind: str, compiled: bool, classes: int, autocast: bool
+) -> Callable[[], None]:
     """One of `STEPS` on one batch, which is on the device; its row numbers are on the host, as from a sampler."""
     torch.manual_seed(0)
-    device, size = arguments.device, arguments.batch
-    model: Any = resnet(arguments.width).to(device)
+    device, size = arguments.device, arguments.batch if autocast else min(64, arguments.batch)
+    model: Any = resnet(arguments.width, classes).to(device)
     model = torch.compile(model) if compiled else model
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    images, labels = torch.randn(size, 3, 32, 32, device=device), torch.randint(10, (size,), device=device)
+    images, labels = torch.randn(size, 3, 32, 32, device=device), torch.randint(classes, (size,), device=device)
     rows = torch.randperm(arguments.rows)[:size]
-    store = ScoreStore.create(None, arguments.rows, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Entropy()])
-    mine = OHEM(HARD) if kind in ("mined", "select") else None
-    criterion: Any = nn.CrossEntropyLoss() if kind == "plain" else LossHook(nn.CrossEntropyLoss(), store, mine=mine)
+    criterion = criterion_of(kind, arguments.rows)
 
     def forward() -> Tensor:
         if kind == "plain":
@@ -80,7 +115,7 @@ def stepper(arguments: argparse.Namespace, kind: str, compiled: bool) -> Callabl
         return criterion.criterion(model(images[chosen]), labels[chosen])  # type: ignore[no-any-return]  # as above
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
             loss = forward()
         optimizer.zero_grad()
         loss.backward()
@@ -102,33 +137,37 @@ def never_waits(step: Callable[[], None]) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def timed(arguments: argparse.Namespace, compiled: bool) -> list[Row]:
-    """Rows for the plain step and the step with the hook, timed in turns of `--steps` steps."""
+def timed(
+    arguments: argparse.Namespace, compiled: bool, classes: int = 10, autocast: bool = True, most: float | str = ""
+) -> list[Row]:
+    """Rows for the steps, timed in turns of `--steps` steps; `most`: what that with the hook is to cost."""
 
     def waited(step: Callable[[], None]) -> Callable[[], None]:
         def whole() -> None:
-            for _ in range(arguments.steps):
-                step()
+            repeated(step, arguments.steps)()
             if arguments.device == "cuda":
                 torch.cuda.synchronize()
 
         return whole
 
-    steps = {name: stepper(arguments, name, compiled) for name in STEPS}
+    kinds = STEPS if autocast else STEPS[:2]
+    steps = {kind: stepper(arguments, kind, compiled, classes, autocast) for kind in kinds}
     if arguments.device == "cuda":
-        for name in STEPS[1:]:
-            never_waits(steps[name])
-    found = take_turns({name: waited(step) for name, step in steps.items()}, arguments.rounds)
+        for kind in kinds[1:]:
+            never_waits(steps[kind])
+    found = every_turn({name: waited(step) for name, step in steps.items()}, arguments.rounds)
+    plain = statistics.median(found["plain"])
     waits = f"never, in {WAITS} steps" if arguments.device == "cuda" else "no device"
     return [
         {
-            "step": name,
+            "step": f"{name}, {classes:,} classes{', autocast' if autocast else ''}",
             "compiled": compiled,
-            "ms": 1e3 * seconds / arguments.steps,
-            "times plain": seconds / found["plain"],
+            "ms": 1e3 * statistics.median(times) / arguments.steps,
+            "times plain": 1 + difference(found["plain"], times) / plain,
+            "at most": most if name == "hook" else "",
             "waits": "" if name == "plain" else waits,
         }
-        for name, seconds in found.items()
+        for name, times in found.items()
     ]
 
 
@@ -140,10 +179,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=20, help="in a turn")
     parser.add_argument("--width", type=int, default=64, help="of the network's first layers")
+    parser.add_argument("--calls", type=int, default=5_000, help="of a criterion in a turn, times the classes")
+    parser.add_argument("--classes", type=int, default=max(COSTS), help="the most that a criterion is called with")
+    parser.add_argument("--no-steps", action="store_true", help="only the criterion's calls")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.batch, arguments.rows, arguments.steps, arguments.width, arguments.rounds = 8, 1000, 2, 4, 1
-    rows = [row for compiled in ((False,) if arguments.quick else (False, True)) for row in timed(arguments, compiled)]
+        arguments.calls, arguments.classes = 20, 100
+    rows = [] if arguments.device == "cuda" else own_costs(arguments)
+    for compiled in () if arguments.no_steps else (False,) if arguments.quick else (False, True):
+        rows += timed(arguments, compiled)
+    if not arguments.no_steps:
+        rows += timed(arguments, False, classes=1000, autocast=False, most="1.005")
     if arguments.device == "cuda":
         rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]
     save("hook" if arguments.device == "cpu" else "hook_cuda", rows, arguments, ABOUT)

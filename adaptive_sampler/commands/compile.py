@@ -17,7 +17,6 @@ from adaptive_sampler.progress import Show, shown
 from adaptive_sampler.ranking import stability
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Forgetting, Loss, Margin, ScoreLike, Variability
-from adaptive_sampler.scoring.one_pass import MANY
 from adaptive_sampler.selection import (
     Draw,
     InfoBatch,
@@ -74,7 +73,6 @@ def _observe(path: Path) -> None:
     with ScoreStore.create(path, ROWS, [*scores, Loss(name="few")], columns={"size": rows}) as store:
         for dtype in (np.float32, np.float64):
             store.update(rows, logits=rng.normal(size=(ROWS, 3)).astype(dtype), labels=rows % 3)
-            store.update([0], logits=rng.normal(size=(1, MANY)).astype(dtype), labels=[0])
         store.fold("few", rows, (rows % 3).astype(np.float32))  # few values, which many rows share
         store.commit()
 

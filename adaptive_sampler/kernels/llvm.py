@@ -23,6 +23,7 @@ class _Late:
 numba, ir = _Late("numba"), _Late("llvmlite.ir")
 LANES = 64  # elements that one call looks at
 _BYTES = 4  # of an element
+_IN_ANY_ORDER = ("reassoc", "nsz")  # none of these flags lets LLVM take for granted that there is no NaN or inf
 
 
 @instructions(plain.popcount)
@@ -116,6 +117,39 @@ def larger(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
 
     return a(a, b), generate
+
+
+@instructions(plain.highest)
+def highest(typing_context: Any, a: Any, b: Any) -> Any:
+    """The larger of two floats, a NaN where one is; of 0 and −0 either. A loop that asks only for this goes in lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        largest = builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind]))
+        return builder.call(largest, args, fastmath=("nsz",))
+
+    return a(a, b), generate
+
+
+@instructions(plain.add)
+def add(typing_context: Any, total: Any, a: Any) -> Any:
+    """total + a of two float32, where a loop may take its terms in any order, and so in lanes. NaN and inf count as ever."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(args[0], args[1], flags=_IN_ANY_ORDER)
+
+    return numba.types.float32(*[numba.types.float32] * 2), generate
+
+
+@instructions(plain.add_product)
+def add_product(typing_context: Any, total: Any, a: Any, b: Any) -> Any:
+    """total + a · b of three float32, rounded once or twice, as `add`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        product = builder.fmul(args[1], args[2], flags=("contract",))
+        return builder.fadd(args[0], product, flags=("contract", *_IN_ANY_ORDER))
+
+    return numba.types.float32(*[numba.types.float32] * 3), generate
 
 
 def _reread(into: Any, given: Any) -> Any:

@@ -1,65 +1,202 @@
-"""What the measures say of logits on the host, all in one pass. The exponentials between the two kernels are NumPy's."""
+"""What the measures say of logits on the host, all in one pass: each row is read from memory once.
+
+All sums leave the label's class out and are relative to the largest of the others: so none can overflow, and where the
+label's probability is nearly 1 no digit is lost by a subtraction. They are float32 in lanes, a few terms to each, and float64
+from there on. The order in which they are taken is the compiler's: another processor may give other last digits.
+"""
 
 import math
 
 import numpy as np
 
+from adaptive_sampler.kernels.exponential import LOWEST, LOWEST_64, log1p_64, power, power_64
 from adaptive_sampler.kernels.jit import kernel
+from adaptive_sampler.kernels.llvm import add, add_product, highest, larger
 
-LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT = LINES = range(5)
-
-
-@kernel
-def shift(logits, shifted):
-    """Each row of (batch, classes) less its largest; NaN where one of the row is."""
-    for i in range(logits.shape[0]):
-        largest = logits[i, 0]
-        for j in range(1, logits.shape[1]):
-            z = logits[i, j]
-            if z > largest or z != z:
-                largest = z
-        for j in range(logits.shape[1]):
-            shifted[i, j] = logits[i, j] - largest
+LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT, ENTROPY = LINES = range(6)
+FEW = 128  # classes: below, a lane is a row, else it is a class
+ROWS = 64  # that are finished together
+LANES = 64
+PART = 4096  # classes that are read together, and so lie in the nearest cache when they are read again
+# Where the rows' numbers begin in `known` (6 · `ROWS`,): the label's logit, the largest other one, and sums over the others.
+MINE, TOP, TOTAL, SQUARE, SPREAD = range(0, 5 * ROWS, ROWS)
+ZERO = np.float32(0)
 
 
 @kernel
-def measure(logits, shifted, powers, labels, found):
-    """Write `found` (lines, batch) -> the position of the first label that is no class, or -1.
+def largest(part):
+    """The largest of `part`, a NaN if there is one."""
+    top = part[0]
+    for j in range(part.size):
+        top = highest(part[j], top)
+    return top
 
-    `powers`: exp(shifted). Sums are float64, because a hundred classes would cost float32 two digits.
+
+@kernel
+def sums(part, top):
+    """Sums of e^d, e^2d and d·e^d over each d = z − `top` <= 0; `top` is finite."""
+    total, square, spread = ZERO, ZERO, ZERO
+    for j in range(part.size):
+        d = larger(LOWEST, np.float32(part[j] - top))  # 0 · −inf is NaN
+        e = power(d)
+        total = add(total, e)
+        square = add_product(square, e, e)
+        spread = add_product(spread, e, d)
+    return np.float64(total), np.float64(square), np.float64(spread)
+
+
+@kernel
+def take(part, known, k):
+    """Add what a part of row `k` says to what is `known` of the parts before it."""
+    before = known[TOP + k]
+    top = highest(np.float64(largest(part)), before)
+    if not top <= before:  # NaN too
+        known[TOP + k] = top
+        shift = before - top
+        scale = math.exp(shift)
+        if scale > 0:
+            known[SPREAD + k] = scale * (known[SPREAD + k] + shift * known[TOTAL + k])
+            known[TOTAL + k] *= scale
+            known[SQUARE + k] *= scale * scale
+        else:
+            known[TOTAL + k] = known[SQUARE + k] = known[SPREAD + k] = 0
+    if -np.inf < top < np.inf:
+        total, square, spread = sums(part, part.dtype.type(top))
+        known[TOTAL + k] += total
+        known[SQUARE + k] += square
+        known[SPREAD + k] += spread
+
+
+@kernel
+def many(row, y, copy, known, k):
+    """Write into `known` what row `k`, of many classes, says; `copy`: `PART` logits to work with."""
+    known[MINE + k], known[TOP + k] = row[y], -np.inf
+    known[TOTAL + k] = known[SQUARE + k] = known[SPREAD + k] = 0
+    for start in range(0, row.size, PART):
+        part = row[start : start + PART]
+        if part.size == PART and not start <= y < start + PART:
+            take(part, known, k)
+        else:
+            filled = -(-part.size // LANES) * LANES  # no lane is left over
+            for j in range(part.size):
+                copy[j] = part[j]
+            for j in range(part.size, filled):
+                copy[j] = -np.inf
+            if start <= y < start + PART:
+                copy[y - start] = -np.inf
+            take(copy[:filled], known, k)
+
+
+@kernel
+def few(rows, labels, columns, added, known):
+    """Write into `known` what rows of few classes say. `columns` (classes + 1, `ROWS`): logits to work with; `added`
+    (3, `ROWS`) float32. A row whose label is below 0 is not read.
     """
-    for i in range(logits.shape[0]):
-        y = labels[i]
-        if y < 0 or y >= logits.shape[1]:
-            return i
-        others, squares = 0.0, 0.0
-        largest, first, known = -np.inf, 0, True
-        for j in range(logits.shape[1]):
-            z, power = np.float64(logits[i, j]), np.float64(powers[i, j])
-            known &= z == z
-            if j != y:
-                others += power
-                squares += power * power
-                if z > largest:
-                    largest, first = z, j
-        mine, own = np.float64(logits[i, y]), np.float64(powers[i, y])
-        total = others + own
-        found[LOSS, i] = math.log(total) - shifted[i, y]
-        found[EL2N, i] = math.sqrt(others * others + squares) / total
-        found[MARGIN, i] = mine - largest if known else np.nan
-        found[CONFIDENCE, i] = own / total
-        found[INCORRECT, i] = np.float64(largest > mine or (largest == mine and first < y)) if known else np.nan
-    return -1
+    some, classes = rows.shape
+    for k in range(some):
+        y = labels[k]
+        for j in range(classes if y >= 0 else 0):
+            columns[j, k] = rows[k, j]
+        known[MINE + k] = rows[k, y] if y >= 0 else 0
+        columns[max(y, 0), k] = -np.inf
+    top, total, square, spread = columns[classes], added[0], added[1], added[2]
+    for k in range(ROWS):
+        top[k] = -np.inf
+        total[k] = square[k] = spread[k] = 0
+    for j in range(classes):
+        for k in range(ROWS):
+            top[k] = highest(columns[j, k], top[k])
+    for j in range(classes):
+        for k in range(ROWS):
+            d = larger(LOWEST, np.float32(columns[j, k] - top[k]))
+            e = power(d)
+            total[k] += e
+            square[k] = add_product(square[k], e, e)
+            spread[k] = add_product(spread[k], e, d)
+    for k in range(ROWS):
+        known[TOP + k], known[TOTAL + k], known[SQUARE + k], known[SPREAD + k] = top[k], total[k], square[k], spread[k]
 
 
 @kernel
-def entropy(shifted, powers, found):
-    """Write the entropies into `found` (batch,); `powers`: exp(shifted)."""
-    for i in range(shifted.shape[0]):
-        total, spread = 0.0, 0.0
-        for j in range(shifted.shape[1]):
-            power = np.float64(powers[i, j])
-            total += power
-            if power != 0:  # 0 · log 0 is 0
-                spread += power * shifted[i, j]
-        found[i] = math.log(total) - spread / total
+def finish(known):
+    """Put the rows' lines where what was `known` of them lies; `odd` mends those that are not so."""
+    for k in range(ROWS):
+        total, square, spread = known[TOTAL + k], known[SQUARE + k], known[SPREAD + k]
+        gap = known[MINE + k] - known[TOP + k]
+        leads = gap >= 0
+        less = power_64(
+            larger(LOWEST_64, -abs(gap))
+        )  # the smaller one of the label's power and the largest other one's
+        scale = less if leads else 1.0
+        own = 1.0 if leads else less
+        whole = own + scale * total
+        log = log1p_64(scale * total if leads else whole - 1.0)
+        far = less * larger(-1e30, -abs(gap))  # 0 · −inf is NaN
+        known[LOSS * ROWS + k] = log - (0.0 if leads else gap)
+        known[EL2N * ROWS + k] = scale * math.sqrt(total * total + square) / whole
+        known[MARGIN * ROWS + k] = gap
+        known[CONFIDENCE * ROWS + k] = own / whole
+        known[INCORRECT * ROWS + k] = 0.0 if leads else 1.0
+        known[ENTROPY * ROWS + k] = log - (scale * spread + far * (total if leads else 1.0)) / whole
+
+
+@kernel
+def odd(row, y, found, i):
+    """Mend the lines of a row whose label's logit is also the largest other one, or where one of the two is NaN or inf."""
+    mine, top = np.float64(row[y]), -np.inf
+    for j in range(row.size):
+        if j != y:
+            top = highest(np.float64(row[j]), top)
+    found[MARGIN, i] = mine - top
+    found[INCORRECT, i] = np.float64(top > mine)
+    if mine == top:  # the first of equal logits is the prediction
+        for j in range(y):
+            if row[j] == mine:
+                found[INCORRECT, i] = 1
+    if mine != mine or top != top:
+        found[:, i] = np.nan
+    elif not -np.inf < max(mine, top) < np.inf:
+        found[LOSS, i] = found[EL2N, i] = found[CONFIDENCE, i] = found[ENTROPY, i] = np.nan
+    elif top == -np.inf:
+        found[LOSS, i] = found[EL2N, i] = found[ENTROPY, i] = 0
+        found[CONFIDENCE, i] = 1
+
+
+@kernel
+def measure(logits, labels, lowest, begin, found):
+    """Write into `found` (lines, rows), from `begin` on -> the position of the first label outside `lowest` … classes − 1, or -1.
+
+    `logits` (batch, classes), `labels` (batch,): a label < 0 says that its row does not count: it is not read, and gets NaNs.
+    """
+    batch, classes = logits.shape
+    for i in range(batch):
+        if not lowest <= labels[i] < classes:
+            return begin + i
+    known, doubt = np.zeros(len(found) * ROWS), np.empty(ROWS, np.bool_)
+    copy = np.empty(PART if classes >= FEW else 0, logits.dtype)
+    columns, added = (
+        np.zeros((classes + 1 if classes < FEW else 0, ROWS), logits.dtype),
+        np.empty((3, ROWS), np.float32),
+    )
+    for start in range(0, batch, ROWS):
+        rows, given = logits[start : start + ROWS], labels[start : start + ROWS]
+        if classes < FEW:
+            few(rows, given, columns, added, known)
+        else:
+            for k in range(len(rows)):
+                if given[k] >= 0:
+                    many(rows[k], given[k], copy, known, k)
+        for k in range(ROWS):
+            doubt[k] = not (
+                abs(known[MINE + k]) < np.inf and abs(known[TOP + k]) < np.inf and known[MINE + k] != known[TOP + k]
+            )
+        finish(known)
+        for line in range(len(found)):
+            for k in range(len(rows)):
+                found[line, begin + start + k] = known[line * ROWS + k]
+        for k in range(len(rows)):
+            if given[k] < 0:
+                found[:, begin + start + k] = np.nan
+            elif doubt[k]:
+                odd(rows[k], given[k], found, begin + start + k)
+    return -1

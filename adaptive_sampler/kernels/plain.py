@@ -67,6 +67,21 @@ def larger(a: Any, b: Any) -> Any:
 
 
 @kernel
+def highest(a: Any, b: Any) -> Any:
+    return a if a > b or a != a else b
+
+
+@kernel
+def add(total: Any, a: Any) -> Any:
+    return total + a
+
+
+@kernel
+def add_product(total: Any, a: Any, b: Any) -> Any:
+    return total + a * b
+
+
+@kernel
 def below(block: Any, bound: Any) -> Any:
     word = np.uint64(0)
     for i in range(64):

@@ -6,11 +6,10 @@ import numpy as np
 
 from adaptive_sampler.arrays import Array, library, on_host, to_host
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import measure as few
-from adaptive_sampler.kernels import vocabulary as many
+from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.sharing import mark, once, remember
 
-MANY = 100  # classes: from this number on, the kernel that computes its exponentials itself is the faster one
+_EXACT = (np.dtype(np.float32), np.dtype(np.float64))  # in which the kernel computes
 CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
 
 
@@ -30,21 +29,21 @@ def at_hand(x: Array) -> Array:
 
 @once
 def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
-    """All measures of a batch, (lines, batch) float32; the kernels number the lines. Or None.
+    """All measures of a batch, (lines, batch) float32; the kernel numbers the lines. Or None.
 
     None means that each measure must be computed by itself: for arrays that are not NumPy's, because their library may
     record the operations (for gradients); and for labels that are no classes, because the measure then raises and says
-    which. The line of the entropy is there from `MANY` classes on.
+    which.
     """
     if not _measurable(logits):
         return None
     classes = _classes(labels, len(logits))
     if classes is None:
         return None
-    if logits.shape[1] >= MANY:
-        return _with_entropy(logits, classes) if classes.min(initial=0) >= 0 else None
-    found = np.empty((len(few.LINES), len(classes)), np.float32)
-    return found if few.measure(*_powers(logits), classes, found) < 0 else None
+    found, _ = _many(logits, classes, lowest=0)
+    if found is not None:
+        remember(entropies, found[kernels.ENTROPY], logits)
+    return found
 
 
 @once
@@ -52,12 +51,10 @@ def entropies(logits: Array) -> np.ndarray | None:
     """The entropies, (batch,) float32, of NumPy logits; None for other arrays."""
     if not _measurable(logits):
         return None
-    if logits.shape[1] >= MANY:
-        found, _ = _many(logits, np.zeros(len(logits), np.int64))  # of any label
-        return None if found is None else found[many.ENTROPY]
-    found = np.empty(len(logits), np.float32)
-    few.entropy(*_powers(logits)[1:], found)
-    return found
+    found, _ = _many(
+        logits, logits.argmax(1), lowest=0
+    )  # of any label; sums that leave out the likeliest lose the fewest digits
+    return None if found is None else found[kernels.ENTROPY]
 
 
 def tokens(logits: Array, labels: Array) -> np.ndarray | None:
@@ -76,7 +73,7 @@ def tokens(logits: Array, labels: Array) -> np.ndarray | None:
             f"logits {tuple(logits.shape)} and labels {labels.shape}: (tokens, classes), of two classes or more, and (tokens,) are "
             "needed. Flatten the batch: logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)."
         )
-    found, wrong = _many(logits, labels)
+    found, wrong = _many(logits, labels, lowest=np.iinfo(np.int64).min)
     if found is None:
         raise InvalidValue(
             f"label {labels[wrong]} at position {wrong} is outside 0 … {logits.shape[1] - 1}. Give tokens that do not count a "
@@ -95,7 +92,7 @@ def leave_out(logits: Array, labels: Array) -> None:
     unread = np.broadcast_to(np.float32(0), tuple(logits.shape))  # in place of the logits, which need not be read again
     remember(at_hand, unread, logits)
     remember(one_pass, found, unread, label)
-    remember(entropies, None if found is None else found[many.ENTROPY], unread)
+    remember(entropies, None if found is None else found[kernels.ENTROPY], unread)
 
 
 def _measurable(logits: Array) -> bool:
@@ -103,28 +100,16 @@ def _measurable(logits: Array) -> bool:
     return library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
 
 
-def _with_entropy(logits: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
-    found, _ = _many(logits, classes)
-    if found is not None:
-        remember(entropies, found[many.ENTROPY], logits)
-    return found
-
-
-@once
-def _powers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The logits, the logits minus the largest of each row, and the exponentials of that."""
-    host = np.ascontiguousarray(logits, _precision(logits))
-    shifted = np.empty_like(host)
-    few.shift(host, shifted)
-    with np.errstate(all="ignore"):
-        return host, shifted, np.exp(shifted)
-
-
-def _many(logits: Array, classes: np.ndarray) -> tuple[np.ndarray | None, int]:
-    """(all measures, -1), or (None, the position of a label above the classes)."""
-    found = np.empty((len(many.LINES), len(classes)), np.float32)
+def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarray | None, int]:
+    """(all measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
+    found = np.empty((len(kernels.LINES), len(classes)), np.float32)
+    if (
+        type(logits) is np.ndarray and logits.flags.c_contiguous and logits.dtype in _EXACT
+    ):  # the usual case: few operations
+        wrong = kernels.measure(logits, classes, lowest, 0, found)
+        return (found, -1) if wrong < 0 else (None, wrong)
     for begin, some in _converted(logits):
-        wrong = many.measure(some, classes[begin : begin + len(some)], begin, found)
+        wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, begin, found)
         if wrong >= 0:
             return None, wrong
     return found, -1

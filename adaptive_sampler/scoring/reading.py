@@ -5,23 +5,40 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
+
 from adaptive_sampler.arrays import Array, as_array
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.base import ScoreLike
-from adaptive_sampler.scoring.one_pass import at_hand
+from adaptive_sampler.scoring.one_pass import at_hand, one_pass
 from adaptive_sampler.scoring.sharing import shared
 
 OURS = __name__.split(".", maxsplit=1)[0] + "."
+_LINES = {  # kind of score -> the line of `one_pass` that is its measure of logits and labels
+    "confidence": kernels.CONFIDENCE,
+    "el2n": kernels.EL2N,
+    "entropy": kernels.ENTROPY,
+    "error": kernels.INCORRECT,
+    "forgetting": kernels.INCORRECT,
+    "loss": kernels.LOSS,
+    "margin": kernels.MARGIN,
+    "variability": kernels.CONFIDENCE,
+}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How one score is measured: the names of the arrays that it takes, and whether they may be of any library."""
+    """How one score is measured: the names of the arrays that it takes, and whether they may be of any library.
+
+    `line`: the line of `one_pass` that is this measure, where one is.
+    """
 
     name: str
     measure: Callable[..., Array]
     inputs: tuple[str, ...]
     any_library: bool
+    line: int | None
 
 
 class Reader:
@@ -30,6 +47,23 @@ class Reader:
     def __init__(self, scores: Sequence[ScoreLike]) -> None:
         self.scores = list(scores)
         self._known: dict[tuple[str, ...], tuple[list[Reading], set[str]]] = {}
+
+    @cached_property
+    def _lines(self) -> np.ndarray | None:
+        """(scores,) which line of `one_pass` each score is of logits and labels; None if a score is none."""
+        readings = [_reading(score, ("logits", "labels")) for score in self.scores]
+        lines = [-1 if reading is None or reading.line is None else reading.line for reading in readings]
+        return np.array(lines) if lines and min(lines) >= 0 else None
+
+    def matrix(self, logits: Array, labels: Array) -> np.ndarray | None:
+        """The values of all scores at once, (scores, batch) float32, in their order; the same as `measure` gives one by one.
+
+        None where it takes `measure`: where one pass does not find them all, or where these are no NumPy logits and classes.
+        """
+        if self._lines is None or (found := one_pass(logits, labels)) is None:
+            return None
+        values: np.ndarray = found.take(self._lines, axis=0)
+        return values
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -52,8 +86,12 @@ class Reader:
         values = {}
         with shared():
             hand = {name: at_hand(given[name]) for name in near}
+            # Asked once here, because each measure would ask again, which takes longer than the kernel does.
+            lines = one_pass(hand["logits"], hand["labels"]) if "logits" in hand and "labels" in hand else None
             for reading in readings:
-                if reading.any_library:
+                if lines is not None and reading.line is not None:
+                    values[reading.name] = lines[reading.line]
+                elif reading.any_library:
                     values[reading.name] = reading.measure(**{name: hand[name] for name in reading.inputs})
                 else:
                     values[reading.name] = as_array(reading.measure(**{name: given[name] for name in reading.inputs}))
@@ -88,7 +126,12 @@ def _reading(score: ScoreLike, names: tuple[str, ...]) -> Reading | None:
         return None
     optional = getattr(score, "optional", ()) if len(score.inputs) == 1 else ()
     inputs += tuple(name for name in optional if name in names)
-    return Reading(score.name, score.measure, inputs, is_built_in(score))
+    return Reading(score.name, score.measure, inputs, is_built_in(score), _line(score, inputs))
+
+
+def _line(score: ScoreLike, inputs: tuple[str, ...]) -> int | None:
+    own = is_built_in(score) and set(inputs) <= {"logits", "labels"} and not getattr(score, "squared", False)
+    return _LINES.get(str(getattr(score, "kind", None))) if own else None
 
 
 def is_built_in(score: ScoreLike) -> bool:

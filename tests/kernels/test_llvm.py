@@ -29,7 +29,10 @@ def compiled(name):
     return numba.njit(lambda *arguments: called(*arguments))
 
 
-COMPILED = {name: compiled(name) for name in (*COMPARISONS, "popcount", "lowest", "larger", "multiply_add")}
+COMPILED = {
+    name: compiled(name)
+    for name in (*COMPARISONS, "popcount", "lowest", "larger", "multiply_add", "highest", "add", "add_product")
+}
 
 
 @numba.njit
@@ -71,6 +74,26 @@ def test_64_hashes_at_once_are_those_of_their_rows(start, row):
 def test_the_larger_of_two_is_the_second_where_one_is_no_number(a, b):
     a, b = np.float32(a), np.float32(b)
     np.testing.assert_array_equal(COMPILED["larger"](a, b), a if a > b else b)
+
+
+@given(a=FLOATS, b=FLOATS)
+def test_the_highest_of_two_is_no_number_where_one_is_none(a, b):
+    a, b = np.float32(a), np.float32(b)
+    for spelling in (COMPILED["highest"], plain.highest):
+        np.testing.assert_equal(spelling(a, b), np.maximum(a, b))
+
+
+@given(total=FLOATS, a=FLOATS, b=FLOATS)
+def test_a_sum_in_any_order_keeps_what_is_no_number_and_what_is_infinite(total, a, b):
+    total, a, b = np.float32(total), np.float32(a), np.float32(b)
+    with np.errstate(all="ignore"):
+        for spelling in (COMPILED["add"], plain.add):
+            np.testing.assert_equal(spelling(total, a), total + a)
+        once, twice = np.float32(np.float64(a) * np.float64(b) + np.float64(total)), total + a * b
+    for spelling in (COMPILED["add_product"], plain.add_product):
+        found = spelling(total, a, b)
+        assert np.isnan(found) == np.isnan(once) or np.isnan(twice)
+        assert np.isnan(found) or found in (once, twice, np.nextafter(once, np.float32(0)), np.nextafter(once, total))
 
 
 @given(a=st.floats(-1e9, 1e9, width=32), b=st.floats(-1e9, 1e9, width=32), c=st.floats(-1e9, 1e9, width=32))

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.scoring import EL2N, Loss, measures
-from adaptive_sampler.scoring.one_pass import MANY, one_pass
+from adaptive_sampler.scoring.one_pass import one_pass
 from tests import references
 from tests.libraries import FULL, HALF, LIBRARIES, ONE_EACH
 
@@ -47,7 +47,7 @@ def test_a_measure_equals_its_float64_twin_in_every_library(name, library, batch
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("classes", [3, MANY])
+@pytest.mark.parametrize("classes", [3, 100])
 @given(
     logits=arrays(np.float32, (5, 3), elements=st.sampled_from([0.0, 1.5, -40, 3e38, -3e38, np.inf, -np.inf, np.nan])),
     labels=arrays(np.int64, 5, elements=st.integers(0, 2)),
@@ -62,14 +62,14 @@ def test_one_pass_on_the_host_says_of_any_logits_what_the_librarys_operations_sa
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("classes", [MANY - 1, MANY])
+@pytest.mark.parametrize("classes", [31, 127, 128, 200])
 def test_many_classes_are_measured_as_few_are(name, classes):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(0, 9, (3, classes)).astype(np.float32), rng.integers(0, classes, 3)
     np.testing.assert_allclose(run(name, logits, labels), twin(name, logits, labels), rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("classes", [3, MANY])
+@pytest.mark.parametrize("classes", [3, 100])
 @pytest.mark.parametrize("library", ["numpy float16", "numpy float32", "numpy float64"])
 def test_numpys_logits_take_one_pass(library, classes):
     assert one_pass(LIBRARIES[library](np.zeros((4, classes))), np.zeros(4, np.int64)) is not None

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import vocabulary
+from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Error, Loss, Margin, measures
 from adaptive_sampler.scoring import one_pass as module
 from adaptive_sampler.scoring.one_pass import leave_out, tokens
@@ -20,14 +20,14 @@ from tests import references
 from tests.libraries import LIBRARIES
 
 LINES = {
-    "cross_entropy": vocabulary.LOSS,
-    "el2n": vocabulary.EL2N,
-    "margin": vocabulary.MARGIN,
-    "confidence": vocabulary.CONFIDENCE,
-    "incorrect": vocabulary.INCORRECT,
-    "entropy": vocabulary.ENTROPY,
+    "cross_entropy": kernels.LOSS,
+    "el2n": kernels.EL2N,
+    "margin": kernels.MARGIN,
+    "confidence": kernels.CONFIDENCE,
+    "incorrect": kernels.INCORRECT,
+    "entropy": kernels.ENTROPY,
 }
-EDGES = [2, 63, 64, 65, 127, 129, 1023, 1025, 2047, 2048, 2049, 2561, 5000]  # of the lanes, and of their groups
+EDGES = [2, 63, 64, 65, 127, 129, 1023, 1025, 2047, 2048, 2049, 2561, 4095, 4097, 8193]  # of the lanes, and of parts
 
 
 def agree(logits, labels, rtol=1e-6, atol=1e-7):
@@ -93,7 +93,7 @@ def test_of_any_logits_it_says_what_the_librarys_operations_say(logits, labels, 
 def test_el2n_is_that_of_the_paper_among_any_number_of_impossible_words(classes, logits, label, norm):
     row = np.full((1, classes), -np.inf, np.float32)
     row[0, :3] = logits
-    assert tokens(row, np.array([label]))[vocabulary.EL2N, 0] == pytest.approx(norm, abs=1e-6)
+    assert tokens(row, np.array([label]))[kernels.EL2N, 0] == pytest.approx(norm, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -102,15 +102,15 @@ def test_no_digit_is_lost_where_the_probability_is_nearly_one(dtype, ahead):
     logits = np.zeros((1, 301), dtype)
     logits[0, 7] = ahead
     found, rest = tokens(logits, np.array([7]))[:, 0], np.exp(-ahead)
-    assert found[vocabulary.LOSS] == pytest.approx(300 * rest, rel=1e-6)
-    assert found[vocabulary.EL2N] == pytest.approx(np.sqrt(300 * 301) * rest, rel=1e-6)
-    assert found[vocabulary.ENTROPY] == pytest.approx(300 * rest * (1 + ahead), rel=1e-6)
+    assert found[kernels.LOSS] == pytest.approx(300 * rest, rel=1e-6)
+    assert found[kernels.EL2N] == pytest.approx(np.sqrt(300 * 301) * rest, rel=1e-6)
+    assert found[kernels.ENTROPY] == pytest.approx(300 * rest * (1 + ahead), rel=1e-6)
 
 
 def test_of_equal_largest_logits_the_first_is_the_prediction():
     logits = np.zeros((3, 200), np.float32)
     logits[:, [50, 150]] = 2
-    assert tokens(logits, np.array([50, 150, 0]))[vocabulary.INCORRECT].tolist() == [0, 1, 1]
+    assert tokens(logits, np.array([50, 150, 0]))[kernels.INCORRECT].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("label", [-1, -100])
@@ -188,8 +188,8 @@ def test_measures_of_a_store_leave_out_the_tokens_that_do_not_count(library):
 
 
 def test_the_entropy_of_what_was_measured_with_labels_is_not_computed_again(monkeypatch):
-    calls, measure = [], vocabulary.measure
-    monkeypatch.setattr(vocabulary, "measure", lambda *given: calls.append(given) or measure(*given))
+    calls, measure = [], kernels.measure
+    monkeypatch.setattr(kernels, "measure", lambda *given: calls.append(given) or measure(*given))
     logits, labels = np.ones((2, 300), np.float32), np.zeros(2, np.int64)
     with shared():
         measures.cross_entropy(logits, labels)

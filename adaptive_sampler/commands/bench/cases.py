@@ -150,10 +150,23 @@ TRAINING = (
     *(
         Case(
             f"2000 updates of six scores, batch {size}",
-            (_ours("update", size), _C("NumPy", "updates:numpy", (size,), least=5)),
+            (_ours("update", size), _C("NumPy", "updates:numpy", (size,), least=least)),
             most=10**7,
             grows=False,
         )
+        for size, least in ((256, 8), (4096, 5))
+    ),
+    *(
+        Case(
+            f"200 updates of six scores from logits of {classes:,} classes, batch {size}",
+            (
+                _ours("update_outputs", size, classes),
+                _C("NumPy", "updates:numpy_outputs", (size, classes), least=8),
+            ),
+            most=10**7,
+            grows=False,
+        )
+        for classes in (10, 1000)
         for size in (256, 4096)
     ),
     Case(

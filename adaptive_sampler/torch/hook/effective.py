@@ -24,6 +24,9 @@ class Applied:
         """
         if epoch != self.epoch:
             self.epoch, self.total, self.squares = epoch, 0.0, 0.0
+        if weights is None and fresh is True:  # the usual case, at every step
+            self.calls, self.total, self.squares = self.calls + 1, self.total + length, self.squares + length
+            return
         if weights is None:
             weights = np.ones(length, np.float32)
         if isinstance(fresh, torch.Tensor):

@@ -11,7 +11,7 @@ from adaptive_sampler.torch.hook.call import Call
 from adaptive_sampler.torch.hook.observation import class_of_each, observed
 from adaptive_sampler.torch.hook.pending import Fresh
 from adaptive_sampler.torch.hook.recorder import Recorder
-from adaptive_sampler.torch.hook.reduction import is_torchs
+from adaptive_sampler.torch.hook.reduction import is_cross_entropy, is_torchs
 from adaptive_sampler.torch.hook.side_effects import Looks, SideEffects
 
 
@@ -48,9 +48,45 @@ class CriterionRecorder(Recorder):
 
         `rows` (batch,) int64. `value`, `losses`, `watch`: as for `observed`.
         """
+        if losses is None and fresh is True and self._recorded(rows, call):
+            return
         with torch.no_grad(), shared():
             observation, valid = observed(self.criterion, self.store, call, value, losses, watch)
             values = self.store.session.measure(**observation)
         wanted = self.store.session.classes.wanted
         labels = class_of_each(self.criterion, call, observation.get("labels")) if wanted else None
         self.send_fresh(rows, fresh, values, valid, labels)
+
+    def _recorded(self, rows: torch.Tensor, call: Call) -> bool:
+        """Record a call in the usual case, with few operations -> whether this is that: cross entropy of classes on the host, of
+        which one pass measures every score.
+
+        Otherwise nothing was done; where a label is ignored or wrong, too.
+        """
+        logits, labels, session = call.input, call.target, self.store.session
+        if (
+            type(logits) is not torch.Tensor
+            or type(labels) is not torch.Tensor
+            or session.rehearsal
+            or len(self.transfer)
+        ):
+            return False
+        if not (
+            logits.is_cpu
+            and rows.is_cpu
+            and logits.dtype.itemsize > 2
+            and is_cross_entropy(self.criterion, logits, labels)
+        ):
+            return False
+        ignored: Any = self.criterion.ignore_index
+        if labels.is_floating_point() or 0 <= ignored < logits.shape[1]:
+            return False
+        classes = labels.numpy()
+        values = session.table.reader.matrix(logits.detach().numpy(), classes)
+        if values is None:
+            return False
+        host = rows.numpy()
+        self.keep(host, tuple(session.table.columns), values, self.store.epoch)
+        if session.classes.wanted:
+            session.classes.note(host, classes, len(self.store))
+        return True

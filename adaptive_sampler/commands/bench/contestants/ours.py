@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from adaptive_sampler.commands.bench.base import BATCH, Turn
-from adaptive_sampler.commands.bench.contestants.updates import observations
+from adaptive_sampler.commands.bench.contestants.updates import observations, outputs
 from adaptive_sampler.commands.bench.data import drain, scored
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import EL2N, Confidence, Error, Forgetting, Loss, Margin
@@ -75,14 +75,28 @@ def drawn_batches(n: int, replacement: bool) -> Turn:
 
 def update(n: int, size: int) -> Turn:
     """Fold the values of six scores for each of 2000 batches."""
-    store = ScoreStore.create(None, n, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Error()])
-    batches = observations(n, size)
+    store, batches = _six(n), observations(n, size)
 
     def turn() -> None:
         for rows, values in batches:
             store.session.fold_values(rows, values, epoch=1)
 
     return turn
+
+
+def update_outputs(n: int, size: int, classes: int) -> Turn:
+    """Update six scores with the logits and labels of each of 200 batches."""
+    store, (batches, logits, labels) = _six(n), outputs(n, size, classes)
+
+    def turn() -> None:
+        for rows in batches:
+            store.update(rows, logits=logits, labels=labels)
+
+    return turn
+
+
+def _six(n: int) -> ScoreStore:
+    return ScoreStore.create(None, n, [EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Error()])
 
 
 def _draw(n: int, replacement: bool) -> Draw:
