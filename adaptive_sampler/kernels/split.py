@@ -113,6 +113,37 @@ def split_rows(keys: Any, value: Any, left: Any, above: Any, words: Any) -> Any:
 
 
 @kernel
+def set_rows(words: Any, rows: Any) -> None:
+    for row in rows:
+        words[row >> 6] |= _ONE << np.uint64(row & 63)
+
+
+@kernel
+def split_few(keys: Any, order: Any, rank: Any, above: Any, by_row: Any, words: Any, tied: Any) -> Any:
+    """Mark the rows whose key is above that of the `rank` (or below it), and list those that have it in `tied`.
+
+    order: the keys, partitioned at `rank`. Returns (left, m): the first `left` of the m tied rows lie below the rank, in an order
+    that is still to be found; or left = 0: these are marked too, as they all lie on one side, or `by_row` orders them.
+    """
+    value, left, m = order[rank], rank, 0
+    if value != value:  # fewer rows than `rank` have one
+        for i in range(keys.size):
+            words[i >> 6] |= np.uint64(keys[i] == keys[i] and not above) << np.uint64(i & 63)
+        return 0, 0
+    for i in range(rank):
+        left -= np.int64(order[i] < value)
+    for i in range(keys.size):
+        key = keys[i]
+        words[i >> 6] |= np.uint64(key > value if above else key < value) << np.uint64(i & 63)
+        tied[m] = i
+        m += np.int64(key == value)
+    if left and not by_row:
+        return left, m
+    set_rows(words, tied[left:m] if above else tied[:left])
+    return 0, m
+
+
+@kernel
 def histogram(raw: Any, prefix: Any, counts: Any) -> None:
     """Counts of the upper 16 bits (prefix < 0), or of the lower 16 among ordered keys whose upper ones are
     `prefix`.
@@ -129,12 +160,6 @@ def histogram(raw: Any, prefix: Any, counts: Any) -> None:
             counts[key >> 16] += 1
         elif key >> 16 == prefix:
             counts[key & 0xFFFF] += 1
-
-
-@kernel
-def set_rows(words: Any, rows: Any) -> None:
-    for row in rows:
-        words[row >> 6] |= _ONE << np.uint64(row & 63)
 
 
 @kernel
