@@ -226,9 +226,9 @@ def rows(bits: Bits, n: int) -> NDArray[np.int64]:
     return out
 
 
-def narrow_rows(bits: Bits, n: int, *, first: int = 0) -> NDArray[Any]:
-    """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`."""
-    out = np.empty(count(bits), row_dtype(n))
+def narrow_rows(bits: Bits, n: int, *, first: int = 0, number: int | None = None) -> NDArray[Any]:
+    """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`. `number`: how many are set, if known."""
+    out = np.empty(count(bits) if number is None else number, row_dtype(n))
     _rows(*words_of(bits), first, out)
     return out
 

@@ -22,7 +22,7 @@ _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
 _NONE = np.empty(0, np.float32)
 _FEW = (
     1 << 14
-)  # keys of which no sample is taken: NumPy's partition finds the rank in less time than a sample is sorted
+)  # keys of which no sample is taken: they are partitioned in less time than a sample is sorted
 _HALF = 1 << 32  # how many values the upper half of a hash has
 
 
@@ -176,7 +176,7 @@ class _Cut:
 def _cut_few(keys: Keys, rank: int, above: bool, salt: int, identity: Identity, ties: Ties) -> Words:
     """As `_Cut(...).by_key(ties)`, of keys that are few enough to be partitioned as a whole."""
     words, tied = np.zeros(-(-len(keys) // 64), np.uint64), np.empty(len(keys), np.int64)
-    left, m = split.split_few(keys, np.partition(keys, rank), rank, above, ties == "row", words, tied)
+    left, m = split.split_few(keys, rank, above, ties == "row", words, tied)
     if left:  # of the rows at the rank some are on the one side, some on the other, by their hashes
         order = identity.ordered(premix(salt), tied[:m])
         split.set_rows(words, order[left:] if above else order[:left])

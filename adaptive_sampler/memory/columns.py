@@ -19,6 +19,7 @@ class Columns:
 
     def __init__(self, score: ScoreLike, book: Book) -> None:
         self.score, self.book = score, book
+        self._all = {name: (self._key(name), column) for name, column in all_columns(score.fold).items()}
 
     @property
     def state(self) -> State:
@@ -27,8 +28,7 @@ class Columns:
 
     def part(self, start: int, stop: int) -> State:
         """Rows `start` … `stop` − 1 of all columns, including the two that the book's scores share."""
-        spec = all_columns(self.score.fold)
-        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
+        return {name: self.book.part(key, column, start, stop) for name, (key, column) in self._all.items()}
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` … `stop` − 1 of the score, float32."""
