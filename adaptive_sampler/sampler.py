@@ -155,15 +155,19 @@ class AdaptiveSampler:
         """As `begin`, for anything that has a `Progress`; `iterator`: the iterator that draws, if one does."""
         if self._turn.goes_on(iterator):
             self._turn_to(self.epoch + 1)
-        turn, length = self._turn, len(self)
+        turn = self._turn
+        # Of a plan for each block, the first is made when its first row is drawn.
+        size = iterator.batch_size if isinstance(self.replan, int) and isinstance(iterator, BatchIterator) else 0
+        plan = None if size else self._planner.fix()
+        length = len(self)
         turn.warn_of_repeats(self.epoch, length)
         walk: dict[str, Any] = {"seed": self.seed, "shuffle": self.shuffle, "length": length, "start": turn.start}
         walking: PlannedEpoch | BlockedEpoch
-        if isinstance(self.replan, int) and isinstance(iterator, BatchIterator):
-            walking = self._blocked(self.replan * iterator.batch_size, walk)
+        if plan is None:
+            walking = self._blocked(int(self.replan) * size, walk)
         else:
-            walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
-            self._planner.made.begin(walking.plan)
+            walking = PlannedEpoch(plan, self.epoch, **walk)
+            self._planner.made.begin(plan)
         turn.begun(progress, walking)
         self.store.session.clock.enter(self.epoch, walking.start)
         return walking

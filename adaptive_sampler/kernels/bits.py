@@ -14,6 +14,7 @@ _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
 _CHUNK = 256
+_FEW = 1024  # bytes that Python counts in less time than a kernel is called
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -211,6 +212,8 @@ def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: 
 
 def count(bits: Bits) -> int:
     """How many rows are set."""
+    if len(bits) <= _FEW:
+        return int.from_bytes(bits.tobytes(), "little").bit_count()
     return int(_count(*words_of(bits)))
 
 

@@ -131,7 +131,7 @@ def _find(keys: Any, rank: Any) -> Any:
     The middle one of three random keys parts the others, and those of its side are gone through again: so no order of keys is a
     slow one.
     """
-    m = 0
+    m: Any = 0
     for key in keys:
         keys[m] = key
         m += np.int64(key == key)
@@ -140,7 +140,8 @@ def _find(keys: Any, rank: Any) -> Any:
     while True:
         a, b, c = _any(keys, m, 0), _any(keys, m, 1), _any(keys, m, 2)
         pivot = max(min(a, b), min(max(a, b), c))
-        below, tied = 0, 0
+        below: Any = 0
+        tied: Any = 0
         for i in range(m):
             below += np.int64(keys[i] < pivot)
             tied += np.int64(keys[i] == pivot)
@@ -161,7 +162,8 @@ def split_few(keys: Any, rank: Any, above: Any, by_row: Any, words: Any, tied: A
     Returns (left, m): the first `left` of the m tied rows lie below the rank, in an order that is still to be found; or left = 0:
     these are marked too, as they all lie on one side, or `by_row` orders them.
     """
-    value, left, m = _find(keys.copy(), rank), rank, 0
+    value, left = _find(keys.copy(), rank), rank
+    m: Any = 0
     none = value != value  # fewer rows than `rank` have a key: those are all below it
     for w in range(words.size):
         word = np.uint64(0)

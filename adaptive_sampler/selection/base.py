@@ -100,7 +100,7 @@ def fields(kind: type) -> tuple[str, ...] | None:
 
 def _names(policy: Any) -> Sequence[str]:
     """The names of what a policy was made with."""
-    if (named := fields(type(policy))) is not None:
+    if (named := fields(policy.__class__)) is not None:
         return named
     if hasattr(policy, "__dict__"):
         return [*vars(policy)]
@@ -211,8 +211,8 @@ def cut(shares: Mapping[str, Any], n: int, *, least: int = 0) -> int:
         if isinstance(share, (int, np.integer)):
             count += int(share)
         else:
-            part = exactly(share)
-            over, under = over * part.denominator + part.numerator * under, under * part.denominator
+            above, below = exactly(share).as_integer_ratio()
+            over, under = over * below + above * under, under * below
     total = max((2 * over * n + under) // (2 * under) + count, least)
     if total > n:
         asked = " + ".join(f"{name}={value}" for name, value in shares.items())

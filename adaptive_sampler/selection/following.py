@@ -83,7 +83,7 @@ def at_epoch(policy: Any, epoch: int) -> Any:
     if isinstance(policy, (list, tuple)):
         own = [at_epoch(part, epoch) for part in policy]
         return policy if all(a is b for a, b in zip(own, policy, strict=True)) else type(policy)(own)
-    if isinstance(policy, (type, Schedule)) or fields(type(policy)) is None or as_they_are(arguments(policy)):
+    if isinstance(policy, (type, Schedule)) or fields(policy.__class__) is None or as_they_are(arguments(policy)):
         return policy
     following = _following(policy)
     numbers = {name: _number(name, follow, epoch) for name, follow in following.items()}
