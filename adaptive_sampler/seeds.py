@@ -5,6 +5,7 @@ repeat seed 2 in epoch 1.
 """
 
 from enum import IntEnum
+
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue

@@ -27,7 +27,7 @@ from benchmarks.helpers.writer import ROWS, kill_while_committing
 
 ABOUT = (
     "Commits of six columns (fsync and checksums included) against zarr-python's plain in-place write (neither). `ratio`: our time "
-    "over zarr's, `at most`: the bar. `peak MiB`: what a commit holds beside the store, of which a chunk of each column is to suffice."
+    "over zarr's, `at most`: the bar. `peak MiB`: what a commit holds beside the store; a chunk of each column is to suffice."
 )
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import lowest, popcount
 
-# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every
-# 256th kept row, so that a select has few blocks to choose from.
+# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every 256th kept
+# row, so that a select has few blocks to choose from.
 _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
@@ -89,8 +89,7 @@ def _mark(bits: Any, n: Any, rows: Any) -> Any:
 
 @kernel
 def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
-    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last
-    block."""
+    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last block."""
     total = np.int64(0)
     h = 0
     for b in range(before.size - 1):
@@ -238,11 +237,10 @@ def narrow_rows(bits: Bits, n: int, *, first: int = 0, number: int | None = None
 
 def part(values: NDArray[Any], own: Bits | None, some: Bits) -> NDArray[Any]:
     """Of `values`, one for each row of `own` (None: of all rows), those of the rows `some`, which are all among them."""
-    own = np.full(len(some), 255, np.uint8) if own is None else own
     plain = np.ascontiguousarray(values).view(f"u{values.itemsize}")  # the kernel is compiled for fewer types
     out = np.empty(count(some) + 1, plain.dtype)
     if len(plain):
-        _part(*words_of(own), *words_of(some), plain, out)
+        _part(*words_of(np.full(len(some), 255, np.uint8) if own is None else own), *words_of(some), plain, out)
     return out[:-1].view(values.dtype)
 
 

@@ -20,9 +20,7 @@ Words = NDArray[np.uint64]
 _SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
 _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
 _NONE = np.empty(0, np.float32)
-_FEW = (
-    1 << 14
-)  # keys of which no sample is taken: they are partitioned in less time than a sample is sorted
+_FEW = 1 << 14  # keys of which no sample is taken: they are partitioned in less time than a sample is sorted
 _HALF = 1 << 32  # how many values the upper half of a hash has
 
 

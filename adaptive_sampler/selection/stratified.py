@@ -102,7 +102,9 @@ class Stratified(Composable):
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
         strata = Strata(scores, bounds, int(self.strata), salt=salt, identity=groups.identity)
         chosen = strata.some(allocated(strata.counts, np.array(first.number)))
-        return make(store, self, epoch, seed, kept=groups.kept(chosen if first.forced is None else chosen | first.forced))
+        return make(
+            store, self, epoch, seed, kept=groups.kept(chosen if first.forced is None else chosen | first.forced)
+        )
 
     def _shares(self, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many rows are kept, and how many are left out as the hardest, of groups of so many rows; both int64."""

@@ -86,7 +86,9 @@ class Drawn:
     def __init__(self, iterator: "EpochIterator", batch_size: int, drop_last: bool) -> None:
         self.iterator: weakref.ref[EpochIterator] = weakref.ref(iterator, self._forget)
         self.epoch: Epoch | None = None
-        self.end = 0  # the position at which the block ends that is being handed out; beyond the epoch's if it were whole
+        self.end = (
+            0  # the position at which the block ends that is being handed out; beyond the epoch's if it were whole
+        )
         self.left: Iterator[Any] = iter(())  # the items of that block that are still to be handed out
         self.stale = ""  # why the next draw must raise; "" if it need not
         self._batch_size, self._drop_last = batch_size, drop_last

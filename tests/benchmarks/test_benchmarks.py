@@ -36,7 +36,21 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["billion", "choice", "gradients", "hook", "mutations", "ranking", "store", "streams", "tables", "tokens"]
+    "name",
+    [
+        "billion",
+        "choice",
+        "epochs",
+        "gradients",
+        "hook",
+        "mutations",
+        "ranking",
+        "ranks",
+        "store",
+        "streams",
+        "tables",
+        "tokens",
+    ],
 )
 def test_a_benchmark_runs_at_its_smallest_size_and_writes_its_table(name: str, tmp_path: Path) -> None:
     done = run(name, "--quick", "--rounds", 1, "--out", tmp_path)
