@@ -155,24 +155,24 @@ class AdaptiveSampler:
         """As `begin`, for anything that has a `Progress`; `iterator`: the iterator that draws, if one does."""
         if self._turn.goes_on(iterator):
             self._turn_to(self.epoch + 1)
+        # Of a plan for each block, the first is made when its first row is drawn.
+        size = iterator.batch_size if isinstance(self.replan, int) and isinstance(iterator, BatchIterator) else 0
+        plan = None if size else self._planner.fix()
         turn, length = self._turn, len(self)
         turn.warn_of_repeats(self.epoch, length)
         walk: dict[str, Any] = {"seed": self.seed, "shuffle": self.shuffle, "length": length, "start": turn.start}
-        walking: PlannedEpoch | BlockedEpoch
-        if isinstance(self.replan, int) and isinstance(iterator, BatchIterator):
-            walking = self._blocked(self.replan * iterator.batch_size, walk)
-        else:
-            walking = PlannedEpoch(self._planner.fix(), self.epoch, **walk)
-            self._planner.made.begin(walking.plan)
+        if plan is not None:
+            self._planner.made.begin(plan)
+        walking: PlannedEpoch | BlockedEpoch = (
+            self._blocked(int(self.replan) * size, walk) if plan is None else PlannedEpoch(plan, self.epoch, **walk)
+        )
         turn.begun(progress, walking)
         self.store.session.clock.enter(self.epoch, walking.start)
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
-        mark, plans = self._turn.mark(rows), self._planner.made.plans
-        return BlockedEpoch(
-            self._planner.fix_block, self.epoch, n=len(self.store), block=rows, mark=mark, plans=plans, **walk
-        )
+        walk |= {"block": rows, "mark": self._turn.mark(rows), "plans": self._planner.made.plans}
+        return BlockedEpoch(self._planner.fix_block, self.epoch, n=len(self.store), **walk)
 
     def epoch_rows(self) -> EpochRows:
         """This whole epoch as a sequence, for loaders that index rows instead of iterating; it counts as fully walked.

@@ -5,11 +5,13 @@ repeat seed 2 in epoch 1.
 """
 
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels.seeding import first_word
+
+_WORD = 1 << 32
 
 
 class Purpose(IntEnum):
@@ -33,8 +35,12 @@ def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:
     """
     if seed < 0 or epoch < 0:
         raise InvalidValue(f"seed={seed}, epoch={epoch}: both must be 0 or more. Pass non-negative integers.")
-    address: Any = [seed, epoch, int(purpose), *more]
-    if max(address) < 1 << 32:  # then NumPy need not look at each part; the words are the same
-        address = np.array(address, np.uint32)
-    words = np.random.SeedSequence(address).generate_state(1, np.uint64)
-    return int(words[0])
+    address = [seed, epoch, int(purpose), *more]
+    if max(address) >= _WORD:
+        address = [word for part in address for word in _words(part)]
+    return int(first_word(np.array(address, np.uint32)))
+
+
+def _words(part: int) -> list[int]:
+    """A part of an address in words of 32 bits, the lowest first, as NumPy splits it."""
+    return [part % _WORD, *(_words(part // _WORD) if part >= _WORD else [])]

@@ -19,8 +19,13 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Draw, Prune
 from benchmarks.harness import options, save
 
-ABOUT = "One score of n rows, in a process of its own. `share`: the time at the largest n over ten times that at a tenth of it."
+ABOUT = (
+    "One score of n rows, in a process of its own. `share`: the time at the largest n over ten times that at a tenth of it. "
+    "`peak / half kept`: the memory of the whole process, the store's included."
+)
 PART = 1 << 24
+HALF, DRAWN = "plan: the top half, and the first batch", "plan: n weighted draws, and the first batch"
+MOST = 1.15  # times as much memory as half kept may n weighted draws take at their peak
 
 
 def life(n: int, folder: Path) -> list[Row]:
@@ -37,10 +42,10 @@ def life(n: int, folder: Path) -> list[Row]:
     store = timed("create", lambda: ScoreStore.create(folder / str(n), n, [Loss()]))
     timed("fold a loss into every row", lambda: _fold(store, n))
     pruned = iter(AdaptiveSampler(store, Prune(0.5, "loss")).batches(256))
-    timed("plan: the top half, and the first batch", lambda: next(pruned))
+    timed(HALF, lambda: next(pruned))
     timed("walk 10,000 batches more", lambda: _walk(pruned, 10_000))
     drawn = iter(AdaptiveSampler(store, Draw("loss")).batches(256))
-    timed("plan: n weighted draws, and the first batch", lambda: next(drawn))
+    timed(DRAWN, lambda: next(drawn))
     timed("walk 10,000 batches more of them", lambda: _walk(drawn, 10_000))
     timed("commit", store.commit)
     store.close()
@@ -59,6 +64,14 @@ def _walk(walk: Iterator[list[int]], batches: int) -> None:
         pass
 
 
+def _compare(rows: list[Row]) -> None:
+    """Beside the peak memory of the weighted draws note how many times that is the peak of half kept."""
+    peaks = {row["step"]: row["peak GiB"] for row in rows}
+    for row in rows:
+        drawn = row["step"] == DRAWN
+        row["peak / half kept"], row["at most"] = (peaks[DRAWN] / peaks[HALF], MOST) if drawn else ("", "")
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Measure a tenth of the rows first, then all rows."""
     n = 20_000 if arguments.quick else arguments.n
@@ -71,6 +84,8 @@ def main(arguments: argparse.Namespace) -> None:
         shutil.rmtree(folder)
     for small, large in zip(tenth, whole, strict=True):
         small["share"], large["share"] = "", large["s"] / (10 * small["s"])
+    for rows in (tenth, whole):
+        _compare(rows)
     save("billion", [*tenth, *whole], arguments, ABOUT)
 
 

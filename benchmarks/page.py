@@ -46,8 +46,8 @@ def factory(n):
 What it yields decides where it competes: every row once, n // 2 rows once, or n rows of which some come repeatedly.
 Anything else is an error that says what came.
 
-Below some thousand rows torch's samplers take less time than ours, which spend a fixed time on an epoch of any size, and
-more where its plan is made anew and kept on disk. `adaptive-sampler bench --n 1e3,1e4` shows how much.
+Ours spend a fixed time on an epoch of any size, and more where its plan is made anew. So below some thousand rows they lead by
+less, and with half of a thousand rows kept torch's may take less time. `python -m benchmarks epochs` shows how much.
 
 The rest of this page is written by `benchmarks/page.py` from the files in
 [benchmarks/results](../benchmarks/results), which the benchmarks wrote. Ratios are medians of contestants that took turns

@@ -30,7 +30,6 @@ PARTS: dict[str, set[str]] = {
     # the ground: facts that everybody may know
     "errors": set(),
     "checks": {"errors"},
-    "seeds": {"errors"},
     "arrays": {"errors"},
     "disk": set(),
     "progress": set(),
@@ -39,6 +38,7 @@ PARTS: dict[str, set[str]] = {
     "remote": {"errors"},
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
+    "seeds": {"errors", "kernels"},
     "scoring": {"arrays", "errors", "kernels"},
     "plan": {"checks", "disk", "errors", "kernels"},
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},

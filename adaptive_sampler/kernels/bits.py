@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import lowest, popcount
 
-# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every
-# 256th kept row, so that a select has few blocks to choose from.
+# A block is two words, so that a rank is a count and one or two words; a hint says which block holds every 256th kept
+# row, so that a select has few blocks to choose from.
 _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
 _CHUNK = 256
+_FEW = 1024  # bytes that Python counts in less time than a kernel is called
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -88,8 +89,7 @@ def _mark(bits: Any, n: Any, rows: Any) -> Any:
 
 @kernel
 def _index(words: Any, tail: Any, before: Any, hints: Any) -> None:
-    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last
-    block."""
+    """before[b]: kept rows ahead of block b.  hints[h]: the block that holds kept row 256·h, or the last block."""
     total = np.int64(0)
     h = 0
     for b in range(before.size - 1):
@@ -211,6 +211,8 @@ def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: 
 
 def count(bits: Bits) -> int:
     """How many rows are set."""
+    if len(bits) <= _FEW:
+        return int.from_bytes(bits.tobytes(), "little").bit_count()
     return int(_count(*words_of(bits)))
 
 
@@ -226,20 +228,19 @@ def rows(bits: Bits, n: int) -> NDArray[np.int64]:
     return out
 
 
-def narrow_rows(bits: Bits, n: int, *, first: int = 0) -> NDArray[Any]:
-    """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`."""
-    out = np.empty(count(bits), row_dtype(n))
+def narrow_rows(bits: Bits, n: int, *, first: int = 0, number: int | None = None) -> NDArray[Any]:
+    """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`. `number`: how many are set, if known."""
+    out = np.empty(count(bits) if number is None else number, row_dtype(n))
     _rows(*words_of(bits), first, out)
     return out
 
 
 def part(values: NDArray[Any], own: Bits | None, some: Bits) -> NDArray[Any]:
     """Of `values`, one for each row of `own` (None: of all rows), those of the rows `some`, which are all among them."""
-    own = np.full(len(some), 255, np.uint8) if own is None else own
     plain = np.ascontiguousarray(values).view(f"u{values.itemsize}")  # the kernel is compiled for fewer types
     out = np.empty(count(some) + 1, plain.dtype)
     if len(plain):
-        _part(*words_of(own), *words_of(some), plain, out)
+        _part(*words_of(np.full(len(some), 255, np.uint8) if own is None else own), *words_of(some), plain, out)
     return out[:-1].view(values.dtype)
 
 

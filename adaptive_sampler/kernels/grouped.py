@@ -162,6 +162,15 @@ def _firsts(
     return cuts + (tied == 1).astype(np.uint64), before, more
 
 
+def _cuts(keys: Keys, bounds: Many, ranks: Many, salt: int, identity: Identity) -> tuple[Keys, list[NDArray[Any]]]:
+    """(cuts, more) of `_firsts`, of rows; where all groups are wanted whole, or nothing of any, no key is looked at."""
+    none = not ranks.any()
+    if none or (ranks >= np.diff(bounds)).all():
+        return np.full(len(ranks), 0 if none else UNRANKED, np.uint64), []
+    cuts, _, more = _firsts(keys, _ONES, bounds, ranks, salt, identity)
+    return cuts, more
+
+
 def rank_windows(
     scores: NDArray[np.float32], bounds: Many, lo: Many, hi: Many, *, salt: int, ties: Ties, identity: Identity
 ) -> NDArray[np.uint8]:
@@ -170,7 +179,7 @@ def rank_windows(
     `scores`: (n,) float32, of one group behind the other; group g has scores[bounds[g]:bounds[g + 1]]. `identity`: their names.
     """
     keys, inside = _ranked(scores, bounds, salt, ties, identity), np.empty(len(scores), np.bool_)
-    (low, _, out), (high, _, more) = (_firsts(keys, _ONES, bounds, ranks, salt, identity) for ranks in (lo, hi))
+    (low, out), (high, more) = (_cuts(keys, bounds, ranks, salt, identity) for ranks in (lo, hi))
     _mark(keys, bounds, low, high, inside)
     for places in more:
         inside[places] = True

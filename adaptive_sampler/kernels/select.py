@@ -20,9 +20,7 @@ Words = NDArray[np.uint64]
 _SAMPLE = 1 << 18  # keys looked at, at most, to guess where a rank lies; the result never depends on it
 _NAN = np.float32(np.nan)  # as an upper bound: none, as nothing is above it
 _NONE = np.empty(0, np.float32)
-_FEW = (
-    1 << 14
-)  # keys of which no sample is taken: NumPy's partition finds the rank in less time than a sample is sorted
+_FEW = 1 << 14  # keys of which no sample is taken: they are partitioned in less time than a sample is sorted
 _HALF = 1 << 32  # how many values the upper half of a hash has
 
 
@@ -173,19 +171,14 @@ class _Cut:
         return rows if ties == "row" or len(rows) < 2 else self._identity.ordered(self._start, rows)
 
 
-def _cut_few(keys: Keys, rank: int, above: bool, start: np.uint64, identity: Identity, ties: Ties) -> Words:
+def _cut_few(keys: Keys, rank: int, above: bool, salt: int, identity: Identity, ties: Ties) -> Words:
     """As `_Cut(...).by_key(ties)`, of keys that are few enough to be partitioned as a whole."""
-    order = np.partition(keys, rank)
-    value = order[rank]
-    if np.isnan(value):  # fewer rows than `rank` have one
-        return np.zeros(-(-len(keys) // 64), np.uint64) if above else _ranked(keys, len(keys))
-    left = rank - int(np.count_nonzero(order[:rank] < value))
-    side = keys > value if above else keys < value
-    tied = np.flatnonzero(keys == value)
-    if ties == "random" and 0 < left < len(tied):
-        tied = identity.ordered(start, tied)
-    side[tied[left:] if above else tied[:left]] = True
-    return _words(side)
+    words, tied = np.zeros(-(-len(keys) // 64), np.uint64), np.empty(len(keys), np.int64)
+    left, m = split.split_few(keys, rank, above, ties == "row", words, tied)
+    if left:  # of the rows at the rank some are on the one side, some on the other, by their hashes
+        order = identity.ordered(premix(salt), tied[:m])
+        split.set_rows(words, order[left:] if above else order[:left])
+    return words
 
 
 def _words(rows: NDArray[np.bool_]) -> Words:
@@ -215,9 +208,9 @@ def rank_window(
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
     keys = np.ascontiguousarray(keys, np.float32)
     names = identity or RowIdentity(len(keys))
-    start = premix(salt)
     if len(keys) < _FEW:
-        return _window(len(keys), lo, hi, keys, lambda rank, above: _cut_few(keys, rank, above, start, names, ties))
+        return _window(len(keys), lo, hi, keys, lambda rank, above: _cut_few(keys, rank, above, salt, names, ties))
+    start = premix(salt)
     return _window(len(keys), lo, hi, keys, lambda rank, above: _Cut(keys, rank, above, start, names).by_key(ties))
 
 

@@ -139,6 +139,12 @@ def _shuffle_buckets(key: Any, ends: Any, out: Any) -> Any:
 
 
 @kernel
+def _shuffle_one(key: Any, out: Any) -> None:
+    """As `_shuffle_buckets`, of one bucket; `key`: that of the whole shuffle."""
+    _shuffle_buckets(number(key, 2), np.full(1, out.size), out)
+
+
+@kernel
 def _round(half: Any, key: Any, span: Any) -> Any:
     """A number in [0, span) that depends on all of a half and of the round's 64-bit key; 32-bit lanes
     throughout."""
@@ -178,6 +184,16 @@ def _permute(at: Any, a: Any, b: Any, keys: Any) -> None:
                 right[i] = min(y, np.uint32(y - wide_b))
         for i in range(size):
             at[first + i] = np.int64(left[i]) * b + np.int64(right[i])
+
+
+def few(total: int) -> bool:
+    """Whether so many entries fill no more than one bucket, so that they are shuffled where they lie."""
+    return total <= _BUCKET
+
+
+def shuffle_few(rows: NDArray[Any], *, key: int) -> None:
+    """Bring `rows`, which are `few`, into the order that `Shuffle` gives them."""
+    _shuffle_one(np.uint64(key), rows)
 
 
 class Shuffle:

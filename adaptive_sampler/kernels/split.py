@@ -113,6 +113,77 @@ def split_rows(keys: Any, value: Any, left: Any, above: Any, words: Any) -> Any:
 
 
 @kernel
+def set_rows(words: Any, rows: Any) -> None:
+    for row in rows:
+        words[row >> 6] |= _ONE << np.uint64(row & 63)
+
+
+@kernel
+def _any(keys: Any, m: Any, i: Any) -> Any:
+    """One of the first m keys at random."""
+    return keys[np.int64(number(np.uint64(m), np.uint64(i)) % np.uint64(m))]
+
+
+@kernel
+def _find(keys: Any, rank: Any) -> Any:
+    """The key of this rank, NaN if it has none; `keys` is overwritten.
+
+    The middle one of three random keys parts the others, and those of its side are gone through again: so no order of keys is a
+    slow one.
+    """
+    m: Any = 0
+    for key in keys:
+        keys[m] = key
+        m += np.int64(key == key)
+    if rank >= m:
+        return np.float32(np.nan)
+    while True:
+        a, b, c = _any(keys, m, 0), _any(keys, m, 1), _any(keys, m, 2)
+        pivot = max(min(a, b), min(max(a, b), c))
+        below: Any = 0
+        tied: Any = 0
+        for i in range(m):
+            below += np.int64(keys[i] < pivot)
+            tied += np.int64(keys[i] == pivot)
+        if below <= rank < below + tied:
+            return pivot
+        under = rank < below
+        rank, end, m = rank if under else rank - below - tied, m, 0
+        for i in range(end):
+            key = keys[i]
+            keys[m] = key
+            m += np.int64(key < pivot if under else key > pivot)
+
+
+@kernel
+def split_few(keys: Any, rank: Any, above: Any, by_row: Any, words: Any, tied: Any) -> Any:
+    """Mark the rows whose key is above that of the `rank` (or below it), and list those that have it in `tied`.
+
+    Returns (left, m): the first `left` of the m tied rows lie below the rank, in an order that is still to be found; or left = 0:
+    these are marked too, as they all lie on one side, or `by_row` orders them.
+    """
+    value, left = _find(keys.copy(), rank), rank
+    m: Any = 0
+    none = value != value  # fewer rows than `rank` have a key: those are all below it
+    for w in range(words.size):
+        word = np.uint64(0)
+        for i in range(w << 6, min((w + 1) << 6, keys.size)):
+            key = keys[i]
+            side = (key == key and not above) if none else (key > value if above else key < value)
+            word |= np.uint64(side) << np.uint64(i & 63)
+            left -= np.int64(key < value)
+            tied[m] = i
+            m += np.int64(key == value)
+        words[w] = word
+    if none:
+        return 0, 0
+    if left and not by_row:
+        return left, m
+    set_rows(words, tied[left:m] if above else tied[:left])
+    return 0, m
+
+
+@kernel
 def histogram(raw: Any, prefix: Any, counts: Any) -> None:
     """Counts of the upper 16 bits (prefix < 0), or of the lower 16 among ordered keys whose upper ones are
     `prefix`.
@@ -129,12 +200,6 @@ def histogram(raw: Any, prefix: Any, counts: Any) -> None:
             counts[key >> 16] += 1
         elif key >> 16 == prefix:
             counts[key & 0xFFFF] += 1
-
-
-@kernel
-def set_rows(words: Any, rows: Any) -> None:
-    for row in rows:
-        words[row >> 6] |= _ONE << np.uint64(row & 63)
 
 
 @kernel

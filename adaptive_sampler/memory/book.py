@@ -56,6 +56,11 @@ class Book:
         return self._records
 
     @property
+    def on_disk(self) -> bool:
+        """Whether the columns are still on disk alone."""
+        return self._records is None and self._load is not None
+
+    @property
     def keys(self) -> list[Key]:
         """The names of all columns, as (score, column); the shared ones come first, with score ""."""
         return list(self._spec)
@@ -84,7 +89,7 @@ class Book:
 
     def part(self, key: Key, column: Column, start: int, stop: int) -> np.ndarray:
         """Rows `start` … `stop` − 1 of a column. If they are still on disk, only the chunks that hold them are read."""
-        if self._records is not None or self._load is None:
+        if not self.on_disk or self._load is None:
             return self.column(key)[start:stop]
         part = np.full(stop - start, column.fill, column.dtype)
         self._fetch(part, start, key, column, self._load)

@@ -19,6 +19,8 @@ class Columns:
 
     def __init__(self, score: ScoreLike, book: Book) -> None:
         self.score, self.book = score, book
+        self._whole: State = {}  # all columns, once they are in memory
+        self._all = {name: (self._key(name), column) for name, column in all_columns(score.fold).items()}
 
     @property
     def state(self) -> State:
@@ -27,8 +29,13 @@ class Columns:
 
     def part(self, start: int, stop: int) -> State:
         """Rows `start` … `stop` − 1 of all columns, including the two that the book's scores share."""
-        spec = all_columns(self.score.fold)
-        return {name: self.book.part(self._key(name), spec[name], start, stop) for name in spec}
+        if self.book.on_disk:
+            return {name: self.book.part(key, column, start, stop) for name, (key, column) in self._all.items()}
+        if not self._whole:  # a book keeps its arrays for good
+            self._whole = {name: self.book.column(key) for name, (key, _) in self._all.items()}
+        if stop - start == self.book.n:
+            return dict(self._whole)
+        return {name: column[start:stop] for name, column in self._whole.items()}
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` … `stop` − 1 of the score, float32."""

@@ -1,7 +1,7 @@
 """What a policy is, and what policies share: how many rows to keep, from which scores, and which rows come first."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -77,14 +77,32 @@ def describe(policy: Any) -> dict[str, Any]:
     described likewise; a function is given by its module and name. Raises `InvalidValue` for an argument that cannot be described,
     because plans of different policies could not be told apart then.
     """
-    kind = type(policy).__name__
-    return {"kind": kind} | {name: _plain(getattr(policy, name), f"{kind}.{name}") for name in _arguments(policy)}
+    kind, given = type(policy).__name__, arguments(policy)
+    if as_they_are(given):
+        return {"kind": kind, **given}
+    return {"kind": kind} | {name: _plain(value, f"{kind}.{name}") for name, value in given.items()}
 
 
-def _arguments(policy: Any) -> list[str]:
+def arguments(policy: Any) -> dict[str, Any]:
+    """What a policy was made with, by name."""
+    return {name: getattr(policy, name) for name in _names(policy)}
+
+
+def as_they_are(given: Mapping[str, Any]) -> bool:
+    """Whether these arguments are numbers, texts and None alone, in which nothing else can be, as those of most policies."""
+    return _AS_IT_IS.issuperset(map(type, given.values()))
+
+
+@lru_cache(maxsize=256)
+def fields(kind: type) -> tuple[str, ...] | None:
+    """The names of a dataclass's fields; None for another class."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
+def _names(policy: Any) -> Sequence[str]:
     """The names of what a policy was made with."""
-    if dataclasses.is_dataclass(policy):
-        return [field.name for field in dataclasses.fields(policy)]
+    if (named := fields(policy.__class__)) is not None:
+        return named
     if hasattr(policy, "__dict__"):
         return [*vars(policy)]
     if any(getattr(kind, "__slots__", ()) for kind in type(policy).__mro__):
@@ -241,8 +259,8 @@ def cut(shares: Mapping[str, Any], n: int, *, least: int = 0) -> int:
         if isinstance(share, (int, np.integer)):
             count += int(share)
         else:
-            part = exactly(share)
-            over, under = over * part.denominator + part.numerator * under, under * part.denominator
+            above, below = exactly(share).as_integer_ratio()
+            over, under = over * below + above * under, under * below
     total = max((2 * over * n + under) // (2 * under) + count, least)
     if total > n:
         asked = " + ".join(f"{name}={value}" for name, value in shares.items())

@@ -76,6 +76,8 @@ def scores_of(policy: Any) -> tuple[str, ...]:
     if isinstance(policy, Composed):
         return tuple(dict.fromkeys(name for part in policy.parts for name in scores_of(part)))
     by = getattr(policy, "by", None)
+    if type(by) is str:
+        return (by,)
     names = by if isinstance(by, (list, tuple)) else (by,)
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 

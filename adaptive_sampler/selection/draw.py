@@ -71,15 +71,21 @@ class Draw(Composable):
                 packed = self._once(scores[rows], rows, identity, key)
                 once[rows] = np.unpackbits(packed, count=len(identity), bitorder="little")
             return make(store, self, epoch, seed, kept=once)
-        counts = np.empty(len(store), np.uint32)
+        counts: np.ndarray | None = None
         weights = np.zeros(len(store) if self.unbiased else 0, np.float32)
         for rows, identity in groups.members():
             odds, _ = self._probabilities(scores[rows], rows)
             drawn = kernels.multinomial_counts(odds, self.samples_of(len(odds)), key=key, identity=identity)
-            counts[rows] = drawn
             if self.unbiased:
                 mean = np.float64(exact.summed(odds) / len(odds))
                 weights[rows] = np.divide(mean, odds, out=np.zeros_like(odds), where=drawn > 0)  # 1/(n·p)
+            del odds  # each array of n rows counts where there are a billion
+            if len(drawn) == len(store):
+                counts = drawn
+                continue
+            counts = np.empty(len(store), np.uint32) if counts is None else counts
+            counts[rows] = drawn
+        assert counts is not None
         kept, repeats = bits.occupied(counts)
         own = weights[counts > 0] if self.unbiased else None
         return make(store, self, epoch, seed, kept=kept, counts=repeats, weights=own)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.selection.base import describe
+from adaptive_sampler.selection.base import arguments, as_they_are, describe, fields
 from adaptive_sampler.selection.functions import is_function
 from adaptive_sampler.selection.schedules import Schedule
 
@@ -83,7 +83,7 @@ def at_epoch(policy: Any, epoch: int) -> Any:
     if isinstance(policy, (list, tuple)):
         own = [at_epoch(part, epoch) for part in policy]
         return policy if all(a is b for a, b in zip(own, policy, strict=True)) else type(policy)(own)
-    if not dataclasses.is_dataclass(policy) or isinstance(policy, (type, Schedule)):
+    if isinstance(policy, (type, Schedule)) or fields(policy.__class__) is None or as_they_are(arguments(policy)):
         return policy
     following = _following(policy)
     numbers = {name: _number(name, follow, epoch) for name, follow in following.items()}

@@ -1,6 +1,6 @@
 """Selection within each group: what a policy does to all rows, it does to the rows of each group separately."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,9 @@ class Coded(Protocol):
         """The texts of a column as numbers, (n,) unsigned, which are equal where texts are; None for a column of numbers."""
 
 
+Ranks = Sequence[int] | np.ndarray  # one for each group
+
+
 class Ranking(Protocol):
     """Rows that are ranked by themselves: those of each group or, as the only group, all.
 
@@ -42,7 +45,7 @@ class Ranking(Protocol):
     def sums(self, values: np.ndarray) -> np.ndarray:
         """The sum of the values of each group, int64; of truth values, how many are true."""
 
-    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
+    def window(self, scores: np.ndarray, lo: Ranks, hi: Ranks, *, salt: int, ties: Ties) -> np.ndarray:
         """The rows whose rank in their group is in [lo, hi), as np.packbits(..., bitorder="little") packs it."""
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
@@ -72,7 +75,7 @@ class Ungrouped:
     def sums(self, values: np.ndarray) -> np.ndarray:
         return np.array([np.count_nonzero(values) if values.dtype == np.bool_ else values.sum()])
 
-    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
+    def window(self, scores: np.ndarray, lo: Ranks, hi: Ranks, *, salt: int, ties: Ties) -> np.ndarray:
         kept: np.ndarray = select.rank_window(
             scores, int(lo[0]), int(hi[0]), salt=salt, ties=ties, identity=self.identity
         )
@@ -114,8 +117,9 @@ class Groups:
     def sums(self, values: np.ndarray) -> np.ndarray:
         return np.add.reduceat(values, self._bounds[:-1], dtype=np.int64)
 
-    def window(self, scores: np.ndarray, lo: np.ndarray, hi: np.ndarray, *, salt: int, ties: Ties) -> np.ndarray:
-        return kernels.rank_windows(scores, self._bounds, lo, hi, salt=salt, ties=ties, identity=self.identity)
+    def window(self, scores: np.ndarray, lo: Ranks, hi: Ranks, *, salt: int, ties: Ties) -> np.ndarray:
+        bounds = self._bounds, np.asarray(lo, np.int64), np.asarray(hi, np.int64)
+        return kernels.rank_windows(scores, *bounds, salt=salt, ties=ties, identity=self.identity)
 
     def random(self, number: np.ndarray, salt: int) -> np.ndarray:
         equal = np.zeros(len(self._rows), np.float32)
@@ -157,7 +161,15 @@ def settle_groups(policy: Any) -> None:
 
 def grouped(policy: Any) -> bool:
     """Whether a policy was told to choose within groups."""
-    return any(getattr(policy, name, None) is not None for name in _NAMES)
+    return _grouped_by(policy) is not None
+
+
+def _grouped_by(policy: Any) -> str | None:
+    """The name of the field that holds a policy's groups; None if it has none."""
+    for name in _NAMES:
+        if getattr(policy, name, None) is not None:
+            return name
+    return None
 
 
 def ranking(policy: Any, store: Scores) -> Ranking:
@@ -171,7 +183,8 @@ def ranking(policy: Any, store: Scores) -> Ranking:
 
 def _codes(policy: Any, store: Scores) -> np.ndarray:
     """The group of each row as a number, (n,) unsigned."""
-    name = next(name for name in _NAMES if getattr(policy, name, None) is not None)
+    name = _grouped_by(policy)
+    assert name is not None
     labels = getattr(policy, name)
     if isinstance(labels, str):
         if labels not in store.columns:

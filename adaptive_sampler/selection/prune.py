@@ -57,7 +57,9 @@ class Prune(Composable):
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share of best scores."""
-        return plan_stretch(self, store, epoch, seed, size=self.size, never_none=grouped(self))
+        return plan_stretch(
+            self, store, epoch, seed, size=self.size, never_none=self.size is not None and grouped(self)
+        )
 
     def stretch(self, n: int) -> tuple[int, Start]:
         """As `Ranked.stretch`: the end of the ascending ranking, or its beginning."""

@@ -62,19 +62,19 @@ def plan_stretch(
     told: dict[str, Any] = {"age": None if age is None else groups.of(age), "ties": policy.ties}
     told["salt"] = seeds.key(seed, epoch, seeds.Purpose.TIES)
     if sizes is None:
-        stretches = stretches_of(policy, groups.numbers)
+        stretches = stretches_of(policy, groups.numbers.tolist())
         kept = fill(groups, groups.of(scores), stretches, **told, observed=store.observed(policy.by))
     else:
         sizes = groups.of(sizes)
-        stretches = stretches_of(policy, totals_of(groups, sizes))
+        stretches = stretches_of(policy, totals_of(groups, sizes).tolist())
         kept = sized.fill(groups, groups.of(scores), sizes, stretches, **told, never_none=never_none)
     return make(store, policy, epoch, seed, kept=groups.kept(kept))
 
 
-def stretches_of(policy: Ranked, totals: np.ndarray) -> list[tuple[int, Start]]:
+def stretches_of(policy: Ranked, totals: list[int]) -> list[tuple[int, Start]]:
     """`policy.stretch` of each group, which have so many rows, or units."""
-    found = {total: policy.stretch(total) for total in dict.fromkeys(totals.tolist())}
-    return [found[total] for total in totals.tolist()]
+    found = {total: policy.stretch(total) for total in dict.fromkeys(totals)}
+    return [found[total] for total in totals]
 
 
 def fill(
@@ -95,37 +95,36 @@ def fill(
     """
     first = come_first(groups, scores, budgets(stretches), age=age, salt=salt, observed=observed)
     low = starts(stretches, first.ranked, first.number)
-    best = groups.window(first.scores, low, low + first.number, salt=salt, ties=ties)
-    best |= first.forced
-    return best
+    high = [begin + number for begin, number in zip(low, first.number, strict=True)]
+    best = groups.window(first.scores, low, high, salt=salt, ties=ties)
+    return best if first.forced is None else best | first.forced
 
 
 class First(NamedTuple):
     """Which rows of each group come before any ranking, and what is left to choose from."""
 
-    forced: Any
-    """The rows that come first: packed bits, (ceil(n / 8),) uint8, or 0 for none."""
+    forced: np.ndarray | None
+    """The rows that come first: packed bits, (ceil(n / 8),) uint8, or None for none."""
     scores: np.ndarray
     """The scores, (n,), which are NaN for these rows."""
-    ranked: np.ndarray
-    """How many other rows each group has, int64."""
-    number: np.ndarray
-    """How many of these are left to keep, int64."""
+    ranked: list[int]
+    """How many other rows each group has."""
+    number: list[int]
+    """How many of these are left to keep."""
 
 
 def come_first(
-    groups: Ranking, scores: np.ndarray, budget: np.ndarray, *, age: np.ndarray | None, salt: int, observed: int
+    groups: Ranking, scores: np.ndarray, budget: list[int], *, age: np.ndarray | None, salt: int, observed: int
 ) -> First:
-    """All rows never observed, and as far as the `budget` of their group goes, (groups,), the oldest by `age`.
+    """All rows never observed, and as far as the `budget` of their group goes, the oldest by `age`.
 
     `scores`, `age` (as `stale_age` returns it): (n,), in the order of `groups`. `salt`: seeds random ties. `observed`: how many
     rows have a score. More than its budget is chosen of a group only if more of its rows were never observed.
     """
-    forced: Any = np.uint8(0)
-    ranked = groups.numbers
-    if observed != len(scores):
-        unseen = np.isnan(scores)
-        forced, ranked = np.packbits(unseen, bitorder="little"), ranked - groups.sums(unseen)
+    if observed == len(scores) and age is None:  # the usual case, in which nothing comes first
+        return First(None, scores, groups.numbers.tolist(), budget)
+    unseen = np.isnan(scores)
+    forced, ranked = np.packbits(unseen, bitorder="little"), groups.numbers - groups.sums(unseen)
     number = np.maximum(budget - (groups.numbers - ranked), 0)
     if age is not None:
         old = groups.sums(~np.isnan(age))
@@ -133,4 +132,4 @@ def come_first(
         oldest = groups.window(age, old - some, old, salt=salt, ties="random")
         scores, forced = without(scores, oldest), forced | oldest
         ranked, number = ranked - some, number - some
-    return First(forced, scores, ranked, number)
+    return First(forced, scores, ranked.tolist(), number.tolist())

@@ -74,15 +74,14 @@ def totals_of(groups: Ranking, sizes: np.ndarray) -> np.ndarray:
     return totals
 
 
-def budgets(stretches: Stretches) -> np.ndarray:
-    """How many rows, or units, of each group are kept, int64."""
-    return np.array([budget for budget, _ in stretches])
+def budgets(stretches: Stretches) -> list[int]:
+    """How many rows, or units, of each group are kept."""
+    return [budget for budget, _ in stretches]
 
 
-def starts(stretches: Stretches, ranked: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Where in each group's ranking of so many rows, or units, the window of `number` of them begins, int64."""
-    each = zip(stretches, ranked.tolist(), number.tolist(), strict=True)
-    return np.array([start(all_, some) for (_, start), all_, some in each])
+def starts(stretches: Stretches, ranked: list[int], number: list[int]) -> list[int]:
+    """Where in each group's ranking of so many rows, or units, the window of `number` of them begins."""
+    return [start(all_, some) for (_, start), all_, some in zip(stretches, ranked, number, strict=True)]
 
 
 def fill(
@@ -105,7 +104,7 @@ def fill(
     """
     first = np.isnan(scores)
     forced = groups.sums(sizes * first)
-    ranked, number = groups.sums(sizes) - forced, np.maximum(budgets(stretches) - forced, 0)
+    ranked, number = groups.sums(sizes) - forced, np.maximum(np.array(budgets(stretches)) - forced, 0)
     if age is not None:
         known = ~np.isnan(age)
         old = groups.sums(sizes * known)
@@ -115,7 +114,7 @@ def fill(
         scores, first = without(scores, packed), first | oldest
         taken = groups.sums(sizes * oldest)
         ranked, number = ranked - taken, np.maximum(number - taken, 0)
-    begin = starts(stretches, ranked, number)
+    begin = np.array(starts(stretches, ranked.tolist(), number.tolist()))
     low, high = (groups.ranks_at(scores, sizes, unit, salt=salt, ties=ties) for unit in (begin, begin + number))
     if never_none:
         none = (low == high) & (groups.sums(first) == 0)

@@ -92,18 +92,20 @@ class Stratified(Composable):
         first = come_first(
             groups,
             scores,
-            budgets,
+            budgets.tolist(),
             age=None if age is None else groups.of(age),
             salt=salt,
             observed=store.observed(self.by),
         )
-        scores = self._without_hardest(groups, first.scores, first.ranked, skipped, salt)
+        scores = self._without_hardest(groups, first.scores, np.array(first.ranked), skipped, salt)
         # Not the numbers that break ties or that RandomPrune goes by: together they would keep one end of the same order.
         salt = seeds.key(seed, epoch, seeds.Purpose.STRATA)
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
         strata = Strata(scores, bounds, int(self.strata), salt=salt, identity=groups.identity)
-        chosen = strata.some(allocated(strata.counts, first.number))
-        return make(store, self, epoch, seed, kept=groups.kept(chosen | first.forced))
+        chosen = strata.some(allocated(strata.counts, np.array(first.number)))
+        return make(
+            store, self, epoch, seed, kept=groups.kept(chosen if first.forced is None else chosen | first.forced)
+        )
 
     def _shares(self, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many rows are kept, and how many are left out as the hardest, of groups of so many rows; both int64."""

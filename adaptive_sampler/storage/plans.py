@@ -33,9 +33,9 @@ class StorePlans:
         if self.writer != os.getpid() or (self._waiting and self._waiting[-1] is plan):
             return
         self._waiting.append(plan)
-        self._bytes += _EACH + sum(
-            array.nbytes for array in (plan.kept, plan.counts, plan.weights) if array is not None
-        )
+        self._bytes += _EACH
+        for array in (plan.kept, plan.counts, plan.weights):
+            self._bytes += 0 if array is None else array.nbytes
         if self._at_once or self._bytes > MOST:
             self.save()
 

@@ -86,7 +86,9 @@ class Drawn:
     def __init__(self, iterator: "EpochIterator", batch_size: int, drop_last: bool) -> None:
         self.iterator: weakref.ref[EpochIterator] = weakref.ref(iterator, self._forget)
         self.epoch: Epoch | None = None
-        self.end = 0  # the position at which the block ends that is being handed out
+        self.end = (
+            0  # the position at which the block ends that is being handed out; beyond the epoch's if it were whole
+        )
         self.left: Iterator[Any] = iter(())  # the items of that block that are still to be handed out
         self.stale = ""  # why the next draw must raise; "" if it need not
         self._batch_size, self._drop_last = batch_size, drop_last
@@ -98,8 +100,10 @@ class Drawn:
         With `drop_last`, all count as drawn once the rest is too short for a batch.
         """
         position = self.end - length_hint(self.left) * self._batch_size
-        over = self._drop_last and self.epoch is not None and len(self.epoch) - position < self._batch_size
-        return len(self.epoch) if over and self.epoch is not None else position
+        if self.epoch is None:
+            return position
+        length = len(self.epoch)
+        return length if position > length or (self._drop_last and length - position < self._batch_size) else position
 
     @property
     def let_go(self) -> bool:
@@ -214,9 +218,8 @@ class BatchIterator(EpochIterator):
         stop = min(place.end + max(_MANY // size, 1) * size, epoch.reach(place.end))
         rows = epoch.take(place.end, stop)
         whole = len(rows) - len(rows) % size
-        if not whole:
-            place.end, place.left = stop, iter(())
-            return iter([] if self._drop_last else [rows.astype(np.int64) if self._arrays else rows.tolist()])
+        if len(rows) <= _FEW or not whole:
+            return self._at_once(rows, whole if self._drop_last else len(rows))
         place.end += whole  # the rows of the last, short batch are taken again, as a block of their own
         if self._arrays:
             place.left = iter(rows[:whole].astype(np.int64).reshape(-1, size))
@@ -224,3 +227,13 @@ class BatchIterator(EpochIterator):
         batches = Struct(f"{size}{rows.dtype.char}")  # makes ints faster than `tolist` does
         place.left = batches.iter_unpack(np.ascontiguousarray(rows[:whole]).data)
         return map(list, place.left)
+
+    def _at_once(self, rows: np.ndarray, number: int) -> Iterator[Any]:
+        """The batches of the first `number` of few rows, the short one too; the rest of these rows is dropped."""
+        size, place = self.batch_size, self.place
+        items: Any = rows.astype(np.int64) if self._arrays else rows.tolist()
+        batches = [items[start : start + size] for start in range(0, number, size)]
+        # As if the short batch were whole, so that `position` counts by whole ones; it ends at the epoch's end.
+        place.end += len(batches) * size if number else len(rows)
+        place.left = iter(batches)
+        return place.left

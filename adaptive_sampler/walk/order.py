@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits as bitmaps
 from adaptive_sampler.kernels.runs import Runs
-from adaptive_sampler.kernels.shuffle import Network, Shuffle
+from adaptive_sampler.kernels.shuffle import Network, Shuffle, few, shuffle_few
 
 # Up to this many visits, a shuffled array is made at the first take: 4 bytes per visit, exactly uniform, and the
 # fastest to read. For more visits, positions go through a keyed permutation, which needs no preparation. If rows
@@ -46,6 +46,7 @@ class Order:
             kept = n if bits is None else bitmaps.count(bits)
         if repeats is not None and len(repeats) != kept:
             raise InvalidValue(f"repeats has {len(repeats)} entries for {kept} kept rows. Pass one for each.")
+        self._kept = kept
         self._total = kept if repeats is None else int(repeats.sum(dtype=np.int64))
 
     def __len__(self) -> int:
@@ -90,27 +91,35 @@ class Order:
 
     @cached_property
     def _shuffled(self) -> NDArray[Any]:
+        """All rows in their order; read-only, as views of it are returned."""
         assert self._key is not None
-        shuffle = Shuffle(self._total, bitmaps.row_dtype(self._n), key=self._key)
+        rows = self._in_order(self._key)
+        rows.flags.writeable = False
+        return rows
+
+    def _in_order(self, key: int) -> NDArray[Any]:
+        if few(self._total):
+            rows = self._piece(0, self._n, self._kept)
+            rows = rows if self._repeats is None else np.repeat(rows, self._repeats.astype(np.int64))
+            shuffle_few(rows, key=key)
+            return rows
+        shuffle = Shuffle(self._total, bitmaps.row_dtype(self._n), key=key)
         if self._bits is not None and self._repeats is None:
             shuffle.add_kept(self._bits)
         else:
             self._add_pieces(shuffle)
-        rows = shuffle.finish()
-        rows.flags.writeable = False  # `take` returns views of this array
-        return rows
+        return shuffle.finish()
 
     def _add_pieces(self, shuffle: Shuffle) -> None:
         done = 0
         for first in range(0, self._n, _PIECE):
-            rows = self._piece(first)
+            rows = self._piece(first, min(first + _PIECE, self._n))
             times = None if self._repeats is None else self._repeats[done : done + len(rows)]
             shuffle.add(rows, times)
             done += len(rows)
 
-    def _piece(self, first: int) -> NDArray[Any]:
-        """The kept rows among the `_PIECE` rows from `first` on, ascending."""
-        last = min(first + _PIECE, self._n)
+    def _piece(self, first: int, last: int, number: int | None = None) -> NDArray[Any]:
+        """The kept rows from `first`, a multiple of 8, to `last` - 1, ascending; `number`: how many these are, if known."""
         if self._bits is None:
             return np.arange(first, last, dtype=bitmaps.row_dtype(self._n))
-        return bitmaps.narrow_rows(self._bits[first >> 3 : -(-last // 8)], self._n, first=first)
+        return bitmaps.narrow_rows(self._bits[first >> 3 : -(-last // 8)], self._n, first=first, number=number)

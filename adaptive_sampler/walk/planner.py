@@ -230,8 +230,10 @@ class Planner:
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
+        if self._warned or self.epoch < max(self.warmup_epochs, 1):
+            return
         unfed = [by for by in scores_of(self.policy) if not self.store.observed(by)]
-        if self._warned or not unfed or self.epoch < max(self.warmup_epochs, 1):
+        if not unfed:
             return
         self._warned, by = True, unfed[0]
         what = "keeps every row" if unfed == [*scores_of(self.policy)] else f"leaves out no row by {by!r}"

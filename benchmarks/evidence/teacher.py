@@ -40,8 +40,9 @@ WHY = (
     "than of right ones, though no one told them which are wrong. But they fit the one order in which all their episodes took the "
     "samples: labels are among the features, and the teacher of seed 1, looked at again, keeps 18 to 93 % of the right labels, "
     "depending on the digit. In a trial on one seed, teachers whose episodes had orders of their own came to keep everything. The "
-    "papers' reward at the end moved the share that is kept, up or down, of right and wrong labels alike. Other ways of teaching had been "
-    "tried on seeds 0 to 2 of the same digits and given up, as their teachers came to keep nearly everything or nearly nothing."
+    "papers' reward at the end moved the share that is kept, up or down, of right and wrong labels alike. Other ways of teaching "
+    "had been tried on seeds 0 to 2 of the same digits and given up, as their teachers came to keep nearly everything or nearly "
+    "nothing."
 )
 
 Keep = Callable[[Tensor, Tensor], Tensor]  # logits, labels -> (batch,) bool

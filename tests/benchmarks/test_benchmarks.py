@@ -40,10 +40,12 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     [
         "billion",
         "choice",
+        "epochs",
         "gradients",
         "hook",
         "mutations",
         "ranking",
+        "ranks",
         "selection",
         "store",
         "streams",

@@ -21,9 +21,14 @@ def _ours(function: str, *arguments: object, module: str = "ours", package: Pack
 
 
 def _torch(
-    name: str, function: str, *arguments: object, least: float | None = None, refuses: bool = False
+    name: str,
+    function: str,
+    *arguments: object,
+    least: float | None = None,
+    refuses: bool = False,
+    module: str = "torch",
 ) -> Contestant:
-    return Contestant(name, f"torch:{function}", arguments, TORCH, least, refuses=refuses)
+    return Contestant(name, f"{module}:{function}", arguments, TORCH, least, refuses=refuses)
 
 
 EPOCHS = (
@@ -205,14 +210,15 @@ TRAINING = (
             name,
             (
                 _ours("first_epoch", "adaptive_sampler", imported, module="training"),
-                _C("torch RandomSampler", "training:first_epoch", ("torch", imported), TORCH),
+                _torch("torch RandomSampler", "first_epoch", "torch", imported, least=least, module="training"),
                 _C("an empty function of Numba's", "training:first_epoch", ("numba", imported)),
             ),
             sized=False,
+            least_from=0,
         )
-        for name, imported in (
-            ("import, and the first batch of a first epoch", False),
-            ("first batch of a first epoch, after the import", True),
+        for name, imported, least in (
+            ("import, and the first batch of a first epoch", False, 3),
+            ("first batch of a first epoch, after the import", True, None),
         )
     ),
 )
