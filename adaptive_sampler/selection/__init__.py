@@ -1,7 +1,7 @@
 """Policies, which make plans from scores: pick one, or write your own class with a `plan` method."""
 
 from adaptive_sampler.selection.balanced import Balanced
-from adaptive_sampler.selection.base import Policy, Scores, make
+from adaptive_sampler.selection.base import Policy, Scores
 from adaptive_sampler.selection.composed import Composable, Composed
 from adaptive_sampler.selection.cvar import CVaR
 from adaptive_sampler.selection.draw import Draw
@@ -10,6 +10,7 @@ from adaptive_sampler.selection.following import Varying, at_epoch
 from adaptive_sampler.selection.group_dro import GroupDRO
 from adaptive_sampler.selection.infobatch import InfoBatch
 from adaptive_sampler.selection.keep_all import KeepAll
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.prune import Prune
 from adaptive_sampler.selection.random_prune import RandomPrune
 from adaptive_sampler.selection.schedules import Cosine, Geometric, Linear, Root, Schedule, Steps

@@ -8,8 +8,9 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.plan import MOST_VISITS, Plan
-from adaptive_sampler.selection.base import Policy, Scores, is_policy, make, plan_by
+from adaptive_sampler.selection.base import Policy, Scores, is_policy
 from adaptive_sampler.selection.following import Following
+from adaptive_sampler.selection.made import make, plan_by
 
 
 class Composable(Following):

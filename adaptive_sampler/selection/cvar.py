@@ -9,9 +9,10 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, exactly, make
+from adaptive_sampler.selection.base import Scores, check_by, exactly
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 

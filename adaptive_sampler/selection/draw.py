@@ -13,9 +13,10 @@ from adaptive_sampler.kernels import bits, exact, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MOST_VISITS, Plan
-from adaptive_sampler.selection.base import Scores, check_by, exactly, make
+from adaptive_sampler.selection.base import Scores, check_by, exactly
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 

@@ -9,8 +9,9 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_choice, make
+from adaptive_sampler.selection.base import Scores, check_choice
 from adaptive_sampler.selection.draw import check_samples, samples_of
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import Ranking, settle_groups
 
 How = Literal["draw", "weigh"]

@@ -10,9 +10,10 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, exact, select
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, exactly, make
+from adaptive_sampler.selection.base import Scores, check_by, exactly
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, make
+from adaptive_sampler.selection.base import Scores
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.made import make
 
 
 @dataclass(frozen=True)

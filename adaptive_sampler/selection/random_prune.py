@@ -7,9 +7,10 @@ import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_share, cut, make
+from adaptive_sampler.selection.base import Scores, check_share, cut
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import grouped, ranking, settle_groups
 from adaptive_sampler.selection.sizes import check_size, sizes_of, totals_of
 

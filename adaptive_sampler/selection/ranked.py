@@ -8,7 +8,8 @@ from adaptive_sampler import seeds
 from adaptive_sampler.kernels.select import without
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import sizes as sized
-from adaptive_sampler.selection.base import Scores, Ties, make, stale_age
+from adaptive_sampler.selection.base import Scores, Ties, stale_age
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import Ranking, ranking
 from adaptive_sampler.selection.sizes import Start, Stretches, budgets, sizes_of, starts, totals_of
 

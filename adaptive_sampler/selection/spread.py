@@ -12,9 +12,10 @@ from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.cover import Neighbours
 from adaptive_sampler.kernels.select import premix
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, check_share, cut, make
+from adaptive_sampler.selection.base import Scores, check_by, check_share, cut
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 
 
 @dataclass(frozen=True, eq=False)

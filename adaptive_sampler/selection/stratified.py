@@ -19,11 +19,11 @@ from adaptive_sampler.selection.base import (
     check_max_age,
     check_share,
     cut,
-    make,
     stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import Ranking, grouped, ranking, settle_groups
 from adaptive_sampler.selection.ranked import come_first
 

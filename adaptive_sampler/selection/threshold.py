@@ -7,9 +7,10 @@ import numpy as np
 from adaptive_sampler.checks import is_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, make, stale_age
+from adaptive_sampler.selection.base import Order, Scores, check_by, check_choice, check_max_age, stale_age
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 
 
 @dataclass(frozen=True)

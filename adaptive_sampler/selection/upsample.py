@@ -7,9 +7,10 @@ import numpy as np
 
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.plan import MOST_VISITS, Plan
-from adaptive_sampler.selection.base import Scores, check_by, check_choice, make
+from adaptive_sampler.selection.base import Scores, check_by, check_choice
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
+from adaptive_sampler.selection.made import make
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, check_choice, describe, make
+from adaptive_sampler.selection.base import Scores, check_by, check_choice, describe
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.schedules import Schedule
 from adaptive_sampler.selection.weights import BY_NAME, Weights
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from adaptive_sampler.plan import Plan, from_files
-from adaptive_sampler.selection.base import Policy, plan_by
+from adaptive_sampler.selection.base import Policy
 from adaptive_sampler.selection.base import describe as describe_policy
 from adaptive_sampler.selection.following import at_epoch
+from adaptive_sampler.selection.made import plan_by
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.testing.identical import identical
 

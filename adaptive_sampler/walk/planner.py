@@ -10,9 +10,9 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError, StoreError
 from adaptive_sampler.plan import MadeFrom, Plan
 from adaptive_sampler.selection import KeepAll, Policy
-from adaptive_sampler.selection.base import plan_by
 from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.selection.following import follows
+from adaptive_sampler.selection.made import plan_by
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.epochs import AHEAD
 from adaptive_sampler.walk.neglect import ranks_all_classes, warn_of_neglect

@@ -9,8 +9,9 @@ import numpy as np
 from adaptive_sampler.errors import InvalidValue, RowError, StoreDamaged, UnknownName
 from adaptive_sampler.memory.keys import KeyMap
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_choice, make
+from adaptive_sampler.selection.base import Scores, check_choice
 from adaptive_sampler.selection.composed import Composable
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.tables.planned.reading import PartitionedPlan, PlanPart, parts, plan_of
 
 

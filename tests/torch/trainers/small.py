@@ -16,7 +16,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll
-from adaptive_sampler.selection.base import make
+from adaptive_sampler.selection.made import make
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
 from adaptive_sampler.torch.transformers import AdaptiveTrainer
 
