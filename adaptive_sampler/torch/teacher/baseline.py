@@ -4,9 +4,10 @@
 class Baseline:
     """The i-th reward of an episode is measured against the moving average of the i-th rewards of the episodes before.
 
-    So the gradient varies less and its expectation stays as it is, as no average knows the actions of its episode (Weaver & Tao
-    2001). The first reward at a place is its own baseline: the first episode teaches nothing. `means`: the averages, by place; as
-    many as the longest episode had rewards.
+    So the gradient varies less. Its expectation stays as it is, as no average knows the actions of its episode (Weaver & Tao
+    2001), but only if what is kept does not change how many rewards come, and after which calls: a reward that an episode did not
+    live to see is measured against nothing. The first reward at a place is its own baseline: the first episode teaches nothing.
+    `means`: the averages, by place; as many as the longest episode had rewards.
     """
 
     def __init__(self) -> None:

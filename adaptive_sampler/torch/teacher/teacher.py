@@ -48,7 +48,8 @@ class Teacher(nn.Module):
         bias: of the policy's output when it is new. With 2, as in the papers, it keeps 88 % of whatever it sees.
         lr: of Adam, which takes one step an episode. (The paper takes one for each batch of it, so a smaller rate fits there.)
         discount: γ; a reward counts γᵏ for the batch k calls before. 1 for one reward at the end, near 0 for a reward a call.
-        baseline: decay of the moving averages that rewards are measured against; None: rewards count as they are.
+        baseline: decay of the moving averages that rewards are measured against; None: rewards count as they are, as they
+            must where it is to be learnt how many come, such as −1 a step until the aim is reached.
         more: how many features of your own each call brings, as `more=`: a length, or what a store says of the rows.
         seed: of the policy's first weights and of what is drawn.
 
