@@ -92,8 +92,9 @@ class Teacher(nn.Module):
     def begin(self) -> None:
         """Begin an episode: another training. What was learnt stays; an episode that did not come to `learn` is forgotten."""
         self._episode += 1
-        self._student, self._rewards = Student(), 0
+        self._student = Student()
         self._gradient.begin()
+        self._baseline.begin()
 
     @torch.no_grad()
     def forward(self, logits: Tensor, labels: Tensor, *, more: Tensor | None = None, greedy: bool = False) -> Tensor:
@@ -119,7 +120,7 @@ class Teacher(nn.Module):
                 self._gradient.act(nn.functional.logsigmoid(signs * scores).sum(), self.discount)
         keep, student = keep.to(losses.device), self._student
         student.calls += 1
-        student.loss += float(losses[keep].sum())
+        student.loss += sum(losses[keep].tolist())  # in float64: no sum of finite losses is inf
         student.kept += int(keep.sum())
         return keep.to(logits.device)
 
@@ -153,8 +154,8 @@ class Teacher(nn.Module):
             raise InvalidValue(
                 "reward() before the teacher has seen a batch in train(): there is nothing to reward. Call it on one first."
             )
-        self._gradient.reward(self._baseline.advantage(self._rewards, float(value), self.baseline))
-        self._rewards += 1
+        advantage = self._baseline.advantage(float(value))
+        self._gradient.reward(float(value) if self.baseline is None else advantage)
 
     @torch.inference_mode(False)
     def learn(self) -> None:
@@ -162,7 +163,7 @@ class Teacher(nn.Module):
 
         Raises `InvalidValue` without a reward, and `NotFinite`, with the policy as it was, if rewards were too large for float32.
         """
-        if not self._rewards:
+        if not self._baseline.rewards:
             raise InvalidValue(
                 "learn() without a reward in this episode: give one by teacher.reward(value), or call begin()."
             )
@@ -171,6 +172,8 @@ class Teacher(nn.Module):
                 "the rewards of this episode make a gradient beyond float32: call begin(), and scale what you reward by."
             )
         self._ascent.step(self.policy, self._gradient.sum)
+        if self.baseline is not None:
+            self._baseline.learn(self.baseline)
         self.begin()
 
     def _features(self, logits: Tensor, labels: Tensor, more: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -205,7 +208,7 @@ class Teacher(nn.Module):
             "arguments": {name: getattr(self, name) for name in _ARGUMENTS} | self._made,
             "optimizer": self._ascent.state,
             "episode": self._episode,
-            "rewards": self._rewards,
+            "rewards": list(self._baseline.rewards),
             "student": asdict(self._student),
             "trace": self._gradient.trace,
             "sum": self._gradient.sum,
@@ -219,11 +222,11 @@ class Teacher(nn.Module):
             setattr(self, name, state["arguments"][name])
         self._made = {name: state["arguments"][name] for name in self._made}
         self._ascent.state = copy.deepcopy(state["optimizer"])
-        self._episode, self._rewards = state["episode"], state["rewards"]
-        self._student = Student(**state["student"])
+        self._episode, self._student = state["episode"], Student(**state["student"])
         flat = self._gradient.trace
         self._gradient.trace, self._gradient.sum = (state[name].to(flat).view_as(flat) for name in ("trace", "sum"))
-        self._gradient.acts, self._baseline.means = state["acts"], list(state["baselines"])
+        self._gradient.acts = state["acts"]
+        self._baseline.means, self._baseline.rewards = list(state["baselines"]), list(state["rewards"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """What torch calls first, before any weight has changed, also where a teacher is a part of another module."""

@@ -136,3 +136,13 @@ def test_to_end_sooner_is_learnt_by_rewards_each_call_without_a_baseline_alone(b
                 break
         teacher.learn()
     assert (teacher.probabilities(LOGITS[1], LABELS[1]).item() > 0.9) == learns
+
+
+def test_an_episode_that_is_forgotten_leaves_the_baseline_as_it_was():
+    teacher = Teacher(2, 10, baseline=0.75)
+    for rewards in ([2.0], [1e300, 5.0], [6.0]):
+        teacher(LOGITS[0], LABELS[0])
+        for reward in rewards:
+            teacher.reward(reward)
+        teacher.begin() if len(rewards) == 2 else teacher.learn()
+    assert teacher._baseline.means == [3.0]
