@@ -103,7 +103,7 @@ class Teacher(nn.Module):
         `logits` (batch, classes), floating point of any width, `labels` (batch,) integers, `more` (batch, more) numbers. Each is
         kept with the probability that the policy gives it; `greedy`, once learnt, keeps what has 1/2 or more. All False is
         possible: train on nothing then, or gather batches by `KeptBatches`. Raises `InvalidValue`, and changes nothing, for other
-        shapes or classes, and `NotFinite` for a sample whose features are NaN or inf.
+        shapes or classes, and `NotFinite` for a sample whose features, or what the policy makes of them, are NaN or inf.
         """
         if greedy and self.training:
             raise InvalidValue(
