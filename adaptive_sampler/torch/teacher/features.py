@@ -48,7 +48,7 @@ def features_of(logits: Tensor, labels: Tensor, model: list[float]) -> tuple[Ten
     label = nn.functional.one_hot(labels, classes).bool()
     p, loss = log_p.exp(), -log_p[label]
     margin = p[label] - p.masked_fill(label, 0.0).amax(1)
-    of_model = torch.tensor(model, device=p.device).expand(len(p), 3)
+    of_model = torch.tensor(model, dtype=torch.float32, device=p.device).expand(len(p), 3)
     alone = torch.stack((loss / math.log(classes), margin), 1)
     return torch.cat((label.float(), of_model, p, alone), 1), loss
 
@@ -62,7 +62,7 @@ def checked(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tenso
             f"logits have shape {tuple(logits.shape)}, and this teacher was made for {classes} classes: its features are theirs. "
             f"Make Teacher({logits.shape[1]}, ...) for this model."
         )
-    if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] or labels.is_floating_point():
+    if not isinstance(labels, Tensor) or labels.shape != logits.shape[:1] or _no_integers(labels):
         raise InvalidValue(
             f"labels are {_told(labels)}: one class a sample is needed, integers of shape ({len(logits)},), as there are logits."
         )
@@ -94,6 +94,10 @@ def refuse_nonfinite(features: Tensor, what: str) -> None:
             f"{what} of sample {int(bad[0])} of {len(features)}: nothing was recorded. Leave the sample out, or look for the "
             "cause; teacher.begin() forgets this training if it has diverged."
         )
+
+
+def _no_integers(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
 
 
 def _told(x: object) -> str:

@@ -56,6 +56,12 @@ def test_the_models_features_follow_the_training():
     assert teacher._student.features(10, 2) == [0, 1, 0]
 
 
+def test_losses_whose_float32_sum_would_be_inf_do_not_stop_what_comes():
+    teacher = Teacher(2, steps=10, bias=50)  # keeps everything
+    for _ in range(3):
+        assert teacher(torch.tensor([[0, 2e38]] * 4), torch.zeros(4).long()).all()
+
+
 GOOD = torch.zeros(3, 2), torch.tensor([0, 1, 0])
 
 

@@ -1,12 +1,13 @@
 """Kept samples are gathered in order of arrival until a step is full; none is lost and none comes twice."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from adaptive_sampler.errors import InvalidValue  # noqa: E402
+from adaptive_sampler.errors import InvalidValue, ResumeError  # noqa: E402
 from adaptive_sampler.torch import KeptBatches  # noqa: E402
 
 
@@ -55,6 +56,11 @@ def test_what_waits_is_in_its_state():
         (torch.ones(3) > 0, [torch.ones(())], r"the parts have shapes \(\)"),
         (torch.ones(3) > 0, [], "the parts have shapes none"),
         (torch.ones(3) > 0, [torch.ones(3), torch.ones(3)], "2 parts after 1"),
+        ([True], [torch.ones(1)], "keep is a list"),
+        (torch.ones(3) > 0, [{"x": torch.ones(3)}], "part 0 is a dict.*give the tensors one by one"),
+        (torch.ones(3) > 0, [np.ones(3)], r"part 0 is a ndarray.*torch.from_numpy\(array\)"),
+        (torch.ones(3) > 0, [torch.ones(3)], r"part 0 has samples of torch.float32.*2 that wait have torch.int64"),
+        (torch.ones(3) > 0, [torch.ones(3, 7).long()], r"part 0 has samples of torch.int64 and shape \(7,\).*rest\(\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_taken(keep, parts, words):
@@ -68,3 +74,34 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(keep, parts, words):
 def test_a_step_of_no_samples_is_refused():
     with pytest.raises(InvalidValue, match="size=0"):
         KeptBatches(0)
+
+
+def test_samples_of_another_shape_are_taken_once_none_waits():
+    gathered = KeptBatches(2)
+    gathered.add(torch.ones(3, dtype=torch.bool), torch.ones(3, 5))
+    gathered.rest()
+    (batch,) = gathered.add(torch.ones(2, dtype=torch.bool), torch.ones(2, 7))
+    assert batch[0].shape == (2, 7)
+
+
+def test_none_waits_after_a_full_batch_so_the_next_may_have_another_shape():
+    gathered = KeptBatches(2)
+    gathered.add(torch.ones(2, dtype=torch.bool), torch.ones(2, 5))
+    (batch,) = gathered.add(torch.ones(2, dtype=torch.bool), torch.ones(2, 7), torch.arange(2))
+    assert batch[0].shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *(None, {}, {"size": 0, "waiting": ()}, {"size": 2, "waiting": None}, {"size": 2, "waiting": ([1],)}),
+        {"size": 2, "waiting": (torch.ones(1), torch.ones(2))},
+        {"size": 2, "waiting": (torch.ones(()),)},
+    ],
+)
+def test_another_state_is_refused_and_nothing_changes(state):
+    gathered = KeptBatches(9)
+    gathered.add(torch.ones(2, dtype=torch.bool), torch.arange(2))
+    with pytest.raises(ResumeError, match=r"load what kept.state_dict\(\) gave"):
+        gathered.load_state_dict(state)
+    assert (gathered.size, len(gathered)) == (9, 2)

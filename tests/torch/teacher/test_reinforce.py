@@ -123,3 +123,26 @@ def test_the_baseline_is_the_moving_average_of_earlier_rewards_at_the_same_place
             teacher.reward(reward)
         teacher.learn()
     assert teacher._baseline.means == [0.75 * (0.75 * 1 + 0.25 * 5) + 0.25 * 2, 0.75 * 10 + 0.25 * 30]
+
+
+@pytest.mark.parametrize(("baseline", "learns"), [(None, True), (0.8, False)])
+def test_to_end_sooner_is_learnt_by_rewards_each_call_without_a_baseline_alone(baseline, learns):
+    teacher = Teacher(2, 3, hidden=0, bias=0, baseline=baseline, lr=0.1)
+    for _ in range(60):
+        for _ in range(3):
+            keep = teacher(LOGITS[1], LABELS[1])
+            teacher.reward(-1)
+            if keep:  # the aim is reached
+                break
+        teacher.learn()
+    assert (teacher.probabilities(LOGITS[1], LABELS[1]).item() > 0.9) == learns
+
+
+def test_an_episode_that_is_forgotten_leaves_the_baseline_as_it_was():
+    teacher = Teacher(2, 10, baseline=0.75)
+    for rewards in ([2.0], [1e300, 5.0], [6.0]):
+        teacher(LOGITS[0], LABELS[0])
+        for reward in rewards:
+            teacher.reward(reward)
+        teacher.begin() if len(rewards) == 2 else teacher.learn()
+    assert teacher._baseline.means == [3.0]
