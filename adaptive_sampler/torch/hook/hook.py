@@ -122,8 +122,8 @@ class LossHook(Recording, Worn):
 
         The arguments are those of a call, which may come from a forward pass without gradients; the loop then runs the model
         on the chosen samples alone, and so saves the backward pass of the others (Jiang et al. 2019, section 3):
-        `hook.criterion(model(inputs[chosen]), labels[chosen])`. A second call on the same rows returns the same. Raises
-        `InvalidValue` for a hook without `mine`, and as a call does.
+        `hook.criterion(model(inputs[chosen]), labels[chosen])`. A second call on the same rows of a watched
+        batch returns the same. Raises `InvalidValue` for a hook without `mine`, and as a call does.
         """
         if torch.compiler.is_compiling():
             chosen: torch.Tensor = uncompiled()(self.select, given, rows, named)
@@ -190,14 +190,15 @@ class LossHook(Recording, Worn):
         self._adaptive_sampler.mining = None if mine is None else Mining(mine)
 
     def __copy__(self) -> "LossHook":
-        """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
+        """A hook around a shallow copy of the criterion (copy.copy); store, sampler and miner are shared."""
         twin = _twin(self, copy.copy(self.criterion))
         vars(twin).update(_listening(self))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
-        """A hook around a deep copy of the criterion; store and sampler are shared."""
+        """A hook around a deep copy of the criterion, with a copy of the miner; store and sampler are shared."""
         memo[id(self)] = twin = _twin(self, copy.deepcopy(self.criterion, memo))
+        twin.mine = copy.deepcopy(self.mine, memo)
         vars(twin).update(copy.deepcopy(_listening(self), memo))
         return twin
 

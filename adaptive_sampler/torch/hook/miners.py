@@ -22,7 +22,7 @@ class Miner(Protocol):
         """The positions of the chosen samples in the batch, (k,) int64, ascending, each once, at least one of a batch.
 
         `losses` (batch,) float, without gradient, on any device; −inf for a sample that the criterion ignores. The hook calls it
-        once for each batch.
+        once for each batch, and checks what it returns, for which it waits for the device.
         """
 
 
