@@ -134,9 +134,10 @@ class LossHook(Recording, Worn):
         refuse_transforms("hook.criterion(...)", "hook.select(...)")
         call = made(own.criterion, given, named)
         taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
+        weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=True)
         found, _ = own.choice(own.mining, call, taken, fresh)
         if fresh is not False:
-            own.applies(len(found), True, None)
+            own.applies(len(found), True, None if weights is None else weights[found.cpu().numpy()])
         return found
 
     def record(self, rows: Any, **observation: Any) -> None:

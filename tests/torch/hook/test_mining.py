@@ -261,3 +261,4 @@ def test_rows_of_the_chosen_give_their_weights_after_select():
         value = hook(x[chosen], labels[chosen], rows=rows[chosen])
         torch.testing.assert_close(value, (weights * F.cross_entropy(x, labels, reduction="none")[chosen]).sum() / 3)
     assert (store.count("loss") == 1).all()
+    assert hook.effective_samples == pytest.approx(weights.sum().item() ** 2 / weights.square().sum().item())
