@@ -102,9 +102,9 @@ class LossHook(Recording, Worn):
         else:
             taken, fresh = checked_rows(rows, call.length), False
         weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=enabled)
-        watch = losses = None
         if enabled and own.mining is not None:
             return own.mined(own.mining, call, taken, fresh, weights)
+        watch = losses = None
         if weights is not None and not (weights == 1).all():
             value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
@@ -135,7 +135,8 @@ class LossHook(Recording, Worn):
         call = made(own.criterion, given, named)
         taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
         weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=True)
-        found, _ = own.choice(own.mining, call, taken, fresh)
+        before = own.mining.chosen_before(taken) if fresh is False else None
+        found = own.choice(own.mining, call, taken, fresh)[0] if before is None else before
         if fresh is not False:
             own.applies(len(found), True, None if weights is None else weights[found.cpu().numpy()])
         return found
@@ -240,13 +241,8 @@ class _Private(Inside):
     mining: Mining | None = None
     deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
 
-    def choice(
-        self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Choose samples of a call, and record all that are fresh -> (positions, (k,) int64; losses, (batch,), if computed)."""
-        before = mining.chosen_before(rows) if fresh is False else None
-        if before is not None:
-            return before, None
+    def choice(self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose samples of a call, and record all that are fresh -> (positions, (k,) int64; losses of all, (batch,))."""
         losses = mining.losses(self.criterion, call)
         chosen = mining.choose(self.criterion, call, losses, rows, rehearsal=self.recorder.store.session.rehearsal)
         if fresh is not False:
@@ -256,10 +252,13 @@ class _Private(Inside):
     def mined(self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh, weights: np.ndarray | None) -> Any:
         """What the criterion, weighed by the plan's `weights` (batch,), gives for the chosen samples of a call.
 
-        A call that is no new presentation, on other rows than those of a batch, is one on samples that were chosen before.
+        A second call on a batch is on the samples that the first one chose; so it may be given these alone, and is then made as
+        it is.
         """
-        if fresh is not False or mining.chosen_before(rows) is not None:
-            chosen, losses = self.choice(mining, call, rows, fresh)
+        chosen, losses = (
+            (mining.chosen_before(rows), None) if fresh is False else self.choice(mining, call, rows, fresh)
+        )
+        if chosen is not None:
             call = part_of(self.criterion, call, chosen, losses)
             weights = None if weights is None else weights[chosen.cpu().numpy()]
         weighs = weights is not None and not (weights == 1).all()
