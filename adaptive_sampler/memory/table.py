@@ -226,13 +226,10 @@ class Table:
                     self._put(part)
 
     def _routed(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
-        """As `_route`, with the books of the current run, if runs are kept apart, after those over all runs.
-
-        Their columns are read here if they are still on disk, which may fail, so that nothing is folded before.
-        """
+        """As `_route`, and the books of the current run; what is still on disk is read here, so that it cannot fail in mid-fold."""
         route, may_raise = self._routes.get(names) or self._route(names)
-        for run in self._current:
-            route = route + run._routed(names)[0]
+        if self.runs:
+            route = route + self._current[0]._routed(names)[0]
         return route, may_raise
 
     def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
