@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.errors import InvalidValue, NotFinite, StoreError, UnknownName
+from adaptive_sampler.errors import InvalidValue, NotFinite, StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.ranking import runs, stability
 from adaptive_sampler.scoring import EL2N, EMA, Deviation, Forgetting, Last, Loss, Max, Mean, Score
 from tests.stores import Lowest
@@ -227,6 +227,23 @@ def test_a_custom_fold_that_raises_in_the_run_is_undone_in_all(how):
     assert store.count("low").tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("how", ["update", "fold_table"])
+def test_an_update_is_in_no_part_of_a_store_whose_run_is_damaged(tmp_path, how):
+    with two(tmp_path / "s") as store:
+        version = store.commit()
+    (tmp_path / "s" / f"v{version}" / "2" / "loss" / "count" / "c" / "0").unlink()  # of run "b", the current one
+    with ScoreStore.open(tmp_path / "s") as store:
+        how = {
+            "update": lambda: store.fold("loss", [0], [9.0]),
+            "fold_table": lambda: store.fold_table(table(row=[0], loss=[9.0]), scores={"loss": "loss"}),
+        }[how]
+        with pytest.raises(StoreDamaged, match="2/loss/count"):
+            how()
+        assert store.count("loss").tolist() == [2, 2, 0]
+        with pytest.raises(StoreDamaged, match="2/loss/"):
+            store.session.digest()
+
+
 def test_a_table_is_folded_into_the_current_run():
     store = two()
     store.fold_table(table(row=[2, 0], loss=[7.0, 5.0]), scores={"loss": "loss"})
@@ -269,47 +286,3 @@ def test_a_store_that_is_there_is_not_gone_on_with_the_other_way(tmp_path, there
 def test_a_run_that_has_ended_is_not_gone_on_with():
     with pytest.raises(StoreError, match="run 'a' has ended"):
         two().begin_run("a")
-
-
-# -- several stores -----------------------------------------------------------------------------------------------------
-
-
-def of_run(name: str, rows: list[int], values: list[float], keys: list[str] | None = None) -> ScoreStore:
-    store = ScoreStore.create(None, 3, [Loss(fold=Mean())], runs="kept", keys=keys)
-    store.begin_run(name)
-    store.fold("loss", rows, values)
-    return store
-
-
-def test_stores_of_different_runs_are_merged_into_one_that_has_them_all(tmp_path):
-    one, other = of_run("a", [0, 1], [1, 2], ["x", "y", "z"]), of_run("b", [0, 1], [3, 4], ["z", "y", "x"])
-    with ScoreStore.merge(tmp_path / "s", [one, other]) as store:
-        assert store["loss"].tolist() == [1, 3, 3]
-        assert store.about["runs"][-1] == "merged"  # what comes next is a run of its own
-    with ScoreStore.open(tmp_path / "s") as store:
-        found = runs(store, "loss")
-        np.testing.assert_array_equal(found["a"], np.float32([1, 2, np.nan]))
-        np.testing.assert_array_equal(found["b"], np.float32([np.nan, 4, 3]))
-        store.begin_run("c")
-        store.fold("loss", [0], [9.0])
-        assert [*runs(store, "loss")] == ["a", "b", "c"]
-
-
-def test_what_two_machines_observed_in_one_run_is_that_run():
-    one, other = of_run("a", [0, 1], [1, 2]), of_run("a", [1, 2], [4, 5])
-    with ScoreStore.merge(None, [one, other]) as store:
-        assert {name: scores.tolist() for name, scores in runs(store, "loss").items()} == {"a": [1, 3, 5]}
-
-
-def test_runs_without_a_name_are_not_merged():
-    stores = [ScoreStore.create(None, 3, [Loss()], runs="kept") for _ in range(2)]
-    for store in stores:
-        store.fold("loss", [0], [1.0])
-    with pytest.raises(InvalidValue, match=r"a run without a name.*store.begin_run\(name\)"):
-        ScoreStore.merge(None, stores)
-
-
-def test_a_store_that_keeps_runs_apart_is_not_merged_with_one_that_does_not():
-    plain = ScoreStore.create(None, 3, [Loss(fold=Mean())])
-    with pytest.raises(InvalidValue, match="does not, and what it observed cannot be told apart later"):
-        ScoreStore.merge(None, [of_run("a", [0], [1.0]), plain])

@@ -50,7 +50,7 @@ def merge(sources: Sequence[Body]) -> Body:
             )
     places = [_places(first, other) for other in sources]
     runs = _runs(sources)
-    table = Table(first.table.scores, first.table.n, books=_books(sources))
+    table = Table(first.table.scores, first.table.n, books=_books(sources, first.table.scores))
     for number, source in enumerate(sources):
         for book in table.books:
             _Adding(table, book, source, f"store {number} ({source.where})", places[number], runs).run()
@@ -149,39 +149,39 @@ def _kept_apart(sources: Sequence[Body], places: Sequence[np.ndarray | None], na
         for run, observed in source.table.runs.items():
             if any(book.observations for book in observed.books):
                 found.setdefault(names.index(source.runs[run]), []).append((source._replace(table=observed), place))
-    merged = {number: _one_run(names[number], found[number]) for number in sorted(found)}
+    first = sources[0].table
+    merged = {number: _one_run(names[number], first.scores, found[number]) for number in sorted(found)}
     if any(keeping) and len(names) - 1 not in merged:
-        first = sources[0].table
         merged[len(names) - 1] = Table(first.scores, first.n)
     return merged
 
 
-def _one_run(name: str, parts: Sequence[tuple[Body, np.ndarray | None]]) -> Table:
-    """What several stores observed in the same training run."""
+def _one_run(name: str, scores: Sequence[ScoreLike], parts: Sequence[tuple[Body, np.ndarray | None]]) -> Table:
+    """What several stores observed in the same training run, of those `scores` that one of them had by then."""
     first, *others = (source for source, _ in parts)
-    for other in others:
-        if not name:
-            raise InvalidValue(
-                f"{first.where} and {other.where} keep apart a run without a name: whether it is the same run is not known. Name "
-                "runs before they train, by store.begin_run(name)."
-            )
-        _check_same_scores(first, other)
-    table = Table(first.table.scores, first.table.n, books=_books([source for source, _ in parts]))
+    if others and not name:
+        raise InvalidValue(
+            f"{first.where} and {others[0].where} keep apart a run without a name: whether it is the same run is not known. Name "
+            "runs before they train, by store.begin_run(name)."
+        )
+    had = [score for score in scores if any(score.name in source.table.columns for source, _ in parts)]
+    table = Table(had, first.table.n, books=_books([source for source, _ in parts], had))
     for source, place in parts:
         for book in table.books:
-            _Adding(table, book, source, source.where, place, _Runs(True, [], {})).run()
+            if book.scores[0].name in source.table.columns:  # then it has them all
+                _Adding(table, book, source, source.where, place, _Runs(True, [], {})).run()
     for book in table.books:
         book.count_anew()
     return table
 
 
-def _books(sources: Sequence[Body]) -> dict[str, int]:
-    """Score -> number of its book in the merged table: scores that share a book in every store share one there."""
+def _books(sources: Sequence[Body], scores: Sequence[ScoreLike]) -> dict[str, int]:
+    """Score -> number of its book in the merged table: scores that share a book, or lack one, in every store share one there."""
     together = [{name: id(columns.book) for name, columns in source.table.columns.items()} for source in sources]
     numbers: dict[tuple[int, ...], int] = {}
     return {
-        name: numbers.setdefault(tuple(books[name] for books in together), len(numbers))
-        for name in sources[0].table.columns
+        score.name: numbers.setdefault(tuple(books.get(score.name, 0) for books in together), len(numbers))
+        for score in scores
     }
 
 

@@ -14,9 +14,8 @@ from adaptive_sampler.memory.columns import Columns
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
 
-Runs = Literal[
-    "mean", "kept"
-]  # whether a store keeps what each training run observed apart, beside the scores over all
+# Whether a store keeps what each training run observed apart, beside the scores over all.
+Runs = Literal["mean", "kept"]
 
 
 class Update(NamedTuple):
@@ -175,7 +174,7 @@ class Table:
 
         Raises as `check` does. If a custom fold raises, everything that was folded of the batch is undone.
         """
-        route, may_raise = self._routes.get(names) or self._route(names)
+        route, may_raise = self._routed(names)
         undo = []
         if may_raise:
             self.check(rows, names, values)
@@ -185,8 +184,6 @@ class Table:
                 bad = book.fold(rows, values, epoch, program)
                 if bad >= 0:
                     raise self._refusal(rows, names, values, bad)
-            if self.runs:
-                self._current[0].fold(rows, names, values, epoch)
         except BaseException:
             for book, saved in undo:
                 book.put(rows, saved)
@@ -198,10 +195,7 @@ class Table:
         Rows and values are checked ones. A custom fold may raise, so the rows of all parts are copied then, to undo them. Else
         only `parts` can fail: it raises `FoldedInPart` from what that raised.
         """
-        tables = [self, *self._current]
-        routes = [
-            table._routes.get(names) or table._route(names) for table in tables for names in groups
-        ]  # splits books
+        routes = [self._routed(names) for names in groups]  # splits books
         if any(may_raise for _, may_raise in routes):
             self._fold_or_undo(parts, epoch)
             return
@@ -215,8 +209,7 @@ class Table:
         undo = []
         try:
             for part in parts:
-                for table in (self, *self._current):
-                    undo += [(book, part.rows, book.rows(part.rows)) for book, _ in table._routes[part.names][0]]
+                undo += [(book, part.rows, book.rows(part.rows)) for book, _ in self._routed(part.names)[0]]
                 self.fold(*part, epoch)
         except BaseException:
             for book, rows, saved in reversed(undo):
@@ -231,6 +224,13 @@ class Table:
                 staying = [score for score in book.scores if score.name not in names]
                 for part in (book.having(leaving), book.having(staying)):
                     self._put(part)
+
+    def _routed(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
+        """As `_route`, and the books of the current run; what is still on disk is read here, so that it cannot fail in mid-fold."""
+        route, may_raise = self._routes.get(names) or self._route(names)
+        if self.runs:
+            route = route + self._current[0]._routed(names)[0]
+        return route, may_raise
 
     def _route(self, names: tuple[str, ...]) -> tuple[list[tuple[Book, Program]], bool]:
         """The books of these scores, each with its program, and whether a fold may raise, as only a custom one may.

@@ -102,9 +102,9 @@ class LossHook(Recording, Worn):
         else:
             taken, fresh = checked_rows(rows, call.length), False
         weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=enabled)
-        watch = losses = None
         if enabled and own.mining is not None:
             return own.mined(own.mining, call, taken, fresh, weights)
+        watch = losses = None
         if weights is not None and not (weights == 1).all():
             value, losses, watch = weighted(own.criterion, call, torch.from_numpy(weights), own.denominator)
         elif fresh is False:
@@ -122,8 +122,8 @@ class LossHook(Recording, Worn):
 
         The arguments are those of a call, which may come from a forward pass without gradients; the loop then runs the model
         on the chosen samples alone, and so saves the backward pass of the others (Jiang et al. 2019, section 3):
-        `hook.criterion(model(inputs[chosen]), labels[chosen])`. A second call on the same rows returns the same. Raises
-        `InvalidValue` for a hook without `mine`, and as a call does.
+        `hook.criterion(model(inputs[chosen]), labels[chosen])`. A second call on the same rows of a watched
+        batch returns the same. Raises `InvalidValue` for a hook without `mine`, and as a call does.
         """
         if torch.compiler.is_compiling():
             chosen: torch.Tensor = uncompiled()(self.select, given, rows, named)
@@ -134,9 +134,11 @@ class LossHook(Recording, Worn):
         refuse_transforms("hook.criterion(...)", "hook.select(...)")
         call = made(own.criterion, given, named)
         taken, fresh = own.pending.take(rows, call.length, count=own.again == 0)
-        found, _ = own.choice(own.mining, call, taken, fresh)
+        weights = None if own.sampler is None else own.pending.weights(taken, own.sampler, watched=True)
+        before = own.mining.chosen_before(taken) if fresh is False else None
+        found = own.choice(own.mining, call, taken, fresh)[0] if before is None else before
         if fresh is not False:
-            own.applies(len(found), True, None)
+            own.applies(len(found), True, None if weights is None else weights[found.cpu().numpy()])
         return found
 
     def record(self, rows: Any, **observation: Any) -> None:
@@ -190,14 +192,15 @@ class LossHook(Recording, Worn):
         self._adaptive_sampler.mining = None if mine is None else Mining(mine)
 
     def __copy__(self) -> "LossHook":
-        """A hook around a shallow copy of the criterion (copy.copy); store and sampler are shared."""
+        """A hook around a shallow copy of the criterion (copy.copy); store, sampler and miner are shared."""
         twin = _twin(self, copy.copy(self.criterion))
         vars(twin).update(_listening(self))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LossHook":
-        """A hook around a deep copy of the criterion; store and sampler are shared."""
+        """A hook around a deep copy of the criterion, with a copy of the miner; store and sampler are shared."""
         memo[id(self)] = twin = _twin(self, copy.deepcopy(self.criterion, memo))
+        twin.mine = copy.deepcopy(self.mine, memo)
         vars(twin).update(copy.deepcopy(_listening(self), memo))
         return twin
 
@@ -238,13 +241,8 @@ class _Private(Inside):
     mining: Mining | None = None
     deleted: Any = None  # the last parameter that was deleted through the hook; see `Worn`
 
-    def choice(
-        self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Choose samples of a call, and record all that are fresh -> (positions, (k,) int64; losses, (batch,), if computed)."""
-        before = mining.chosen_before(rows) if fresh is False else None
-        if before is not None:
-            return before, None
+    def choice(self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose samples of a call, and record all that are fresh -> (positions, (k,) int64; losses of all, (batch,))."""
         losses = mining.losses(self.criterion, call)
         chosen = mining.choose(self.criterion, call, losses, rows, rehearsal=self.recorder.store.session.rehearsal)
         if fresh is not False:
@@ -254,10 +252,13 @@ class _Private(Inside):
     def mined(self, mining: Mining, call: Call, rows: torch.Tensor, fresh: Fresh, weights: np.ndarray | None) -> Any:
         """What the criterion, weighed by the plan's `weights` (batch,), gives for the chosen samples of a call.
 
-        A call that is no new presentation, on other rows than those of a batch, is one on samples that were chosen before.
+        A second call on a batch is on the samples that the first one chose; so it may be given these alone, and is then made as
+        it is.
         """
-        if fresh is not False or mining.chosen_before(rows) is not None:
-            chosen, losses = self.choice(mining, call, rows, fresh)
+        chosen, losses = (
+            (mining.chosen_before(rows), None) if fresh is False else self.choice(mining, call, rows, fresh)
+        )
+        if chosen is not None:
             call = part_of(self.criterion, call, chosen, losses)
             weights = None if weights is None else weights[chosen.cpu().numpy()]
         weighs = weights is not None and not (weights == 1).all()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
+from reprlib import repr as short
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,7 +23,7 @@ class Miner(Protocol):
         """The positions of the chosen samples in the batch, (k,) int64, ascending, each once, at least one of a batch.
 
         `losses` (batch,) float, without gradient, on any device; −inf for a sample that the criterion ignores. The hook calls it
-        once for each batch.
+        once for each batch, and checks what it returns, for which it waits for the device.
         """
 
 
@@ -101,22 +102,24 @@ class SelectiveBackprop:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state. Raises `ResumeError` for that of other arguments, and for what is no state."""
-        own, lacking = self._arguments(), {"batches", "losses"} - set(state)
-        if lacking or {name: state.get(name) for name in own} != own:
-            told = {name: state.get(name) for name in own}
+        own = self._arguments()
+        if not isinstance(state, Mapping) or not {*own, "batches", "losses"} <= set(state):
+            raise ResumeError(f"{short(state)} is no state of {self!r}. Pass what state_dict returned.")
+        if told := {name: state[name] for name in own if state[name] != own[name]}:
             raise ResumeError(
-                f"the state is of {told if not lacking else dict(state)}, this is {self!r}: make SelectiveBackprop with the "
-                "arguments of the training that saved it."
+                f"the state is of {told}, this is {self!r}: make SelectiveBackprop with the arguments of the training that saved "
+                "it."
             )
-        losses = np.asarray(state["losses"], np.float32)
-        if (
-            not is_whole(state["batches"])
-            or losses.ndim != 1
-            or len(losses) > self.history
-            or not np.isfinite(losses).all()
-        ):
+        try:
+            with np.errstate(over="ignore"):
+                losses = np.array(state["losses"], np.float32)
+        except (TypeError, ValueError):
+            losses = np.array([np.nan], np.float32)
+        sound = losses.ndim == 1 and len(losses) <= self.history and np.isfinite(losses).all()
+        if not is_whole(state["batches"]) or not sound:
             raise ResumeError(
-                f"batches={state['batches']!r} and {losses.shape} losses are no state of {self!r}. Pass what state_dict returned."
+                f"batches={short(state['batches'])} and losses={short(state['losses'])} are no state of {self!r}. Pass what "
+                "state_dict returned."
             )
         self._batches, self._losses = int(state["batches"]), losses
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.hook.call import Call
-from adaptive_sampler.torch.hook.miners import Miner
+from adaptive_sampler.torch.hook.miners import OHEM, Miner, SelectiveBackprop
 from adaptive_sampler.torch.hook.observation import valid_samples
 from adaptive_sampler.torch.hook.reduction import is_torchs, no_single_loss, per_sample
 from adaptive_sampler.torch.hook.side_effects import Looks, SideEffects
@@ -49,7 +49,8 @@ class Mining:
     def choose(self, criterion: nn.Module, call: Call, losses: Tensor, rows: Tensor, *, rehearsal: bool) -> Tensor:
         """The positions of the samples that are chosen now, (k,) int64; `rows` (batch,) int64.
 
-        A rehearsal leaves the miner as it is. Raises `InvalidValue` if the miner returns anything but positions of the batch.
+        A rehearsal leaves the miner as it is. Positions that are chosen in inference mode index what has gradients, too. Raises
+        `InvalidValue` if the miner returns anything but positions of the batch.
         """
         valid = valid_samples(call.target, getattr(criterion, "ignore_index", None))
         ranked = losses if losses.dtype is torch.float64 else losses.float()
@@ -57,14 +58,23 @@ class Mining:
             ranked = torch.where(valid.to(ranked.device), ranked, -torch.inf)
         miner = deepcopy(self.miner) if rehearsal else self.miner
         chosen = _checked(miner.choose(ranked), miner, call.length).to(losses.device)
+        if chosen.is_inference():
+            with torch.inference_mode(False):
+                chosen = chosen.clone()
         self._chosen.append((rows, chosen))
         return chosen
 
     def chosen_before(self, rows: Tensor) -> Tensor | None:
-        """What was chosen of an earlier call on these rows, (batch,) int64; None if there was none that is remembered."""
+        """What was chosen of an earlier call on these rows, (batch,) int64.
+
+        None if there was none that is remembered, or if a later one chose these rows themselves.
+        """
         for known, chosen in reversed(self._chosen):
-            if known is rows or (known.shape == rows.shape and torch.equal(known.to(rows.device), rows)):
+            known = known.to(rows.device)
+            if torch.equal(known, rows):
                 return chosen
+            if torch.isin(rows, known[chosen.to(rows.device)]).all():
+                return None
         return None
 
 
@@ -109,13 +119,22 @@ def refuse_elsewhere(mine: Any) -> None:
 
 
 def _checked(chosen: Any, miner: Miner, length: int) -> Tensor:
-    if not isinstance(chosen, Tensor) or chosen.dtype is not torch.int64 or chosen.ndim != 1 or len(chosen) > length:
-        raise InvalidValue(
-            f"{miner!r} chose {chosen!r} of {length} samples: positions in the batch are needed, (k,) int64, each once."
-        )
+    """What a miner chose of `length` samples. Raises `InvalidValue` for anything but positions, at least one of a batch."""
+    if not isinstance(chosen, Tensor) or chosen.dtype is not torch.int64 or chosen.ndim != 1:
+        raise _no_positions(chosen, miner, length)
     if length and not len(chosen):
         raise InvalidValue(f"{miner!r} chose none of {length} samples, of which there is no mean: choose at least one.")
+    if type(miner) not in (OHEM, SelectiveBackprop):  # ours keep the rule, and looking would wait for the device
+        places = chosen.tolist()
+        if places != sorted({*places} & {*range(length)}):
+            raise _no_positions(chosen, miner, length)
     return chosen
+
+
+def _no_positions(chosen: Any, miner: Miner, length: int) -> InvalidValue:
+    return InvalidValue(
+        f"{miner!r} chose {chosen!r} of {length} samples: positions in the batch are needed, (k,) int64, ascending, each once."
+    )
 
 
 _YOURSELF = (

@@ -135,15 +135,22 @@ def test_a_state_of_other_arguments_is_refused(other):
 
 @pytest.mark.parametrize(
     "change",
-    [{"batches": -1}, {"batches": None}, {"losses": [[1.0]]}, {"losses": [float("nan")]}, {"losses": [1.0] * 1025}],
+    [
+        *({"batches": value} for value in (-1, None)),
+        *({"losses": value} for value in ("abc", None, [[1.0]], [[1.0], [2.0, 3.0]], [np.nan], [1e300], [1.0] * 1025)),
+    ],
 )
 def test_what_is_no_state_is_refused_and_changes_nothing(change):
     miner = SelectiveBackprop()
     with pytest.raises(ResumeError, match="are no state of SelectiveBackprop"):
         miner.load_state_dict(miner.state_dict() | change)
-    with pytest.raises(ResumeError, match="the state is of"):
-        miner.load_state_dict({})
     assert miner.state_dict() == SelectiveBackprop().state_dict()
+
+
+@pytest.mark.parametrize("state", [{}, None, [], "state", {"batches": 1, "losses": []}])
+def test_what_is_no_dict_of_a_state_is_refused(state):
+    with pytest.raises(ResumeError, match=r"is no state of SelectiveBackprop.*Pass what state_dict returned"):
+        SelectiveBackprop().load_state_dict(state)
 
 
 @pytest.mark.parametrize("beta", [-1, float("nan"), float("inf"), "1", None, True])

@@ -206,6 +206,30 @@ def test_a_second_select_and_a_call_after_it_are_of_the_same_choice():
     assert torch.equal(touched(x), chosen)
 
 
+def test_what_was_selected_without_gradients_of_any_kind_trains():
+    hook, x, y = hooked(), logits(), logits()
+    for _, labels in hook.watch(DataLoader(IndexedDataset(dataset(B)), batch_size=B)):
+        with torch.inference_mode():
+            chosen = hook.select(x, labels)
+        F.cross_entropy(x[chosen], labels[chosen]).backward()
+        hook(y, labels).backward()
+    assert torch.equal(touched(x), chosen)
+    assert torch.equal(touched(y), chosen)
+
+
+def test_what_was_selected_is_not_mined_again_where_a_batch_before_it_had_just_these_rows():
+    hook = hooked(mine=OHEM(0.5))
+    easy, hard = torch.tensor([0.0, 9, 0]), torch.tensor([9.0, 0, 0])
+    values = {0: hard, 1: hard / 2, 2: easy, 3: easy}
+    for inputs, _ in hook.watch(DataLoader(IndexedDataset(dataset()), batch_sampler=[[0, 1], [0, 1, 2, 3]])):
+        rows = hook.claim(len(inputs))
+        x, labels = torch.stack([values[row] for row in rows.tolist()]), torch.ones(len(rows), dtype=torch.long)
+        chosen = hook.select(x, labels, rows=rows)
+        part = x[chosen].requires_grad_()
+        hook(part, labels[chosen], rows=rows[chosen]).backward()
+        assert len(touched(part)) == len(chosen) == len(rows) // 2
+
+
 # -- with a plan's weights ------------------------------------------------------------------------------------------------
 
 
@@ -237,3 +261,4 @@ def test_rows_of_the_chosen_give_their_weights_after_select():
         value = hook(x[chosen], labels[chosen], rows=rows[chosen])
         torch.testing.assert_close(value, (weights * F.cross_entropy(x, labels, reduction="none")[chosen]).sum() / 3)
     assert (store.count("loss") == 1).all()
+    assert hook.effective_samples == pytest.approx(weights.sum().item() ** 2 / weights.square().sum().item())

@@ -1,6 +1,5 @@
 """What a hook cannot mine it refuses by name, and says what to do instead, which then works."""
 
-import copy
 from collections import Counter
 
 import pytest
@@ -141,7 +140,9 @@ class Returns:
 
 
 @pytest.mark.parametrize(
-    "chosen", [[0, 1], torch.ones(B, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long), torch.arange(7)]
+    "chosen",
+    [[0, 1], torch.ones(B, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long), torch.arange(7)]
+    + [torch.tensor(some) for some in ([6], [-1], [2, 2], [3, 1])],
 )
 def test_a_miner_that_gives_no_positions(chosen):
     with pytest.raises(InvalidValue, match=r"of 6 samples: positions in the batch are needed, \(k,\) int64"):
@@ -182,8 +183,3 @@ def test_a_trainer_that_takes_the_mean_itself():
     hook = LossHook(means.TrainersLoss(), make_store(Loss()), mine=OHEM(2))
     with pytest.raises(InvalidValue, match="this training computes its loss elsewhere: nothing would be mined"):
         means.Means(object(), hook)
-
-
-def test_a_copy_of_a_hook_mines_alike():
-    hook = hooked()
-    assert copy.copy(hook).mine is copy.deepcopy(hook).mine is hook.mine

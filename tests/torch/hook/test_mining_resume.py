@@ -74,3 +74,13 @@ def test_ranks_draw_apart_from_one_seed(monkeypatch):
         monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
         chosen.append(SelectiveBackprop().choose(torch.arange(64.0)).tolist())
     assert chosen[0] != chosen[1]
+
+
+def test_a_deep_copy_of_a_hook_draws_as_it_would_and_leaves_its_history_alone():
+    hook = LossHook(nn.CrossEntropyLoss(), ScoreStore.create(None, N, [Loss()]), mine=SelectiveBackprop(2))
+    twin, before = copy.deepcopy(hook), hook.mine.state_dict()
+    rows, logits = torch.arange(N), torch.randn(N, CLASSES)
+    chosen = twin.select(logits, rows % CLASSES, rows=rows)
+    assert hook.mine.state_dict() == before
+    assert torch.equal(hook.select(logits, rows % CLASSES, rows=rows), chosen)
+    assert copy.copy(hook).mine is hook.mine
