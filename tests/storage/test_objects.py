@@ -316,6 +316,20 @@ def test_an_index_of_shards_is_published_and_opened(place: str, tmp_path: Path) 
     assert len(pickle.loads(pickle.dumps(index))) == 6
 
 
+def test_an_index_takes_credentials_as_options_and_workers_get_them(
+    place: str, server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in server:
+        monkeypatch.delenv(name, raising=False)
+    options = {name.lower(): server[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")}
+    options["endpoint"] = server["AWS_ENDPOINT_URL"]
+    built = ShardIndex.build(shards(tmp_path, [3], 100), f"{place}/index", options=options)
+    again = ShardIndex.open(f"{place}/index", options=options)
+    assert pickle.loads(pickle.dumps(again)).keys == built.keys
+    with pytest.raises(InvalidValue, match="options are an object store's"):
+        ShardIndex.open(tmp_path, options=options)
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves a folder, and says nothing."""
 

@@ -24,7 +24,7 @@ from adaptive_sampler.shards.sources.base import same_stamp
 from adaptive_sampler.shards.sources.crew import Crew
 from adaptive_sampler.storage.base import Lease
 from adaptive_sampler.storage.generation import GenerationWriter
-from adaptive_sampler.storage.places import storage_at
+from adaptive_sampler.storage.places import Options, storage_at
 from adaptive_sampler.storage.versions import Versions
 
 KEPT = 2  # versions: the newest, and the one before it, which another process may be opening at this moment
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 class Request(NamedTuple):
-    """What `ShardIndex.build` was asked for: the URLs, one by one, and its other arguments."""
+    """What `ShardIndex.build` was asked for: the URLs, one by one, and its other arguments but the path."""
 
     urls: list[str]
     workers: int | None
@@ -42,11 +42,12 @@ class Request(NamedTuple):
     progress: Show
     renumber: bool
     access: Access
+    options: Options
 
 
 def build(request: Request, path: str | os.PathLike[str]) -> None:
     """Index the shards at `path`; see ShardIndex.build. If another process is doing it, wait for what it makes."""
-    versions = Versions(storage_at(path), INDEX)
+    versions = Versions(storage_at(path, request.options), INDEX)
     before = newest(versions)
     if before is not None and _nothing_new(before, request):
         return

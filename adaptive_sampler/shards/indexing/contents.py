@@ -13,7 +13,7 @@ from adaptive_sampler.shards.indexing.columns import MappedColumns
 from adaptive_sampler.shards.indexing.grouping import RESERVED
 from adaptive_sampler.shards.indexing.scan import ShardTable
 from adaptive_sampler.storage.generation import Seal
-from adaptive_sampler.storage.places import path_of, storage_at
+from adaptive_sampler.storage.places import Options, path_of, storage_at
 from adaptive_sampler.storage.versions import Kind, Versions
 
 FORMAT = 2  # of an index; 1 had no checksums
@@ -160,6 +160,8 @@ def newest(versions: Versions) -> IndexVersion | None:
     return None
 
 
-def version_at(path: str | os.PathLike[str], version: int | None = None, seal: Seal | None = None) -> IndexVersion:
+def version_at(
+    path: str | os.PathLike[str], options: Options, version: int | None = None, seal: Seal | None = None
+) -> IndexVersion:
     """The index at `path`, in its newest version or in one that `IndexVersion` says how to find again."""
-    return IndexVersion(Versions(storage_at(path), INDEX), version, seal)
+    return IndexVersion(Versions(storage_at(path, options), INDEX), version, seal)

@@ -18,6 +18,7 @@ from adaptive_sampler.shards.indexing.build import Request, build, expand
 from adaptive_sampler.shards.indexing.contents import IndexVersion, version_at
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.generation import Seal
+from adaptive_sampler.storage.places import Options
 
 _BLOCK = 1 << 20  # rows whose keys are compared at once
 
@@ -54,8 +55,8 @@ class ShardIndex:
     path: the folder of the index.
     """
 
-    def __init__(self, version: IndexVersion) -> None:
-        self._opened, self._columns = version, version.columns
+    def __init__(self, version: IndexVersion, options: Options = None) -> None:
+        self._opened, self._columns, self._options = version, version.columns, options
         self.path: Path | str = version.place
         about = version.about
         self.urls: tuple[str, ...] = tuple(about.urls)
@@ -67,13 +68,15 @@ class ShardIndex:
         self._first_parts = [b"." + part + b"\0" for part in parts]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "ShardIndex":
-        """Open the newest version of the index at `path`.
+    def open(cls, path: str | os.PathLike[str], *, options: Options = None) -> "ShardIndex":
+        """Open the newest version of the index at `path`: a folder, or a URL of an object store or of a web server, with
+        obstore's `options` (None: those of the environment), which loader workers get too.
 
+        Raises InvalidValue for options without such a URL, or that obstore does not know.
         Raises `StoreDamaged` if there is none, if it has another format, or if it is not what was committed. Of the columns,
         a part is held against its checksum when it is first used, which raises the same.
         """
-        return cls(version_at(path))
+        return cls(version_at(path, options), options)
 
     @classmethod
     def build(
@@ -86,11 +89,13 @@ class ShardIndex:
         progress: Show = False,
         renumber: bool = False,
         access: Access | None = None,
+        options: Options = None,
     ) -> "ShardIndex":
         """Index the shards at `urls` into `path`, and open the index.
 
         `urls`: a list of URLs and paths, one path, or a text in WebDataset's notation (braces, and `::` between URLs). One
-        pass reads the tar headers; it skips the bodies if the source allows that. `path`: a folder; it is made if need be.
+        pass reads the tar headers; it skips the bodies if the source allows that. `path`: a folder, which is made if need be, or a
+        URL of an object store, with obstore's `options` for it (None: those of the environment).
         The index is replaced atomically: a build that is killed leaves the last one, and whoever has an index open goes on
         with it.
 
@@ -101,20 +106,20 @@ class ShardIndex:
 
         `workers`: threads that read shards. `handler`: decides about missing and damaged shards and duplicate keys;
         errors that it does not raise are listed in `.damage`. `progress`: True for a bar on stderr, or a function of
-        (done, of). `access`: how remote shards are opened.
+        (done, of). `access`: how remote shards are opened, with `options` of their own.
 
         Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; StoreDamaged if `path`
         holds something else than an index, or a damaged one; StoreError if nothing can be written there; and with the
         default handler ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
         """
-        build(Request(expand(urls), workers, handler, progress, renumber, access or Access()), path)
-        return cls.open(path)
+        build(Request(expand(urls), workers, handler, progress, renumber, access or Access(), options), path)
+        return cls.open(path, options=options)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self._opened.manifest.version, self._opened.seal)
+        return _again, (self.path, self._options, self._opened.manifest.version, self._opened.seal)
 
     @property
     def keys(self) -> list[str]:
@@ -212,6 +217,6 @@ class ShardIndex:
         return [blob[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
 
-def _again(path: Path | str, version: int, seal: Seal | None) -> ShardIndex:
+def _again(path: Path | str, options: Options, version: int, seal: Seal | None) -> ShardIndex:
     """The index as another process has it open: the same version, whatever was built since."""
-    return ShardIndex(version_at(path, version, seal))
+    return ShardIndex(version_at(path, options, version, seal), options)
