@@ -148,8 +148,11 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
 
 
 def by_nginx(folder: Path, sizes: dict[int, int], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Rows of epochs and of indexes over a real web server on this machine; none where nginx is not installed."""
-    rows: dict[str, list[dict[str, Any]]] = {"epoch": [], "index": []}
+    """Rows of epochs, of epochs with a latency added to each request, and of indexes, over a real web server on this machine.
+
+    None where nginx is not installed.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {"epoch": [], "latency": [], "index": []}
     for size, samples in sizes.items() if PROGRAM else ():
         (folder / f"nginx-{size}").mkdir()
         urls = write_shards(folder / f"nginx-{size}", size, samples, count=4, mtime=0)

@@ -16,8 +16,10 @@ from obstore.store import HTTPStore
 from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.shards import ShardIndex, ShardReader
+from benchmarks.helpers.delay import delayed
 from benchmarks.helpers.nginx import nginx
 
+LATENCY = 0.02  # seconds, of each request over the slow line
 GAP = 64 << 10  # bytes, where both sides are given the gap
 KEPT = (0.01, 0.1, 0.5, 1.0)
 
@@ -25,7 +27,7 @@ KEPT = (0.01, 0.1, 0.5, 1.0)
 def over_nginx(
     paths: list[str], rounds: int, planned: Callable[[ShardIndex, float], Plan]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("epoch" or "index", a row) of the shards at `paths`, which have samples of one size.
+    """Yield ("epoch", "latency" or "index", a row) of the shards at `paths`, which have samples of one size.
 
     planned: makes a plan that keeps a share of the rows.
     Ratios are of times: above 1 the other one takes longer than ours, but for those called "… of": ours as a share of it.
@@ -38,6 +40,28 @@ def over_nginx(
         index = ShardIndex.open(folder / "index")
         for share in KEPT:
             yield "epoch", {"keep": share, **_epoch(index, planned(index, share), urls, rounds)}
+        yield from (("latency", row) for row in _far(int(address.rpartition(":")[2]), urls, folder, rounds, planned))
+
+
+def _far(
+    port: int, urls: list[str], folder: Path, rounds: int, planned: Callable[[ShardIndex, float], Plan]
+) -> Iterator[dict[str, Any]]:
+    """Rows of epochs through a proxy, where each request takes `LATENCY` longer, and through the same where none does."""
+    indexes = {}
+    with delayed(port, 0.0) as near, delayed(port, LATENCY) as far:
+        for name, there in (("near", near), ("far", far)):
+            moved = [f"http://127.0.0.1:{there}/{url.rpartition('/')[2]}" for url in urls]
+            indexes[name] = ShardIndex.build(moved, folder / f"index-{name}", progress=False)
+        for share in KEPT:
+            plan = planned(indexes["near"], share)
+            readers = {name: partial(_read_all, index, plan) for name, index in indexes.items()}
+            readers["far"]()  # so that the process knows the line, as it does after its first epoch
+            seconds = take_turns(readers, rounds)
+            yield {"keep": share, "far of near": seconds["far"] / seconds["near"], "seconds, far": seconds["far"]}
+
+
+def _read_all(index: ShardIndex, plan: Plan) -> int:
+    return _drain(ShardReader(index, plan))
 
 
 def _epoch(index: ShardIndex, plan: Plan, urls: list[str], rounds: int) -> dict[str, Any]:

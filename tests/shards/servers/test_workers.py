@@ -1,17 +1,13 @@
 """Remote shards in worker processes, also forked ones, and behind a line on which every answer takes its time."""
 
 import multiprocessing
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adaptive_sampler.shards import Access, Place, ShardIndex, ShardReader
+from benchmarks.helpers.delay import delayed
 from benchmarks.helpers.server import serving
 from tests.shards.tars import body, plan_of, shards
 
@@ -50,46 +46,6 @@ def test_workers_of_a_process_that_has_read_read_too(tmp_path: Path, method: str
         for worker in workers:
             worker.join(60)
     assert rows == list(range(0, N, 2))
-
-
-@contextmanager
-def delayed(port: int, seconds: float) -> Iterator[int]:
-    """The port of a proxy that passes on what comes to it, each request after so many seconds."""
-
-    def forward(source: socket.socket, target: socket.socket, wait: float) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                time.sleep(wait)
-                target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            for end in (source, target):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            ends.extend((client, server))
-            for pair in ((client, server, seconds), (server, client, 0.0)):
-                threading.Thread(target=forward, args=pair, daemon=True).start()
-
-    ends: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join()
-            for end in ends:
-                end.close()
 
 
 def test_where_a_server_lets_wait_more_requests_are_under_way(tmp_path: Path) -> None:
