@@ -16,10 +16,11 @@ EXPIRED = 400  # as S3 says that a token has expired
 
 
 class Proxy:
-    """`rule`: what it does with a request. `options`: those by which a store asks it, each time once."""
+    """`rule`: what it does with a request. `address`: its own. `options`: those by which a store asks it, each time once."""
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target).netloc
+        self.address = ""
         self.options: dict[str, Any] = {"retry_config": {"max_retries": 0}}
         self.rule: Rule = lambda method, path: None
 
@@ -76,7 +77,7 @@ def proxy_of(target: str) -> Iterator[Proxy]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    proxy.options["aws_endpoint"] = f"http://127.0.0.1:{server.server_port}"
+    proxy.address = proxy.options["aws_endpoint"] = f"http://127.0.0.1:{server.server_port}"
     try:
         yield proxy
     finally:

@@ -21,6 +21,7 @@ from adaptive_sampler.shards import (
 )
 from tests.shards.servers.s3 import BUCKET, environment, s3
 from tests.shards.tars import body, plan_of, shards
+from tests.storage.proxy import EXPIRED, proxy_of
 
 pytest.importorskip("moto", reason="moto is not installed (the extra dev brings it)")
 pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
@@ -157,6 +158,24 @@ def test_missing_credentials_are_told_with_where_they_are_looked_for(client: Any
     run = subprocess.run([sys.executable, "-c", code], env=known | nowhere, capture_output=True, text=True, check=True)
     assert run.stdout.startswith(f"s3://{BUCKET}/train/shard-000.tar: cannot be opened: ")
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in run.stdout
+
+
+def test_credentials_that_expire_amid_an_epoch_are_told_and_the_state_resumes_with_new_ones(
+    client: Any, tmp_path: Path
+) -> None:
+    index = ShardIndex.build(URLS, tmp_path / "index", access=ACCESS)
+    with proxy_of(client.meta.endpoint_url) as proxy:
+        access = Access(retry=Retry(1), io_threads=1, max_in_flight=1, options={"aws_endpoint": proxy.address})
+        reader = ShardReader(index, plan_of(2 * COUNT, range(2 * COUNT)), window=0, merge_gap=0, access=access)
+        samples = iter(reader)
+        rows = [next(samples)["__index__"] for _ in range(2)]
+        proxy.rule = lambda method, path: EXPIRED
+        with pytest.raises(ShardUnreadable, match=r"shard-000\.tar: .*run out: give new ones and resume by state_dict"):
+            rows.extend(sample["__index__"] for sample in samples)
+        state, proxy.rule = reader.state_dict(), lambda method, path: None
+    again = ShardReader(index, plan_of(2 * COUNT, range(2 * COUNT)), window=0, access=ACCESS)
+    again.load_state_dict(state)
+    assert rows + [sample["__index__"] for sample in again] == list(range(2 * COUNT))
 
 
 def test_a_bucket_alone_is_no_shard(client: Any, tmp_path: Path) -> None:

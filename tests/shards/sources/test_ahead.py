@@ -146,6 +146,14 @@ def test_the_longer_answers_wait_the_more_requests_are_under_way() -> None:
     assert (near.width, far.width) == (8, 100)
 
 
+def test_a_thread_reads_several_ranges_of_a_near_server_before_it_hands_them_over() -> None:
+    near, there, far = Pace(), Pace(), Pace()
+    assert near.together == 1, "nothing is known of it yet"
+    for pace, seconds in ((near, 0.0001), (there, 0.0005), (far, 0.02)):
+        pace.note(seconds, 0.0, 1)
+    assert (near.together, there.together, far.together) == (16, 4, 1)
+
+
 def test_requests_that_wait_for_each_other_do_not_ask_for_more_and_more() -> None:
     pace = Pace()
     for _ in range(2000):
