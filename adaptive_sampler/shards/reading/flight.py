@@ -20,7 +20,7 @@ class Due(Generic[T]):
     """
 
     finish: Callable[[Any], Iterator[T]]
-    start: Callable[[], bytes] | None = None
+    start: Callable[[], Any] | None = None
     size: int = 0
 
 

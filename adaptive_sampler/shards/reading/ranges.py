@@ -1,25 +1,23 @@
 """Reads only the wanted samples. If requests are expensive, one request reads samples that lie close together."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.bundle import Bundle, Span, Ticket, as_it_is
 from adaptive_sampler.shards.reading.flight import Due, Flight
 from adaptive_sampler.shards.reading.samples import LocalSamples, OpenFiles
 from adaptive_sampler.shards.reading.settings import ShardReading, opened
-from adaptive_sampler.shards.reading.wanted import Ints, Raw, Wanted
+from adaptive_sampler.shards.reading.wanted import Ints, Wanted
 from adaptive_sampler.shards.sources.base import Source
 from adaptive_sampler.shards.sources.local import LocalSource
 
 _RUN = 4 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
+_BUNDLE = 1 << 20  # bytes that one thread reads before it hands them over
 _WASTE = 1.5  # bytes of gaps for each byte of wanted samples, at most, unless the user says how long a gap may be
-
-Ticket = tuple[Callable[[Any], Raw | None], Any]
-"""A function and its argument. The call reads the sample if necessary, and returns it, or None if it is lost."""
 
 
 def read(index: ShardIndex, rows: Ints, reading: ShardReading, files: OpenFiles) -> Iterator[Ticket]:
@@ -61,7 +59,7 @@ class _ShardJob:
                 raise source
         except Exception as error:
             self._reading.lost(error, len(self._rows), shards=1)
-            yield from [(_as_it_is, None)] * len(self._rows)
+            yield from [(as_it_is, None)] * len(self._rows)
             return
         self._reading.counts.shards += 1
         if self._reading.merge_gap is None and isinstance(source, LocalSource):
@@ -69,7 +67,7 @@ class _ShardJob:
             return
         try:
             for due in self._requests(source):
-                yield from due.finish(_outcome(due.start) if due.start else None)
+                yield from due.finish(due.start() if due.start else None)
         finally:
             source.close()
 
@@ -90,42 +88,20 @@ class _ShardJob:
         if gap is None:
             gap = source.merge_gap or 0
             gap = min(gap, _thrifty(wanted.begin, wanted.stop)) if source.parallel else gap
-        for low, high in _runs(wanted.begin, wanted.stop, gap):
-            base = int(wanted.begin[low])
-            length = int(wanted.stop[high - 1]) - base
-            samples = partial(_samples, wanted, low, times[low:high].tolist(), base, self._reading)
-            yield Due(samples, partial(source.read, base, length), length)
+        runs = deque(_runs(wanted.begin, wanted.stop, gap))
+        while runs:
+            bundle = self._bundle(source, wanted, runs, times)
+            yield Due(bundle.tickets, bundle.read, bundle.size)
 
-
-def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
-    try:
-        return work()
-    except Exception as error:
-        return error
-
-
-def _as_it_is(sample: Raw | None) -> Raw | None:
-    # A separate dict for each visit, because later stages write into their samples.
-    return None if sample is None else dict(sample)
-
-
-def _samples(
-    wanted: Wanted, low: int, times: list[int], base: int, reading: ShardReading, data: bytes | Exception
-) -> Iterator[Ticket]:
-    """The samples from the one numbered `low` on, each as often as `times` says, out of what was read at `base`."""
-    if isinstance(data, Exception):
-        reading.lost(data, len(times))
-        yield from [(_as_it_is, None)] * sum(times)
-        return
-    reading.counts.ranges += 1
-    reading.counts.bytes_read += len(data)
-    for nth, repeats in enumerate(times, low):
-        try:
-            sample = wanted.cut(nth, data, base)
-        except ShardDamaged as error:
-            reading.lost(error, 1)
-            sample = None
-        yield from [(_as_it_is, sample)] * repeats
+    def _bundle(self, source: Source, wanted: Wanted, runs: deque[tuple[int, int]], times: Ints) -> Bundle:
+        """The next of `runs`: as many as the source takes `together`, and `_BUNDLE` bytes and one run more at most."""
+        spans, size = list[Span](), 0
+        while runs and len(spans) < source.together and size < _BUNDLE:
+            low, high = runs.popleft()
+            start = int(wanted.begin[low])
+            spans.append(Span(low, times[low:high].tolist(), start, int(wanted.stop[high - 1]) - start))
+            size += spans[-1].length
+        return Bundle(source, wanted, spans, self._reading)
 
 
 def _thrifty(begin: Ints, stop: Ints) -> int:

@@ -62,9 +62,10 @@ class LocalSamples:
         begin, length = self._begin[nth], self._length[nth]
         try:
             file = _Counted(self._files.get(self._shard), self._reading)
-            if length >= _LARGE:
-                return self._wanted.cut(nth, file, 0)
-            return self._wanted.cut(nth, file[begin : begin + length], begin)
+            data, base = (file, 0) if length >= _LARGE else (file[begin : begin + length], begin)
+            sample = self._wanted.cut(nth, data, base)
+            self._reading.counts.bytes_kept += self._wanted.kept(nth)
+            return sample
         except (ShardError, OSError) as error:
             self._reading.lost(error, 1)
             return None

@@ -7,8 +7,9 @@ from itertools import repeat
 import numpy as np
 
 from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.reading.bundle import Ticket
 from adaptive_sampler.shards.reading.order import ShardOrder, check_taken
-from adaptive_sampler.shards.reading.ranges import Ticket, read
+from adaptive_sampler.shards.reading.ranges import read
 from adaptive_sampler.shards.reading.samples import OpenFiles
 from adaptive_sampler.shards.reading.settings import Counts, ShardReading, Stop
 from adaptive_sampler.shards.reading.share import Place, Stint

@@ -56,16 +56,18 @@ class Wanted:
                 raise self._moved(nth, member, f"no header of a member of {sizes[member]} bytes stands before it")
             if not named:
                 self._check_name(nth, member, header)
-        kept = 0
         for name in names:
             at, size = starts[member] - base, sizes[member]
             part = sample[name] = data[at : at + size]
             if len(part) != size:
                 raise self._cut_off(nth, starts[member] + len(part))
-            kept += size
             member += 1
-        self._reading.counts.bytes_kept += kept
         return sample
+
+    def kept(self, nth: int) -> int:
+        """The bytes of the nth sample's parts."""
+        first = self._extents.first[nth]
+        return sum(self._extents.size[first : first + len(self._extents.names[nth])])
 
     def _check_name(self, nth: int, member: int, header: bytes) -> None:
         """Raise ShardDamaged if `header` names another member, unless an extended header may have named it otherwise."""

@@ -27,6 +27,10 @@ class Source(Protocol):
         """How many reads should run at a time; 0: call `read` directly, one after another."""
 
     @property
+    def together(self) -> int:
+        """How many reads one thread does before it hands them over."""
+
+    @property
     def merge_gap(self) -> int | None:
         """How many bytes are cheaper to read than to skip; None: read a sample when it is delivered."""
 

@@ -95,3 +95,9 @@ def rest(seconds: float) -> bool:
         time.sleep(seconds)
         return True
     return not left.wait(seconds)
+
+
+def still_wanted() -> bool:
+    """Whether the result is still wanted of whoever works here: in a crew's thread that is left it is not."""
+    left: threading.Event | None = getattr(_OWN, "left", None)
+    return left is None or not left.is_set()

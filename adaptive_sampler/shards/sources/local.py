@@ -12,7 +12,7 @@ from adaptive_sampler.shards.sources.base import missing, unreadable
 class LocalSource:
     """A local file, read with `pread`: it shares no position, and raises no SIGBUS if the file shrinks."""
 
-    parallel = 0
+    parallel, together = 0, 1
     merge_gap: int | None = (
         None  # benchmarks/streams.py: reading a sample from the page cache costs less than holding its bytes
     )

@@ -6,6 +6,7 @@ _FIRST = 100e6  # bytes a second, until a body has shown another rate
 _LARGE = 128 << 10  # bytes: a smaller body may have come with its headers, and shows no rate
 _LEAST, _MOST = 16 << 10, 8 << 20  # bytes: what a gap is between, whatever was measured
 _REQUEST = 100e-6  # seconds of work that a request makes here, with obstore 0.12.1
+_TURN, _TOGETHER = 2e-3, 16  # seconds, and requests at most, that a thread works before it hands something over
 _NARROW = 8  # requests at a time that are never too many
 _RISE = 1.02  # an answer that took longer raises the latency by so much at most: most of its wait is for other answers
 
@@ -29,6 +30,11 @@ class Pace:
     def gap(self) -> int:
         """Bytes that come in the time of another request: that many are cheaper to read than to skip."""
         return int(min(max(self.latency * self.rate, _LEAST), _MOST))
+
+    @property
+    def together(self) -> int:
+        """Requests that one thread makes before it hands their bytes over, which is half as much work as a request."""
+        return min(max(int(_TURN / self.latency), 1), _TOGETHER) if self.latency else 1
 
     @property
     def width(self) -> int:

@@ -111,6 +111,11 @@ class RemoteSource:
         return self._pace.width
 
     @property
+    def together(self) -> int:
+        """How many requests one thread makes one after another, as far as this server's answers have shown."""
+        return self._pace.together
+
+    @property
     def merge_gap(self) -> int:
         """Bytes that come in the time of another request, as far as this server's answers have shown."""
         return self._pace.gap

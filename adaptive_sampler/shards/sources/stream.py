@@ -20,7 +20,7 @@ class OneWay(Protocol):
 class StreamSource:
     """A file that can only be read forward: bytes between two reads are received and discarded."""
 
-    parallel = 0
+    parallel, together = 0, 1
     merge_gap: int | None = 1 << 62  # skipping costs as much as reading
 
     def __init__(
