@@ -143,14 +143,6 @@ def test_a_server_that_fails_at_first_is_asked_again(server: Server) -> None:
     assert server.failures == server.drops == 0
 
 
-def test_a_try_that_fails_is_one_request(server: Server) -> None:
-    source = QUICK.open(server.url("shard-000.tar"))
-    server.reset()
-    server.failures = 1
-    assert len(source.read(0, 512)) == 512
-    assert server.requests == 2
-
-
 def test_a_server_that_keeps_failing_is_an_error_naming_the_shard(server: Server) -> None:
     index = built(server)
     server.failures = 10**6
