@@ -68,6 +68,15 @@ def numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "V" and "float" in array.dtype.name else array
 
 
+def as_compiled(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The array in the one layout that kernels are compiled for ahead: contiguous, aligned and writable; else a copy.
+
+    Numba would compile for any other at its first call, which takes seconds, and not once ahead.
+    """
+    found = np.ascontiguousarray(array, dtype)
+    return found if found.flags.carray else found.copy()
+
+
 def like(x: Any, reference: Array) -> Array:
     """`x` as an array of the library of `reference`, on its device.
 
@@ -116,4 +125,4 @@ def as_rows(rows: Any, n: int) -> np.ndarray:
         )
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise InvalidValue(f"row {array.max()} does not fit int64. Rows are 0 … {n - 1}.")
-    return np.ascontiguousarray(array, np.int64)
+    return as_compiled(array, np.int64)

@@ -145,6 +145,14 @@ def _compiled(function: Any) -> Any:
     return numba.njit(nogil=True, error_model="numpy")(function)
 
 
+@cache
+def compiles() -> bool:
+    """Whether Numba compiles: where NUMBA_DISABLE_JIT=1 is set, no kernel runs that calls an `Intrinsic`."""
+    import numba
+
+    return not numba.config.DISABLE_JIT
+
+
 def _cause(error: BaseException) -> str:
     """Where an error began, in one line: Numba reports what went wrong in its own words, many of them."""
     while before := error.__cause__ or error.__context__:

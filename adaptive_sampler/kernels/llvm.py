@@ -22,6 +22,7 @@ class _Late:
 
 numba, ir = _Late("numba"), _Late("llvmlite.ir")
 LANES = 64  # elements that one call looks at
+SQUARE = 8  # rows and columns that one call transposes
 _BYTES = 4  # of an element
 _IN_ANY_ORDER = ("reassoc", "nsz")  # none of these flags lets LLVM take for granted that there is no NaN or inf
 
@@ -152,6 +153,40 @@ def add_product(typing_context: Any, total: Any, a: Any, b: Any) -> Any:
     return numba.types.float32(*[numba.types.float32] * 3), generate
 
 
+@instructions(plain.transpose)
+def transpose(typing_context: Any, rows: Any, i: Any, j: Any, columns: Any) -> Any:
+    """Write 8 × 8 elements of `rows`, from [i, j] on, transposed into `columns`, from [j, i] on; both are C-contiguous."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = ir.VectorType(context.get_data_type(signature.args[0].dtype), SQUARE)
+        given, written = (_places(context, builder, signature.args[n], args[n], lanes) for n in (0, 3))
+        lines = [builder.load(place, align=_BYTES) for place in given(args[1], args[2])]
+        for step in (1, 2, 4):  # each swaps what lies beside the diagonal of squares twice as wide
+            for n in (n for n in range(SQUARE) if not n & step):
+                pair = lines[n], lines[n + step]
+                lower = [x + SQUARE - step if x & step else x for x in range(SQUARE)]
+                lines[n] = builder.shuffle_vector(*pair, _words(lower))
+                lines[n + step] = builder.shuffle_vector(*pair, _words([x + step for x in lower]))
+        for line, place in zip(lines, written(args[2], args[1]), strict=True):
+            builder.store(line, place, align=_BYTES)
+        return context.get_dummy_value()
+
+    return numba.types.none(rows, numba.types.int64, numba.types.int64, columns), generate
+
+
+def _places(context: Any, builder: Any, kind: Any, array: Any, lanes: Any) -> Any:
+    """(i, j) -> where in a matrix lanes begin, in 8 rows from i on, at j."""
+    matrix = context.make_array(kind)(context, builder, array)
+    width = builder.extract_value(matrix.shape, 1)
+
+    def places(i: Any, j: Any) -> list[Any]:
+        rows = [builder.add(i, ir.Constant(i.type, n)) for n in range(SQUARE)]
+        begin = [builder.gep(matrix.data, [builder.add(builder.mul(row, width), j)]) for row in rows]
+        return [builder.bitcast(place, lanes.as_pointer()) for place in begin]
+
+    return places
+
+
 def _reread(into: Any, given: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(signature.return_type))
@@ -182,8 +217,8 @@ def _comparison(name: str, operator: str) -> Any:
 
 
 def _words(each: list[int]) -> Any:
-    """A constant of 64 lanes of 32 bits."""
-    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), each)
+    """A constant of lanes of 32 bits."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(each)), each)
 
 
 def _spread(builder: Any, value: Any) -> Any:

@@ -11,10 +11,10 @@ import numpy as np
 
 from adaptive_sampler.kernels.exponential import LOWEST, LOWEST_64, log1p_64, power, power_64
 from adaptive_sampler.kernels.jit import kernel
-from adaptive_sampler.kernels.llvm import add, add_product, highest, larger
+from adaptive_sampler.kernels.llvm import add, add_product, highest, larger, transpose
 
 LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT, ENTROPY = LINES = range(6)
-FEW = 128  # classes: below, a lane is a row, else it is a class
+FEW = 256  # classes: below, a lane is a row, else it is a class
 ROWS = 64  # that are finished together
 LANES = 64
 PART = 4096  # classes that are read together, and so lie in the nearest cache when they are read again
@@ -88,15 +88,32 @@ def many(row, y, copy, known, k):
 
 
 @kernel
+def turn(rows, labels, columns):
+    """Copy rows into columns. A row whose label is below 0 is not read."""
+    some, classes = rows.shape  # 8 is a literal below, because with a name for it this takes five times as long
+    for start in range(0, some, 8):
+        stop = min(start + 8, some)
+        whole = stop - start == 8
+        for k in range(start, stop):
+            whole &= labels[k] >= 0
+        done = classes // 8 * 8 if whole else 0
+        for j in range(0, done, 8):
+            transpose(rows, start, j, columns)
+        for k in range(start, stop):
+            if labels[k] >= 0:
+                for j in range(done, classes):
+                    columns[j, k] = rows[k, j]
+
+
+@kernel
 def few(rows, labels, columns, added, known):
     """Write into `known` what rows of few classes say. `columns` (classes + 1, `ROWS`): logits to work with; `added`
     (3, `ROWS`) float32. A row whose label is below 0 is not read.
     """
     some, classes = rows.shape
+    turn(rows, labels, columns)
     for k in range(some):
         y = labels[k]
-        for j in range(classes if y >= 0 else 0):
-            columns[j, k] = rows[k, j]
         known[MINE + k] = rows[k, y] if y >= 0 else 0
         columns[max(y, 0), k] = -np.inf
     top, total, square, spread = columns[classes], added[0], added[1], added[2]

@@ -82,6 +82,13 @@ def add_product(total: Any, a: Any, b: Any) -> Any:
 
 
 @kernel
+def transpose(rows: Any, i: Any, j: Any, columns: Any) -> Any:
+    for k in range(8):
+        for n in range(8):
+            columns[j + n, i + k] = rows[i + k, j + n]
+
+
+@kernel
 def below(block: Any, bound: Any) -> Any:
     word = np.uint64(0)
     for i in range(64):

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from adaptive_sampler.arrays import Array, library, on_host, to_host
+from adaptive_sampler.arrays import Array, as_compiled, library, on_host, to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
+from adaptive_sampler.kernels.jit import compiles
 from adaptive_sampler.scoring.sharing import mark, once, remember
 
 _EXACT = (np.dtype(np.float32), np.dtype(np.float64))  # in which the kernel computes
@@ -67,7 +68,7 @@ def tokens(logits: Array, labels: Array) -> np.ndarray | None:
     """
     if not on_host(logits):
         return None
-    labels = np.ascontiguousarray(to_host(labels), np.int64)
+    labels = as_compiled(to_host(labels), np.int64)
     if len(logits.shape) != 2 or logits.shape[1] < 2 or labels.shape != (logits.shape[0],):
         raise InvalidValue(
             f"logits {tuple(logits.shape)} and labels {labels.shape}: (tokens, classes), of two classes or more, and (tokens,) are "
@@ -96,16 +97,15 @@ def leave_out(logits: Array, labels: Array) -> None:
 
 
 def _measurable(logits: Array) -> bool:
-    """Whether these are NumPy's logits, (batch, classes), of two classes or more."""
-    return library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
+    """Whether these are NumPy's logits, (batch, classes), of two classes or more, and kernels are compiled."""
+    known = library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
+    return known and compiles()
 
 
 def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarray | None, int]:
     """(all measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
     found = np.empty((len(kernels.LINES), len(classes)), np.float32)
-    if (
-        type(logits) is np.ndarray and logits.flags.c_contiguous and logits.dtype in _EXACT
-    ):  # the usual case: few operations
+    if type(logits) is np.ndarray and logits.flags.carray and logits.dtype in _EXACT:  # the usual case: few operations
         wrong = kernels.measure(logits, classes, lowest, 0, found)
         return (found, -1) if wrong < 0 else (None, wrong)
     for begin, some in _converted(logits):
@@ -118,13 +118,13 @@ def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarra
 def _converted(logits: Array) -> Iterator[tuple[int, np.ndarray]]:
     """Some rows at a time as a kernel takes them, and where each some begins: all at once if nothing is to be converted."""
     host = None if _is_half(logits) else to_host(logits)
-    if host is not None and host.flags.c_contiguous and host.dtype == _precision(host):
+    if host is not None and host.flags.carray and host.dtype == _precision(host):
         yield 0, host
         return
     step = max(1, CONVERTED // (4 * logits.shape[1]))
     for begin in range(0, logits.shape[0], step):
         some = to_host(logits[begin : begin + step])
-        yield begin, np.ascontiguousarray(some, _precision(some))
+        yield begin, as_compiled(some, _precision(some))
 
 
 def _is_half(logits: Array) -> bool:
@@ -141,4 +141,4 @@ def _classes(labels: Array, batch: int) -> np.ndarray | None:
     """The labels as int64 if they are a NumPy array of one integer per sample, else None."""
     if library(labels) != "numpy" or labels.shape != (batch,) or labels.dtype.kind not in "iu":
         return None
-    return np.ascontiguousarray(labels, np.int64)
+    return as_compiled(labels, np.int64)

@@ -28,7 +28,7 @@ def test_a_float32s_power_has_its_digits(spread_out):
     powers(spread_out, found)
     near = spread_out > -8  # of what is e^8 times as unlikely as the likeliest, a sum with it keeps half the digits
     np.testing.assert_allclose(found[near], exact[near], rtol=4e-7)
-    np.testing.assert_allclose(found, exact, rtol=2e-6)
+    np.testing.assert_allclose(found, exact, rtol=5e-6)  # half of it where the processor rounds a · b + c once
 
 
 def test_the_power_of_0_is_1_and_of_the_lowest_a_float32_with_all_digits():

@@ -108,6 +108,22 @@ def test_a_product_and_a_sum_are_rounded_once_or_twice(a, b, c):
     )
 
 
+@numba.njit
+def transposed(rows, i, j, columns):
+    llvm.transpose(rows, i, j, columns)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spelling", [transposed, plain.transpose], ids=["instruction", "twin"])
+@pytest.mark.parametrize(("i", "j"), [(0, 0), (3, 5)])
+def test_a_square_is_transposed_and_nothing_beside_it_is_written(spelling, dtype, i, j):
+    rows, columns = np.arange(11 * 14, dtype=dtype).reshape(11, 14), np.full((15, 12), -1, dtype)
+    expected = columns.copy()
+    expected[j : j + 8, i : i + 8] = rows[i : i + 8, j : j + 8].T
+    spelling(rows, i, j, columns)
+    np.testing.assert_array_equal(columns, expected)
+
+
 def test_called_from_python_they_say_that_only_a_kernel_can():
     with pytest.raises(TypeError, match="below is an instruction of LLVM's: only a kernel can call it"):
         llvm.below(np.zeros(64, np.float32), np.float32(0))

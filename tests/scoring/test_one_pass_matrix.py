@@ -5,6 +5,7 @@ import pytest
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, NotFinite
+from adaptive_sampler.kernels import fold, measure
 from adaptive_sampler.scoring import (
     EL2N,
     Confidence,
@@ -19,9 +20,10 @@ from adaptive_sampler.scoring import (
     Variability,
 )
 from adaptive_sampler.scoring.reading import Reader
+from tests.kernels.test_kernel_cache import started
 
 SCORES = [Entropy(), EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Variability(), Error()]
-CLASSES = [2, 10, 127, 128, 1000, 4096, 4097, 9000]
+CLASSES = [2, 10, 127, 255, 256, 1000, 4096, 4097, 9000]
 
 
 def outputs(classes, batch=70):
@@ -88,3 +90,38 @@ def test_an_update_with_a_nan_names_its_row_and_changes_nothing():
         with pytest.raises(NotFinite, match="of row 4 is nan"):
             store.update(np.arange(70), logits=logits, labels=labels)
         assert store.observed("loss") == 0
+
+
+def read_only(array):
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+def unaligned(array):
+    return np.frombuffer(bytearray(b" " + array.tobytes()), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+
+
+@pytest.mark.parametrize(
+    "way", [read_only, unaligned, np.asfortranarray, lambda array: np.repeat(array, 2, axis=0)[::2]]
+)
+@pytest.mark.parametrize("classes", [10, 300])
+def test_arrays_that_lie_in_memory_in_another_way_give_the_same_and_compile_nothing(way, classes):
+    (logits, labels), rows = outputs(classes), np.arange(70)
+    with ScoreStore.create(None, 70, SCORES) as expected, ScoreStore.create(None, 70, SCORES) as store:
+        expected.update(rows, logits=logits, labels=labels)
+        before = [len(kernel._made().nopython_signatures) for kernel in (fold.fold, measure.measure)]
+        store.update(way(rows), logits=way(logits), labels=way(labels))
+        assert [len(kernel._made().nopython_signatures) for kernel in (fold.fold, measure.measure)] == before
+        for score in SCORES:
+            np.testing.assert_array_equal(store[score.name], expected[score.name])
+
+
+def test_where_nothing_is_compiled_numpy_measures():
+    code = (
+        "import numpy as np\nfrom adaptive_sampler import ScoreStore\nfrom adaptive_sampler.scoring import EL2N, Entropy, Loss\n"
+        "store = ScoreStore.create(None, 2, [EL2N(), Entropy(), Loss()])\n"
+        "store.update([0, 1], logits=np.zeros((2, 2), np.float32), labels=[0, 1])\n"
+        "assert np.allclose([store['el2n'], store['entropy'], store['loss']], [[0.5 ** 0.5] * 2, *[[np.log(2)] * 2] * 2])"
+    )
+    assert started(code, NUMBA_DISABLE_JIT="1").communicate(timeout=300) == ("", "")

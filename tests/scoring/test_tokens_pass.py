@@ -27,7 +27,25 @@ LINES = {
     "incorrect": kernels.INCORRECT,
     "entropy": kernels.ENTROPY,
 }
-EDGES = [2, 63, 64, 65, 127, 129, 1023, 1025, 2047, 2048, 2049, 2561, 4095, 4097, 8193]  # of the lanes, and of parts
+EDGES = [
+    2,
+    63,
+    64,
+    65,
+    127,
+    129,
+    255,
+    257,
+    1023,
+    1025,
+    2047,
+    2048,
+    2049,
+    2561,
+    4095,
+    4097,
+    8193,
+]  # of the lanes, and of parts
 
 
 def agree(logits, labels, rtol=1e-6, atol=1e-7):

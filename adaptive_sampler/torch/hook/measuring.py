@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from adaptive_sampler.arrays import as_compiled
 from adaptive_sampler.scoring.sharing import shared
 from adaptive_sampler.torch.hook.call import Call
 from adaptive_sampler.torch.hook.observation import class_of_each, observed
@@ -75,6 +77,7 @@ class CriterionRecorder(Recorder):
             logits.is_cpu
             and rows.is_cpu
             and logits.dtype.itemsize > 2
+            and not logits.is_neg()  # which NumPy has no view of
             and is_cross_entropy(self.criterion, logits, labels)
         ):
             return False
@@ -85,7 +88,7 @@ class CriterionRecorder(Recorder):
         values = session.table.reader.matrix(logits.detach().numpy(), classes)
         if values is None:
             return False
-        host = rows.numpy()
+        host = as_compiled(rows.numpy(), np.int64)
         self.keep(host, tuple(session.table.columns), values, self.store.epoch)
         if session.classes.wanted:
             session.classes.note(host, classes, len(self.store))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptive_sampler.arrays import to_host
+from adaptive_sampler.arrays import as_compiled, to_host
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.torch.data.batches import tensor_of
 
@@ -35,7 +35,7 @@ class Step:
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """-> the valid rows, (m,) int64, their values, (scores, m) float32, and their labels, (m,) or None."""
-        rows, values = np.ascontiguousarray(to_host(self.rows)), to_host(self.values)
+        rows, values = as_compiled(to_host(self.rows), np.int64), to_host(self.values)
         labels = None if self.labels is None else self.labels.numpy()
         if self.valid is None:
             return rows, values, labels

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import ScoreStore
+from adaptive_sampler.kernels import fold
 from adaptive_sampler.scoring import EL2N, Confidence, Entropy, Forgetting, Loss, Margin
 
 torch = pytest.importorskip("torch")
@@ -73,3 +74,26 @@ def test_labels_are_noted_for_plans_that_ask_for_classes():
         hook(logits.requires_grad_(), labels, rows=torch.arange(8))
         seen, _ = store.session.classes.counts(np.array([255], np.uint8))
     assert seen.tolist() == torch.bincount(labels).tolist()
+
+
+@pytest.mark.parametrize("rows", [torch.arange(16)[::2], torch.tensor(3).expand(8)], ids=["every other", "one row"])
+def test_rows_that_do_not_lie_behind_one_another_are_recorded_and_compile_nothing(rows):
+    logits, labels = outputs(10)
+    recorded(torch.nn.CrossEntropyLoss(), logits.clone(), labels)
+    before = len(fold.fold._made().nopython_signatures)
+    with ScoreStore.create(None, 16, scores()) as store:
+        LossHook(torch.nn.CrossEntropyLoss(), store)(logits.requires_grad_(), labels, rows=rows)
+        assert np.flatnonzero(store.count("loss")).tolist() == rows.unique().tolist()
+    assert len(fold.fold._made().nopython_signatures) == before
+
+
+def test_logits_of_which_numpy_has_no_view_are_recorded():
+    logits, labels = outputs(10)
+    negated = (
+        torch.complex(logits, -logits.nan_to_num(neginf=-50)).conj().imag
+    )  # torch only notes that they are negated
+    assert negated.is_neg()
+    found, _ = recorded(torch.nn.CrossEntropyLoss(), negated.detach(), labels)
+    expected, _ = recorded(torch.nn.CrossEntropyLoss(), negated.detach().resolve_neg(), labels)
+    for name in NAMES:
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
