@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from adaptive_sampler.arrays import as_array, numbers, to_host
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows
+from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows, rule_of
 from adaptive_sampler.memory.columns import Columns
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
@@ -242,8 +243,14 @@ class Table:
 
     def digest(self) -> int:
         """A checksum of all columns of all scores."""
-        each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
-        return checksum([np.array(each)])
+        books = {id(book): book.checksums() for book in self.books}
+        each = [[books[id(c.book)][key] for key in c.keys] for c in self.columns.values()]
+        return checksum([np.array(list(chain(*each)))])
+
+    @property
+    def by_batches(self) -> bool:
+        """Whether a custom fold may tell two batches of rows from one that has the rows of both."""
+        return any(rule_of(score.fold) is None for score in self.scores)
 
     def begin_run(self) -> None:
         """End the current training run for every score, unless nothing was ever observed."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from adaptive_sampler.kernels.fold import take_visits
 from adaptive_sampler.memory.journal import Journal
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -28,13 +29,8 @@ class VisitTally:
         The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
-        order = np.argsort(rows, kind="stable")
-        ranked = rows[order]
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        nth = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
         mine = np.empty(len(rows), np.bool_)
-        mine[order] = nth < left[ranked]
-        np.subtract.at(left, rows[mine], 1)
+        take_visits(rows, left, mine)
         return mine
 
 
