@@ -20,7 +20,7 @@ from adaptive_sampler.torch.ranks.exchange import compare, exchange, headers_of,
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
 from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
-LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
+LIMIT = 1 << 16  # rows that a rank sends at a time: so few that the next round finds memory that this one has used
 _ONE_PATH = "give every rank the same path, on a file system that all of them see"
 
 
