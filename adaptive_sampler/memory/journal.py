@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.memory.table import Update
 from adaptive_sampler.plan import MadeFrom
 
@@ -33,6 +34,13 @@ def runs(entries: Iterable[JournalEntry], *, by_batches: bool) -> Iterator[tuple
         else:
             rows, values = np.concatenate([e.rows for e in some]), np.concatenate([e.values for e in some], axis=1)
             yield JournalEntry(rows, mask, values, epoch), len(some)
+
+
+def visits_taken(rows: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Which of `rows`, in the order given, are visits of which some are `left`, (n,); these are taken from it. (batch,) bool."""
+    mine = np.empty(len(rows), np.bool_)
+    kernels.take_visits(rows, left, mine)
+    return mine
 
 
 class Journal:

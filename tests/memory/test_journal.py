@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.kernels.fold import take_visits
-from adaptive_sampler.memory.journal import JournalEntry, runs
+from adaptive_sampler.memory.journal import JournalEntry, runs, visits_taken
 from adaptive_sampler.scoring import EMA, Forgetting, Loss, Variability
 
 N = 5
@@ -94,8 +93,8 @@ def test_a_digest_sees_one_bit_of_one_row_anywhere() -> None:
 def test_visits_are_taken_in_order_until_none_is_left_and_rows_outside_have_none(
     rows: list[int], left: list[int]
 ) -> None:
-    remaining, mine = np.array(left, np.uint8), np.empty(len(rows), np.bool_)
-    take_visits(np.array(rows, np.int64), remaining, mine)
+    remaining = np.array(left, np.uint8)
+    mine = visits_taken(np.array(rows, np.int64), remaining)
     expected, own = [], dict(enumerate(left))
     for row in rows:
         expected.append(own.get(row, 0) > 0)

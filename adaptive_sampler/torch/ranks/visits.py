@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adaptive_sampler.kernels.fold import take_visits
-from adaptive_sampler.memory.journal import Journal
+from adaptive_sampler.memory.journal import Journal, visits_taken
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.walk.epochs import PlannedEpoch
@@ -29,9 +28,7 @@ class VisitTally:
         The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
-        mine = np.empty(len(rows), np.bool_)
-        take_visits(rows, left, mine)
-        return mine
+        return visits_taken(rows, left)
 
 
 def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
