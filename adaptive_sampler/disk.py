@@ -20,9 +20,8 @@ NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTS
 Bytes = np.ndarray | bytes
 
 
-def checksum(parts: Sequence[Bytes]) -> int:
-    """The CRC-32C of the concatenated parts, as an int."""
-    crc = 0
+def checksum(parts: Sequence[Bytes], crc: int = 0) -> int:
+    """The CRC-32C of the concatenated parts, as an int. `crc`: that of what comes before them."""
     for part in parts:
         crc = google_crc32c.extend(crc, _octets(part))
     return crc

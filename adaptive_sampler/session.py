@@ -88,10 +88,12 @@ class Session(Commits):
             self.table.check(rows, names, values)
             self.journal.append(rows, names, values, epoch)
 
-    def fold_merged(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
-        """Fold values into the scores at once, past the journal: `sync` calls this for each update of every rank."""
+    def fold_merged(
+        self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int, *, updates: int = 1
+    ) -> None:
+        """Fold values into the scores at once, past the journal: `sync` calls this with the `updates` of all ranks."""
         self.table.fold(rows, names, values, epoch)
-        self.updates += 1
+        self.updates += updates
 
     def takes(self, name: str, *, instead_of_logits: bool = False) -> bool:
         """Whether some score takes the observation `name`.

@@ -141,3 +141,16 @@ def fold(rows, values, epoch, before, steps, decays, ledger, octets, shift, dirt
             elif rule == TRANSITIONS:
                 transitions(some, given, words[:, at], words[:, at + 1], octets[:, 4 * (at + 2)])
     return new
+
+
+@kernel
+def take_visits(rows, left, mine):
+    """Mark in `mine` which of `rows`, in the order given, are visits that are left, and take these from `left`, (n,).
+
+    A row outside of `left` has none.
+    """
+    for i in range(rows.size):
+        r = rows[i]
+        mine[i] = 0 <= r < left.size and left[r] > 0
+        if mine[i]:
+            left[r] -= 1

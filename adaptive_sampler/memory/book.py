@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.memory.records import Key, Records
+from adaptive_sampler.memory.records import BLOCK, Key, Records
 from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
 
 CHUNK = 1 << 20  # rows: zarr spends about 1 ms of Python on a chunk, so smaller chunks are slower to read and write
@@ -106,7 +107,7 @@ class Book:
         """How to fold a matrix of values in which `lines` gives the line of each score."""
         steps, decays, custom = [], [], []
         for score in self.scores:
-            rule = _rule(score.fold)
+            rule = rule_of(score.fold)
             if rule is None:
                 custom.append((score, lines[score.name]))
             else:
@@ -115,6 +116,16 @@ class Book:
                 decays.append(getattr(score.fold, "decay", 0.0))
         rules = np.array(steps, np.int64).reshape(-1, 3), np.array(decays)
         return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
+
+    def checksums(self) -> dict[Key, int]:
+        """The CRC-32C of each column. What is still on disk is read and not kept."""
+        spec, step = self._spec, self.chunk if self.on_disk else BLOCK
+        found = dict.fromkeys(spec, 0)
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            for key, column in spec.items():
+                found[key] = checksum([self.part(key, column, start, stop)], found[key])
+        return found
 
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
         """Fold values, (scores, batch), and return −1.
@@ -207,7 +218,7 @@ class Book:
                 into[first - start : last - start] = data[first - low : last - low]
 
 
-def _rule(fold: Fold) -> int | None:
+def rule_of(fold: Fold) -> int | None:
     """The kernel's number for the rule of a built-in fold, which cannot raise; None for a custom fold."""
     built_in = REGISTRY.get(str(getattr(fold, "kind", None))) is type(fold)
     return getattr(fold, "rule", None) if built_in else None

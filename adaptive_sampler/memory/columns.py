@@ -23,6 +23,11 @@ class Columns:
         self._all = {name: (self._key(name), column) for name, column in all_columns(score.fold).items()}
 
     @property
+    def keys(self) -> list[Key]:
+        """The names that all columns have in the book."""
+        return [key for key, _ in self._all.values()]
+
+    @property
     def state(self) -> State:
         """The fold's own columns, (n,) each, writable."""
         return self.book.state(self.score)

@@ -1,11 +1,13 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from adaptive_sampler.errors import StoreError
+from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.memory.table import Update
 from adaptive_sampler.plan import MadeFrom
 
@@ -17,6 +19,28 @@ class JournalEntry(NamedTuple):
     mask: int
     values: np.ndarray
     epoch: int
+
+
+def runs(entries: Iterable[JournalEntry], *, by_batches: bool) -> Iterator[tuple[JournalEntry, int]]:
+    """Join entries of the same scores and epoch that follow each other -> the joined ones, and how many each is made of.
+
+    Their rows keep their order, so folding a run gives what folding its entries one after another does, in fewer calls.
+    `by_batches`: a fold may tell the difference, so every entry stays by itself.
+    """
+    for (mask, epoch, _), run in groupby(enumerate(entries), lambda e: (e[1].mask, e[1].epoch, e[0] * by_batches)):
+        some = [entry for _, entry in run]
+        if len(some) == 1:
+            yield some[0], 1
+        else:
+            rows, values = np.concatenate([e.rows for e in some]), np.concatenate([e.values for e in some], axis=1)
+            yield JournalEntry(rows, mask, values, epoch), len(some)
+
+
+def visits_taken(rows: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Which of `rows`, in the order given, are visits of which some are `left`, (n,); these are taken from it. (batch,) bool."""
+    mine = np.empty(len(rows), np.bool_)
+    kernels.take_visits(rows, left, mine)
+    return mine
 
 
 class Journal:
@@ -60,9 +84,9 @@ class Journal:
             values = np.concatenate([part.values for part in some], axis=1)
             self.append(np.concatenate([part.rows for part in some]), names, values, epoch)
 
-    def named(self, mask: int) -> list[str]:
+    def named(self, mask: int) -> tuple[str, ...]:
         """The scores whose bits `mask` sets."""
-        return [name for bit, name in enumerate(self.names) if mask >> bit & 1]
+        return tuple(name for bit, name in enumerate(self.names) if mask >> bit & 1)
 
     def settled(self, wanted: str) -> MadeFrom:
         """The state of the scores, which is the same on every rank; `wanted` begins the message of an error.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows
+from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows, rule_of
 from adaptive_sampler.memory.columns import Columns
 from adaptive_sampler.scoring.base import Fold, ScoreLike
 from adaptive_sampler.scoring.reading import Reader
@@ -258,8 +259,14 @@ class Table:
 
     def digest(self) -> int:
         """A checksum of all columns of all scores."""
-        each = [checksum(list(columns.part(0, self.n).values())) for columns in self.columns.values()]
-        return checksum([np.array(each + [run.digest() for run in self.runs.values()])])
+        books = {id(book): book.checksums() for book in self.books}
+        each = [[books[id(c.book)][key] for key in c.keys] for c in self.columns.values()]
+        return checksum([np.array([*chain(*each), *(run.digest() for run in self.runs.values())])])
+
+    @property
+    def by_batches(self) -> bool:
+        """Whether a custom fold may tell two batches of rows from one that has the rows of both."""
+        return any(rule_of(score.fold) is None for score in self.scores)
 
     @property
     def _unobserved(self) -> bool:

@@ -218,8 +218,11 @@ class BatchIterator(EpochIterator):
         stop = min(place.end + max(_MANY // size, 1) * size, epoch.reach(place.end))
         rows = epoch.take(place.end, stop)
         whole = len(rows) - len(rows) % size
-        if len(rows) <= _FEW or not whole:
-            return self._at_once(rows, whole if self._drop_last else len(rows))
+        if not whole:
+            place.end, place.left = stop, iter(())
+            return iter([] if self._drop_last else [rows.astype(np.int64) if self._arrays else rows.tolist()])
+        if len(rows) <= _FEW:
+            return self._at_once(rows, whole if self._drop_last or stop < len(epoch) else len(rows))
         place.end += whole  # the rows of the last, short batch are taken again, as a block of their own
         if self._arrays:
             place.left = iter(rows[:whole].astype(np.int64).reshape(-1, size))
@@ -229,11 +232,11 @@ class BatchIterator(EpochIterator):
         return map(list, place.left)
 
     def _at_once(self, rows: np.ndarray, number: int) -> Iterator[Any]:
-        """The batches of the first `number` of few rows, the short one too; the rest of these rows is dropped."""
+        """The batches of the first `number` of few rows: all, with a short batch, only at the epoch's end."""
         size, place = self.batch_size, self.place
         items: Any = rows.astype(np.int64) if self._arrays else rows.tolist()
         batches = [items[start : start + size] for start in range(0, number, size)]
-        # As if the short batch were whole, so that `position` counts by whole ones; it ends at the epoch's end.
-        place.end += len(batches) * size if number else len(rows)
+        # As if the short batch were whole, so that `position` counts by whole ones; that ends at the epoch's end.
+        place.end += len(batches) * size
         place.left = iter(batches)
         return place.left

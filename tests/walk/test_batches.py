@@ -157,3 +157,24 @@ def test_a_foreign_sampler_is_refused_because_the_selection_would_be_lost(foreig
         InvalidValue, match=r"is none of ours: the selection would be lost.*use_distributed_sampler=False"
     ):
         Batches(foreign, 4)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("delivered", range(1, 8))
+def test_a_walk_resumed_within_a_batch_of_a_block_gives_every_row_that_is_left_of_the_block(delivered, drop_last):
+    """A loader that counts for itself may stop anywhere; the first block then ends with a short batch, within the epoch."""
+    store = scored(np.arange(float(N)))
+
+    def sampler():
+        return AdaptiveSampler(store, KeepAll(), replan=2)
+
+    whole, first = list(itertools.chain(*sampler().batches(4))), sampler()
+    walk = iter(first.batches(4))
+    drawn = [next(walk), next(walk)]
+    assert [*itertools.chain(*drawn)] == whole[:8]
+    second = sampler()
+    second.load_state_dict(first.state_dict(delivered=delivered))
+    rest = list(second.batches(4, drop_last=drop_last))
+    in_block = [whole[start : min(start + 4, 8)] for start in range(delivered, 8, 4)]
+    expected = [*in_block, whole[8:]]
+    assert rest == [batch for batch in expected if len(batch) == 4 or not drop_last]

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from adaptive_sampler.errors import RankLost
 
 _LONGEST_NAP = 0.05  # seconds between two looks at a collective that takes its time
+_LATE = 0.1  # of the time that a collective took, as much later at most is its end seen
 _PATIENCE = 5.0  # seconds in which ranks that live and wait answer a roll call, if the group's timeout leaves as many
 _TIMELY = (
     0.9  # of the group's timeout, after which a roll is called: before torch acts, which under NCCL ends the process
@@ -26,16 +27,16 @@ def gather(values: Any, group: Any) -> torch.Tensor:
     on_gpu = dist.get_backend(group) == "nccl"
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     ours = torch.as_tensor(np.asarray(values)).to(device).contiguous()
-    gathered = [torch.empty_like(ours) for _ in range(group.size())]
+    gathered = torch.empty((group.size(), *ours.shape), dtype=ours.dtype, device=device)
     roll = _Roll(group, device)
     try:
-        roll.wait(dist.all_gather(gathered, ours, group, async_op=True))
+        roll.wait(dist.all_gather([*gathered], ours, group, async_op=True))
     except RuntimeError as error:  # so are all errors of gloo, of NCCL and of torch's stores
         raise RankLost(
             f"{roll.call()}, so this rank cannot go on. What was committed is whole: start the processes again, as many as "
             "you like, and open the last commit (distributed_store with exist_ok=True) or a checkpoint's (version=)."
         ) from error
-    return torch.stack(gathered).cpu()
+    return gathered.cpu()
 
 
 def gather_texts(text: str, group: Any) -> list[str]:
@@ -64,10 +65,10 @@ class _Roll:
 
     def wait(self, work: Any) -> None:
         """Wait for a collective. Raises `RuntimeError` if it fails, here or on another rank, or takes too long."""
-        nap = 1e-5
+        start = time.monotonic()
         while not work.is_completed():
+            nap = min(1e-5 + _LATE * (time.monotonic() - start), _LONGEST_NAP)
             time.sleep(nap)
-            nap = min(2 * nap, _LONGEST_NAP)
             if nap < _LONGEST_NAP:  # a look into the store costs a round trip
                 continue
             if self._store.check([_KEY]):

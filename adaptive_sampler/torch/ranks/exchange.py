@@ -53,17 +53,18 @@ def pieces(lengths: np.ndarray, limit: int) -> Iterator[list[tuple[int, int, int
     `start` … `stop` − 1 of an update; the rounds cover all updates in (update, rank) order.
     """
     planned: list[tuple[int, int, int, int]] = []
-    sent = np.zeros(len(lengths), np.int64)
-    for update, rank in np.ndindex(lengths.shape[::-1]):
-        start, length = 0, int(lengths[rank, update])
-        while start < length:
-            if sent[rank] == limit:
-                yield planned
-                planned, sent[:] = [], 0
-            stop = min(start + limit - int(sent[rank]), length)
-            planned.append((rank, update, start, stop))
-            sent[rank] += stop - start
-            start = stop
+    sent = [0] * len(lengths)
+    for update, each in enumerate(lengths.T.tolist()):
+        for rank, length in enumerate(each):
+            start = 0
+            while start < length:
+                if sent[rank] == limit:
+                    yield planned
+                    planned, sent = [], [0] * len(lengths)
+                stop = min(start + limit - sent[rank], length)
+                planned.append((rank, update, start, stop))
+                sent[rank] += stop - start
+                start = stop
     if planned:
         yield planned
 
@@ -86,19 +87,21 @@ def exchange(
     ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
     rows = [entry.rows[part] for entry, part in ours]
     values = [entry.values[:, part].reshape(-1) for entry, part in ours]
-    sizes = np.zeros((ranks, 2), np.int64)
-    for rank, update, start, stop in planned:
-        sizes[rank] += (stop - start) * np.array([1, int(headers[rank, update, 2]).bit_count()])
-    all_rows = gather(_padded(rows, sizes[:, 0].max(), np.int64), group).numpy()
-    all_values = gather(_padded(values, sizes[:, 1].max(), np.float32), group).numpy()
-    merged, at = [], np.zeros((ranks, 2), np.int64)
-    for rank, update, start, stop in planned:
-        _, epoch, mask = headers[rank, update].tolist()
-        size, scores = stop - start, mask.bit_count()
-        first, value = at[rank]
-        block = all_values[rank, value : value + scores * size].reshape(scores, size)
-        merged.append(JournalEntry(all_rows[rank, first : first + size], mask, block, epoch))
-        at[rank] += size, scores * size
+    told = headers[tuple(np.array(planned)[:, :2].T)].tolist()
+    most_rows, most_values = [0] * ranks, [0] * ranks
+    for (rank, _, start, stop), (_, _, mask) in zip(planned, told, strict=True):
+        most_rows[rank] += stop - start
+        most_values[rank] += (stop - start) * mask.bit_count()
+    all_rows = gather(_padded(rows, max(most_rows), np.int64), group).numpy()
+    all_values = gather(_padded(values, max(most_values), np.float32), group).numpy()
+    merged, row, value = [], [0] * ranks, [0] * ranks
+    for (rank, _, start, stop), (_, epoch, mask) in zip(planned, told, strict=True):
+        size, cells = stop - start, (stop - start) * mask.bit_count()
+        rows_ = all_rows[rank, row[rank] : row[rank] + size]
+        block = all_values[rank, value[rank] : value[rank] + cells].reshape(-1, size)
+        merged.append(JournalEntry(rows_, mask, block, epoch))
+        row[rank] += size
+        value[rank] += cells
     return merged
 
 

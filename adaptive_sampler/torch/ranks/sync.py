@@ -10,7 +10,7 @@ import torch.distributed as dist
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NoStore, NotDistributed, OutOfStep, StoreError
-from adaptive_sampler.memory.journal import Journal, JournalEntry
+from adaptive_sampler.memory.journal import Journal, JournalEntry, runs
 from adaptive_sampler.memory.table import Runs
 from adaptive_sampler.plan import MadeFrom
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -21,7 +21,7 @@ from adaptive_sampler.torch.ranks.exchange import compare, exchange, headers_of,
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
 from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
 
-LIMIT = 1 << 18  # rows that a rank sends at a time: 3 MB with one score, however long its journal is
+LIMIT = 1 << 16  # rows that a rank sends at a time: so few that the next round finds memory that this one has used
 _ONE_PATH = "give every rank the same path, on a file system that all of them see"
 
 
@@ -142,8 +142,9 @@ def sync(
     headers = headers_of(entries, group)
     tally = None if sampler is None or plan is None else visits_left(journal, sampler, store.plan(plan[0]), plan[1])
     for planned in pieces(headers[:, :, 0], limit):
-        for entry in exchange(planned, headers, entries, group):
-            _fold(store, journal, entry, tally)
+        shared = exchange(planned, headers, entries, group)
+        for run, updates in runs(shared, by_batches=store.session.table.by_batches):
+            _fold(store, journal, run, updates, tally)
     journal.entries = []
     told = gather([store.version, store.session.updates, journal.next_version()], group)
     version, updates, following = told[0].tolist()
@@ -220,17 +221,20 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
     return f"{(high << 32) + low:016x}", start
 
 
-def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, tally: VisitTally | None) -> None:
-    """Fold one entry into the store. With `tally`, visits are left out that the plan does not have."""
-    names, counted = journal.named(entry.mask), tally is not None and entry.epoch == tally.key[1]
+def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, updates: int, tally: VisitTally | None) -> None:
+    """Fold a run of so many updates into the store. With `tally`, visits are left out that the plan does not have."""
+    names, fold = journal.named(entry.mask), store.session.fold_merged
+    if tally is None or entry.epoch != tally.key[1]:
+        fold(entry.rows, names, entry.values, entry.epoch, updates=updates)
+        return
     # Scores that fold the same rows are folded in one update, so that the store keeps them together.
     alike: dict[bytes, tuple[np.ndarray, list[int]]] = {}
     for line, name in enumerate(names):
-        mine = tally.take(name, entry.rows) if tally is not None and counted else np.ones(len(entry.rows), np.bool_)
+        mine = tally.take(name, entry.rows)
         alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)
     for mine, lines in alike.values():
         values = np.ascontiguousarray(entry.values[lines][:, mine])
-        store.session.fold_merged(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch)
+        fold(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch, updates=updates)
 
 
 def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike], **named: Any) -> ScoreStore:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adaptive_sampler.memory.journal import Journal
+from adaptive_sampler.memory.journal import Journal, visits_taken
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.walk.epochs import PlannedEpoch
@@ -28,14 +28,7 @@ class VisitTally:
         The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
-        order = np.argsort(rows, kind="stable")
-        ranked = rows[order]
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        nth = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-        mine = np.empty(len(rows), np.bool_)
-        mine[order] = nth < left[ranked]
-        np.subtract.at(left, rows[mine], 1)
-        return mine
+        return visits_taken(rows, left)
 
 
 def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:

@@ -1,0 +1,103 @@
+"""Runs of updates in a journal: folded at once they give what they give one after another."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_sampler import ScoreStore
+from adaptive_sampler.memory.journal import JournalEntry, runs, visits_taken
+from adaptive_sampler.scoring import EMA, Forgetting, Loss, Variability
+
+N = 5
+NAMES = ("loss", "ema", "forgetting", "variability")
+
+
+@st.composite
+def journals(draw: st.DrawFn) -> list[JournalEntry]:
+    """Updates of few rows, so that many come twice, of some scores each."""
+    found = []
+    for seed in range(draw(st.integers(0, 12))):
+        rng, mask = np.random.default_rng(seed), draw(st.sampled_from([15, 15, 15, 3, 8]))
+        size, epoch = draw(st.integers(1, 9)), draw(st.integers(0, 1))
+        values = rng.integers(0, 2, (mask.bit_count(), size)).astype(np.float32)
+        found.append(JournalEntry(rng.integers(0, N, size), mask, values, epoch))
+    return found
+
+
+def folded(entries: list[tuple[JournalEntry, int]]) -> tuple[int, int, int]:
+    scores = [Loss(), Loss(name="ema", fold=EMA(0.7)), Forgetting(), Variability()]
+    with ScoreStore.create(None, N, scores) as store:
+        for entry, updates in entries:
+            names = tuple(name for bit, name in enumerate(NAMES) if entry.mask >> bit & 1)
+            store.session.fold_merged(entry.rows, names, entry.values, entry.epoch, updates=updates)
+        return store.session.digest(), store.session.updates, len(store.session.table.books)
+
+
+@given(journals())
+def test_folding_runs_gives_the_same_bits_and_counts_as_folding_updates_one_by_one(entries: list[JournalEntry]) -> None:
+    assert folded([*runs(entries, by_batches=False)]) == folded([(entry, 1) for entry in entries])
+
+
+def entry(mask: int, epoch: int) -> JournalEntry:
+    return JournalEntry(np.zeros(2, np.int64), mask, np.zeros((mask.bit_count(), 2), np.float32), epoch)
+
+
+def test_a_run_ends_where_scores_or_epoch_change() -> None:
+    journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1)]
+    assert [(run.mask, run.epoch, updates) for run, updates in runs(journal, by_batches=False)] == [
+        (1, 0, 2),
+        (3, 0, 1),
+        (1, 0, 1),
+        (1, 1, 1),
+    ]
+
+
+def test_where_a_fold_looks_at_batches_each_update_is_a_run() -> None:
+    assert [updates for _, updates in runs([entry(1, 0)] * 3, by_batches=True)] == [1, 1, 1]
+
+
+def test_a_tables_folds_look_at_batches_if_one_is_custom() -> None:
+    class Own(EMA):
+        """A subclass may fold otherwise."""
+
+    for fold, custom in ((EMA(0.7), False), (Own(0.7), True)):
+        with ScoreStore.create(None, N, [Loss(), Loss(name="own", fold=fold)]) as store:
+            assert store.session.table.by_batches is custom
+
+
+def test_a_digest_is_of_values_not_of_which_scores_lie_side_by_side() -> None:
+    digests = set()
+    for apart in (False, True):
+        with ScoreStore.create(None, 10_000, [Loss(), Forgetting()]) as store:
+            if apart:
+                store.session.table.apart(["loss"])
+            store.update(
+                np.arange(9_000), loss=np.arange(9_000), labels=np.zeros(9_000, int), logits=np.eye(2)[[0] * 9_000]
+            )
+            digests.add(store.session.digest())
+    assert len(digests) == 1
+
+
+def test_a_digest_sees_one_bit_of_one_row_anywhere() -> None:
+    with ScoreStore.create(None, 10_000, [Loss(), Forgetting()]) as store:
+        digests = [store.session.digest()]
+        for book in store.session.table.books:
+            for key in book.keys:
+                for row in (0, 4096, 9_999):
+                    book.column(key)[row : row + 1].view(np.uint8)[0] ^= 1
+                    digests.append(store.session.digest())
+    assert len({*digests}) == len(digests)
+
+
+@given(st.lists(st.integers(0, 7)), st.lists(st.integers(0, 3), min_size=5, max_size=5))
+def test_visits_are_taken_in_order_until_none_is_left_and_rows_outside_have_none(
+    rows: list[int], left: list[int]
+) -> None:
+    remaining = np.array(left, np.uint8)
+    mine = visits_taken(np.array(rows, np.int64), remaining)
+    expected, own = [], dict(enumerate(left))
+    for row in rows:
+        expected.append(own.get(row, 0) > 0)
+        own[row] = own.get(row, 0) - expected[-1]
+    assert mine.tolist() == expected
+    assert remaining.tolist() == [own[row] for row in range(5)]
