@@ -1,9 +1,11 @@
 """The columns of one score, in the book that it shares with the scores that are observed together with it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.memory.book import Book
 from adaptive_sampler.memory.records import Key
 from adaptive_sampler.scoring.base import BOOKKEEPING, Column, Fold, ScoreLike, State
@@ -57,3 +59,17 @@ class Columns:
 
     def _key(self, column: str) -> Key:
         return ("" if column in BOOKKEEPING else self.score.name), column
+
+
+def check_new(score: Any, taken: Collection[str]) -> None:
+    """Raise `InvalidValue` unless this is a score with a fold, and with a name that is not `taken`."""
+    if isinstance(score, type) or not isinstance(score, ScoreLike):
+        raise InvalidValue(
+            f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
+        )
+    if isinstance(score.fold, type) or not isinstance(score.fold, Fold):
+        raise InvalidValue(f"score {score.name!r}: fold {score.fold!r} must be a Fold such as Mean() or Last().")
+    if not score.name.isidentifier():
+        raise InvalidValue(f"score name {score.name!r} must be an identifier such as 'el2n_late': it names a column.")
+    if score.name in taken:
+        raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")

@@ -11,8 +11,8 @@ from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue, NotFinite, RowError, UnknownName
 from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.memory.book import Book, Load, Program, chunk_rows, rule_of
-from adaptive_sampler.memory.columns import Columns
-from adaptive_sampler.scoring.base import Fold, ScoreLike
+from adaptive_sampler.memory.columns import Columns, check_new
+from adaptive_sampler.scoring.base import ScoreLike
 from adaptive_sampler.scoring.reading import Reader
 
 # Whether a store keeps what each training run observed apart, beside the scores over all.
@@ -56,7 +56,7 @@ class Table:
         self._routes: dict[tuple[str, ...], tuple[list[tuple[Book, Program]], bool]] = {}
         shared: dict[int, Book] = {}
         for score in scores:
-            self._check_new(score)
+            check_new(score, self.columns)
             book = shared.setdefault(books[score.name] if books else 0, Book([], n, self.chunk, load))
             book.scores.append(score)
             self.columns[score.name] = Columns(score, book)
@@ -73,25 +73,10 @@ class Table:
 
     def add(self, score: ScoreLike) -> None:
         """Add a score that was never observed. Raises `InvalidValue` if it is no score or its name is taken."""
-        self._check_new(score)
+        check_new(score, self.columns)
         self._put(Book([score], self.n, self.chunk))
         for run in self._current:
             run.add(score)
-
-    def _check_new(self, score: ScoreLike) -> None:
-        """Raise `InvalidValue` unless this is a score with a fold, and with a name that is free."""
-        if isinstance(score, type) or not isinstance(score, ScoreLike):
-            raise InvalidValue(
-                f"{score!r} is no score: pass one of adaptive_sampler.scoring, such as EL2N(), or a Score(...)."
-            )
-        if isinstance(score.fold, type) or not isinstance(score.fold, Fold):
-            raise InvalidValue(f"score {score.name!r}: fold {score.fold!r} must be a Fold such as Mean() or Last().")
-        if not score.name.isidentifier():
-            raise InvalidValue(
-                f"score name {score.name!r} must be an identifier such as 'el2n_late': it names a column."
-            )
-        if score.name in self.columns:
-            raise InvalidValue(f"two scores are named {score.name!r}: give one of them another name=.")
 
     def check_same(
         self, where: object, n: int, scores: Sequence[ScoreLike], added: Collection[str], runs: Runs | None
