@@ -1,15 +1,16 @@
 """Samples that a thread reads and cuts out, by one request after another, before it hands them over."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from adaptive_sampler.shards.errors import ShardDamaged
 from adaptive_sampler.shards.reading.settings import ShardReading
 from adaptive_sampler.shards.reading.wanted import Raw, Wanted
 from adaptive_sampler.shards.sources.base import Source
-from adaptive_sampler.shards.sources.crew import still_wanted
+from adaptive_sampler.shards.sources.crew import Task, still_wanted
 
+_PATIENCE = 0.05  # seconds that samples which have come wait for those that are read with them
 Ticket = tuple[Callable[[Any], Raw | None], Any]
 """A function and its argument. The call reads the sample if necessary, and returns it, or None if it is lost."""
 
@@ -41,25 +42,24 @@ class Bundle:
     wanted: Wanted
     spans: list[Span]
     reading: ShardReading
+    found: list[Got | Exception] = field(default_factory=list)  # of the spans that have been read
 
     @property
     def size(self) -> int:
         """The bytes that are read."""
         return sum(span.length for span in self.spans)
 
-    def read(self) -> list[Got | Exception]:
-        """What comes of each request; nothing of the rest if nobody wants it any more."""
-        found = list[Got | Exception]()
+    def read(self) -> None:
+        """Read the spans into `found`, but no more of them once nobody wants them."""
         for span in self.spans:
-            if found and not still_wanted():
+            if self.found and not still_wanted():
                 break
             try:
                 data = self.source.read(span.start, span.length)
                 numbers = range(span.first, span.first + len(span.times))
-                found.append(Got(len(data), [self._cut(nth, data, span.start) for nth in numbers]))
+                self.found.append(Got(len(data), [self._cut(nth, data, span.start) for nth in numbers]))
             except Exception as error:
-                found.append(error)
-        return found
+                self.found.append(error)
 
     def _cut(self, nth: int, data: bytes, base: int) -> Raw | ShardDamaged:
         try:
@@ -67,11 +67,16 @@ class Bundle:
         except ShardDamaged as error:
             return error
 
-    def tickets(self, found: list[Got | Exception] | Exception) -> Iterator[Ticket]:
-        """The tickets of all visits, of what `read` returned or raised."""
-        if isinstance(found, Exception):
-            raise found
-        for span, got in zip(self.spans, found, strict=True):
+    def tickets(self, task: Task | None) -> Iterator[Ticket]:
+        """The tickets of all visits, once `task` has read them, or of each span that has come if that takes long; None: it has."""
+        patient = True
+        for nth, span in enumerate(self.spans):
+            while task is not None and (patient or nth >= len(self.found)):
+                patient = False
+                if task.wait(_PATIENCE):
+                    task.result()
+                    task = None
+            got = self.found[nth]
             if isinstance(got, Exception):
                 self.reading.lost(got, len(span.times))
                 yield from [(as_it_is, None)] * sum(span.times)

@@ -14,12 +14,12 @@ _OPENED = 8  # shards that are opened ahead of the one whose ranges are asked fo
 
 @dataclass(frozen=True)
 class Due(Generic[T]):
-    """What comes in its turn: `finish` yields it, of what `start` has read in a thread, or of the error there.
+    """What comes in its turn: `finish` yields it, given the task that does `start` in a thread.
 
     start: None if nothing is to be read ahead; then `finish` gets None. size: the bytes that `start` reads.
     """
 
-    finish: Callable[[Any], Iterator[T]]
+    finish: Callable[[Task | None], Iterator[T]]
     start: Callable[[], Any] | None = None
     size: int = 0
 
@@ -62,7 +62,7 @@ class Flight(Generic[T]):
                 if not ahead:
                     return
                 due, read = ahead.popleft()
-                yield from due.finish(None if read is None else read.outcome())
+                yield from due.finish(read)
                 held -= due.size
 
     def _width(self) -> int:

@@ -67,7 +67,9 @@ class _ShardJob:
             return
         try:
             for due in self._requests(source):
-                yield from due.finish(due.start() if due.start else None)
+                if due.start is not None:
+                    due.start()
+                yield from due.finish(None)
         finally:
             source.close()
 

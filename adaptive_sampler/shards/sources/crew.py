@@ -32,6 +32,13 @@ class Task:
         """Whether `outcome` returns at once."""
         return not self._open.locked()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most; whether `outcome` returns at once."""
+        came = self._open.acquire(timeout=seconds)
+        if came:
+            self._open.release()
+        return came
+
     def outcome(self) -> Any:
         """What the work returned, or its error, as soon as there is one. Raises what is no Exception, as a panic of Rust's."""
         with self._open:

@@ -59,7 +59,7 @@ class Job:
             yield Due(lambda _: iter([(self.number, str(opened))]))
             return
         for nth in range(self.reads):
-            yield Due(lambda data: iter([data]), partial(self.tower.takes, (self.number, nth)), self.size)
+            yield Due(lambda read: iter([read.outcome()]), partial(self.tower.takes, (self.number, nth)), self.size)
 
 
 def flight(jobs: list[Job], threads: int = 64, most: int = 10**6) -> Iterator[Any]:
@@ -81,7 +81,7 @@ def test_an_error_comes_in_its_turn_too() -> None:
     tower, error = Tower(), OSError("cut")
     job = Job(tower, 0, 2)
     job.rest = lambda opened: iter(  # type: ignore[method-assign]
-        [Due(lambda found: iter([found]), partial(tower.takes, what), 1) for what in ("a", error, "b")]
+        [Due(lambda read: iter([read.outcome()]), partial(tower.takes, what), 1) for what in ("a", error, "b")]
     )
     assert list(flight([job])) == ["a", error, "b"]
 
