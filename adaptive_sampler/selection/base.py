@@ -144,7 +144,7 @@ def check_share(name: str, value: Any, *, zero: bool = False) -> None:
     """
     rule = f"a fraction, 0 {'<=' if zero else '<'} {name} <= 1 as a float, or a count of rows as an int"
     if not is_number(value):
-        raise InvalidValue(f"{name}={value!r} must be {rule}.")
+        raise InvalidValue(f"{name}={value!r}: must be {rule}.")
     if isinstance(value, (int, np.integer)):
         if value == 1 and not zero:
             raise InvalidValue(f"{name}=1 could mean one row or all of them: write {name}=1.0 for all. It is {rule}.")

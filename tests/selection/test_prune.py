@@ -158,10 +158,10 @@ def test_random_ties_favour_no_end_of_the_data():
         (1.5, "keep=1.5: must be a fraction"),
         (-0.5, "keep=-0.5: must be"),
         (-3, "keep=-3: must be"),
-        (True, "keep=True must be"),
+        (True, "keep=True: must be"),
         (float("nan"), "keep=nan: must be"),
-        ("0.5", "keep='0.5' must be"),
-        (None, "keep=None must be"),
+        ("0.5", "keep='0.5': must be"),
+        (None, "keep=None: must be"),
     ],
 )
 def test_a_keep_that_is_none_is_refused_with_the_rule(policy, keep, words):

@@ -56,6 +56,7 @@ class ShardIndex:
     """
 
     def __init__(self, version: IndexVersion, options: Options = None) -> None:
+        """Not for users, who call `open` and `build`. `options`: as for these."""
         self._opened, self._columns, self._options = version, version.columns, options
         self.path: Path | str = version.place
         about = version.about
