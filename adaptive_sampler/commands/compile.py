@@ -59,6 +59,7 @@ def _steps(folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "scores", lambda: _observe(folder / "store")
     for policy in _policies():
         yield f"plans of {type(policy).__name__}", partial(_walk, folder / "store", policy)
+    yield "plans of few rows", _plan_few
     yield "keys", lambda: _look_up(folder / "keys")
     yield "what hardly any training needs", _rare
     yield "shards", lambda: _stream(folder)
@@ -105,6 +106,16 @@ def _walk(path: Path, policy: Policy) -> None:
             plan = store.plan(sampler.plan.id)
             plan.loss_weights_of(np.sort(batch)), plan.loss_weights, sampler.epoch_rows()[:10]
             store.update([0], logits=np.zeros((1, 3), np.float32), labels=[0])
+
+
+def _plan_few() -> None:
+    """Plan for stores of few rows, which go ways of their own: by a column that is read as it lies, and by one that is copied."""
+    alone: list[ScoreLike] = [Loss()]
+    for scores in (alone, [*alone, Error()]):
+        with ScoreStore.create(None, 1000, scores) as store:
+            store.update(np.arange(1000), logits=np.zeros((1000, 3), np.float32), labels=np.arange(1000) % 3)
+            for ties in ("random", "row"):
+                Prune(0.5, "loss", ties=ties).plan(store, epoch=0, seed=0)
 
 
 def _rare() -> None:

@@ -223,9 +223,9 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
 
 def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, updates: int, tally: VisitTally | None) -> None:
     """Fold a run of so many updates into the store. With `tally`, visits are left out that the plan does not have."""
-    names, fold = journal.named(entry.mask), store.session.fold_merged
+    names = journal.named(entry.mask)
     if tally is None or entry.epoch != tally.key[1]:
-        fold(entry.rows, names, entry.values, entry.epoch, updates=updates)
+        store.session.fold_merged(entry.rows, names, entry.values, entry.epoch, updates=updates)
         return
     # Scores that fold the same rows are folded in one update, so that the store keeps them together.
     alike: dict[bytes, tuple[np.ndarray, list[int]]] = {}
@@ -234,7 +234,8 @@ def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, updates: int
         alike.setdefault(mine.tobytes(), (mine, []))[1].append(line)
     for mine, lines in alike.values():
         values = np.ascontiguousarray(entry.values[lines][:, mine])
-        fold(entry.rows[mine], tuple(names[line] for line in lines), values, entry.epoch, updates=updates)
+        some = tuple(names[line] for line in lines)
+        store.session.fold_merged(entry.rows[mine], some, values, entry.epoch, updates=updates)
 
 
 def _same(store: ScoreStore, n: int, scores: Sequence[ScoreLike], **named: Any) -> ScoreStore:
