@@ -33,6 +33,7 @@ ABOUT = (
 COSTS = {10: 2.0, 100: 1.5, 1000: 0.9, 32_000: 0.7}  # classes -> at most so many times the criterion's forward
 STEPS = ("plain", "hook", "mined", "select")
 HARD = 0.25  # the share that is mined
+BATCH = 256  # rows of a criterion's call
 WIDE = 10_000  # classes from which on a batch is a quarter
 WAITS = 100  # steps that must not wait for the GPU
 
@@ -55,7 +56,7 @@ def repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
 def own_cost(arguments: argparse.Namespace, classes: int) -> Row:
     """The row of a criterion's call with the hook and without."""
     torch.manual_seed(0)
-    size = arguments.batch // (4 if classes >= WIDE else 1)
+    size = BATCH // (4 if classes >= WIDE else 1)
     logits, labels = torch.randn(size, classes), torch.randint(1, classes, (size,))
     logits[::2, 0] = -torch.inf  # no label is 0, so all scores are finite
     logits.requires_grad_()
@@ -175,7 +176,7 @@ def main() -> None:
     """Measure, and write the table."""
     parser = options(ABOUT)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=256, help="of a training step")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=20, help="in a turn")
     parser.add_argument("--width", type=int, default=64, help="of the network's first layers")
