@@ -35,11 +35,12 @@ def pytest_collection() -> Generator[None, object, object]:
     return found
 
 
-@pytest.fixture(scope="session", autouse=True)
-def interruptible() -> None:
-    """Interrupts arrive, also where the shell has pytest run in the background and lets it ignore them."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture
+def interruptible() -> Generator[None, None, None]:
+    """Interrupts arrive, also where the shell lets a job in the background ignore them, or Ray Train's handler was left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

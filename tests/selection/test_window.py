@@ -96,7 +96,7 @@ def test_max_age_keeps_what_its_twin_keeps(data, first, length, max_age):
         (0.5, 1.0, r"offset=1.0 \+ keep=0.5 is 1.5: the window ends past the last row"),
         (0.5, -0.1, "offset=-0.1: must be a fraction, 0 <= offset <= 1"),
         (0.5, 1.5, "offset=1.5: must be"),
-        (0.5, False, "offset=False must be"),
+        (0.5, False, "offset=False: must be"),
     ],
 )
 def test_a_window_that_is_none_is_refused_where_it_is_made(keep, offset, words):

@@ -91,6 +91,7 @@ def all_lines_are_folded(store):
     return store["loss"].tolist() == store["el2n"].tolist() == [*range(N)] and store.made_from.updates == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupts_from_the_keyboard_wait_until_all_is_folded(at_each_fold):
     store = ScoreStore.create(None, N, [Loss(), EL2N()])
     at_each_fold(_thread.interrupt_main)

@@ -43,6 +43,7 @@ def test_of_several_errors_the_first_shares_comes_out_as_it_is():
         ThreadsEngine(5).run(odd_fails, SHARES, (), joined)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_pass_before_its_last_share():
     looked_at = []
 
