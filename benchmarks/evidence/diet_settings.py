@@ -77,7 +77,7 @@ class Half:
     @cached_property
     def parts(self) -> tuple[Images, Images]:
         """Training and held-out images."""
-        return self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
+        return self.trial.held_out()
 
     @property
     def data(self) -> Images:

@@ -37,6 +37,11 @@ class Trial:
     epochs: int = EPOCHS
     width: int = 1  # of the network
 
+    def held_out(self) -> tuple[Any, Any]:
+        """The data to train on, and the twelfth of it that the seed holds out."""
+        found: tuple[Any, Any] = self.data.held_out(len(self.data.train) // 12, self.seed)
+        return found
+
     def everything(self, n: int, seed: int | None = None) -> AdaptiveSampler:
         """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""
         store = ScoreStore.create(None, n, [Loss()])

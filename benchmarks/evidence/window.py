@@ -63,7 +63,7 @@ class Labels:
     @cached_property
     def right(self) -> tuple[Images, Images]:
         """Training and held-out images with their right labels."""
-        return self.trial.data.held_out(len(self.trial.data.train) // 12, self.trial.seed)
+        return self.trial.held_out()
 
     @cached_property
     def parts(self) -> tuple[Images, Images]:

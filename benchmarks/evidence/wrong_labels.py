@@ -46,7 +46,7 @@ def runs(trial: Trial) -> Iterator[Run]:
 
 def noisy(trial: Trial) -> tuple[Images, np.ndarray, Images]:
     """Make wrong labels -> (training images with the labels as given, (n,) bool which are wrong, clean images)."""
-    data, held = trial.data.held_out(len(trial.data.train) // 12, trial.seed)
+    data, held = trial.held_out()
     given = with_wrong_labels(data.labels.numpy(), NOISE, trial.seed)
     return data.relabelled(given), given != data.labels.numpy(), held.part(np.arange(min(CLEAN, len(held))))
 
