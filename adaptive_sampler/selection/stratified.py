@@ -8,7 +8,6 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels.select import without
 from adaptive_sampler.kernels.strata import Strata, deal_out
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import (
@@ -97,11 +96,12 @@ class Stratified(Composable):
             salt=salt,
             observed=store.observed(self.by),
         )
-        scores = self._without_hardest(groups, first.scores, np.array(first.ranked), skipped, salt)
+        hardest = self._hardest(groups, first.scores, np.array(first.ranked), skipped, salt)
         # Not the numbers that break ties or that RandomPrune goes by: together they would keep one end of the same order.
         salt = seeds.key(seed, epoch, seeds.Purpose.STRATA)
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
-        strata = Strata(scores, bounds, int(self.strata), salt=salt, identity=groups.identity)
+        told: dict[str, Any] = {"salt": salt, "identity": groups.identity, "hidden": hardest}
+        strata = Strata(first.scores, bounds, int(self.strata), **told)
         chosen = strata.some(allocated(strata.counts, np.array(first.number)))
         return make(
             store, self, epoch, seed, kept=groups.kept(chosen if first.forced is None else chosen | first.forced)
@@ -117,15 +117,15 @@ class Stratified(Composable):
         kept, skipped = np.array([found[n] for n in totals.tolist()]).T
         return kept, skipped
 
-    def _without_hardest(
+    def _hardest(
         self, groups: Ranking, scores: np.ndarray, ranked: np.ndarray, skipped: np.ndarray, salt: int
-    ) -> np.ndarray:
-        """The scores with NaN for the `skipped` hardest of the `ranked` rows of each group."""
+    ) -> np.ndarray | None:
+        """The `skipped` hardest of the `ranked` rows of each group, packed; None for none."""
         if not skipped.any():
-            return scores
+            return None
         skipped = np.minimum(skipped, ranked)
         low, high = (np.zeros_like(ranked), skipped) if self.hardest == "lowest" else (ranked - skipped, ranked)
-        return without(scores, groups.window(scores, low, high, salt=salt, ties="random"))
+        return groups.window(scores, low, high, salt=salt, ties="random")
 
 
 def allocated(counts: np.ndarray, budgets: np.ndarray) -> np.ndarray:

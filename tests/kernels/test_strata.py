@@ -15,10 +15,10 @@ SCORE = st.one_of(
 SCORES = st.lists(SCORE, min_size=1, max_size=150)
 
 
-def made(scores, strata, *, bounds=None, salt=3):
+def made(scores, strata, *, bounds=None, salt=3, hidden=None):
     scores = np.asarray(scores, np.float32)
     bounds = np.array([0, len(scores)] if bounds is None else bounds)
-    return Strata(scores, bounds, strata, salt=salt, identity=RowIdentity(len(scores)))
+    return Strata(scores, bounds, strata, salt=salt, identity=RowIdentity(len(scores)), hidden=hidden)
 
 
 @settings(max_examples=60)
@@ -50,6 +50,18 @@ def test_the_strata_of_a_group_are_those_of_its_rows_alone(data, strata):
     ends = np.cumsum([0] + [len(scores) for scores in groups])
     alone = [made(scores, strata).counts[0].tolist() for scores in groups]
     assert made(np.concatenate(groups), strata, bounds=ends).counts.tolist() == alone
+
+
+@settings(max_examples=40)
+@given(data=st.data(), strata=st.integers(1, 5))
+def test_hidden_rows_count_as_rows_without_a_score(data, strata):
+    groups = data.draw(st.lists(SCORES, min_size=1, max_size=4))
+    scores, ends = np.float32(np.concatenate(groups)), np.cumsum([0] + [len(some) for some in groups])
+    hidden = np.array(data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))))
+    found = made(scores, strata, bounds=ends, hidden=np.packbits(hidden, bitorder="little"))
+    expected = made(np.where(hidden, np.nan, scores), strata, bounds=ends)
+    assert found.counts.tolist() == expected.counts.tolist()
+    assert found.some(found.counts // 2).tolist() == expected.some(found.counts // 2).tolist()
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 5000, 40_000])
