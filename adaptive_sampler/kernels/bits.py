@@ -15,6 +15,8 @@ _HINT_SHIFT = 8
 _WORD_SHIFT = 6
 _CHUNK = 256
 _FEW = 1024  # bytes that Python counts in less time than a kernel is called
+_MANY = 24  # set bits of a word, above which it is not gone through bit by bit
+_NO_BITS = np.empty(0, np.uint8)
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -187,26 +189,24 @@ def _compact(counts: Any, out: Any) -> None:
 
 @kernel
 def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: Any) -> None:
-    """Values, one for each bit of `own`, that `some` has too, into `out`, which has room for one more."""
-    m, p, last = np.int64(0), np.int64(0), values.size - 1
+    """Values, one for each bit of `own`, that `some` has too, into `out`, which has room for one more. No `own`: of all rows.
+
+    Of a word of which most are taken each value is written, and the next one over it if it is not: no branch to mispredict. Indices
+    are uint64, as an index from the end is looked for in others.
+    """
+    m, p, every = np.uint64(0), np.uint64(0), own.size == 0 and own_tail == 0
     for i in range(some.size + 1):
-        mine, word = _word(own, own_tail, i), _word(some, some_tail, i)
-        if word == np.uint64(0):
-            p += popcount(mine)
-            continue
-        if mine == _FULL and p + 64 <= values.size:
+        mine, word = _FULL if every else _word(own, own_tail, i), _word(some, some_tail, i)
+        if mine == _FULL and np.int64(p) + 64 <= values.size and popcount(word) > _MANY:
             for j in range(64):
-                out[m] = values[p + j]
-                m += np.int64(word & _ONE)
-                word >>= _ONE
-            p += 64
-            continue
-        for _ in range(64):
-            out[m] = values[min(p, last)]
-            m += np.int64(word & _ONE)
-            p += np.int64(mine & _ONE)
-            word >>= _ONE
-            mine >>= _ONE
+                out[m] = values[p + np.uint64(j)]
+                m += (word >> np.uint64(j)) & _ONE
+        else:
+            while word:
+                out[m] = values[p + np.uint64(popcount(mine & ((word & -word) - _ONE)))]
+                m += _ONE
+                word &= word - _ONE
+        p += np.uint64(popcount(mine))
 
 
 def count(bits: Bits) -> int:
@@ -240,7 +240,7 @@ def part(values: NDArray[Any], own: Bits | None, some: Bits) -> NDArray[Any]:
     plain = np.ascontiguousarray(values).view(f"u{values.itemsize}")  # the kernel is compiled for fewer types
     out = np.empty(count(some) + 1, plain.dtype)
     if len(plain):
-        _part(*words_of(np.full(len(some), 255, np.uint8) if own is None else own), *words_of(some), plain, out)
+        _part(*words_of(_NO_BITS if own is None else own), *words_of(some), plain, out)
     return out[:-1].view(values.dtype)
 
 
