@@ -90,7 +90,7 @@ PARTS: dict[str, set[str]] = {
     # the adapters: nothing of the core knows them
     "torch.ranks": {"checks", "disk", "errors", "memory", "plan", "sampler", "scoring", "store", "walk"},
     "torch.data": {"arrays", "errors", "sampler", "selection", "store", "torch.ranks", "walk"},
-    "torch.hook": {"arrays", "checks", "errors", "sampler", "scoring", "seeds", "store", "torch.data"},
+    "torch.hook": {"arrays", "checks", "errors", "sampler", "scoring", "seeds", "selection", "store", "torch.data"},
     "torch.tokens": {"arrays", "errors", "sampler", "scoring", "store", "torch.data", "torch.hook"},
     "torch.teacher": {"checks", "disk", "errors", "seeds"},
     "torch.gradients": {"checks", "disk", "errors", "progress", "store", "torch.data", "torch.hook"},

@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from abc import ABC, abstractmethod
 from typing import Any
 
 from adaptive_sampler.checks import whole_number
@@ -20,7 +21,7 @@ from adaptive_sampler.storage.pointer import Version
 from adaptive_sampler.storage.taken_version import TakenVersion
 
 
-class Commits:
+class Commits(ABC):
     """The part of a `Session` that writes versions, and knows which one it goes on from."""
 
     mode: str
@@ -37,9 +38,9 @@ class Commits:
     _pid: int
     _pending: PendingCommit | None = None
 
+    @abstractmethod
     def settled(self, wanted: str) -> MadeFrom:
-        """See `Session.settled`."""
-        raise NotImplementedError
+        """The state of the scores now; see `Session.settled`."""
 
     def plans_in_force(self) -> list[str]:
         """The ids of the plans that states of this store's samplers may name; a commit lists them, `drop_versions` keeps them."""

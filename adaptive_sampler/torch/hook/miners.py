@@ -1,7 +1,6 @@
 """Miners: which samples of a batch are worth a backward pass, by their losses."""
 
 from collections.abc import Mapping
-from fractions import Fraction
 from reprlib import repr as short
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from adaptive_sampler.checks import is_number, is_whole, whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.seeds import Purpose, key
+from adaptive_sampler.selection.base import cut
 
 
 @runtime_checkable
@@ -30,9 +30,10 @@ class Miner(Protocol):
 class OHEM:
     """Online hard example mining: the samples with the highest losses of each batch (Shrivastava et al. 2016, section 4).
 
-    `keep`: the share of the batch, a float in (0, 1], rounded to the nearest number of samples, at least one; or their number, an
-    int, of which a smaller batch has fewer. Of equal losses the first in the batch are taken. A loss that is NaN or inf counts as
-    the highest, so that a training that diverges shows it. Raises `InvalidValue` for another `keep`.
+    `keep`: the share f of the batch, a float in (0, 1], which gives floor(f·batch + ½) samples, as `Prune` rounds, but at least
+    one; or their number, an int, of which a smaller batch has fewer, as in the paper, whose number is fixed. Of equal losses the
+    first in the batch are taken. A loss that is NaN or inf counts as the highest, so that a training that diverges shows it. Raises
+    `InvalidValue` for another `keep`.
     """
 
     def __init__(self, keep: float) -> None:
@@ -49,7 +50,7 @@ class OHEM:
     def _number(self, batch: int) -> int:
         if isinstance(self.keep, int | np.integer):
             return min(int(self.keep), batch)
-        return min(max(int((2 * Fraction(float(self.keep)) * batch + 1) // 2), 1), batch)
+        return cut({"keep": self.keep}, batch, least=min(1, batch))
 
     def __repr__(self) -> str:
         return f"OHEM({self.keep})"

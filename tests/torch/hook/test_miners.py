@@ -39,6 +39,7 @@ def test_ohem_chooses_the_highest_losses(losses, number):
         (4, 3, 3),
         (4, 9, 4),
         (0.1, 25, 3),
+        (0.145, 100, 15),  # as `selection.base.cut` rounds: the number as it is written, not as the float nearest to it
     ],
 )
 def test_a_share_is_of_the_batch_at_hand_rounded_and_at_least_one(keep, batch, number):
