@@ -32,6 +32,7 @@ PARTS: dict[str, set[str]] = {
     "checks": {"errors"},
     "arrays": {"errors"},
     "disk": set(),
+    "markup": set(),
     "progress": set(),
     "version": set(),
     # what is not on a local disk
@@ -40,7 +41,7 @@ PARTS: dict[str, set[str]] = {
     "kernels": {"errors"},
     "seeds": {"errors", "kernels"},
     "scoring": {"arrays", "errors", "kernels"},
-    "plan": {"checks", "disk", "errors", "kernels"},
+    "plan": {"checks", "disk", "errors", "kernels", "markup"},
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},
@@ -53,9 +54,20 @@ PARTS: dict[str, set[str]] = {
     "commits": {"checks", "errors", "memory", "plan", "storage"},
     "session": {"checks", "commits", "errors", "memory", "plan", "scoring", "storage"},
     "committing": {"commits", "plan", "session", "storage"},
-    "store": {"arrays", "committing", "kernels", "making", "memory", "scoring", "session", "storage", "tables"},
+    "store": {
+        "arrays",
+        "committing",
+        "kernels",
+        "making",
+        "markup",
+        "memory",
+        "scoring",
+        "session",
+        "storage",
+        "tables",
+    },
     # the walk over a plan
-    "walk": {"checks", "errors", "kernels", "plan", "seeds", "selection", "store"},
+    "walk": {"checks", "errors", "kernels", "markup", "plan", "seeds", "selection", "store"},
     "sampler": {"arrays", "checks", "errors", "plan", "selection", "store", "walk"},
     # shards
     "shards.errors": {"errors"},
@@ -174,6 +186,7 @@ OTHERS: dict[str, set[str]] = {
     "numba": {"kernels"},
     "obstore": {"remote"},
     "pyarrow": {"commands", "tables"},
+    "pandas": {"tables"},
     "ray": {"tables"},
     "rich": {"commands", "commands.bench", "commands.demo", "progress"},
     "scipy": {"commands.demo"},

@@ -21,7 +21,7 @@ ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode", "self", "store"
 
 def public() -> dict[str, Callable[..., Any]]:
     """Every public function and class by module and name, but for errors; and what makes a store or takes tables."""
-    makers = ("create", "open", "from_table", "merge", "fold_table", "export")
+    makers = ("create", "open", "from_table", "merge", "fold_table", "export", "to_arrow", "to_pandas")
     found = {f"ScoreStore.{name}": getattr(ScoreStore, name) for name in makers}
     for module in MODULES:
         part = import_module(module)
