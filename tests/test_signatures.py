@@ -12,7 +12,8 @@ import pytest
 from adaptive_sampler import ScoreStore
 
 MODULES = ["adaptive_sampler", "adaptive_sampler.scoring", "adaptive_sampler.selection", "adaptive_sampler.shards"]
-MODULES += ["adaptive_sampler.tables", "adaptive_sampler.choice", "adaptive_sampler.ranking"]
+MODULES += ["adaptive_sampler.tables", "adaptive_sampler.choice", "adaptive_sampler.loggers"]
+MODULES += ["adaptive_sampler.ranking"]
 # Of the adapters those whose package is here: a wheel is tested without them too.
 MODULES += [f"adaptive_sampler.{name}" for name in ("torch", "webdataset") if find_spec(name)]
 # What every score has, told by scoring.base; what protocols are made with; what a store is made by: create and open
