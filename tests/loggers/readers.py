@@ -31,8 +31,10 @@ def _events(folder: Path) -> Any:
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """The entries of the history of the one offline run in a folder."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # waits for its service, which may still write the file when the run has finished
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     found = []
     for data in _records(file.read_bytes()):
