@@ -81,7 +81,8 @@ def _of_score(
         if quantiles:
             finite = np.concatenate([block[np.isfinite(block)] for block in values()])
             told |= {f"p{100 * q:02.0f}": v for q, v in zip(quantiles, np.quantile(finite, quantiles), strict=True)}
-    if infinite := sum(int(np.count_nonzero(np.isinf(block))) for block in values()):
+    finite_alone = found is not None and found.num == observed
+    if not finite_alone and (infinite := sum(int(np.count_nonzero(np.isinf(block))) for block in values())):
         told["infinite"] = infinite
     ages = [_ages(columns.part(start, min(start + _AT_ONCE, n)), epoch) for start in range(0, n, _AT_ONCE)]
     told["age"], told["age_max"] = sum(age for age, _ in ages) / observed, max(most for _, most in ages)
@@ -93,8 +94,9 @@ def _ages(part: dict[str, np.ndarray], epoch: int) -> tuple[int, int]:
 
     An observation of an earlier run may be of a later epoch than this one; it is as new as can be.
     """
-    age = np.where(part["last_seen"] < 0, 0, np.maximum(epoch - part["last_seen"].astype(np.int64), 0))
-    return int(age.sum()), int(age.max(initial=0))
+    seen = part["last_seen"]
+    age = np.int32(epoch) - np.where(seen < 0, np.int32(epoch), np.minimum(seen, np.int32(epoch)))
+    return int(age.sum(dtype=np.int64)), int(age.max(initial=0))
 
 
 def _of_sampler(store: ScoreStore, sampler: Any, labels: Labelled | None) -> dict[str, float]:
