@@ -15,6 +15,7 @@ from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import MALFORMED, RowError, StoreDamaged
 from adaptive_sampler.kernels import bits as kernels
+from adaptive_sampler.markup import card, share
 
 PLAN_ID = re.compile("[0-9a-f]{16}")
 FILES = ("plan.json", "kept.npy", "counts.npy", "weights.npy")  # of a saved plan, which need not have all
@@ -59,6 +60,9 @@ class Plan:
     def __repr__(self) -> str:
         visits = f"{self.num_rows} of {self.n} rows, {self.num_samples} samples"
         return f"Plan({self.id}: {visits}, epoch {self.epoch}, {dict(self.policy)}, {self.made_from})"
+
+    def _repr_html_(self) -> str:
+        return card("Plan", facts(self))
 
     @cached_property
     def id(self) -> str:
@@ -174,6 +178,24 @@ class Plan:
             files[f"{name}.npy"] = buffer.getvalue()
         about = self._about() | {"id": self.id, "files": {name: checksum([data]) for name, data in files.items()}}
         return files | {"plan.json": json.dumps(about, indent=1).encode()}
+
+
+def facts(plan: Plan) -> dict[str, object]:
+    """What a notebook shows of a plan. No kernel counts, because a notebook would wait for its compiling."""
+    rows = plan.n if plan.kept is None else int(np.bitwise_count(plan.kept).sum(dtype=np.int64))
+    weights = plan.weights
+    return {
+        "id": plan.id,
+        "policy": ", ".join(f"{name}={value}" for name, value in plan.policy.items()),
+        "rows": share(rows, plan.n),
+        "samples": f"{rows if plan.counts is None else int(plan.counts.sum(dtype=np.int64)):,}",
+        "loss weights": "all 1"
+        if weights is None
+        else f"{weights.min(initial=np.inf):.4g} to {weights.max(initial=0):.4g}",
+        "epoch": plan.epoch,
+        "seed": plan.seed,
+        "made from": f"commit {plan.made_from.commit}, and {plan.made_from.updates:,} updates since",
+    }
 
 
 def from_files(files: Mapping[str, np.ndarray], where: str) -> Plan:

@@ -20,6 +20,7 @@ from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progre
 from adaptive_sampler.walk.planner import Planner, Replan, checked_replan
 from adaptive_sampler.walk.resume import check_state, described
 from adaptive_sampler.walk.rows import EpochRows
+from adaptive_sampler.walk.shown import as_html, as_text
 from adaptive_sampler.walk.turn import Turn, WholeEpoch
 
 
@@ -71,8 +72,7 @@ class AdaptiveSampler:
             )
         return SampleIterator.over(self)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.store!r}, {self.policy!r}, seed={self.seed}, epoch={self.epoch})"
+    __repr__, _repr_html_ = as_text, as_html
 
     def __len__(self) -> int:
         """The samples of this epoch; with `replan=k`, as many as its first plan has."""

@@ -147,6 +147,11 @@ class Session(Commits):
         if all(known() is not hook for known in self._hooks):
             self._hooks.append(weakref.ref(hook, self._hooks.remove))
 
+    @property
+    def hooks(self) -> list[Any]:
+        """The hooks that record into this store and are still there, the oldest first."""
+        return [hook for known in self._hooks if (hook := known()) is not None]
+
     def drain(self) -> None:
         """Have every hook fold what it still holds, in the order of the training steps."""
         for known in tuple(self._hooks):
@@ -254,8 +259,13 @@ class Session(Commits):
             )
         if self.mode == "r":
             raise StoreError(f"{where} is open to read (mode='r'). Open it with mode='r+' to write.")
-        if not self._end.alive:
+        if self.closed:
             raise StoreError(f"{where} was closed. Open it again.")
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return not self._end.alive
 
     def key_map(self) -> KeyMap:
         """The keys of the rows. Raises `StoreError` if the store has none."""

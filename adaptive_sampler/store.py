@@ -10,6 +10,7 @@ from adaptive_sampler import making
 from adaptive_sampler.arrays import as_rows
 from adaptive_sampler.committing import Committing
 from adaptive_sampler.kernels.identity import Identity, RowIdentity
+from adaptive_sampler.markup import card, share
 from adaptive_sampler.memory.table import Runs
 from adaptive_sampler.memory.user_columns import UserColumns
 from adaptive_sampler.scoring.base import ScoreLike
@@ -19,8 +20,11 @@ from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.places import Options, Place
 from adaptive_sampler.tables.asked import Scores
 from adaptive_sampler.tables.folding import fold_table
+from adaptive_sampler.tables.frames import to_arrow, to_pandas
 from adaptive_sampler.tables.own import Columns
 from adaptive_sampler.tables.writing import export
+
+OPEN = {"r+": "to read and write", "r": "to read", "journal": "on a rank that does not write to disk"}
 
 
 class ScoreStore(Committing):
@@ -146,7 +150,7 @@ class ScoreStore(Committing):
         session.table[name]  # raises for an unknown name, before the rows are checked
         session.fold_values(as_rows(rows, len(self)), {name: values}, epoch=epoch)
 
-    fold_table, export = fold_table, export
+    fold_table, export, to_arrow, to_pandas = fold_table, export, to_arrow, to_pandas
 
     def add(self, score: ScoreLike) -> None:
         """Add a score, also to an old store; no row counts as observed for it yet. On ranks, call it on every rank after `sync`.
@@ -267,3 +271,20 @@ class ScoreStore(Committing):
 
     def __repr__(self) -> str:
         return f"ScoreStore({str(self.path)!r}, n={len(self)}, names={list(self.names)}, version={self.version})"
+
+    def _repr_html_(self) -> str:
+        session, n = self.session, len(self)
+        waiting = f", and {session.updates:,} updates since" if session.updates else ""
+        facts = {
+            "path": self.path,
+            "rows": f"{n:,}, with keys" if session.keys is not None else f"{n:,}, without keys",
+            "columns of your own": ", ".join(session.columns) or "none",
+            "version": (str(self.version) if self.version else "none is committed") + waiting,
+            "epoch": self.epoch,
+            "open": "closed" if session.closed else OPEN[session.mode],
+        }
+        columns = (
+            session.table.columns.items()
+        )  # of hooks that still hold something nothing is asked: it may wait for a device
+        lines = ((name, share(c.book.observed, n), f"{c.book.observations:,}", c.score.fold) for name, c in columns)
+        return card("ScoreStore", facts, ("score", "rows observed", "observations", "folded by"), lines)

@@ -1,6 +1,8 @@
 """Every Python block of every page runs, and every relative link leads somewhere."""
 
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,22 @@ def given() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Weights & Biases and MLflow write to a temporary folder and ask no server; what they begin ends with the page."""
+    where = {"WANDB_DIR": str(tmp_path), "MLFLOW_TRACKING_URI": f"file:{tmp_path}/mlruns"}
+    offline = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+    for name, value in (
+        where | offline | {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ).items():
+        monkeypatch.setenv(name, value)
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
 @each_page
-def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tools: None) -> None:
     monkeypatch.chdir(tmp_path)
     text, namespace = page.read_text(), given()
     blocks = list(BLOCK.finditer(text))

@@ -12,7 +12,8 @@ import pytest
 from adaptive_sampler import ScoreStore
 
 MODULES = ["adaptive_sampler", "adaptive_sampler.scoring", "adaptive_sampler.selection", "adaptive_sampler.shards"]
-MODULES += ["adaptive_sampler.tables", "adaptive_sampler.choice", "adaptive_sampler.ranking"]
+MODULES += ["adaptive_sampler.tables", "adaptive_sampler.choice", "adaptive_sampler.loggers"]
+MODULES += ["adaptive_sampler.ranking"]
 # Of the adapters those whose package is here: a wheel is tested without them too.
 MODULES += [f"adaptive_sampler.{name}" for name in ("torch", "webdataset") if find_spec(name)]
 # What every score has, told by scoring.base; what protocols are made with; what a store is made by: create and open
@@ -21,7 +22,7 @@ ELSEWHERE = {"name", "fold", "args", "kwargs", "opened", "mode", "self", "store"
 
 def public() -> dict[str, Callable[..., Any]]:
     """Every public function and class by module and name, but for errors; and what makes a store or takes tables."""
-    makers = ("create", "open", "from_table", "merge", "fold_table", "export")
+    makers = ("create", "open", "from_table", "merge", "fold_table", "export", "to_arrow", "to_pandas")
     found = {f"ScoreStore.{name}": getattr(ScoreStore, name) for name in makers}
     for module in MODULES:
         part = import_module(module)

@@ -1,9 +1,10 @@
 """Lightning: a callback that saves the sampler's state with every checkpoint and restores it before the first `iter`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adaptive_sampler.errors import InvalidValue, SelectionLost
+from adaptive_sampler.loggers import Logger
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.data.chain import chain, several
@@ -16,6 +17,7 @@ try:
 except ImportError as error:
     raise ImportError('adaptive_sampler.torch.lightning needs Lightning: pip install "lightning>=2.2"') from error
 
+from adaptive_sampler.torch.lightning_loggers import trainers_own
 
 _OVERRIDDEN = (
     "the loader's own state, which Lightning restores after this callback's, {}: Lightning saved it a batch too late, or at the "
@@ -41,13 +43,21 @@ class SamplerCallback(Callback):
     learning rates. Among several loaders (a dict, a list, a CombinedLoader) the one with the sampler is found. If
     Lightning iterates that loader several times within one of its epochs, each time is an epoch of the sampler.
 
-    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed.
+    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed. `loggers`: those of
+    `adaptive_sampler.loggers` that log at the end of each epoch, as of the Trainer's global step; None for the Trainer's own
+    loggers, [] for none.
     """
 
-    def __init__(self, sampler: Ours | Callable[[], Ours], *, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        sampler: Ours | Callable[[], Ours],
+        *,
+        keep: int | None = None,
+        loggers: Sequence[Logger] | None = None,
+    ) -> None:
         if not isinstance(sampler, Ours) and not callable(sampler):
             raise InvalidValue(f"sampler={sampler!r}: pass one of our samplers, or a function that returns it.")
-        self._given, self.keep = sampler, keep
+        self._given, self.keep, self.loggers = sampler, keep, loggers
         self._found: Ours | None = sampler if isinstance(sampler, Ours) else None
         self._rehearsing = False  # whether a fit has begun, and its training has not
         self._delivered = 0  # samples that this rank was given since the sampler's epoch was begun or resumed
@@ -150,7 +160,7 @@ class SamplerCallback(Callback):
         self._delivered += _size(*self._ours(trainer.train_dataloader, batch))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Sync and commit the epoch's scores. The epoch is over, even if `limit_train_batches` cut it short.
+        """Sync, commit and log the epoch's scores. The epoch is over, even if `limit_train_batches` cut it short.
 
         Raises `SelectionLost` if the checkpoint had a whole epoch to come, and no batch of it came.
         """
@@ -159,6 +169,9 @@ class SamplerCallback(Callback):
             raise SelectionLost(_OVERRIDDEN.format(f"left nothing of epoch {loaded['epoch']}"))
         self._over = True
         self._keep()
+        if trainer.is_global_zero:
+            for logger in trainers_own(trainer.loggers) if self.loggers is None else self.loggers:
+                logger.log(self._walk.store, self._walk, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the sampler's state, "walk", and the number of the store's commit that it needs, "commit"."""

@@ -1,6 +1,6 @@
 """Write blocks of lines to Parquet, Feather and Arrow files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,12 @@ from adaptive_sampler.tables.blocks import Block, FileColumn, Texts
 from adaptive_sampler.tables.names import KEY, ROW, about
 
 GROUP = 1 << 20  # lines of a row group of Parquet, and of a batch of the others; the last may have fewer
+
+
+def in_memory(columns: list[FileColumn], lines: Iterator[Block], metadata: Mapping[bytes, bytes]) -> Any:
+    """`lines` as a table of PyArrow, whose schema has `metadata`."""
+    schema = pa.schema([_field(column) for column in columns], metadata)
+    return pa.Table.from_batches((_batch(columns, block, schema) for block in lines), schema)
 
 
 def write(path: Path, columns: list[FileColumn], lines: Iterator[Block], body: Body, plan: Plan | None) -> None:

@@ -1,11 +1,13 @@
 """Keeps the scores and the sampler in step with the checkpoints of Hugging Face's Trainer."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
 from adaptive_sampler.errors import InvalidValue, ResumeError, SelectionLost
+from adaptive_sampler.loggers import Logger
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.check import check
 from adaptive_sampler.torch.ranks.sync import committed
@@ -24,16 +26,24 @@ class SamplerCallback(TrainerCallback):
     Trainer's `set_epoch` alone does not suffice: on several processes it does not reach the sampler. Raises
     `InvalidValue` for a DistributedAdaptiveSampler, and for plans of blocks (`replan=k`).
 
-    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed.
+    `keep`: as for `ScoreStore.commit`. A checkpoint whose commit was dropped cannot be resumed. `loggers`: those of
+    `adaptive_sampler.loggers` that log at the end of each epoch, as of the Trainer's global step; or a function that returns them
+    then. `AdaptiveTrainer` passes those of its own `report_to`.
     """
 
-    def __init__(self, sampler: AdaptiveSampler, *, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        sampler: AdaptiveSampler,
+        *,
+        keep: int | None = None,
+        loggers: Sequence[Logger] | Callable[[], Sequence[Logger]] = (),
+    ) -> None:
         if not isinstance(sampler, AdaptiveSampler) or isinstance(sampler.replan, int):
             raise InvalidValue(
                 f"sampler={sampler!r}: an AdaptiveSampler with replan='epoch' or 'once', not DistributedAdaptiveSampler: the "
                 "Trainer shares out batches itself, and skips whole epochs of them when it resumes."
             )
-        self.sampler, self.keep = sampler, keep
+        self.sampler, self.keep, self.loggers = sampler, keep, loggers
         self._steps_per_epoch = 0  # as the Trainer counts them, once, at the beginning
         self._begun_at = 0  # the Trainer's global step at which this epoch began
         self._checked = False  # whether this epoch's loader was checked
@@ -81,9 +91,12 @@ class SamplerCallback(TrainerCallback):
             self._keep(state, args.gradient_accumulation_steps * kwargs["train_dataloader"].total_batch_size)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Sync and commit the epoch's scores; a checkpoint may follow."""
+        """Sync, commit and log the epoch's scores; a checkpoint may follow."""
         self._over = True
         self._keep(state)
+        if state.is_world_process_zero:
+            for logger in self.loggers() if callable(self.loggers) else self.loggers:
+                logger.log(self.sampler.store, self.sampler, step=state.global_step)
 
     def _keep(self, state: Any, samples: int = 0) -> None:
         """Sync the store if it is distributed, commit it, and put the sampler's state where the next checkpoint keeps it.

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from torch.utils.data import BatchSampler
 from transformers import Trainer
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.loggers import Logger
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.torch.hook.hook import LossHook
 from adaptive_sampler.torch.tokens.hook import TokenLossHook
 from adaptive_sampler.torch.transformers.at_hand import AtHand, at_hand
 from adaptive_sampler.torch.transformers.callback import SamplerCallback
 from adaptive_sampler.torch.transformers.distinct import KINDS, DistinctBatches
+from adaptive_sampler.torch.transformers.loggers import trainers_own
 from adaptive_sampler.torch.transformers.rows import RowsBeside, prepared, with_rows
 from adaptive_sampler.torch.transformers.settings import no_other_order, no_own_sampler, no_packing
 from adaptive_sampler.torch.transformers.step import TrainerStep, weights_of
@@ -31,8 +33,9 @@ class AdaptiveTrainerMixin:
     `hook`: records what the store's scores take of logits and labels, or of the losses that a Trainer takes the mean of
     (`LossHook(TrainersLoss(), store)`); the loss that it records must be the training's own, which is compared once. A
     hook that lies inside the training's loss module records when that module calls it. `keep`: that of
-    `SamplerCallback`. Raises `InvalidValue` if the arguments name another loss or another order, if the dataset does not
-    fit the store, or if the Trainer's preparation drops, splits or packs samples.
+    `SamplerCallback`, and so `loggers`; None for what `report_to` names of TensorBoard, Weights & Biases and MLflow. Raises
+    `InvalidValue` if the arguments name another loss or another order, if the dataset does not fit the store, or if the Trainer's
+    preparation drops, splits or packs samples.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AdaptiveTrainerMixin:
         sampler: AdaptiveSampler,
         hook: LossHook | TokenLossHook | None = None,
         keep: int | None = None,
+        loggers: Sequence[Logger] | None = None,
         **kwargs: Any,
     ) -> None:
         self.adaptive_sampler, self.hook = sampler, hook
@@ -58,7 +62,8 @@ class AdaptiveTrainerMixin:
         no_other_order(own.args)
         # Without a train dataset it evaluates and predicts.
         self._recording = None if hook is None or own.train_dataset is None else way_of(own, hook, self._row_key)
-        own.add_callback(SamplerCallback(sampler, keep=keep))
+        reported = functools.partial(trainers_own, own) if loggers is None else loggers
+        own.add_callback(SamplerCallback(sampler, keep=keep, loggers=reported))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> AdaptiveSampler:
         return self.adaptive_sampler
