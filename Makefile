@@ -5,11 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-WHEEL := build/wheel
+# Of the core's tests: the environment, what it may install, and the interpreters that `make pythons` looks for.
+CORE := $(VENV)/core
+CONSTRAINTS := constraints.txt
+EXTRAS := cloud,tables
+PYTHONS := python3.11 python3.12 python3.13 python3.14
+WHEEL = build/$(notdir $(CORE))
 # Many tests begin processes: where the environment forbids bytecode, each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint core all-tests resume docs clean
+.PHONY: demo test lint core pythons lowest all-tests resume docs dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -27,17 +32,30 @@ lint: $(VENV)/.dev
 # the wheel, or needs torch, fails here, whatever the values are: so each test has a covering of its cases, and few of
 # Hypothesis's examples. What cannot run there is skipped, and runs in the whole suite below. So do files whose facts are the
 # same there: of what sources say, and of processes that compile kernels of a copy, or with a changed Numba.
-core: $(VENV)/core/.core
-	rm -rf build dist
-	$(VENV)/core/bin/pip wheel -q --no-deps --wheel-dir dist .
-	$(VENV)/core/bin/pip install -q --no-deps --force-reinstall dist/adaptive_sampler-*.whl
-	mkdir -p $(WHEEL)
+core: $(CORE)/.core
+	rm -rf $(WHEEL)
+	$(CORE)/bin/pip wheel -q --no-deps --wheel-dir $(WHEEL) .
+	$(CORE)/bin/pip install -q --no-deps --force-reinstall $(WHEEL)/adaptive_sampler-*.whl
 	cp -r tests benchmarks README.md docs pyproject.toml $(WHEEL)
-	cd $(WHEEL) && HYPOTHESIS_PROFILE=few $(abspath $(VENV))/core/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -p no:cacheprovider --covering \
+	cd $(WHEEL) && HYPOTHESIS_PROFILE=few $(abspath $(CORE))/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -p no:cacheprovider --covering \
 		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks --ignore=tests/resume \
 		--ignore=tests/kernels/test_kernel_cache.py --ignore=tests/kernels/test_numba_names.py \
 		--ignore=tests/test_architecture.py --ignore=tests/test_rules.py --ignore=tests/test_imports.py \
-		--ignore=tests/test_rooms.py --ignore=tests/test_docs.py
+		--ignore=tests/test_rooms.py --ignore=tests/test_docs.py --ignore=tests/test_release.py
+
+# The same with every Python that answers, each in an environment of its own: `make pythons PYTHONS="python3.12 /opt/python/3.13/bin/python3"`
+# names them. All are tried before a failure ends it.
+pythons:
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || { absent="$$absent $$python"; continue; }; \
+		$(MAKE) core PYTHON=$$python CORE=$(VENV)/python$$version && passed="$$passed $$version" || failed="$$failed $$version"; \
+	done; \
+	echo "Pythons that passed:$${passed:- none}; failed:$${failed:- none}; not here, so skipped:$${absent:- none}"; \
+	test -n "$$passed" -a -z "$$failed"
+
+# The same with the lowest versions that pyproject.toml allows. Those of torch and of frameworks are not among them.
+lowest:
+	$(MAKE) core CORE=$(VENV)/lowest CONSTRAINTS=constraints-lowest.txt EXTRAS=cloud,tables,report
 
 all-tests: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
@@ -52,8 +70,18 @@ docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 	@echo "site/index.html is the first page; $(BIN)/python -m http.server -d site serves it, with the search."
 
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'
+
+# What is released, in dist/: the wheel is built from the source distribution, and so that one is whole.
+dist: $(VENV)/release/.release
+	rm -rf dist
+	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/twine check --strict dist/*
+	tar -tzf dist/adaptive_sampler-*.tar.gz | grep -cE '^[^/]*/(README.md|LICENSE|CHANGELOG.md)$$' | grep -qx 3
+	@ls -l dist
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"This is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
@@ -64,9 +92,17 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.demo
 
-$(VENV)/core/.core: $(BIN)/python pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)/core
-	$(VENV)/core/bin/pip install -q -c constraints.txt ".[cloud,tables]" hypothesis pytest pytest-xdist rich
+$(CORE)/.core: pyproject.toml $(CONSTRAINTS)
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/pip install -q -c constraints.txt hypothesis pytest pytest-xdist
+	$(CORE)/bin/pip install -q -c $(CONSTRAINTS) ".[$(EXTRAS)]" rich
+	touch $@
+
+$(VENV)/release/.release: constraints.txt
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install -q -c constraints.txt build twine
 	touch $@
 
 clean:

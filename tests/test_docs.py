@@ -21,6 +21,7 @@ GUIDES = [
 ]
 WITHOUT_CODE = {
     *(ROOT / "docs" / f"{name}.md" for name in ("design", "glossary", "messages", "papers", "frameworks/ray_train")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("command_line", "releasing")),
     *(ROOT / "docs" / "api").glob("*.md"),
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

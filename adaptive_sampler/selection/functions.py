@@ -4,6 +4,8 @@ import inspect
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from adaptive_sampler.disk import checksum
 
 
@@ -11,11 +13,18 @@ def is_function(value: Any) -> bool:
     """Whether `value` is a function that its name stands for: Python's own, NumPy's, one written in C; no bound method."""
     if isinstance(value, FunctionType):
         return True
-    place = (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
     bound = getattr(value, "__self__", None)  # of a function written in C its module, if anything
     if not callable(value) or isinstance(value, type) or not (bound is None or isinstance(bound, ModuleType)):
         return False
-    return all(isinstance(part, str) for part in place)
+    return all(isinstance(part, str) for part in _place(value))
+
+
+def _place(function: Any) -> tuple[Any, Any]:
+    """The module and the name of a function. Before NumPy 2.2 a ufunc has neither; those of NumPy itself are found there."""
+    own = getattr(np, getattr(function, "__name__", ""), None)
+    if isinstance(function, np.ufunc) and own is function:
+        return "numpy", function.__name__
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
 def named(function: Any) -> tuple[dict[str, str], dict[str, Any]]:
@@ -25,7 +34,7 @@ def named(function: Any) -> tuple[dict[str, str], dict[str, Any]]:
     others. So beside it stands a checksum of their bytecode, which another version of Python may compile in another way; the
     values are those that the function has closed over, and its defaults.
     """
-    module, name = function.__module__, function.__qualname__
+    module, name = _place(function)
     told = {"function": f"{module}.{name}" if module else name}
     if not isinstance(function, FunctionType) or (module and "<" not in name):
         return told, {}

@@ -93,7 +93,9 @@ def test_one_that_spreads_more_is_held_against_its_own_spread() -> None:
     for run in range(20):
         baseline, finalist, other = np.random.default_rng(run).normal(size=(3, 5)) * [[1], [5], [1]]
         found, _ = compare(baseline, {"a": finalist, "b": other})
-        assert found["a"].p_value >= compare(baseline, {"a": finalist})[0]["a"].p_value
+        alone = compare(baseline, {"a": finalist})[0]["a"].p_value
+        # where its own spread decides, both are one number, but for rounding
+        assert found["a"].p_value >= alone * (1 - 1e-12)
 
 
 def test_what_a_seed_does_to_all_arms_changes_nothing() -> None:
