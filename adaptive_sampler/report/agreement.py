@@ -14,7 +14,7 @@ SAMPLED = 50_000  # rows that rankings are compared on; of more, a random part: 
 MOST_VERSIONS = 10  # that are read
 
 
-class Version(NamedTuple):
+class OldScores(NamedTuple):
     """A kept version of a store: its number, and the scores of the rows that it had, name -> (m,) float32."""
 
     number: int
@@ -45,7 +45,7 @@ def between_scores(store: ScoreStore, names: list[str]) -> list[dict[str, Any]]:
     return [{"one": a, "other": b, "spearman": found[a, b]} for a in names for b in names]
 
 
-def versions(store: ScoreStore, names: list[str]) -> Iterator[Version]:
+def versions(store: ScoreStore, names: list[str]) -> Iterator[OldScores]:
     """The kept versions of the store, the oldest first, or about `MOST_VERSIONS` of them in even steps; none that is damaged."""
     numbers = [version.version for version in store.versions()]
     chosen = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_VERSIONS)).round().astype(int))
@@ -53,7 +53,7 @@ def versions(store: ScoreStore, names: list[str]) -> Iterator[Version]:
         try:
             with store.session.opener(ScoreStore.open, number)() as old:
                 there = [name for name in names if name in old.names and old.observed(name)]
-                yield Version(number, {name: np.array(old[name]) for name in there})
+                yield OldScores(number, {name: np.array(old[name]) for name in there})
         except (
             AdaptiveSamplerError,
             OSError,
@@ -61,7 +61,7 @@ def versions(store: ScoreStore, names: list[str]) -> Iterator[Version]:
             continue
 
 
-def with_now(store: ScoreStore, found: list[Version]) -> list[dict[str, Any]]:
+def with_now(store: ScoreStore, found: list[OldScores]) -> list[dict[str, Any]]:
     """How far each score of each version agrees with that of now: {"version", "score", "spearman"}."""
     rows = sample(len(store))
     now = {name: store[name][rows] for name in store.names}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import altair
@@ -21,7 +22,7 @@ def script() -> str:
     """The script, about 0.9 MB: made once a machine and release of the libraries, if a folder of the user's can be written."""
     release = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     folder = os.environ.get(FOLDER) or user_cache_path("adaptive-sampler", appauthor=False)
-    kept = Path(folder) / f"vega-{release}-of-{vl_convert.__version__}.js"
+    kept = Path(folder) / f"vega-{release}-of-{version('vl-convert-python')}.js"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         found = kept.read_text(encoding="utf-8")
         if found.endswith(_END):

@@ -18,16 +18,21 @@ Rows: TypeAlias = list[dict[str, Any]]
 Spec: TypeAlias = dict[str, Any]
 
 INK = "currentColor"  # of the page, so that a chart follows when the page turns dark
-_HOLLOW = {"fill": "transparent", "stroke": INK, "strokeWidth": 0.8, "strokeOpacity": 0.75}
-_SOLID = {"fill": BLUE, "stroke": BLUE, "strokeWidth": 0.8}
-_CONFIG = {
+_HOLLOW: Spec = {"fill": "transparent", "stroke": INK, "strokeWidth": 0.8, "strokeOpacity": 0.75}
+_SOLID: Spec = {"fill": BLUE, "stroke": BLUE, "strokeWidth": 0.8}
+_CONFIG: Spec = {
     "background": "transparent",
-    "font": "inherit",
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', sans-serif",
     "view": {"stroke": None},
     "axis": {
         **{f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")},
-        "gridOpacity": 0.13, "domainOpacity": 0.5, "tickOpacity": 0.5, "titleFontWeight": "normal",
-        "labelFontSize": 12, "titleFontSize": 12, "titlePadding": 8,
+        "gridOpacity": 0.13,
+        "domainOpacity": 0.5,
+        "tickOpacity": 0.5,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titlePadding": 8,
     },
     "axisX": {"grid": False},
     "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "orient": "top"},
@@ -69,7 +74,7 @@ def data_map(cells: Rows, words: Rows, planned: bool) -> Spec:
 
 def agreement(pairs: Rows, number: int) -> Spec:
     """The rank correlation of each pair of scores as a number on a colour: {"one", "other", "spearman"}."""
-    return _with(_numbers("one", "other", "spearman", ".2f", "blueorange", 34 * number), "Rank agreement", cells=pairs)
+    return _with(_numbers("one", "other", "spearman", ".2f", "blueorange", 44 * number), "Rank agreement", cells=pairs)
 
 
 def kept_over_time(cells: Rows, number: int, described: str) -> Spec:
@@ -125,7 +130,8 @@ def _trial_histogram() -> Spec:
 
 @cache
 def _trial_classes(number: int) -> Spec:
-    stay = "datum.unseen[by] + max(0, datum.high[by][offset + keep] - datum.low[by][offset])"
+    stay = "datum.unseen[by] + (offset + keep == 100 ? datum.high[by][100] - datum.top[by][keep]"
+    stay += " : max(0, datum.high[by][offset + keep] - datum.low[by][offset]))"
     base = (
         alt.Chart(alt.NamedData("classes"))
         .transform_calculate(stay=stay)
@@ -136,8 +142,8 @@ def _trial_classes(number: int) -> Spec:
         .encode(y=alt.Y("class:N", title=None, sort=None, axis=alt.Axis(labelLimit=160, ticks=False, domain=False)))
     )
     scale = alt.Scale(domain=[0, 1.5], nice=False)
-    axis = alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format="%", orient="top")
-    bars = {"height": {"band": 0.66}}
+    axis = alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format="%", orient="top", domain=False)
+    bars: Spec = {"height": {"band": 0.66}}
     chart = alt.layer(
         base.mark_bar(**bars, **_HOLLOW).encode(x=alt.datum(0), x2=alt.datum(1)),
         base.mark_bar(**bars, **_SOLID).encode(x=alt.X("share:Q", scale=scale, axis=axis, title=None)),
@@ -150,11 +156,13 @@ def _trial_classes(number: int) -> Spec:
 def _data_map(planned: bool) -> Spec:
     tips = [alt.Tooltip("rows:Q", title="rows")] + [alt.Tooltip("stay:Q", title="kept")] * planned
     base = alt.Chart(alt.NamedData("cells")).encode(
-        x=alt.X("x:Q", title="variability: deviation of p(label)", axis=alt.Axis(grid=True)),
-        y=alt.Y("y:Q", title="confidence: mean p(label)"),
+        x=alt.X(
+            "x:Q", title="variability: deviation of p(label)", axis=alt.Axis(grid=True), scale=alt.Scale(nice=False)
+        ),
+        y=alt.Y("y:Q", title="confidence: mean p(label)", scale=alt.Scale(nice=False)),
         tooltip=tips,
     )
-    size = {"scale": alt.Scale(domain=[0, 1], range=[0, 260]), "legend": None}
+    size: Spec = {"scale": alt.Scale(type="sqrt", domain=[0, 1], range=[0, 240]), "legend": None}
     named = alt.Chart(alt.NamedData("words"))
     chart = alt.layer(
         base.mark_circle(opacity=1, **(_HOLLOW if planned else _SOLID)).encode(size=alt.Size("all:Q", **size)),
@@ -167,7 +175,7 @@ def _data_map(planned: bool) -> Spec:
 
 
 @cache
-def _numbers(x: str, y: str, value: str, style: str, scheme: str, height: int) -> Spec:
+def _numbers(x: str, y: str, value: str, style: str, scheme: Any, height: int) -> Spec:
     """A table of numbers, each on a colour that says the same."""
     low, dark = (-1, 0.6) if scheme == "blueorange" else (0, 0.55)
     base = (
@@ -178,7 +186,7 @@ def _numbers(x: str, y: str, value: str, style: str, scheme: str, height: int) -
                 f"{x}:O", title=None, sort=None, axis=alt.Axis(labelAngle=-30, orient="top", ticks=False, domain=False)
             ),
             y=alt.Y(f"{y}:O", title=None, sort=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=160)),
-            tooltip=[f"{x}:N", f"{y}:N", alt.Tooltip("told:N", title=value)],
+            tooltip=[alt.Tooltip(f"{x}:N"), alt.Tooltip(f"{y}:N"), alt.Tooltip("told:N", title=value)],
         )
     )
     there, on_dark = f"isValid(datum.{value})", f"abs(datum.{value}) > {dark}"
@@ -193,16 +201,16 @@ def _numbers(x: str, y: str, value: str, style: str, scheme: str, height: int) -
 
 @cache
 def _stability() -> Spec:
-    same = {"sort": None, "title": None}
+    same: Spec = {"sort": None, "legend": alt.Legend(columns=3, title=None)}
     base = alt.Chart(alt.NamedData("lines")).encode(
         x=alt.X("version:O", title="version", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("spearman:Q", title="rank correlation with now", scale=alt.Scale(domainMax=1, zero=False)),
         color=alt.Color("score:N", scale=alt.Scale(range=[BLUE, VERMILION, GREEN, ORANGE, SKY, GREY]), **same),
-        shape=alt.Shape("score:N", **same),
-        tooltip=["score:N", "version:O", alt.Tooltip("spearman:Q", format=".3f")],
+        strokeDash=alt.StrokeDash("score:N", **same),
+        tooltip=[alt.Tooltip("score:N"), alt.Tooltip("version:O"), alt.Tooltip("spearman:Q", format=".3f")],
     )
-    lines = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("score:N", **same))
-    return _sized(alt.layer(lines, base.mark_point(size=70, filled=True, opacity=1)), 260)
+    points = base.mark_point(size=70, filled=True, opacity=1).encode(shape=alt.Shape("score:N", **same))
+    return _sized(alt.layer(base.mark_line(strokeWidth=2), points), 260)
 
 
 # What the sliders choose, and what follows from it, name -> expression: Vega listens to the page's controls and computes these. The
@@ -210,7 +218,7 @@ def _stability() -> Spec:
 _CALCULATED = {
     "keep": "toNumber(keep_at)",
     "offset": "min(toNumber(offset_at), 100 - keep)",
-    "start": "facts.scores[by].low[offset]",
+    "start": "offset + keep == 100 ? facts.scores[by].top[keep] : facts.scores[by].low[offset]",
     "stop": "max(start, facts.scores[by].high[offset + keep])",
     "stays": "facts.scores[by].unseen + stop - start",
     "said_keep": "keep + ' %'",
@@ -242,7 +250,7 @@ def _with(chart: Spec, described: str, **datasets: Rows) -> Spec:
     return {**chart, "description": described, "datasets": datasets}
 
 
-def _sized(chart: alt.LayerChart, height: int) -> Spec:
+def _sized(chart: alt.LayerChart | alt.FacetChart, height: int) -> Spec:
     """The specification of a chart as wide as its place on the page."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     found: Spec = chart.properties(width="container", height=height, autosize=fit).to_dict(validate=False)

@@ -17,7 +17,7 @@ _COLUMNS = ("label", "labels", "class", "target", "group")  # and stores
 
 
 @dataclass(frozen=True)
-class Classes:
+class RowClasses:
     """`names`: of what is shown. `members`: (n,) the number of each row's class among them. `values`: (n,) the labels."""
 
     names: list[str]
@@ -34,17 +34,16 @@ class Classes:
         return np.bincount(self.members[: len(visited)][visited], minlength=len(self.names))
 
 
-def find(store: ScoreStore, dataset: Any, labels: Any) -> Classes | None:
+def find(store: ScoreStore, dataset: Any, labels: Any) -> RowClasses | None:
     """The classes of `labels`, (n,) or the name of a column of the store; None: those that dataset or store have, if any.
 
     Raises `InvalidValue` for labels that are not one integer, bool or string a row.
     """
     if labels is None:
-        found = [getattr(dataset, name, None) for name in _ATTRIBUTES]
-        found += [store.columns[name] for name in _COLUMNS if name in store.columns]
-        usable = (_checked(one, store) for one in found if one is not None)
-        values = next((one for one in usable if not isinstance(one, str)), None)
-        return None if values is None else _grouped(values)
+        there = [getattr(dataset, name, None) for name in _ATTRIBUTES]
+        there += [store.columns[name] for name in _COLUMNS if name in store.columns]
+        usable = [one for one in (_checked(one, store) for one in there if one is not None) if not isinstance(one, str)]
+        return _grouped(usable[0]) if usable else None
     if isinstance(labels, str):
         if labels not in store.columns:
             known = ", ".join(store.columns) or "none"
@@ -73,16 +72,16 @@ def _checked(labels: Any, store: ScoreStore) -> np.ndarray | str:
     return values
 
 
-def _grouped(values: np.ndarray) -> Classes:
+def _grouped(values: np.ndarray) -> RowClasses:
     found, members, sizes = np.unique(values, return_inverse=True, return_counts=True)
     names: Sequence[str] = [_short(str(value)) for value in found]
     if len(found) <= MOST:
-        return Classes(_told_apart(names), members, values)
+        return RowClasses(_told_apart(names), members, values)
     shown = np.sort(np.argsort(-sizes, kind="stable")[: MOST - 1])
     numbers = np.full(len(found), MOST - 1)
     numbers[shown] = np.arange(MOST - 1)
     others = f"{len(found) - MOST + 1:,} other classes"
-    return Classes([*_told_apart([names[i] for i in shown]), others], numbers[members], values)
+    return RowClasses([*_told_apart([names[i] for i in shown]), others], numbers[members], values)
 
 
 def _short(name: str) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.report import agreement, charts, cuts, history, mapped, suspects
 from adaptive_sampler.report.charts import Spec
-from adaptive_sampler.report.classes import Classes
+from adaptive_sampler.report.classes import RowClasses
 from adaptive_sampler.report.gallery import Gallery, Group
-from adaptive_sampler.report.ordering import Ordered, order
+from adaptive_sampler.report.ordering import STEPS, Ordered, order
 from adaptive_sampler.store import ScoreStore
 
 
@@ -33,7 +33,7 @@ class Content:
     dataset: Any
     plan: Plan | None
     visited: np.ndarray | None
-    classes: Classes | None
+    classes: RowClasses | None
     predictions: np.ndarray | None
 
     @cached_property
@@ -43,7 +43,7 @@ class Content:
         return {name: one for name, one in found.items() if len(one.finite)}
 
     @cached_property
-    def chosen(self) -> cuts.Chosen:
+    def chosen(self) -> cuts.Stretch:
         """Where the sliders begin."""
         return cuts.of_plan(self.plan, self.ordered)
 
@@ -58,7 +58,7 @@ class Content:
         ]
 
     @cached_property
-    def versions(self) -> list[agreement.Version]:
+    def versions(self) -> list[agreement.OldScores]:
         """The versions that are compared."""
         return list(agreement.versions(self.store, list(self.ordered))) if self.ordered else []
 
@@ -92,9 +92,16 @@ class Content:
         cut = {name: len(one.rows) // 2 for name, one in self.ordered.items()}
         if self.ordered:
             by, keep, offset = self.chosen
-            low, high = self.ordered[by].ends()
-            cut[by] = int(low[offset]) if offset else int(high[keep])
+            ends = self.ordered[by].ends()
+            cut[by] = int(
+                ends.high[keep] if not offset else ends.top[keep] if offset + keep == STEPS else ends.low[offset]
+            )
         return made.groups(self.ordered, cut)
+
+    @property
+    def sampled(self) -> int:
+        """On how many rows at random rankings are compared; 0 for all."""
+        return agreement.SAMPLED if len(self.store) > agreement.SAMPLED else 0
 
     @cached_property
     def has_map(self) -> bool:

@@ -6,12 +6,12 @@ import numpy as np
 
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.report.charts import Rows
-from adaptive_sampler.report.classes import Classes
+from adaptive_sampler.report.classes import RowClasses
 from adaptive_sampler.report.ordering import STEPS, Ordered
 from adaptive_sampler.report.plans import parts
 
 
-class Chosen(NamedTuple):
+class Stretch(NamedTuple):
     """A score, and the share that is kept of it above an offset, both in percent."""
 
     by: str
@@ -19,7 +19,7 @@ class Chosen(NamedTuple):
     offset: int
 
 
-def of_plan(plan: Plan | None, ordered: dict[str, Ordered]) -> Chosen:
+def of_plan(plan: Plan | None, ordered: dict[str, Ordered]) -> Stretch:
     """What the plan keeps if it is a stretch of one ranking, else the highest half by its score, or by the first one."""
     by = next(iter(ordered))
     for part in parts(plan) if plan else ():
@@ -28,10 +28,10 @@ def of_plan(plan: Plan | None, ordered: dict[str, Ordered]) -> Chosen:
         by = part["by"]
         keep, offset = (_percent(part.get(name, 0), plan.n if plan else 1) for name in ("keep", "offset"))
         if keep and part["kind"] == "Prune":
-            return Chosen(by, keep, 0 if part["order"] == "lowest" else STEPS - keep)
+            return Stretch(by, keep, 0 if part["order"] == "lowest" else STEPS - keep)
         if keep and part["kind"] == "Window":
-            return Chosen(by, keep, min(offset, STEPS - keep))
-    return Chosen(by, STEPS // 2, STEPS // 2)
+            return Stretch(by, keep, min(offset, STEPS - keep))
+    return Stretch(by, STEPS // 2, STEPS // 2)
 
 
 def _percent(share: Any, n: int) -> int:
@@ -81,36 +81,35 @@ def trial_bins(ordered: dict[str, Ordered]) -> Rows:
     return found
 
 
-def facts(ordered: dict[str, Ordered], chosen: Chosen) -> dict[str, Any]:
+def facts(ordered: dict[str, Ordered], chosen: Stretch) -> dict[str, Any]:
     """What the charts with sliders compute from: for each score and each step, the ranks at which a cut begins and ends."""
     scores = {}
     for name, one in ordered.items():
-        low, high = one.ends()
-        last = len(one.rows) - 1
+        ends, last = one.ends(), len(one.rows) - 1
         scores[name] = {
-            "low": low.tolist(),
-            "high": high.tolist(),
+            **{which: ranks.tolist() for which, ranks in ends._asdict().items()},
             "unseen": one.unobserved,
-            "at": [f"{score:.4g}" for score in one.scores[np.minimum(low, last)]],
-            "to": [f"{score:.4g}" for score in one.scores[np.clip(high - 1, 0, last)]],
+            "at": [f"{score:.4g}" for score in one.scores[np.minimum(ends.low, last)]],
+            "to": [f"{score:.4g}" for score in one.scores[np.clip(ends.high - 1, 0, last)]],
             "quoted": repr(name),
         }
     first = next(iter(ordered.values()))
     return {"n": first.n, "scores": scores, **chosen._asdict()}
 
 
-def trial_classes(ordered: dict[str, Ordered], classes: Classes) -> Rows:
+def trial_classes(ordered: dict[str, Ordered], classes: RowClasses) -> Rows:
     """What `charts.trial_classes` draws."""
     number = len(classes.names)
     found: Rows = [
-        {"class": name, "of": int(size), "unseen": {}, "low": {}, "high": {}}
+        {"class": name, "of": int(size), "unseen": {}, "low": {}, "high": {}, "top": {}}
         for name, size in zip(classes.names, classes.sizes, strict=True)
     ]
     for name, one in ordered.items():
-        low, high = (one.before(classes.members, number, ends) for ends in one.ends())
         seen = np.bincount(classes.members[one.rows], minlength=number)
+        counted = {which: one.before(classes.members, number, ranks) for which, ranks in one.ends()._asdict().items()}
         for i, line in enumerate(found):
-            line["low"][name], line["high"][name] = low[i].tolist(), high[i].tolist()
+            for which, counts in counted.items():
+                line[which][name] = counts[i].tolist()
             line["unseen"][name] = int(classes.sizes[i] - seen[i])
     return found
 

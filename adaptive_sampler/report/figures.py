@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from adaptive_sampler.choice.result import Choice
 from adaptive_sampler.errors import InvalidValue, StoreError
@@ -10,12 +12,6 @@ from adaptive_sampler.plan import Plan
 from adaptive_sampler.report.colours import BLUE, GREY, ORANGE, SKY, VERMILION
 from adaptive_sampler.report.plans import kind, newest_plan, visits
 from adaptive_sampler.store import ScoreStore
-
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise ImportError('adaptive_sampler.report needs matplotlib: pip install "adaptive-sampler[report]"') from error
 
 _MANY = 20_000  # points that a scatter plot shows; of more rows, only every k-th is drawn
 _NAMED = 30  # classes that a bar chart names; of more, only every k-th, and no bar's share

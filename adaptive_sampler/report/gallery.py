@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_sampler.report.ordering import Ordered
-from adaptive_sampler.report.samples import CELL, Shown, plain, shortened, show
+from adaptive_sampler.report.samples import CELL, Shown, number, plain, shortened, show
 from adaptive_sampler.store import ScoreStore
 
 TILES = 8  # of each kind
@@ -74,6 +74,6 @@ class Gallery:
                 label,
                 "" if self.predictions is None else shortened(plain(self.predictions[row]), CELL),
                 None if self.kept is None else bool(self.kept[row]),
-                {name: f"{self.store.values(name, slice(row, row + 1))[0]:.4g}" for name in self.store.names},
+                {name: number(self.store.values(name, slice(row, row + 1))[0]) for name in self.store.names},
             )
         return seen[row]

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.report.agreement import Version
+from adaptive_sampler.report.agreement import OldScores
 from adaptive_sampler.report.charts import Rows
-from adaptive_sampler.report.classes import Classes
-from adaptive_sampler.report.cuts import Chosen
+from adaptive_sampler.report.classes import RowClasses
+from adaptive_sampler.report.cuts import Stretch
 from adaptive_sampler.report.ordering import STEPS
 
 _MOST = 10  # columns
@@ -21,7 +21,7 @@ class Told(NamedTuple):
     words: str
 
 
-def by_plans(plans: list[Plan], classes: Classes) -> Told:
+def by_plans(plans: list[Plan], classes: RowClasses) -> Told:
     """Of each plan, or of about `_MOST` in even steps, the share of each class that it keeps."""
     chosen = np.unique(np.linspace(0, len(plans) - 1, min(len(plans), _MOST)).round().astype(int))
     shown = [plans[at] for at in chosen]
@@ -35,7 +35,7 @@ def by_plans(plans: list[Plan], classes: Classes) -> Told:
     return Told(cells, "The share of each class that the saved plans keep, epoch by epoch.")
 
 
-def by_versions(versions: list[Version], classes: Classes, chosen: Chosen) -> Told:
+def by_versions(versions: list[OldScores], classes: RowClasses, chosen: Stretch) -> Told:
     """Of each version, the share of each class that the same cut keeps by the scores of then, of the rows that had one."""
     cells: Rows = []
     for version in versions:
@@ -54,7 +54,7 @@ def by_versions(versions: list[Version], classes: Classes, chosen: Chosen) -> To
     )
 
 
-def _shares(when: str, visited: np.ndarray, there: np.ndarray, classes: Classes) -> Rows:
+def _shares(when: str, visited: np.ndarray, there: np.ndarray, classes: RowClasses) -> Rows:
     kept, all_ = classes.kept(visited), classes.kept(there)
     return [
         {"when": when, "class": name, "share": float(kept[i] / all_[i]) if all_[i] else None}

@@ -8,9 +8,9 @@ from adaptive_sampler.store import ScoreStore
 CELLS = 28  # to a side
 
 WORDS: Rows = [
-    {"x": 0.005, "y": 1.03, "text": "easy to learn", "align": "left"},
+    {"x": 0.005, "y": 1.04, "text": "easy to learn", "align": "left"},
     {"x": 0.5, "y": 0.5, "text": "ambiguous", "align": "right"},
-    {"x": 0.005, "y": -0.03, "text": "hard to learn", "align": "left"},
+    {"x": 0.005, "y": -0.05, "text": "hard to learn", "align": "left"},
 ]
 
 

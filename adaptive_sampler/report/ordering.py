@@ -1,6 +1,7 @@
 """The rows in the order of a score, as policies rank them; from it, exact counts of what any cut would keep."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,18 @@ from adaptive_sampler.store import ScoreStore
 STEPS = 100  # of a slider, from none to all
 _BINS = 40
 _WIDE = 5.0  # times the range of all but 0.2 % of the rows: beyond, the outermost bins hold the rest
+
+
+class Ends(NamedTuple):
+    """For each step p of the sliders, (steps + 1,) int64 each, three ranks.
+
+    `low`: the first of a window that skips p %; `high`: the one after the last of a window that reaches to p %; `top`: the first of
+    the highest p %, which is not where a window begins that skips the rest, as each rounds its own share.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    top: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,22 +59,25 @@ class Ordered:
             low, high = most
         return np.histogram_bin_edges([low, high], _BINS)
 
-    def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each step p of the sliders, (steps + 1,) int64 each: the rank at which a window that skips p % begins, and the
-        rank before which one ends that reaches to p %.
-
-        Rows without a score come first in every plan, which shortens the ranking and the window equally.
-        """
+    def ends(self) -> Ends:
+        """Where the sliders' cuts lie. Rows without a score come first in every plan: they shorten ranking and window alike."""
         at = np.array([cut({"share": step / STEPS}, self.n) for step in range(STEPS + 1)])
         ranked = len(self.rows)
-        return np.minimum(at, ranked), np.clip(at - self.unobserved, 0, ranked)
+        high = np.clip(at - self.unobserved, 0, ranked)
+        return Ends(np.minimum(at, ranked), high, ranked - high)
 
     def before(self, members: np.ndarray, number: int, ends: np.ndarray) -> np.ndarray:
-        """How many rows of each class have a rank below each of `ends`, (number, ends) int64. `members`: (n,) class numbers."""
+        """How many rows of each class have a rank below each of `ends`, (number, ends) int64; these ascend or descend.
+
+        `members`: (n,) class numbers, below `number`.
+        """
+        if ends[0] > ends[-1]:
+            return self.before(members, number, ends[::-1])[:, ::-1]
         inside = np.searchsorted(ends, np.arange(len(self.rows)), "right")  # ends that lie at or before each rank
         cells = members[self.rows].astype(np.int64) * (len(ends) + 1) + inside
         table = np.bincount(cells, minlength=number * (len(ends) + 1)).reshape(number, len(ends) + 1)
-        return table.cumsum(1)[:, :-1]
+        found: np.ndarray = table.cumsum(1)[:, :-1]
+        return found
 
 
 def order(store: ScoreStore, name: str) -> Ordered:

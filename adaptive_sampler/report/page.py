@@ -73,8 +73,8 @@ def _samples(store: ScoreStore, dataset: Any) -> Any:
         dataset = dataset.dataset
     if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
         raise InvalidValue(
-            f"dataset is of {type(dataset).__name__}: one with a length and samples by number is needed, dataset[row]. Leave it out, "
-            "and the page has no pictures."
+            f"dataset is of {type(dataset).__name__}: one with a length and samples by number is needed, dataset[row]. Leave "
+            "it out, and the page has no pictures."
         )
     if len(dataset) != len(store):
         raise InvalidValue(

@@ -27,11 +27,11 @@ def is_picture(value: Any) -> bool:
         return True
     if not library(value) or value.ndim not in (2, 3) or getattr(value.dtype, "kind", "f") not in "biufV":
         return False
-    shape = tuple(value.shape)
-    if value.ndim == 3 and not any(c in (*_CHANNELS, 2) for c in (shape[0], shape[-1])):
+    shape = tuple(int(length) for length in value.shape)
+    if len(shape) == 3 and not any(c in (*_CHANNELS, 2) for c in (shape[0], shape[-1])):
         return False
-    sides = shape if value.ndim == 2 else sorted(shape)[1:]
-    return min(shape) > 0 and min(sides) > 1 and max(sides) <= _EXTREME * min(sides)
+    sides = shape if len(shape) == 2 else sorted(shape)[1:]
+    return min(sides) > 1 and min(shape) > 0 and max(sides) <= _EXTREME * min(sides)
 
 
 def picture(value: Any) -> Picture:

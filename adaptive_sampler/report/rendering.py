@@ -6,22 +6,20 @@ around the template would not run. Vega's expressions run in its interpreter (`a
 
 import base64
 import hashlib
-from importlib.resources import files
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from adaptive_sampler.report import bundle, summary
 from adaptive_sampler.report.content import Content
 
-_TEMPLATE = "template"
+_TEMPLATE = Path(__file__).parent / "template"
 
 
 def render(content: Content, title: str) -> str:
     """The text of the page."""
-    environment = Environment(
-        loader=PackageLoader("adaptive_sampler.report", _TEMPLATE), autoescape=True, undefined=StrictUndefined
-    )
+    environment = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     scripts = [bundle.script(), _own("page.js")] if content.specs else []
     store, plan = content.store, content.plan
@@ -40,7 +38,7 @@ def render(content: Content, title: str) -> str:
 
 
 def _own(name: str) -> str:
-    return (files("adaptive_sampler.report") / _TEMPLATE / name).read_text(encoding="utf-8")
+    return (_TEMPLATE / name).read_text(encoding="utf-8")
 
 
 def _policy(scripts: list[str]) -> str:

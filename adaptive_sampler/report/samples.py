@@ -41,6 +41,11 @@ def shortened(text: str, most: int) -> str:
     return f"{text[:most]} … ({len(text):,} characters)"
 
 
+def number(value: float) -> str:
+    """A score in few letters."""
+    return f"{value:.3g}" if not 0 < abs(value) < 0.001 else f"{value:.0e}"
+
+
 def plain(value: Any) -> str:
     """A label, a prediction or a cell as text: a number as Python writes it, an array by its shape."""
     if isinstance(value, str):

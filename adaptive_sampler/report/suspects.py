@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.report.ordering import Ordered
-from adaptive_sampler.report.samples import plain
+from adaptive_sampler.report.samples import CELL, plain, shortened
 from adaptive_sampler.store import ScoreStore
 
 EXPORTED, LISTED = 1000, 12
@@ -26,6 +26,11 @@ class Suspects:
     below: int | None
     head: list[str]
     lines: list[list[str]]
+
+    @property
+    def listed(self) -> list[list[str]]:
+        """The first lines, which the page shows."""
+        return [[shortened(value, CELL) for value in line] for line in self.lines[:LISTED]]
 
     @property
     def link(self) -> str:
@@ -49,6 +54,6 @@ def find(store: ScoreStore, ordered: dict[str, Ordered], labels: Any, prediction
         if values is not None:
             columns[name] = [plain(value) for value in values[rows]]
     for name in store.names:
-        columns[name] = [f"{value:.7g}" for value in store[name][rows]]
+        columns[name] = [f"{value:.6g}" for value in store[name][rows]]
     below = int(np.searchsorted(one.scores, 0.0)) if by == "margin" else None
     return Suspects(by, end, below, list(columns), [list(line) for line in zip(*columns.values(), strict=True)])
