@@ -11,6 +11,9 @@ from adaptive_sampler.scoring import EL2N, Confidence, Error, Forgetting, Variab
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Policy, Prune, RandomPrune, Upsample, Window
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("altair")
+pytest.importorskip("vl_convert")
+pytest.importorskip("platformdirs")
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
