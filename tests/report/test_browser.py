@@ -10,7 +10,7 @@ import pytest
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.selection import Prune, Window
-from tests.report.browser import CHROMIUM, chromium, drawn
+from benchmarks.helpers.browser import CHROMIUM, chromium, drawn
 from tests.report.pages import CLASSES, LABELS, N, trained
 
 pytest.importorskip("matplotlib")
