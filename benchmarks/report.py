@@ -14,9 +14,10 @@ from benchmarks.harness import Row, alone, options, save
 from benchmarks.helpers.browser import CHROMIUM, chromium, drawn
 
 ABOUT = (
-    "`report.html` of a store of six scores, ten classes, three versions and 8 × 8 images. `first`: the first page of a process that "
-    "has imported the package, the script of the charts being kept on disk by an earlier one; `again`: the next page, the median of "
-    "all rounds. `open`: from asking headless Chromium for the file until every chart is drawn, the median; empty without Chromium."
+    "`report.html` of a store of six scores, ten classes, three versions and 8 × 8 images. `first`: the first page of a process "
+    "that has imported the package, the script of the charts being kept on disk by an earlier one; `again`: the next page, the "
+    "median of all rounds. `open`: from asking headless Chromium for the file until every chart is drawn, the median; empty where "
+    "there is no Chromium."
 )
 CLASSES, VERSIONS = 10, 3
 

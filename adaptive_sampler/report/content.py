@@ -86,7 +86,7 @@ class Content:
 
     @cached_property
     def gallery(self) -> dict[str, list[Group]]:
-        """The samples of each score."""
+        """The samples of each score, those of the chosen one first."""
         labels = None if self.classes is None else self.classes.values
         made = Gallery(self.store, self.dataset, self.visited, labels, self.predictions)
         cut = {name: len(one.rows) // 2 for name, one in self.ordered.items()}
@@ -96,7 +96,8 @@ class Content:
             cut[by] = int(
                 ends.high[keep] if not offset else ends.top[keep] if offset + keep == STEPS else ends.low[offset]
             )
-        return made.groups(self.ordered, cut)
+        first = {self.chosen.by: self.ordered[self.chosen.by]} if self.ordered else {}
+        return made.groups(first | self.ordered, cut)
 
     @property
     def sampled(self) -> int:

@@ -10,6 +10,7 @@ from adaptive_sampler.report.samples import CELL, Shown, number, plain, shortene
 from adaptive_sampler.store import ScoreStore
 
 TILES = 8  # of each kind
+_LOW_FIRST = ("margin", "confidence")  # scores whose lowest rows are those to look at
 _MOST = 150  # tiles of a page, so that its size stays bounded with many scores
 
 
@@ -60,7 +61,8 @@ class Gallery:
                 "At the boundary": one.rows[max(cut - most // 2, 0) : cut + most // 2],
                 "Lowest": one.rows[:most],
             }
-            found[name] = [Group(title, [self._tile(int(row), seen) for row in rows]) for title, rows in chosen.items()]
+            titles = list(chosen)[:: -1 if name in _LOW_FIRST else 1]
+            found[name] = [Group(title, [self._tile(int(row), seen) for row in chosen[title]]) for title in titles]
         return found
 
     def _tile(self, row: int, seen: dict[int, Tile]) -> Tile:
