@@ -14,7 +14,19 @@ pytest.importorskip("torch")
 pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed (the extra dev brings it)")
 pytest.importorskip("material", reason="mkdocs-material is not installed (the extra dev brings it)")
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["", "choice", "ranking", "report", "scoring", "selection", "shards", "tables", "testing", "torch", "webdataset"]
+ROOMS = [
+    "",
+    "choice",
+    "ranking",
+    "report",
+    "scoring",
+    "selection",
+    "shards",
+    "tables",
+    "testing",
+    "torch",
+    "webdataset",
+]
 
 
 @pytest.fixture(scope="module")

@@ -66,18 +66,17 @@ class Ordered:
         high = np.clip(at - self.unobserved, 0, ranked)
         return Ends(np.minimum(at, ranked), high, ranked - high)
 
-    def before(self, members: np.ndarray, number: int, ends: np.ndarray) -> np.ndarray:
-        """How many rows of each class have a rank below each of `ends`, (number, ends) int64; these ascend or descend.
+    def before(self, members: np.ndarray, number: int) -> Ends:
+        """How many rows of each class have a rank below each of `ends()`: (number, steps + 1) int64 each.
 
         `members`: (n,) class numbers, below `number`.
         """
-        if ends[0] > ends[-1]:
-            return self.before(members, number, ends[::-1])[:, ::-1]
-        inside = np.searchsorted(ends, np.arange(len(self.rows)), "right")  # ends that lie at or before each rank
-        cells = members[self.rows].astype(np.int64) * (len(ends) + 1) + inside
-        table = np.bincount(cells, minlength=number * (len(ends) + 1)).reshape(number, len(ends) + 1)
-        found: np.ndarray = table.cumsum(1)[:, :-1]
-        return found
+        ends = self.ends()
+        borders, places = np.unique(np.concatenate(ends), return_inverse=True)
+        inside = np.repeat(np.arange(len(borders) + 1), np.diff(borders, prepend=0, append=len(self.rows)))
+        cells = members[self.rows] * (len(borders) + 1) + inside
+        table = np.bincount(cells, minlength=number * (len(borders) + 1)).reshape(number, len(borders) + 1)
+        return Ends(*np.split(table.cumsum(1)[:, places], len(ends), axis=1))
 
 
 def order(store: ScoreStore, name: str) -> Ordered:
