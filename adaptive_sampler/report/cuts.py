@@ -106,7 +106,7 @@ def trial_classes(ordered: dict[str, Ordered], classes: RowClasses) -> Rows:
     ]
     for name, one in ordered.items():
         seen = np.bincount(classes.members[one.rows], minlength=number)
-        counted = {which: one.before(classes.members, number, ranks) for which, ranks in one.ends()._asdict().items()}
+        counted = one.before(classes.members, number)._asdict()
         for i, line in enumerate(found):
             for which, counts in counted.items():
                 line[which][name] = counts[i].tolist()

@@ -104,7 +104,7 @@ def test_what_the_sliders_count_is_what_the_policy_keeps_by_class(offset: int, k
     policy = Prune(keep / 100, "el2n") if highest else Window(keep / 100, offset / 100, "el2n")
     plan = policy.plan(store, epoch=0, seed=0)
     one = order(store, "el2n")
-    low, high, top = (one.before(LABELS, CLASSES, ends) for ends in one.ends())
+    low, high, top = one.before(LABELS, CLASSES)
     unseen = np.bincount(LABELS[N - 30 :], minlength=CLASSES)
     kept = high[:, 100] - top[:, keep] if highest else np.maximum(high[:, offset + keep] - low[:, offset], 0)
     assert (unseen + kept).tolist() == np.bincount(LABELS[plan.rows], minlength=CLASSES).tolist()
