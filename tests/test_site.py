@@ -19,6 +19,7 @@ ROOMS = [
     "choice",
     "loggers",
     "ranking",
+    "report",
     "scoring",
     "selection",
     "shards",

@@ -1,13 +1,13 @@
 """The commands: `demo`, `bench`, kernels compiled ahead (`compile`), shards (`index`), what a store holds (`info`, `report`)."""
 
 import importlib
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
 from adaptive_sampler import version
+from adaptive_sampler.commands import given
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.shards.errors import reraise
@@ -72,6 +72,7 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="The smallest size: whether it runs, not what it shows.")
     ] = False,
+    look: Annotated[bool, typer.Option("--open", help="Open the page of the store in a browser at the end.")] = False,
 ) -> None:
     """Train small networks on all, on random and on selected samples, and report what each is worth."""
     try:
@@ -87,6 +88,8 @@ def demo(
     def train() -> None:
         _folder(output)
         demonstration.run(settings.quick() if quick else settings, console)
+        if look:
+            webbrowser.open(demonstration.page(output).absolute().as_uri())
 
     _run(train)
 
@@ -192,29 +195,44 @@ def report(
         Path | None,
         typer.Option(help="A .npy file of the rows' classes, to show what was kept of each.", show_default=False),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write one page for a browser to this file, instead of figures.", show_default=False),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="With --html: a .npy file of the classes that a model says.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="With --html: the dataset whose samples the page shows, or a function that returns it; or a .npy file, a sample "
+            "a row.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Draw a store's figures: each score and what the newest plan keeps of it, the data map, what was kept of each class."""
-    figures = _needs("adaptive_sampler.report")
+    """Draw a store's figures, or write a page: each score and what the newest plan keeps of it, the data map, the classes."""
+    drawn = _needs("adaptive_sampler.report")
 
     def draw() -> None:
         with ScoreStore.open(path, mode="r") as store:
-            classes = None if labels is None else _array("--labels", labels)
+            classes = None if labels is None else given.array("--labels", labels)
+            if html is not None:
+                samples = None if data is None else given.dataset(data)
+                guessed = None if predictions is None else given.array("--predictions", predictions)
+                _line(str(drawn.html(store, html, dataset=samples, labels=classes, predictions=guessed)))
+                return
+            if data is not None or predictions is not None:
+                raise InvalidValue("--data and --predictions are for the page: name its file by --html report.html.")
             beside = store.path if isinstance(store.path, Path) else store.path.rpartition("/")[2]
             folder = output or Path(f"{beside}-report")
             _folder(folder)
-            for file in figures.save_all(store, folder, labels=classes):
+            for file in drawn.save_all(store, folder, labels=classes):
                 _line(str(file))
 
     _run(draw)
-
-
-def _array(option: str, path: Path) -> np.ndarray:
-    """The array in a .npy file. Raises `InvalidValue` if there is none."""
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file)
-    except Exception as error:  # NumPy raises whatever a damaged header makes Python's own parser raise
-        raise InvalidValue(f"{option} {path}: a .npy file of NumPy's is needed ({_first_line(error)}).") from error
 
 
 def _folder(path: Path) -> None:
@@ -223,10 +241,6 @@ def _folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidValue(f"--output {path}: a folder to write into is needed ({error.strerror}).") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _needs(module: str) -> Any:

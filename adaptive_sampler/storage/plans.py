@@ -98,12 +98,16 @@ class StorePlans:
         return plan
 
     def newest(self) -> Plan | None:
-        """The newest plan: newest by the scores that it was made from, then by its epoch; None if there is none.
+        """The newest plan, as `in_order` orders them; None if there is none."""
+        return next(reversed(self.in_order()), None)
+
+    def in_order(self) -> list[Plan]:
+        """All plans by the scores that they were made from, then by their epoch, the newest last.
 
         Raises `StoreDamaged` if the files of any plan were changed, as they say which one is the newest.
         """
         plans = [*self._waiting, *(self[name] for name in self._names() if self._whole(name))]
-        return max(plans, key=lambda plan: (plan.made_from, plan.epoch, plan.id), default=None)
+        return sorted(plans, key=lambda plan: (plan.made_from, plan.epoch, plan.id))
 
     def drop(self, orphaned: Callable[[str, MadeFrom], bool]) -> None:
         """Delete the saved plans of which `orphaned` says so, by their id and the scores that they were made from.

@@ -46,6 +46,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         "mutations",
         "ranking",
         "ranks",
+        "report",
         "selection",
         "store",
         "streams",

@@ -88,6 +88,42 @@ def test_report_writes_the_figures_and_names_them(path: Path, tmp_path: Path) ->
     assert all(str(tmp_path / "figures" / name) in shown for name in written)
 
 
+def test_report_writes_one_page_where_a_file_is_named_for_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "labels.npy", np.arange(20) % 2)
+    np.save(tmp_path / "images.npy", np.zeros((20, 4, 4)))
+    (tmp_path / "mydata.py").write_text("def train_set():\n    return ['some text'] * 20\n")
+    monkeypatch.chdir(tmp_path)
+    for data, sign in (("images.npy", "data:image/png"), ("mydata:train_set", "some text")):
+        more = ["--data", data, "--labels", "labels.npy", "--predictions", "labels.npy"]
+        shown = run("report", str(path), "--html", str(tmp_path / "deep" / "page.html"), *more)
+        assert shown.strip() == str(tmp_path / "deep" / "page.html")
+        assert sign in (tmp_path / "deep" / "page.html").read_text()
+    assert not (path.parent / "store-report").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--data", "mydata:train_set"],
+            "--data and --predictions are for the page: name its file by --html report.html",
+        ),
+        (["--html", "p.html", "--data", "mydata"], "--data mydata: write module:name, as in mydata:train_set"),
+        (
+            ["--html", "p.html", "--data", "nomodule:x"],
+            "Name a module that can be imported from here, and in it a dataset",
+        ),
+        (["--html", "."], "path='.' is a folder: name a file in it, such as 'report.html'"),
+    ],
+)
+def test_what_no_page_can_be_made_of_is_one_line_and_not_a_traceback(
+    path: Path, options: list[str], words: str
+) -> None:
+    assert words in refused(2, "report", str(path), *options)
+
+
 def test_report_changes_no_store(path: Path, tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     run("report", str(path), "--output", str(tmp_path / "figures"))
@@ -226,6 +262,7 @@ def test_the_version_of_sources_that_are_not_installed_is_unknown(monkeypatch: p
         ("typer", ["info", "x"], 'pip install "adaptive-sampler[torch,report]"'),
         ("rich", ["demo"], 'pip install "adaptive-sampler[torch,report]"'),
         ("matplotlib", ["report", "x"], 'pip install "adaptive-sampler[report]"'),
+        ("altair", ["report", "x"], 'pip install "adaptive-sampler[report]"'),
         ("torch", ["demo"], 'pip install "adaptive-sampler[torch,report]"'),
         ("matplotlib", ["demo"], 'pip install "adaptive-sampler[torch,report]"'),
         ("sklearn", ["demo"], 'pip install "adaptive-sampler[torch,report]"'),

@@ -62,9 +62,25 @@ def test_the_output_says_where_store_and_figure_are(printed: str, output: Path) 
     assert (output / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_output_ends_with_three_lines_for_ones_own_loop(printed: str) -> None:
-    code = [line.split(" = ")[0] for line in printed.strip().splitlines()[-3:]]
+def test_the_output_has_three_lines_for_ones_own_loop(printed: str) -> None:
+    code = [line.split(" = ")[0] for line in printed.strip().splitlines()[-5:-2]]
     assert code == ["store", "sampler", "criterion"]
+
+
+def test_the_output_ends_with_the_page_whose_samples_are_the_digits(printed: str, output: Path) -> None:
+    assert printed.strip().endswith(f"in a browser: {output / 'report.html'}")
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/png;base64,") > 20
+    assert "Prune(keep=0.8, by=&#39;margin&#39;" in page
+
+
+def test_the_page_is_opened_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("adaptive_sampler.commands.demo.run", lambda settings, console: None)
+    result = CliRunner().invoke(app, ["demo", "--quick", "--open", "--output", str(tmp_path)])
+    assert result.exit_code == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]
 
 
 def test_the_scores_are_the_mean_of_the_early_runs(output: Path, printed: str) -> None:

@@ -6,6 +6,6 @@ try:
 except ImportError as error:
     raise ImportError('The demo needs more: pip install "adaptive-sampler[torch,report]"') from error
 
-from adaptive_sampler.commands.demo.command import DemoSettings, run
+from adaptive_sampler.commands.demo.command import DemoSettings, page, run
 
-__all__ = ["DemoSettings", "run"]
+__all__ = ["DemoSettings", "page", "run"]

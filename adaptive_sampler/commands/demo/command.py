@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.demo import figure, outcome, show
 from adaptive_sampler.commands.demo.data import Name, load
-from adaptive_sampler.commands.demo.experiments import Result, Trial
+from adaptive_sampler.commands.demo.experiments import WRONG_SHARE, Result, Trial
+from adaptive_sampler.report import html
+from adaptive_sampler.selection import Prune
 
 _RESULTS = 11  # results per seed, for the progress bar
 
@@ -39,7 +43,7 @@ class DemoSettings:
 
 
 def run(settings: DemoSettings, console: Console) -> list[Result]:
-    """Run the demo, print what it shows, and write stores, results and figure into `settings.output`."""
+    """Run the demo, print what it shows, and write stores, results, figure and page into `settings.output`."""
     settings.trial(0)  # raises if the data is missing, before anything is written
     settings.output.mkdir(parents=True, exist_ok=True)
     results = _train(settings, console)
@@ -49,8 +53,27 @@ def run(settings: DemoSettings, console: Console) -> list[Result]:
     offset = next(r.choice for r in results if "window" in r.method and r.seed == 0)
     assert offset is not None
     figure.draw(settings.output / "demo.png", trials[0], offset, outcome.lines(results))
-    show.outcome(console, settings.output, trials[0], results, found)
+    _look(trials[0], page(settings.output))
+    show.outcome(console, settings.output, trials[0], results, found, page(settings.output))
     return results
+
+
+def page(output: Path) -> Path:
+    """Where the page of the demo's store is."""
+    return output / "report.html"
+
+
+def _look(trial: Trial, path: Path) -> None:
+    """Write the page of the store that the first seed kept while it trained on everything, wrong labels among it.
+
+    The plan that it shows leaves as many rows out as have wrong labels, those with the lowest margins.
+    """
+    noisy = trial.noisy
+    with ScoreStore.open(trial.folder / "wrong-labels-data-map", mode="r") as store:
+        plan = Prune(1 - WRONG_SHARE, "margin").plan(store, epoch=trial.epochs, seed=trial.seed)
+        labels = np.array(trial.data.names)[noisy.labels]
+        title = f"The demo's training samples, {WRONG_SHARE:.0%} of their labels wrong"
+        html(store, path, dataset=noisy.images, plan=plan, labels=labels, title=title)
 
 
 def _train(settings: DemoSettings, console: Console) -> list[Result]:

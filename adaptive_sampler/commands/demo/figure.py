@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.demo.experiments import KEEP, WRONG_SHARE, Trial
 from adaptive_sampler.commands.demo.outcome import Line
-from adaptive_sampler.report import BLUE, GREEN, GREY, VERMILION, histogram
+from adaptive_sampler.report import histogram
+from adaptive_sampler.report.colours import BLUE, GREEN, GREY, VERMILION
 
 _COLUMNS = 6  # images in a row
 

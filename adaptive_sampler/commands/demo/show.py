@@ -27,9 +27,14 @@ criterion = LossHook(nn.CrossEntropyLoss(), store)          # for ... in criteri
 
 
 def outcome(
-    console: Console, output: Path, trial: Trial, results: Sequence[Result], found: Sequence[tuple[float, float]]
+    console: Console,
+    output: Path,
+    trial: Trial,
+    results: Sequence[Result],
+    found: Sequence[tuple[float, float]],
+    page: Path,
 ) -> None:
-    """Print the whole outcome. `found`: per seed, what `Trial.wrong_at_top` returns."""
+    """Print the whole outcome. `found`: per seed, what `Trial.wrong_at_top` returns; `page`: the report for the browser."""
     table = results_of.lines(results)
     console.print(_table(table))
     console.print("[bold]What this shows[/] (differences paired by seed, ± 95 % interval)")
@@ -47,6 +52,9 @@ def outcome(
         console.print(f"  {name + ':':20}{path}", soft_wrap=True, highlight=False)
     console.print("\n[bold]In your own loop[/], around the DataLoader of an IndexedDataset")
     console.print(Syntax(YOUR_LOOP, "python", background_color="default"), soft_wrap=True)
+    console.print(
+        f"\n[bold]Look at the samples and their scores[/] in a browser: {page}", soft_wrap=True, highlight=False
+    )
 
 
 def _table(table: Sequence[results_of.Line]) -> Table:

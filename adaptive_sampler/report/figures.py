@@ -3,22 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from adaptive_sampler.choice.result import Choice
 from adaptive_sampler.errors import InvalidValue, StoreError
 from adaptive_sampler.plan import Plan
+from adaptive_sampler.report.colours import BLUE, GREY, ORANGE, SKY, VERMILION
+from adaptive_sampler.report.plans import kind, newest_plan, visits
 from adaptive_sampler.store import ScoreStore
 
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise ImportError('adaptive_sampler.report needs matplotlib: pip install "adaptive-sampler[report]"') from error
-
-__all__ = ["choice", "data_map", "histogram", "kept_by_class", "newest_plan", "save_all"]
-
-# The colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
-BLUE, SKY, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#8A8A8A"
 _MANY = 20_000  # points that a scatter plot shows; of more rows, only every k-th is drawn
 _NAMED = 30  # classes that a bar chart names; of more, only every k-th, and no bar's share
 _LETTERS = 80  # of names that stand beside one another; more are turned
@@ -115,7 +109,7 @@ def kept_by_class(store: ScoreStore, plan: Plan, labels: np.ndarray, *, axes: Ax
         raise InvalidValue(f"labels has dtype {labels.dtype}: classes are integers, bools or strings. Convert them.")
     axes = axes or _axes("what was kept of each class")
     classes, members = np.unique(labels, return_inverse=True)
-    kept = _visits(plan, len(store)) > 0
+    kept = visits(plan, len(store)) > 0
     share = 100 * np.bincount(members, kept) / np.bincount(members)
     bars = axes.bar(range(len(classes)), share, color=BLUE)
     every = -(-len(classes) // _NAMED)
@@ -158,11 +152,6 @@ def choice(found: Choice, *, axes: Axes | None = None) -> Figure:
     return _figure(axes)
 
 
-def newest_plan(store: ScoreStore) -> Plan | None:
-    """The newest saved plan: newest by the scores that it was made from, then by its epoch; None if none is saved."""
-    return store.session.plans.newest()
-
-
 def save_all(store: ScoreStore, folder: Path, *, labels: np.ndarray | None = None) -> list[Path]:
     """Save every figure that the store has data for as a PNG file in `folder`. Returns their paths.
 
@@ -196,34 +185,20 @@ def _outline(axes: Axes, scores: np.ndarray, known: np.ndarray, plan: Plan, edge
 
     Not the range of their scores: the scores have moved on since the plan was made, classes and draws have no one cut.
     """
-    visits = _visits(plan, len(scores))
-    drawn = [("kept by", np.minimum(visits, 1), "-")] + [("visits by", visits, "--")] * (
-        plan.num_samples > plan.num_rows
-    )
-    for what, times, style in drawn:
-        shown, missing = int(times[known].sum()), int(times[~known].sum())
+    times = visits(plan, len(scores))
+    drawn = [("kept by", np.minimum(times, 1), "-")] + [("visits by", times, "--")] * (plan.num_samples > plan.num_rows)
+    for what, counted, style in drawn:
+        shown, missing = int(counted[known].sum()), int(counted[~known].sum())
         axes.hist(
             scores[known],
             edges.tolist(),
-            weights=times[known],
+            weights=counted[known],
             histtype="step",
             color="0.1",
             linestyle=style,
             linewidth=1.5,
-            label=f"{what} {_kind(plan)} in epoch {plan.epoch} ({shown:,}{f'; {missing:,} not shown' * (missing > 0)})",
+            label=f"{what} {kind(plan)} in epoch {plan.epoch} ({shown:,}{f'; {missing:,} not shown' * (missing > 0)})",
         )
-
-
-def _kind(plan: Plan) -> str:
-    """The name of the plan's policy, or those of its parts."""
-    return " & ".join(part["kind"] for part in plan.policy.get("parts", [plan.policy]))
-
-
-def _visits(plan: Plan, n: int) -> np.ndarray:
-    """How often the plan visits each of the store's `n` rows; those that came after the plan was made, never."""
-    if plan.n > n:
-        raise InvalidValue(f"plan {plan.id} is one of {plan.n} rows, the store has {n}: pass a plan of this store.")
-    return np.pad(plan.repeats, (0, n - plan.n))
 
 
 def _with_missing(by: str, scores: np.ndarray) -> str:

@@ -11,7 +11,11 @@ from adaptive_sampler.scoring import EL2N, Confidence, Error, Forgetting, Variab
 from adaptive_sampler.selection import Draw, InfoBatch, KeepAll, Policy, Prune, RandomPrune, Upsample, Window
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("altair")
+pytest.importorskip("vl_convert")
+pytest.importorskip("platformdirs")
 
+from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from adaptive_sampler import report
@@ -31,12 +35,12 @@ def store(tmp_path: Path) -> ScoreStore:
     return store
 
 
-def heights(figure: report.Figure) -> float:
+def heights(figure: Figure) -> float:
     """The rows that a histogram's bars stand for."""
     return sum(bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle))
 
 
-def outline(figure: report.Figure, which: int = 0) -> list[float]:
+def outline(figure: Figure, which: int = 0) -> list[float]:
     """How many rows, or visits, an outline stands for in each bin."""
     polygons = [patch for patch in figure.axes[0].patches if isinstance(patch, Polygon)]
     return polygons[which].get_xy()[1:-1:2, 1].tolist()
@@ -49,7 +53,7 @@ def in_bins(store: ScoreStore, rows: np.ndarray) -> list[float]:
     return np.histogram(scores[rows], edges)[0].tolist()
 
 
-def words(figure: report.Figure) -> str:
+def words(figure: Figure) -> str:
     axes = figure.axes[0]
     legend = axes.get_legend()
     entries = [text.get_text() for text in legend.get_texts()] if legend else []
