@@ -93,7 +93,15 @@ class Bundle:
                 yield from [(as_it_is, None)] * repeats
             else:
                 counts.bytes_kept += self.wanted.kept(nth)
-                yield from [(as_it_is, sample)] * repeats
+                if repeats == 1:
+                    yield itself, sample
+                else:
+                    yield from [(as_it_is, sample)] * repeats
+
+
+def itself(sample: Raw | None) -> Raw | None:
+    """The sample of a ticket that is the only one for it."""
+    return sample
 
 
 def as_it_is(sample: Raw | None) -> Raw | None:

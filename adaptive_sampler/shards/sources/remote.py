@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from email.utils import format_datetime
-from itertools import islice
 from typing import Any, cast
 
 from adaptive_sampler.remote.connect import connect
@@ -154,10 +153,9 @@ class RemoteSource:
         try:
             result = self._connect().get(self._path, options={"range": (start, stop)})
             answered = time.perf_counter()
-            self._look_over(result)
-            stop = min(stop, result.meta["size"])
-            # One chunk, if no more comes than was asked for; a body without end is left after two.
-            data = b"".join(islice(result.stream(min_chunk_size=stop - start), 2))
+            stop = min(stop, self._look_over(result))
+            # A chunk of a byte more than was asked for: the whole body, or the beginning of one that is too long.
+            data = next(result.stream(min_chunk_size=stop - start + 1), b"")
             if result.range != (start, stop) or len(data) != stop - start:
                 told = f"bytes {result.range[0]}-{result.range[1] - 1}/{result.meta['size']}"
                 raise wrong(self.url, start, stop - start, f"{told!r} and {len(data)} bytes")
@@ -169,13 +167,14 @@ class RemoteSource:
                 return self._without(error, start, length)
         return self._plainly(start, stop - start)
 
-    def _look_over(self, result: Any) -> None:
-        """Look at an answer of obstore, unless it says of the file what the one before it said."""
+    def _look_over(self, result: Any) -> int:
+        """Look at an answer of obstore, unless it says of the file what the one before it said. Returns the file's size."""
         meta, attributes = result.meta, result.attributes
         said = meta["size"], meta["e_tag"], meta["last_modified"], attributes.get("Content-Encoding", "")
         if said != self._said:
             self._look(said[0], _date(said[2]), said[1], said[3])
             self._said = said
+        return int(said[0])
 
     def _without(self, error: Exception, start: int, length: int) -> bytes:
         """No bytes, if `error` says that an object store has none from `start` on."""
