@@ -61,6 +61,14 @@ class Bundle:
             except Exception as error:
                 self.found.append(error)
 
+    def outcome(self, task: Task | None) -> Got | Exception:
+        """What came of the first span, once it has come."""
+        while not self.found and task is not None and not task.wait(_PATIENCE):
+            pass
+        if not self.found and task is not None:
+            task.result()  # what is no Exception
+        return self.found[0]
+
     def _cut(self, nth: int, data: bytes, base: int) -> Raw | ShardDamaged:
         try:
             return self.wanted.cut(nth, data, base)
