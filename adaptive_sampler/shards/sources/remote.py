@@ -47,6 +47,7 @@ _IDENTITY = {"Accept-Encoding": "identity"}
 _ONCE = {
     "max_retries": 0
 }  # what is tried again, and after how long, is decided here: obstore does not know Retry-After
+_NO_LENGTH = "Content-Length Header missing"  # what obstore 0.12.1 says of an answer without
 _AT_ONCE = 32 << 20  # bytes: more is asked for by several requests, each of which has its time
 
 
@@ -74,6 +75,7 @@ class RemoteSource:
         self.size: int | None = None
         self.stamp = ""
         self._said: tuple[Any, ...] = ()  # of the file, in the answer that was looked at last
+        self._lengthless = False  # whether its answers have no Content-Length, of which obstore reads none
         self._asked = False  # whether `open` was called: then its caller looks at the stamp
         self._pace = pace_of(url)
 
@@ -140,6 +142,8 @@ class RemoteSource:
 
     def _request(self, start: int, length: int) -> bytes:
         stop = start + length if self.size is None else min(start + length, self.size)
+        if self._lengthless:
+            return self._plainly(start, stop - start)
         began = time.perf_counter()
         try:
             result = self._connect().get(self._path, options={"range": (start, stop)})
@@ -156,6 +160,7 @@ class RemoteSource:
             unclear = of_obstore(error) and not unanswered(error) and status_of(error) not in (401, 403, 404)
             if not (self._web and unclear):
                 return self._without(error, start, length)
+            self._lengthless = _NO_LENGTH in str(error)
         return self._plainly(start, stop - start)
 
     def _look_over(self, result: Any) -> int:

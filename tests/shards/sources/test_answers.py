@@ -311,6 +311,14 @@ def test_a_wait_that_cannot_be_understood_is_none(server: Server, when: str) -> 
     assert len(built(server)) == COUNT
 
 
+def test_once_an_answer_had_no_length_each_range_takes_one_request(server: Server) -> None:
+    index = built(server)
+    server.answers(Request.unmeasured)
+    reader = ShardReader(index, plan_of(COUNT, [0, 2, 4]), access=Access(io_threads=1), merge_gap=0)
+    assert sorted(s["__index__"] for s in reader) == [0, 2, 4]
+    assert server.nth == 1 + 3, "the first one twice"
+
+
 def test_a_whole_file_in_place_of_a_later_range_is_told_with_the_remedy(server: Server) -> None:
     index = built(server)
     whole = {"Content-Length": str(len((server.folder / "shard-000.tar").read_bytes()))}
