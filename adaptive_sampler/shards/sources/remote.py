@@ -75,6 +75,7 @@ class RemoteSource:
         self.size: int | None = None
         self.stamp = ""
         self._said: tuple[Any, ...] = ()  # of the file, in the answer that was looked at last
+        self._gone: ShardMissing | None = None  # what the first answer has shown, if no other one shows better
         self._lengthless = False  # whether its answers have no Content-Length, of which obstore reads none
         self._asked = False  # whether `open` was called: then its caller looks at the stamp
         self._pace = pace_of(url)
@@ -125,6 +126,8 @@ class RemoteSource:
         """
         if length < 1 or (self.size is not None and start >= self.size):
             return b""
+        if self._gone is not None and not self.stamp:
+            raise self._gone
         if length > _AT_ONCE:
             return b"".join(
                 self.read(at, min(_AT_ONCE, start + length - at)) for at in range(start, start + length, _AT_ONCE)
@@ -135,7 +138,8 @@ class RemoteSource:
             raise
         except Exception as error:
             if not self.stamp:
-                raise self._missing(error) from error
+                self._gone = self._missing(error)
+                raise self._gone from error
             if ran_out(error):
                 raise unreadable(self.url, start, length, error, RAN_OUT) from error
             raise unreadable(self.url, start, length, error) from error

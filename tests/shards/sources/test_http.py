@@ -144,6 +144,15 @@ def test_a_shard_that_is_gone_is_lost_once_though_several_ranges_were_asked_for(
     assert (reader.counts.shards, reader.counts.shards_lost, reader.counts.samples_lost) == (2, 1, 20)
 
 
+def test_a_shard_that_does_not_open_is_not_asked_for_again_for_each_of_its_ranges(server: Server) -> None:
+    index = built(server)
+    (server.folder / "shard-000.tar").unlink()
+    server.reset()
+    with pytest.raises(ShardMissing, match=r"shard-000\.tar"):
+        read(index, range(0, 20, 2), merge_gap=0, access=Access(retry=QUICK.retry, io_threads=1))
+    assert server.requests <= 3
+
+
 def test_a_shard_that_became_a_pointer_of_git_lfs_is_told_as_such(server: Server) -> None:
     index = built(server)
     (server.folder / "shard-001.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
