@@ -190,11 +190,13 @@ def header_is(header: bytes, size: int) -> bool:
     """Whether `header` (512 bytes) has a correct checksum, and a size field that fits a member of `size` bytes."""
     if len(header) != BLOCK:
         return False
+    usual = header[124:135] == b"%011o" % size
+    if usual and header[148:155] == b"%06o\0" % _total(header):  # as nearly every tar program writes both
+        return True
     try:
-        # The first test is true for nearly every header. A PAX record may replace the size field, which is then 0, or
-        # has any value if the size needs more than 11 octal digits.
-        said = header[124:135] == b"%011o" % size or number(header[124:136]) in (size, 0) or size >= 8**11
-        return said and _sound(header)
+        # A PAX record may replace the size field, which is then 0, or has any value if the size needs more than 11 octal
+        # digits.
+        return (usual or number(header[124:136]) in (size, 0) or size >= 8**11) and _sound(header)
     except ValueError:
         return False
 
@@ -217,14 +219,17 @@ def aligned(header: bytes) -> bool:
 
 def _sound(header: bytes) -> bool:
     """Whether the checksum is right."""
-    # The low half of Adler-32 is 1 + the sum of the bytes (mod 65521), and takes a fifteenth of the time of sum().
-    field = header[148:156]
-    total = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 0x20
-    stored = number(field)
-    if (stored - total) % _ADLER == 0:
+    stored = number(header[148:156])
+    if (stored - _total(header)) % _ADLER == 0:
         return True
     # Some old tar programs summed signed bytes.
     return stored == sum(b - 256 * (b > 127) for b in header[:148] + header[156:]) + 8 * 0x20
+
+
+def _total(header: bytes) -> int:
+    """The checksum that `header` should have (mod 65521)."""
+    # The low half of Adler-32 is 1 + the sum of the bytes (mod 65521), and takes a fifteenth of the time of sum().
+    return (zlib.adler32(header) & 0xFFFF) - (zlib.adler32(header[148:156]) & 0xFFFF) + 8 * 0x20
 
 
 def _checked_size(header: bytes, url: str, position: int) -> int:

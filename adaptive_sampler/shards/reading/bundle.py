@@ -61,6 +61,14 @@ class Bundle:
             except Exception as error:
                 self.found.append(error)
 
+    def outcome(self, task: Task | None) -> Got | Exception:
+        """What came of the first span, once it has come."""
+        while not self.found and task is not None and not task.wait(_PATIENCE):
+            pass
+        if not self.found and task is not None:
+            task.result()  # what is no Exception
+        return self.found[0]
+
     def _cut(self, nth: int, data: bytes, base: int) -> Raw | ShardDamaged:
         try:
             return self.wanted.cut(nth, data, base)
@@ -93,7 +101,15 @@ class Bundle:
                 yield from [(as_it_is, None)] * repeats
             else:
                 counts.bytes_kept += self.wanted.kept(nth)
-                yield from [(as_it_is, sample)] * repeats
+                if repeats == 1:
+                    yield itself, sample
+                else:
+                    yield from [(as_it_is, sample)] * repeats
+
+
+def itself(sample: Raw | None) -> Raw | None:
+    """The sample of a ticket that is the only one for it."""
+    return sample
 
 
 def as_it_is(sample: Raw | None) -> Raw | None:

@@ -27,8 +27,8 @@ class Due(Generic[T]):
 class Job(Protocol[T]):
     """A shard that is to be read."""
 
-    def first(self) -> Callable[[], Source] | None:
-        """What opens it in a thread, None if that is not to be done ahead."""
+    def first(self) -> Callable[[], Source] | Source | None:
+        """What opens it in a thread, the source if its reads do that, None if that is not to be done ahead."""
 
     def rest(self, opened: Source | Exception | None) -> Iterator[Due[T]]:
         """What is due of it, once that was done: the source, or the error; None if `first` gave None."""
@@ -44,7 +44,7 @@ class Flight(Generic[T]):
 
     def __init__(self, jobs: Iterator[Job[T]], threads: int, most: int) -> None:
         self._jobs, self._threads, self._most = jobs, threads, most
-        self._opening: deque[tuple[Job[T], Task | None]] = deque()
+        self._opening: deque[tuple[Job[T], Task | Source | None]] = deque()
         self._rest: Iterator[Due[T]] = iter(())
         self._source: Source | None = None
 
@@ -75,10 +75,13 @@ class Flight(Generic[T]):
                 return due
             while len(self._opening) < _OPENED and (job := next(self._jobs, None)) is not None:
                 first = job.first()
-                self._opening.append((job, None if first is None else crew.give(first)))
-            if not self._opening or not (wait or self._opening[0][1] is None or self._opening[0][1].done()):
+                self._opening.append((job, crew.give(first) if callable(first) else first))
+            if not self._opening:
                 return None
-            job, opening = self._opening.popleft()
-            opened = None if opening is None else opening.outcome()
+            job, opening = self._opening[0]
+            if isinstance(opening, Task) and not (wait or opening.done()):
+                return None
+            self._opening.popleft()
+            opened = opening.outcome() if isinstance(opening, Task) else opening
             self._source = None if isinstance(opened, Exception) else opened
             self._rest = job.rest(opened)

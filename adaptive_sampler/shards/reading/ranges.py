@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from adaptive_sampler.shards.errors import RangesUnsupported, ShardChanged
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.reading.bundle import Bundle, Span, Ticket, as_it_is
 from adaptive_sampler.shards.reading.flight import Due, Flight
@@ -13,6 +14,7 @@ from adaptive_sampler.shards.reading.samples import LocalSamples, OpenFiles
 from adaptive_sampler.shards.reading.settings import ShardReading, opened
 from adaptive_sampler.shards.reading.wanted import Ints, Wanted
 from adaptive_sampler.shards.sources.base import Source
+from adaptive_sampler.shards.sources.crew import Task
 from adaptive_sampler.shards.sources.local import LocalSource
 
 _RUN = 4 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
@@ -38,19 +40,40 @@ class _ShardJob:
 
     def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading, files: OpenFiles) -> None:
         self._index, self._shard, self._rows, self._reading, self._files = index, shard, rows, reading, files
+        self._begun = self._elsewhere = False  # whether tickets came, and whether all of them come in another way
 
-    def first(self) -> Callable[[], Source] | None:
-        """What opens a remote shard; a local one is opened when its turn comes."""
-        local = self._reading.access.is_local(self._index.urls[self._shard])
-        return None if local else partial(opened, self._index, self._shard, self._reading)
+    def first(self) -> Callable[[], Source] | Source | None:
+        """What opens a remote shard, or the shard itself where its first range does; a local one is opened when its turn comes."""
+        access, url = self._reading.access, self._index.urls[self._shard]
+        if access.is_local(url):
+            return None
+        expected = access.expected(url, self._index.stamps[self._shard])
+        return expected or partial(opened, self._index, self._shard, self._reading)
 
     def rest(self, source: Source | Exception | None) -> Iterator[Due[Ticket]]:
         """The tickets of a remote shard with one request after another, of any other shard all together."""
         if isinstance(source, Exception) or source is None or not source.parallel:
             yield Due(lambda _: self._tickets(source))
             return
-        self._reading.counts.shards += 1
-        yield from self._requests(source)
+        for bundle in self._requests(source):
+            if self._elsewhere:
+                return
+            yield Due(partial(self._delivered, bundle), bundle.read, bundle.size)
+
+    def _delivered(self, bundle: Bundle, task: Task | None) -> Iterator[Ticket]:
+        """The tickets of a bundle. The first one shows whether the shard is there, and can be read like this."""
+        if self._elsewhere:
+            return
+        if not self._begun:
+            self._begun, found = True, bundle.outcome(task)
+            whole = isinstance(found, RangesUnsupported)
+            if isinstance(found, Exception) and (whole or not bundle.source.stamp):
+                self._elsewhere = True
+                again = whole or isinstance(found, ShardChanged)  # it may be a stream, or no shard at all
+                yield from self._tickets(None if again else found)
+                return
+            self._reading.counts.shards += 1
+        yield from bundle.tickets(task)
 
     def _tickets(self, source: Source | Exception | None) -> Iterator[Ticket]:
         try:
@@ -66,10 +89,9 @@ class _ShardJob:
             yield from self._when_delivered(source)
             return
         try:
-            for due in self._requests(source):
-                if due.start is not None:
-                    due.start()
-                yield from due.finish(None)
+            for bundle in self._requests(source):
+                bundle.read()
+                yield from bundle.tickets(None)
         finally:
             source.close()
 
@@ -82,7 +104,7 @@ class _ShardJob:
         samples.expect()
         yield from [(samples, nth) for nth in visits.tolist()]
 
-    def _requests(self, source: Source) -> Iterator[Due[Ticket]]:
+    def _requests(self, source: Source) -> Iterator[Bundle]:
         """The requests that read all samples, each with those that lie together but for gaps."""
         unique, times = np.unique(self._rows, return_counts=True)
         wanted = Wanted(self._index, self._shard, unique, self._reading)
@@ -92,8 +114,7 @@ class _ShardJob:
             gap = min(gap, _thrifty(wanted.begin, wanted.stop)) if source.parallel else gap
         runs = deque(_runs(wanted.begin, wanted.stop, gap))
         while runs:
-            bundle = self._bundle(source, wanted, runs, times)
-            yield Due(bundle.tickets, bundle.read, bundle.size)
+            yield self._bundle(source, wanted, runs, times)
 
     def _bundle(self, source: Source, wanted: Wanted, runs: deque[tuple[int, int]], times: Ints) -> Bundle:
         """The next of `runs`: as many as the source takes `together`, and `_BUNDLE` bytes and one run more at most."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.shards.errors import Handler, ShardChanged, reraise
+from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.index import ShardIndex
 from adaptive_sampler.shards.sources.access import Access
-from adaptive_sampler.shards.sources.base import Source, same_stamp
+from adaptive_sampler.shards.sources.base import Source, changed, same_stamp
 
 
 @dataclass
@@ -67,8 +67,5 @@ def opened(index: ShardIndex, shard: int, reading: ShardReading) -> Source:
     source = reading.access.open(url, stamp)
     if not same_stamp(source.stamp, stamp):
         source.close()
-        raise ShardChanged(
-            f"{url} has changed: {stamp} when indexed, {source.stamp} now. Run ShardIndex.build again: it reads "
-            "only what changed."
-        )
+        raise changed(url, stamp, source.stamp)
     return source

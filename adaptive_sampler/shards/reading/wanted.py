@@ -29,9 +29,10 @@ class Wanted:
     """
 
     def __init__(self, index: ShardIndex, shard: int, rows: Ints, reading: ShardReading) -> None:
-        self.url, self.rows, self._reading = index.urls[shard], rows.tolist(), reading
+        self.url, self.rows, self._verify = index.urls[shard], rows.tolist(), reading.verify
         self._index, self._shard = index, shard
         self._extents = extents = index.extents(shard, rows)
+        self._each = list(zip(extents.first, extents.names, extents.keys, extents.heads, self.rows, strict=True))
         self.begin: Ints = np.maximum(extents.offset - (BLOCK if reading.verify else 0), 0)
         # A sample without parts has the offset of the sample before it: `stop` must not fall back to that offset.
         self.stop: Ints = np.maximum.accumulate(extents.stop)
@@ -44,18 +45,14 @@ class Wanted:
 
         Raises ShardDamaged if the sample's header is not where the index says, or if its bytes end too early.
         """
-        extents = self._extents
-        sizes, starts, member = extents.size, extents.start, extents.first[nth]
-        sample: Raw = {"__key__": extents.keys[nth], "__url__": self.url, "__index__": self.rows[nth]}
-        names = extents.names[nth]
-        if names and self._reading.verify:
+        member, names, key, head, row = self._each[nth]
+        starts, sizes = self._extents.start, self._extents.size
+        if self._verify and names:
             at = starts[member] - base
             header = data[at - BLOCK : at]
-            named = header.startswith(extents.heads[nth])
-            if not header_is(header, sizes[member]) or not (named or aligned(header)):
-                raise self._moved(nth, member, f"no header of a member of {sizes[member]} bytes stands before it")
-            if not named:
-                self._check_name(nth, member, header)
+            if not (header.startswith(head) and header_is(header, sizes[member])):
+                self._look_closer(nth, member, header)
+        sample: Raw = {"__key__": key, "__url__": self.url, "__index__": row}
         for name in names:
             at, size = starts[member] - base, sizes[member]
             part = sample[name] = data[at : at + size]
@@ -68,6 +65,15 @@ class Wanted:
         """The bytes of the nth sample's parts."""
         first = self._extents.first[nth]
         return sum(self._extents.size[first : first + len(self._extents.names[nth])])
+
+    def _look_closer(self, nth: int, member: int, header: bytes) -> None:
+        """Raise ShardDamaged unless `header` is one of this member, or of an extended header that may have named it otherwise."""
+        size = self._extents.size[member]
+        named = header.startswith(self._extents.heads[nth])
+        if not header_is(header, size) or not (named or aligned(header)):
+            raise self._moved(nth, member, f"no header of a member of {size} bytes stands before it")
+        if not named:
+            self._check_name(nth, member, header)
 
     def _check_name(self, nth: int, member: int, header: bytes) -> None:
         """Raise ShardDamaged if `header` names another member, unless an extended header may have named it otherwise."""

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.shards.errors import ShardMissing
+from adaptive_sampler.shards.errors import RangesUnsupported, ShardMissing
 from adaptive_sampler.shards.sources.base import Retry, Source
+from adaptive_sampler.shards.sources.failures import pause
 from adaptive_sampler.shards.sources.local import LocalSource
-from adaptive_sampler.shards.sources.remote import open_remote
+from adaptive_sampler.shards.sources.pace import pace_of
+from adaptive_sampler.shards.sources.remote import RemoteSource
+from adaptive_sampler.shards.sources.stream import StreamSource
 
 BLOCK = 512  # bytes of a tar header
 HEADER_BYTES = 2048  # read at a time: holds the three header blocks of a PAX member, and little of its body
@@ -77,14 +80,30 @@ class Access:
             )
         return source
 
+    def expected(self, url: str, known: str) -> RemoteSource | None:
+        """The shard at `url`, of which an index has the stamp `known`, before anything was asked of its server.
+
+        Its first read opens it, and raises what `open` does, but may raise ShardChanged for what is no shard any more. None
+        for a local shard, and unless the server has served ranges to this process, and nothing else: then only `open` knows how
+        to read it.
+        """
+        if self.is_local(url):
+            return None
+        pace = pace_of(url)
+        if pace.whole or not pace.latency:
+            return None
+        return RemoteSource(url, self.retry, etags=self.etags, options=self.options, known=known)
+
     def _source(self, url: str, known: str) -> Source:
         if self.is_local(url):
             return LocalSource(url)
-        return open_remote(
-            url,
-            self.retry,
-            strict_ranges=self.strict_ranges,
-            etags=self.etags,
-            options=self.options,
-            known=known,
-        )
+        source = RemoteSource(url, self.retry, etags=self.etags, options=self.options, known=known)
+        source.open()
+        if source.ranges:
+            return source
+        if self.strict_ranges:
+            raise RangesUnsupported(
+                f"{url}: the server answers a byte range with the whole file. Serve the shards from one that knows "
+                "ranges, or leave strict_ranges off to receive everything and discard."
+            )
+        return StreamSource(url, source.whole, source.size, source.stamp, self.retry, pause)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.shards.errors import ShardMissing, ShardUnreadable
+from adaptive_sampler.shards.errors import ShardChanged, ShardMissing, ShardUnreadable
 from adaptive_sampler.shards.sources.crew import rest
 
 T = TypeVar("T")
@@ -135,6 +135,13 @@ def same_stamp(one: str, other: str) -> bool:
 def fuller(one: str, other: str) -> str:
     """The one of two stamps of the same bytes that has an ETag; the first if both have, or neither."""
     return other if _ETAG in other and _ETAG not in one else one
+
+
+def changed(url: str, indexed: str, now: str) -> ShardChanged:
+    """The error for a shard that is not the one of the index."""
+    return ShardChanged(
+        f"{url} has changed: {indexed} when indexed, {now} now. Run ShardIndex.build again: it reads only what changed."
+    )
 
 
 def missing(

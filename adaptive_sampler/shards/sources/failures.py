@@ -5,11 +5,29 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from adaptive_sampler.shards.errors import ShardError, WrongRange
+from adaptive_sampler.shards.errors import ShardError, ShardMissing, WrongRange
 from adaptive_sampler.shards.sources.plain import Refused
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _CREDENTIALS = ("Unauthenticated", "Credential", "169.254.169.254", "metadata.google", "managed identity")
+
+SIGN_IN = (
+    "Give credentials that may read it: options of Access, or the environment (S3: AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY)"
+)
+RAN_OUT = (
+    "Credentials and signed URLs run out: give new ones and resume by state_dict, or a credential_provider, which renews "
+    "them, in Access(options=...)"
+)
+RENEW = "Give a URL that may be read: a signed one runs out, and a folder is no shard"
+
+
+def no_shard(url: str, what: str) -> ShardMissing:
+    """The error for a URL of something else."""
+    return ShardMissing(
+        f"{url}: is {what}, not a shard. Give the URLs of the shards themselves, as 'name-{{000..099}}.tar' or a list; a "
+        "handler that returns True goes on without it."
+    )
 
 
 def status_of(error: Exception) -> int | None:

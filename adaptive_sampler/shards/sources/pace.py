@@ -18,6 +18,7 @@ class Pace:
         self.latency = 0.0  # seconds from a request to the first byte of its answer, where it waits for no other
         self.wait = 0.0  # the same as requests come, on the average of some
         self.rate = _FIRST  # bytes a second, of one answer
+        self.whole = False  # whether it has sent a whole file in place of a range
 
     def note(self, waited: float, lasted: float, size: int) -> None:
         """Note an answer whose headers came after `waited` seconds, and its `size` bytes within `lasted` more."""

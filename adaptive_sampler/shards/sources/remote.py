@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from email.utils import format_datetime
-from itertools import islice
 from typing import Any, cast
 
 from adaptive_sampler.remote.connect import connect
@@ -19,9 +18,21 @@ from adaptive_sampler.shards.errors import (
     WrongRange,
 )
 from adaptive_sampler.shards.sources.answers import body_of, wrong
-from adaptive_sampler.shards.sources.base import Retry, Source, fuller, missing, same_stamp, stamp_of, unreadable
+from adaptive_sampler.shards.sources.base import (
+    Retry,
+    changed,
+    fuller,
+    missing,
+    same_stamp,
+    stamp_of,
+    unreadable,
+)
 from adaptive_sampler.shards.sources.failures import (
+    RAN_OUT,
+    RENEW,
+    SIGN_IN,
     lacks_credentials,
+    no_shard,
     of_obstore,
     pause,
     ran_out,
@@ -30,48 +41,20 @@ from adaptive_sampler.shards.sources.failures import (
 )
 from adaptive_sampler.shards.sources.pace import pace_of
 from adaptive_sampler.shards.sources.plain import Answer, ask, asked
-from adaptive_sampler.shards.sources.stream import StreamSource
 
 _WEB = ("http://", "https://")
 _IDENTITY = {"Accept-Encoding": "identity"}
 _ONCE = {
     "max_retries": 0
 }  # what is tried again, and after how long, is decided here: obstore does not know Retry-After
-_SIGN_IN = (
-    "Give credentials that may read it: options of Access, or the environment (S3: AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY)"
-)
-_RAN_OUT = (
-    "Credentials and signed URLs run out: give new ones and resume by state_dict, or a credential_provider, which renews "
-    "them, in Access(options=...)"
-)
+_NO_LENGTH = "Content-Length Header missing"  # what obstore 0.12.1 says of an answer without
 _AT_ONCE = 32 << 20  # bytes: more is asked for by several requests, each of which has its time
-_RENEW = "Give a URL that may be read: a signed one runs out, and a folder is no shard"
-
-
-def open_remote(
-    url: str,
-    retry: Retry,
-    *,
-    strict_ranges: bool,
-    etags: bool,
-    options: Mapping[str, Any] | None = None,
-    known: str = "",
-) -> Source:
-    """Open the shard at `url`. Without byte ranges it is read as a stream. See Access.open for errors."""
-    source = RemoteSource(url, retry, etags=etags, options=options or {}, known=known)
-    if source.ranges:
-        return source
-    if strict_ranges:
-        raise RangesUnsupported(
-            f"{url}: the server answers a byte range with the whole file. Serve the shards from one that knows "
-            "ranges, or leave strict_ranges off to receive everything and discard."
-        )
-    return StreamSource(url, source.whole, source.size, source.stamp, retry, pause)
 
 
 class RemoteSource:
     """A file on a web server or in an object store. All shards of a server share its connections.
+
+    It is opened by `open`, or else by the first answer to `read`: that must be of the shard that `known` tells.
 
     No request carries If-Match: a strong comparison refuses the weak ETag that a proxy makes of a strong one. Instead the
     ETag, size and time of each answer are compared with those of the first. known: the stamp in an index; an ETag that is
@@ -92,10 +75,17 @@ class RemoteSource:
         self.size: int | None = None
         self.stamp = ""
         self._said: tuple[Any, ...] = ()  # of the file, in the answer that was looked at last
+        self._gone: ShardMissing | None = None  # what the first answer has shown, if no other one shows better
+        self._lengthless = False  # whether its answers have no Content-Length, of which obstore reads none
+        self._asked = False  # whether `open` was called: then its caller looks at the stamp
         self._pace = pace_of(url)
+
+    def open(self) -> None:
+        """Ask for a byte, whose answer tells the file's size and stamp, and whether there are `ranges`. See Access.open."""
+        self._asked = True
         self._connect()
-        if not self._web and (not self._path or url.endswith("/")):
-            raise _no_shard(url, "a folder or prefix")
+        if not self._web and (not self._path or self.url.endswith("/")):
+            raise no_shard(self.url, "a folder or prefix")
         try:
             self._retry.call(lambda: self._request(0, 1), pause)
         except RangesUnsupported:
@@ -131,10 +121,13 @@ class RemoteSource:
         """Bytes start … start + length − 1, fewer only at the end of the file.
 
         Raises ShardChanged if the file has changed since it was opened, RangesUnsupported if a range is not served,
-        WrongRange if another one is, and ShardUnreadable if the server or the connection fails.
+        WrongRange if another one is, and ShardUnreadable if the server or the connection fails; ShardMissing if no answer has
+        opened it.
         """
         if length < 1 or (self.size is not None and start >= self.size):
             return b""
+        if self._gone is not None and not self.stamp:
+            raise self._gone
         if length > _AT_ONCE:
             return b"".join(
                 self.read(at, min(_AT_ONCE, start + length - at)) for at in range(start, start + length, _AT_ONCE)
@@ -144,20 +137,24 @@ class RemoteSource:
         except ShardError:
             raise
         except Exception as error:
+            if not self.stamp:
+                self._gone = self._missing(error)
+                raise self._gone from error
             if ran_out(error):
-                raise unreadable(self.url, start, length, error, _RAN_OUT) from error
+                raise unreadable(self.url, start, length, error, RAN_OUT) from error
             raise unreadable(self.url, start, length, error) from error
 
     def _request(self, start: int, length: int) -> bytes:
         stop = start + length if self.size is None else min(start + length, self.size)
+        if self._lengthless:
+            return self._plainly(start, stop - start)
         began = time.perf_counter()
         try:
             result = self._connect().get(self._path, options={"range": (start, stop)})
             answered = time.perf_counter()
-            self._look_over(result)
-            stop = min(stop, result.meta["size"])
-            # One chunk, if no more comes than was asked for; a body without end is left after two.
-            data = b"".join(islice(result.stream(min_chunk_size=stop - start), 2))
+            stop = min(stop, self._look_over(result))
+            # A chunk of a byte more than was asked for: the whole body, or the beginning of one that is too long.
+            data = next(result.stream(min_chunk_size=stop - start + 1), b"")
             if result.range != (start, stop) or len(data) != stop - start:
                 told = f"bytes {result.range[0]}-{result.range[1] - 1}/{result.meta['size']}"
                 raise wrong(self.url, start, stop - start, f"{told!r} and {len(data)} bytes")
@@ -167,15 +164,17 @@ class RemoteSource:
             unclear = of_obstore(error) and not unanswered(error) and status_of(error) not in (401, 403, 404)
             if not (self._web and unclear):
                 return self._without(error, start, length)
+            self._lengthless = _NO_LENGTH in str(error)
         return self._plainly(start, stop - start)
 
-    def _look_over(self, result: Any) -> None:
-        """Look at an answer of obstore, unless it says of the file what the one before it said."""
+    def _look_over(self, result: Any) -> int:
+        """Look at an answer of obstore, unless it says of the file what the one before it said. Returns the file's size."""
         meta, attributes = result.meta, result.attributes
         said = meta["size"], meta["e_tag"], meta["last_modified"], attributes.get("Content-Encoding", "")
         if said != self._said:
             self._look(said[0], _date(said[2]), said[1], said[3])
             self._said = said
+        return int(said[0])
 
     def _without(self, error: Exception, start: int, length: int) -> bytes:
         """No bytes, if `error` says that an object store has none from `start` on."""
@@ -196,8 +195,9 @@ class RemoteSource:
                 return self._behind_end(start, length, answer)
             self._look_at(answer)
             if answer.status != 206 and answer.header("Content-Type").startswith("text/html"):
-                raise _no_shard(self.url, "a web page (a folder's list of files, or a page to sign in)")
+                raise no_shard(self.url, "a web page (a folder's list of files, or a page to sign in)")
             if answer.status != 206:  # leaving the block drops the connection before the body arrives
+                self._pace.whole = True
                 raise RangesUnsupported(
                     f"{self.url}: the server answers a byte range with the whole file, after it has served ranges. Have every "
                     "machine behind this URL serve them; a handler that returns True goes on without what is lost."
@@ -258,6 +258,8 @@ class RemoteSource:
                     f"{self.url}: was {self.stamp} when opened and is {stamp} now. Build the index again once the shard is "
                     "at rest; if the machines of one origin give it different ETags, pass Access(etags=False)."
                 )
+            if not (self.stamp or self._asked or same_stamp(stamp, self._known)):
+                raise changed(self.url, self._known, stamp)
             if not self.stamp:
                 self.size, self.stamp = size, stamp
                 stamp = self._known if same_stamp(stamp, self._known) else stamp
@@ -267,11 +269,11 @@ class RemoteSource:
         """The error for a shard that does not open."""
         status = status_of(error)
         if status == 404 and not self._web and self._is_prefix():
-            return _no_shard(self.url, "a folder or prefix")
+            return no_shard(self.url, "a folder or prefix")
         if self._web:
-            return missing(self.url, error, _RENEW) if status in (401, 403) else missing(self.url, error)
+            return missing(self.url, error, RENEW) if status in (401, 403) else missing(self.url, error)
         refused = status in (401, 403) or lacks_credentials(error)
-        return missing(self.url, error, _SIGN_IN) if refused else missing(self.url, error)
+        return missing(self.url, error, SIGN_IN) if refused else missing(self.url, error)
 
     def _is_prefix(self) -> bool:
         try:
@@ -284,13 +286,6 @@ class RemoteSource:
 
     def close(self) -> None:
         """Do nothing: the connections are kept for the next shard."""
-
-
-def _no_shard(url: str, what: str) -> ShardMissing:
-    return ShardMissing(
-        f"{url}: is {what}, not a shard. Give the URLs of the shards themselves, as 'name-{{000..099}}.tar' or a list; a "
-        "handler that returns True goes on without it."
-    )
 
 
 def _date(modified: datetime) -> str:

@@ -124,7 +124,46 @@ def test_shards_without_kept_rows_are_not_asked_for(server: Server) -> None:
     index = built(server)
     server.reset()
     read(index, range(20, 23))
-    assert server.requests == 2, "one to look at the shard, one for the three samples"
+    assert server.requests == 1, "for the three samples: the answer opens the shard"
+
+
+def test_a_shard_whose_server_is_known_is_opened_by_its_first_range(server: Server) -> None:
+    index = built(server)
+    server.reset()
+    reader = read(index, range(0, 60, 4), merge_gap=0)
+    assert server.requests == reader.counts.ranges == 15
+    assert reader.counts.shards == 3
+
+
+def test_a_shard_that_is_gone_is_lost_once_though_several_ranges_were_asked_for(server: Server) -> None:
+    index, told = built(server), list[Exception]()
+    (server.folder / "shard-001.tar").unlink()
+    reader = ShardReader(index, plan_of(60, range(60)), merge_gap=0, access=QUICK, handler=lambda e: not told.append(e))
+    assert sorted(s["__index__"] for s in reader) == [*range(20), *range(40, 60)]
+    assert [type(error) for error in told] == [ShardMissing]
+    assert (reader.counts.shards, reader.counts.shards_lost, reader.counts.samples_lost) == (2, 1, 20)
+
+
+def test_a_shard_that_does_not_open_is_not_asked_for_again_for_each_of_its_ranges(server: Server) -> None:
+    index = built(server)
+    (server.folder / "shard-000.tar").unlink()
+    server.reset()
+    with pytest.raises(ShardMissing, match=r"shard-000\.tar"):
+        read(index, range(0, 20, 2), merge_gap=0, access=Access(retry=QUICK.retry, io_threads=1))
+    assert server.requests <= 3
+
+
+def test_a_shard_that_became_a_pointer_of_git_lfs_is_told_as_such(server: Server) -> None:
+    index = built(server)
+    (server.folder / "shard-001.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ShardMissing, match=r"shard-001\.tar: is a Git LFS pointer"):
+        read(index, range(20, 40))
+
+
+def test_a_server_that_serves_ranges_no_more_is_read_as_a_stream(server: Server) -> None:
+    index = built(server)
+    server.ranges = False
+    assert read(index, range(0, 60, 5)).counts.shards_lost == 0
 
 
 def test_connections_are_used_again(server: Server) -> None:
