@@ -14,7 +14,7 @@ _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
 _CHUNK = 256
-_FEW = 1024  # bytes that Python counts in less time than a kernel is called
+_FEW = 1024  # bytes that Python counts in less time than a kernel is called, and a kernel lists in less than words are made
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -68,6 +68,18 @@ def _rows(words: Any, tail: Any, first: Any, out: Any) -> Any:
         while word:
             out[m] = base + lowest(word)
             word &= word - _ONE
+            m += 1
+
+
+@kernel
+def _rows_of_bytes(bits: Any, first: Any, out: Any) -> Any:
+    """As `_rows`, of a bitmap that is short enough to be read byte by byte."""
+    m = 0
+    for i in range(bits.size):
+        byte = np.uint64(bits[i])
+        while byte:
+            out[m] = first + (i << 3) + lowest(byte)
+            byte &= byte - _ONE
             m += 1
 
 
@@ -231,7 +243,10 @@ def rows(bits: Bits, n: int) -> NDArray[np.int64]:
 def narrow_rows(bits: Bits, n: int, *, first: int = 0, number: int | None = None) -> NDArray[Any]:
     """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`. `number`: how many are set, if known."""
     out = np.empty(count(bits) if number is None else number, row_dtype(n))
-    _rows(*words_of(bits), first, out)
+    if len(bits) <= _FEW:
+        _rows_of_bytes(np.ascontiguousarray(bits), first, out)
+    else:
+        _rows(*words_of(bits), first, out)
     return out
 
 
