@@ -175,29 +175,6 @@ def _rank(words: Any, tail: Any, before: Any, rows: Any, out: Any) -> None:
 
 
 @kernel
-def _occupied(counts: Any, words: Any) -> Any:
-    """The bitmap of counts that are not 0, and the largest count."""
-    largest = np.uint64(0)
-    for w in range(words.size):
-        some = counts[w << 6 : (w << 6) + 64]
-        word = np.uint64(0)
-        for i in range(some.size):
-            word |= np.uint64(some[i] != 0) << np.uint64(i)
-            largest = max(largest, np.uint64(some[i]))
-        words[w] = word
-    return largest
-
-
-@kernel
-def _compact(counts: Any, out: Any) -> None:
-    """Counts that are not 0, in order, into `out`, which has room for one more: no branch to mispredict."""
-    m = np.int64(0)
-    for i in range(counts.size):
-        out[m] = counts[i]
-        m += np.int64(counts[i] != 0)
-
-
-@kernel
 def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: Any) -> None:
     """Values, one for each bit of `own`, that `some` has too, into `out`, which has room for one more."""
     m, p, last = np.int64(0), np.int64(0), values.size - 1
@@ -269,19 +246,6 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
 def mark(bits: Bits, n: int, rows: NDArray[np.int64]) -> int:
     """Set `rows` in order, up to the first that is outside 0 … n − 1 or already set -> its position; −1: all are set."""
     return int(_mark(bits, n, rows))
-
-
-def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:
-    """(bits, repeats) of a count for each row: the rows that have one, (ceil(n/8),) uint8, and how many each.
-
-    repeats is (kept,), in row order, of the narrowest of uint8, uint16 and uint32 that holds them.
-    """
-    words = np.empty(-(-len(counts) // 64), np.uint64)
-    narrow = np.min_scalar_type(int(_occupied(counts, words)))
-    bits = words.astype("<u8", copy=False).view(np.uint8)[: -(-len(counts) // 8)]
-    repeats = np.empty(count(bits) + 1, narrow)
-    _compact(counts, repeats)
-    return bits, repeats[:-1]
 
 
 class Index:
