@@ -2,6 +2,7 @@
 
 import argparse
 import resource
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -47,6 +48,7 @@ def by_ghosts(model: nn.Module) -> Callable[[Tensor, Tensor, int], Tensor]:
     """(inputs, labels, chunk) -> GraNd by opacus' ghost norms, which are those of the samples' gradients, and no gradients."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
+    warnings.filterwarnings("ignore", "Full backward hook is firing")  # tokens need no gradient
     wrapped = GradSampleModuleFastGradientClipping(
         model, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
     )
