@@ -1,8 +1,10 @@
-"""What the gradient scores cost: GraNd against vmap(grad) at equal memory, L2RW against its two-step definition."""
+"""What the gradient scores cost: GraNd against vmap(grad) at equal memory and ghost norms, L2RW against its two-step definition."""
 
 import argparse
 import resource
+import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,30 +16,16 @@ from adaptive_sampler.commands.bench.turns import take_turns
 from adaptive_sampler.torch import grand, l2rw_weights
 from adaptive_sampler.torch.gradients.functional import cross_entropy
 from benchmarks.harness import alone, options, save
+from benchmarks.helpers.judged import CONV, GHOSTS, MODELS, Judged
 
 ABOUT = (
-    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), memory "
-    "in fresh processes, above what one sample needs; and L2RW's weights of one batch, in plain training steps."
+    "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), of 64 × 64 images through a "
+    "ResNet-18 and of 64 tokens through a transformer of 4 layers; memory in fresh processes, above what one sample needs. Ghost "
+    "norms are opacus', where it takes the model. And L2RW's weights of one batch, in plain training steps. `at least`, `at most`: "
+    "the bars."
 )
+MOST = {6: 1.2, 64: 1.75}  # clean samples -> at most so many plain steps of 64
 VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
-
-
-def conv_net() -> nn.Module:
-    """A small net for 32 × 32 images: four convolutions with batch norm and a head, 0.4 million parameters."""
-    torch.manual_seed(0)
-    widths = ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 256, 1))
-    blocks = [
-        nn.Sequential(nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
-        for a, b, stride in widths
-    ]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
-
-
-def batch(samples: int, device: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(samples, 3, 32, 32) float32 random images, and their (samples,) int64 labels."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(samples, 3, 32, 32, generator=generator)
-    return images.to(device), torch.randint(10, (samples,), generator=generator).to(device)
 
 
 def by_vmap(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Tensor:
@@ -54,6 +42,26 @@ def by_vmap(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Ten
         found = gradients(theta, inputs[start : start + chunk], labels[start : start + chunk])
         norms.append(torch.stack([g.flatten(1).square().sum(1) for g in found.values()]).sum(0).sqrt())
     return torch.cat(norms)
+
+
+def by_ghosts(model: nn.Module) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """(inputs, labels, chunk) -> GraNd by opacus' ghost norms, which are those of the samples' gradients, and no gradients."""
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+
+    warnings.filterwarnings("ignore", "Full backward hook is firing")  # tokens need no gradient
+    wrapped = GradSampleModuleFastGradientClipping(
+        model, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
+    )
+
+    def norms(inputs: Tensor, labels: Tensor, chunk: int) -> Tensor:
+        found = []
+        for start in range(0, len(inputs), chunk):
+            cross_entropy(wrapped(inputs[start : start + chunk]), labels[start : start + chunk]).sum().backward()
+            found.append(wrapped.get_norm_sample())
+            wrapped.zero_grad()
+        return torch.cat(found)
+
+    return norms
 
 
 def two_steps(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Tensor, clean_labels: Tensor) -> Tensor:
@@ -94,55 +102,80 @@ def peak(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def ways(device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
-    """Two functions (inputs, labels, chunk) -> GraNd, in chunks of so many samples: ours, and torch's vmap(grad)."""
-    model = conv_net().to(device).eval()
-    return {
+def ways(judged: Judged, device: str) -> dict[str, Callable[[Tensor, Tensor, int], Tensor]]:
+    """Functions (inputs, labels, chunk) -> GraNd, in chunks of so many samples: ours, torch's vmap(grad), and opacus' if it can."""
+    model = judged.model().to(device).eval()
+    found: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
         "grand": lambda x, y, chunk: grand(model, x, y, chunk_size=chunk),
         "vmap(grad)": lambda x, y, chunk: by_vmap(model, x, y, chunk),
     }
+    if judged.ghosts and find_spec("opacus"):
+        found["ghost norms"] = by_ghosts(judged.model().to(device))
+    return found
 
 
-def memory(way: str, chunk: int, samples: int, device: str) -> float:
+def memory(way: str, chunk: int, judged: Judged, samples: int, device: str) -> float:
     """The peak memory in MiB, above that of one sample. Run it `alone`."""
-    run, (inputs, labels) = ways(device)[way], batch(samples, device)
+    run, (inputs, labels) = ways(judged, device)[way], judged.batch(samples, device)
     run(inputs[:1], labels[:1], chunk)
     before = peak(device)
     run(inputs, labels, chunk)
     return peak(device) - before
 
 
-def grand_rows(arguments: argparse.Namespace) -> list[Row]:
-    """Rows for GraNd, for vmap(grad) at every chunk, and last for the fastest vmap(grad) with no more memory than GraNd."""
-    chunks = VMAP_CHUNKS[:2] if arguments.quick else VMAP_CHUNKS
-    cases = [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks)]
-    held = [alone(memory, *case, arguments.samples, arguments.device) for case in cases]
-    run, data = ways(arguments.device), batch(arguments.samples, arguments.device)
+def cases_of(arguments: argparse.Namespace, judged: Judged) -> tuple[int, list[tuple[str, int]]]:
+    """(samples, what is measured with chunks of how many): ours first, then vmap(grad), then ghost norms."""
+    samples = max(arguments.samples // judged.part, 2)
+    chunks = VMAP_CHUNKS[:2] if arguments.quick else [chunk for chunk in VMAP_CHUNKS if chunk <= samples]
+    ghosts = [("ghost norms", arguments.chunk)] if judged.ghosts and find_spec("opacus") else []
+    return samples, [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks), *ghosts]
+
+
+def grand_rows(name: str, arguments: argparse.Namespace, held: list[float]) -> list[Row]:
+    """Rows for every case, and last for the fastest vmap(grad) with no more memory than GraNd. `held`: the MiB of each case."""
+    judged = MODELS[name]
+    samples, cases = cases_of(arguments, judged)
+    run, data = ways(judged, arguments.device), judged.batch(samples, arguments.device)
     times = take_turns(
         {str(c): waited(lambda c=c: run[c[0]](*data, c[1]), arguments.device) for c in cases},  # type: ignore[misc]  # a lambda with a default
         arguments.rounds,
     )
     taken = [times[str(case)] for case in cases]
-    fair = [i for i in range(1, len(cases)) if held[i] <= held[0]] or [1]
-    best = min(fair, key=taken.__getitem__)
+    mapped = [i for i, (way, _) in enumerate(cases) if way == "vmap(grad)"]
+    best = min([i for i in mapped if held[i] <= held[0]] or mapped[:1], key=taken.__getitem__)
+    bars = {len(cases): judged.least} | {i: GHOSTS for i, (way, _) in enumerate(cases) if way == "ghost norms"}
     return [
         {
             "GraNd": cases[i][0] if place < len(cases) else "vmap(grad), same memory",
+            "model": name,
+            "samples": samples,
             "chunk": cases[i][1],
             "ms": 1e3 * taken[i],
             "peak MiB": round(held[i]),
             "times grand": taken[i] / taken[0],
+            "at least": bars.get(place, ""),
         }
         for place, i in enumerate([*range(len(cases)), best])
     ]
 
 
+def all_grand_rows(arguments: argparse.Namespace) -> list[Row]:
+    """The rows of every model. Memory is measured first, as long as nothing has run here."""
+    held = {
+        name: [alone(memory, *case, judged, samples, arguments.device) for case in cases]
+        for name, judged in MODELS.items()
+        for samples, cases in [cases_of(arguments, judged)]
+        if arguments.only in name
+    }
+    return [row for name, each in held.items() for row in grand_rows(name, arguments, each)]
+
+
 def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
     """Rows for L2RW's time in plain training steps, with a clean batch of a tenth of the size and one of equal size."""
-    model, data, rows = conv_net().to(device), batch(samples, device), []
+    model, data, rows = CONV.model().to(device), CONV.batch(samples, device), []
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     for clean_size in (max(samples // 10, 1), samples):
-        clean = batch(clean_size, device, seed=1)
+        clean = CONV.batch(clean_size, device, seed=1)
         runs = {
             "plain step": waited(lambda: plain_step(model, *data, optimizer), device),
             "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]  # as above
@@ -151,7 +184,9 @@ def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
         found = take_turns(runs, rounds)
         for name, taken in found.items():
             steps = taken / found["plain step"]
-            rows.append({"L2RW": name, "batch": samples, "clean": clean_size, "ms": 1e3 * taken, "plain steps": steps})
+            most = MOST.get(clean_size, "") if name == "l2rw_weights" else ""
+            row = {"L2RW": name, "batch": samples, "clean": clean_size, "ms": 1e3 * taken, "plain steps": steps}
+            rows.append(row | {"at most": most})
     return rows
 
 
@@ -161,12 +196,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="only the models whose name holds this")
     parser.add_argument("--chunk", type=int, default=128, help="of grand; vmap(grad) takes every chunk up to it")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.samples, arguments.rounds = 8, 1
     torch.set_num_threads(arguments.threads)
-    rows = grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
+    rows = all_grand_rows(arguments) + l2rw_rows(arguments.samples // 4, arguments.rounds, arguments.device)
     if arguments.device == "cuda":
         rows = [{"device": torch.cuda.get_device_name(), **row} for row in rows]
     save("gradients" if arguments.device == "cpu" else "gradients_cuda", rows, arguments, ABOUT)

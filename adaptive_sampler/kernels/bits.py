@@ -14,7 +14,7 @@ _BLOCK_SHIFT = 7
 _HINT_SHIFT = 8
 _WORD_SHIFT = 6
 _CHUNK = 256
-_FEW = 1024  # bytes that Python counts in less time than a kernel is called
+_FEW = 1024  # bytes that Python counts in less time than a kernel is called, and a kernel lists in less than words are made
 _MANY = 24  # set bits of a word, above which it is not gone through bit by bit
 _NO_BITS = np.empty(0, np.uint8)
 _ONE = np.uint64(1)
@@ -70,6 +70,18 @@ def _rows(words: Any, tail: Any, first: Any, out: Any) -> Any:
         while word:
             out[m] = base + lowest(word)
             word &= word - _ONE
+            m += 1
+
+
+@kernel
+def _rows_of_bytes(bits: Any, first: Any, out: Any) -> Any:
+    """As `_rows`, of a bitmap that is short enough to be read byte by byte."""
+    m = 0
+    for i in range(bits.size):
+        byte = np.uint64(bits[i])
+        while byte:
+            out[m] = first + (i << 3) + lowest(byte)
+            byte &= byte - _ONE
             m += 1
 
 
@@ -165,29 +177,6 @@ def _rank(words: Any, tail: Any, before: Any, rows: Any, out: Any) -> None:
 
 
 @kernel
-def _occupied(counts: Any, words: Any) -> Any:
-    """The bitmap of counts that are not 0, and the largest count."""
-    largest = np.uint64(0)
-    for w in range(words.size):
-        some = counts[w << 6 : (w << 6) + 64]
-        word = np.uint64(0)
-        for i in range(some.size):
-            word |= np.uint64(some[i] != 0) << np.uint64(i)
-            largest = max(largest, np.uint64(some[i]))
-        words[w] = word
-    return largest
-
-
-@kernel
-def _compact(counts: Any, out: Any) -> None:
-    """Counts that are not 0, in order, into `out`, which has room for one more: no branch to mispredict."""
-    m = np.int64(0)
-    for i in range(counts.size):
-        out[m] = counts[i]
-        m += np.int64(counts[i] != 0)
-
-
-@kernel
 def _part(own: Any, own_tail: Any, some: Any, some_tail: Any, values: Any, out: Any) -> None:
     """Values, one for each bit of `own`, that `some` has too, into `out`, which has room for one more. No `own`: of all rows.
 
@@ -231,7 +220,10 @@ def rows(bits: Bits, n: int) -> NDArray[np.int64]:
 def narrow_rows(bits: Bits, n: int, *, first: int = 0, number: int | None = None) -> NDArray[Any]:
     """As `rows`, in `row_dtype(n)`; `bits` may be a slice whose bit 0 is row `first`. `number`: how many are set, if known."""
     out = np.empty(count(bits) if number is None else number, row_dtype(n))
-    _rows(*words_of(bits), first, out)
+    if len(bits) <= _FEW:
+        _rows_of_bytes(np.ascontiguousarray(bits), first, out)
+    else:
+        _rows(*words_of(bits), first, out)
     return out
 
 
@@ -254,19 +246,6 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
 def mark(bits: Bits, n: int, rows: NDArray[np.int64]) -> int:
     """Set `rows` in order, up to the first that is outside 0 … n − 1 or already set -> its position; −1: all are set."""
     return int(_mark(bits, n, rows))
-
-
-def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:
-    """(bits, repeats) of a count for each row: the rows that have one, (ceil(n/8),) uint8, and how many each.
-
-    repeats is (kept,), in row order, of the narrowest of uint8, uint16 and uint32 that holds them.
-    """
-    words = np.empty(-(-len(counts) // 64), np.uint64)
-    narrow = np.min_scalar_type(int(_occupied(counts, words)))
-    bits = words.astype("<u8", copy=False).view(np.uint8)[: -(-len(counts) // 8)]
-    repeats = np.empty(count(bits) + 1, narrow)
-    _compact(counts, repeats)
-    return bits, repeats[:-1]
 
 
 class Index:

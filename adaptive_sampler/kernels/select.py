@@ -68,6 +68,12 @@ class _Cut:
                 (rest, whole * 64, self.words[whole:]),
             ]
 
+    def _bring_together(self) -> None:
+        """Copy keys that lie apart: one pass reads them in less time than a copy takes, several passes do not."""
+        self._keys = np.ascontiguousarray(self._keys)
+        first, *rest = self._parts
+        self._parts = [(self._keys[: len(first[0])], *first[1:]), *rest]
+
     def by_key(self, ties: Ties) -> Words:
         """Cut by (key, tie): one pass if a sample tells about where the rank lies and few keys lie there."""
         near, room = self._guess()
@@ -80,6 +86,7 @@ class _Cut:
             if inside and m <= room and low == low:
                 self._settle(rows[:m], values[:m], self._rank - before, ties)
                 return self.words
+        self._bring_together()
         value, before, count = self._tied_at(near)
         if np.isnan(value):  # fewer rows than `rank` have one
             return self.words if self._above else _ranked(self._keys, self._n)
@@ -151,7 +158,8 @@ class _Cut:
         rows = np.empty(0, self._row_type) if rows is None else rows
         below, m = 0, 0
         for keys, first, words in self._parts:
-            some, m = split.split(keys, low, high, self._above, first, words, rows, values, m)
+            way = split.split if keys.flags.c_contiguous else split.split_apart
+            some, m = way(keys, low, high, self._above, first, words, rows, values, m)
             below += some
         return below, m
 
@@ -206,7 +214,8 @@ def rank_window(
     """
     if ties not in ("random", "row"):
         raise InvalidValue(f"ties={ties!r} is neither 'random' nor 'row'. Pass one of them.")
-    keys = np.ascontiguousarray(keys, np.float32)
+    once = len(keys) >= _FEW and not 0 < lo < hi < len(keys)  # whether they are read once, and may lie apart
+    keys = np.asarray(keys, np.float32) if once else np.ascontiguousarray(keys, np.float32)
     names = identity or RowIdentity(len(keys))
     if len(keys) < _FEW:
         return _window(len(keys), lo, hi, keys, lambda rank, above: _cut_few(keys, rank, above, salt, names, ties))

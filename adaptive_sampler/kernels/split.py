@@ -24,6 +24,30 @@ def sample(keys: Any, out: Any) -> None:
 
 
 @kernel
+def _mark(
+    block: Any, w: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any
+) -> Any:
+    """As `split`, of word `w` alone, whose 64 keys are `block`."""
+    under, over = below(block, low), is_above(block, high)
+    inside = at_least(block, low) & ~over
+    words[w] = over if above else under
+    if m + 2 <= rows.size:
+        for _ in range(2):  # two at once, of which those inside stay: how many is not predictable
+            place = lowest(inside | _LAST)
+            rows[m] = first + (w << 6) + place
+            values[m] = block[place]
+            m += np.int64(inside != 0)
+            inside &= inside - _ONE
+    while inside and m < rows.size:
+        place = lowest(inside)
+        rows[m] = first + (w << 6) + place
+        values[m] = block[place]
+        inside &= inside - _ONE
+        m += 1
+    return popcount(under), m + popcount(inside)
+
+
+@kernel
 def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any) -> Any:
     """Mark the rows whose key is above `high` (or below `low`), list those in [low, high] from rows[m] on.
 
@@ -32,25 +56,22 @@ def split(keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, ro
     """
     before = 0
     for w in range(words.size):
-        block = keys[w << 6 : (w << 6) + 64]
-        under, over = below(block, low), is_above(block, high)
-        inside = at_least(block, low) & ~over
-        words[w] = over if above else under
-        before += popcount(under)
-        if m + 2 <= rows.size:
-            for _ in range(2):  # two at once, of which those inside stay: how many is not predictable
-                place = lowest(inside | _LAST)
-                rows[m] = first + (w << 6) + place
-                values[m] = block[place]
-                m += np.int64(inside != 0)
-                inside &= inside - _ONE
-        while inside and m < rows.size:
-            place = lowest(inside)
-            rows[m] = first + (w << 6) + place
-            values[m] = block[place]
-            inside &= inside - _ONE
-            m += 1
-        m += popcount(inside)
+        some, m = _mark(keys[w << 6 : (w << 6) + 64], w, low, high, above, first, words, rows, values, m)
+        before += some
+    return before, m
+
+
+@kernel
+def split_apart(
+    keys: Any, low: Any, high: Any, above: Any, first: Any, words: Any, rows: Any, values: Any, m: Any
+) -> Any:
+    """As `split`, of keys that do not lie side by side: 64 at a time are brought together."""
+    before, block = 0, np.empty(64, np.float32)
+    for w in range(words.size):
+        for i in range(64):
+            block[i] = keys[(w << 6) + i]
+        some, m = _mark(block, w, low, high, above, first, words, rows, values, m)
+        before += some
     return before, m
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits, exact, weigh
 from adaptive_sampler.kernels import draw as kernels
+from adaptive_sampler.kernels import exact, runs, weigh
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly
@@ -87,7 +87,7 @@ class Draw(Composable):
             counts = np.empty(len(store), np.uint32) if counts is None else counts
             counts[rows] = drawn
         assert counts is not None
-        kept, repeats = bits.occupied(counts)
+        kept, repeats = runs.occupied(counts)
         own = weights[counts > 0] if self.unbiased else None
         return make(store, self, epoch, seed, kept=kept, counts=repeats, weights=own)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits
 from adaptive_sampler.kernels import draw as kernels
+from adaptive_sampler.kernels import runs
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_choice
 from adaptive_sampler.selection.draw import check_samples, samples_of
@@ -48,5 +48,5 @@ def plan_shares(policy: Any, store: Scores, groups: Ranking, shares: np.ndarray,
         return make(store, policy, epoch, seed, weights=weights)
     key, number = seeds.key(seed, epoch, seeds.Purpose.DRAW), samples_of(policy.num_samples, len(store))
     counts = kernels.multinomial_counts(weights, number, key=key, identity=store.identity)
-    kept, repeats = bits.occupied(counts)
+    kept, repeats = runs.occupied(counts)
     return make(store, policy, epoch, seed, kept=kept, counts=repeats)

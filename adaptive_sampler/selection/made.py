@@ -42,7 +42,9 @@ def make(store: Scores, policy: Any, epoch: int, seed: int, **arrays: np.ndarray
         arrays["counts"] = _counted(policy, np.asarray(arrays["counts"]), rows)
     if arrays.get("weights") is not None:
         arrays["weights"] = _weighed(policy, np.asarray(arrays["weights"]), rows)
-    return Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    plan = Plan(len(store), describe(policy), seed, epoch, store.made_from, **arrays)
+    vars(plan)["num_rows"] = rows  # they are counted already
+    return plan
 
 
 def _counted(policy: Any, counts: np.ndarray, rows: int) -> np.ndarray:

@@ -57,14 +57,14 @@ def plan_stretch(
     """
     scores, groups = store[policy.by], ranking(policy, store)
     sizes = None if size is None else sizes_of(store, size)
-    if not store.observed(policy.by):
+    if not (observed := store.observed(policy.by)):
         return make(store, policy, epoch, seed)
     age = stale_age(store, policy.by, epoch, policy.max_age)
     told: dict[str, Any] = {"age": None if age is None else groups.of(age), "ties": policy.ties}
     told["salt"] = seeds.key(seed, epoch, seeds.Purpose.TIES)
     if sizes is None:
         stretches = stretches_of(policy, groups.numbers.tolist())
-        kept = fill(groups, groups.of(scores), stretches, **told, observed=store.observed(policy.by))
+        kept = fill(groups, groups.of(scores), stretches, **told, observed=observed)
     else:
         sizes = groups.of(sizes)
         stretches = stretches_of(policy, totals_of(groups, sizes).tolist())

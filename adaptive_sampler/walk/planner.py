@@ -76,7 +76,8 @@ class Planner:
         self._plan: Plan | None = None
         self._seen: MadeFrom | None = None  # the scores that `_plan` was made from; None once it is fixed
         self._once: Plan | None = None  # the plan that all epochs keep, with replan="once"
-        self._unpickled = self._warned = False
+        self._unpickled = False
+        self._fed = False  # whether the policy's scores were observed, or a warning said that they were not
         self._judged = -1  # the epoch whose plan was last held against the classes
         self.owner: weakref.ref[Any] | None = None  # the sampler whose plans these are
         self._fixed_from: MadeFrom | None = (
@@ -230,12 +231,13 @@ class Planner:
 
     def _warn_if_unfed(self) -> None:
         """Warn once if the policy's score was never observed, though the warm-up or the first epoch should have fed it."""
-        if self._warned or self.epoch < max(self.warmup_epochs, 1):
+        if self._fed or self.epoch < max(self.warmup_epochs, 1):
             return
         unfed = [by for by in scores_of(self.policy) if not self.store.observed(by)]
+        self._fed = True
         if not unfed:
             return
-        self._warned, by = True, unfed[0]
+        by = unfed[0]
         what = "keeps every row" if unfed == [*scores_of(self.policy)] else f"leaves out no row by {by!r}"
         warnings.warn(
             f"epoch {self.epoch} {what}: {self.policy} goes by {by!r}, and no row of it was observed. It takes "

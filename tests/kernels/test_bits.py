@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_sampler.kernels import bits
-from adaptive_sampler.kernels.runs import Runs
+from adaptive_sampler.kernels.runs import Runs, occupied
 from tests.references import pack
 
 SIZES = [0, 1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 1000, 20_000]
@@ -60,7 +60,7 @@ class TestBitmap:
 def test_counts_become_the_rows_that_have_one_and_how_many_each(n, most, dtype):
     counts = np.random.default_rng(n).integers(0, 3, n).astype(np.uint32)
     counts[: n // 9] = most
-    packed, repeats = bits.occupied(counts)
+    packed, repeats = occupied(counts)
     np.testing.assert_array_equal(packed, pack(counts > 0))
     np.testing.assert_array_equal(repeats, counts[counts > 0])
     assert repeats.dtype == (dtype if n >= 9 else np.uint8)

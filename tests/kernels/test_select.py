@@ -85,6 +85,18 @@ def test_the_sampled_guess_never_shows_in_the_result(kind, ties):
         np.testing.assert_array_equal(rank_window(keys, lo, hi, salt=3, ties=ties), expected)
 
 
+@pytest.mark.parametrize("ties", ["random", "row"])
+@pytest.mark.parametrize("kind", ["continuous", "five values", "nearly all unseen", "mostly tied"])
+def test_keys_that_lie_apart_are_chosen_as_those_side_by_side(kind, ties):
+    n = 20_011  # so many that they are not partitioned as a whole, and a last word that is not full
+    table = np.zeros((n, 5), np.float32)
+    keys = table[:, 3]
+    keys[:] = long_keys(kind, n)
+    for lo, hi in [(0, n // 2), (n // 2, n), (n // 5, n // 2)]:
+        expected = rank_window(keys.copy(), lo, hi, salt=3, ties=ties)
+        np.testing.assert_array_equal(rank_window(keys, lo, hi, salt=3, ties=ties), expected)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 8, 9, 63, 64, 65, 5000])
 @pytest.mark.parametrize("salt", [0, 2**64 - 1])
 def test_a_hash_window_is_the_rank_window_of_equal_keys(n, salt):

@@ -41,7 +41,7 @@ def confidence(logits: Sequence[float], label: int) -> float:
 
 
 def entropy(logits: Sequence[float], label: int = 0) -> float:
-    return -sum(p * math.log(p) for p in softmax(logits) if p > 0)
+    return -sum(p * math.log(p) for p in softmax(logits) if p != 0)
 
 
 def incorrect(logits: Sequence[float], label: int) -> float:

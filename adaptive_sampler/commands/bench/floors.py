@@ -15,7 +15,7 @@ from adaptive_sampler.commands.bench import probes
 from adaptive_sampler.commands.bench.base import Row, Turn
 from adaptive_sampler.commands.bench.data import losses
 from adaptive_sampler.commands.bench.turns import take_turns
-from adaptive_sampler.kernels import bits, draw, race, select
+from adaptive_sampler.kernels import bits, draw, race, runs, select
 from adaptive_sampler.kernels.runs import Runs
 from adaptive_sampler.kernels.shuffle import Network, Shuffle
 from adaptive_sampler.scoring import Loss
@@ -125,7 +125,7 @@ def _raced(n: int) -> Turn:
 
 def _occupied(n: int) -> Turn:
     counts = draw.multinomial_counts(losses(n), n, key=1)
-    return lambda: bits.occupied(counts)
+    return lambda: runs.occupied(counts)
 
 
 def _tested(n: int) -> Turn:

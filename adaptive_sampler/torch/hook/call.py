@@ -80,7 +80,7 @@ def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) ->
 
 def _length(first: Any) -> int:
     if isinstance(first, Tensor) and first.ndim:
-        return len(first)
+        return first.shape[0]  # `len` takes twice as long
     refuse_reduced(first)
     return batch_size(first)
 

@@ -51,9 +51,11 @@ def one_each(criterion: nn.Module, call: Call, losses: Any) -> Tensor:
 
 def is_cross_entropy(criterion: nn.Module, input: Any, target: Any) -> bool:
     """Whether the criterion's losses are −log softmax(input)[target], as `measures.cross_entropy` computes them."""
-    plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.label_smoothing == 0
-    plain = plain and "forward" not in vars(criterion)
-    plain = plain and not criterion._forward_hooks and not criterion._forward_pre_hooks
+    if type(criterion) is not nn.CrossEntropyLoss:
+        return False
+    own = vars(criterion)  # nn.Module's own look-up of `weight` takes longer than all of this
+    plain = own["_buffers"].get("weight", own) is None and criterion.label_smoothing == 0 and "forward" not in own
+    plain = plain and not own["_forward_hooks"] and not own["_forward_pre_hooks"]
     return plain and isinstance(target, Tensor) and target.ndim == 1 and input.ndim == 2
 
 

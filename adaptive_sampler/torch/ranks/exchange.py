@@ -46,68 +46,77 @@ def compare(gathered: torch.Tensor, names: list[str], remedy: str) -> None:
             )
 
 
-def pieces(lengths: np.ndarray, limit: int) -> Iterator[list[tuple[int, int, int, int]]]:
+def pieces(lengths: np.ndarray, limit: int) -> Iterator[np.ndarray]:
     """Divide the updates of all ranks into rounds, in which no rank sends more than `limit` rows.
 
-    `lengths`: (ranks, updates), how many rows each update has. A round is a list of (rank, update, start, stop), rows
-    `start` … `stop` − 1 of an update; the rounds cover all updates in (update, rank) order.
+    `lengths`: (ranks, updates), how many rows each update has. A round is (pieces, 4) int64, a line for each piece: rank, update,
+    start, stop, for rows `start` … `stop` − 1 of an update; the rounds cover all updates in (update, rank) order.
     """
-    planned: list[tuple[int, int, int, int]] = []
+    # Lists of numbers: thousands of lists or tuples would have the garbage collector look through all that the process holds.
+    planned: list[int] = []
     sent = [0] * len(lengths)
-    for update, each in enumerate(lengths.T.tolist()):
-        for rank, length in enumerate(each):
-            start = 0
-            while start < length:
-                if sent[rank] == limit:
-                    yield planned
-                    planned, sent = [], [0] * len(lengths)
-                stop = min(start + limit - sent[rank], length)
-                planned.append((rank, update, start, stop))
-                sent[rank] += stop - start
-                start = stop
+    for place, length in enumerate(lengths.T.ravel().tolist()):
+        update, rank = divmod(place, len(lengths))
+        start = 0
+        while start < length:
+            if sent[rank] == limit:
+                yield np.array(planned).reshape(-1, 4)
+                planned, sent = [], [0] * len(lengths)
+            stop = min(start + limit - sent[rank], length)
+            planned += rank, update, start, stop
+            sent[rank] += stop - start
+            start = stop
     if planned:
-        yield planned
+        yield np.array(planned).reshape(-1, 4)
 
 
 def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
     """(ranks, updates, 3) int64: number of rows, epoch and mask of scores of each update; 0 rows if a rank has fewer."""
     most = int(gather([len(entries)], group).max())
-    ours = [[len(e.rows), e.epoch, e.mask] for e in entries] + [[0, 0, 0]] * (most - len(entries))
-    return gather(np.array(ours, np.int64).reshape(most, 3), group).numpy()
+    ours = np.zeros((most, 3), np.int64)
+    for column, numbers in enumerate(
+        ((len(e.rows) for e in entries), (e.epoch for e in entries), (e.mask for e in entries))
+    ):
+        ours[: len(entries), column] = np.fromiter(numbers, np.int64, len(entries))
+    return gather(ours, group).numpy()
 
 
-def exchange(
-    planned: list[tuple[int, int, int, int]], headers: np.ndarray, entries: list[JournalEntry], group: Any
-) -> list[JournalEntry]:
-    """Exchange the pieces of one round -> the entries of all ranks, in order.
+def exchange(planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> list[JournalEntry]:
+    """Exchange the pieces of one round, a line of `planned` each -> the entries of all ranks, in order.
 
     Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
     """
-    me, ranks = dist.get_rank(group), len(headers)
-    ours = [(entries[update], slice(start, stop)) for rank, update, start, stop in planned if rank == me]
-    rows = [entry.rows[part] for entry, part in ours]
-    values = [entry.values[:, part].reshape(-1) for entry, part in ours]
-    told = headers[tuple(np.array(planned)[:, :2].T)].tolist()
-    most_rows, most_values = [0] * ranks, [0] * ranks
-    for (rank, _, start, stop), (_, _, mask) in zip(planned, told, strict=True):
-        most_rows[rank] += stop - start
-        most_values[rank] += (stop - start) * mask.bit_count()
-    all_rows = gather(_padded(rows, max(most_rows), np.int64), group).numpy()
-    all_values = gather(_padded(values, max(most_values), np.float32), group).numpy()
-    merged, row, value = [], [0] * ranks, [0] * ranks
-    for (rank, _, start, stop), (_, epoch, mask) in zip(planned, told, strict=True):
-        size, cells = stop - start, (stop - start) * mask.bit_count()
-        rows_ = all_rows[rank, row[rank] : row[rank] + size]
-        block = all_values[rank, value[rank] : value[rank] + cells].reshape(-1, size)
-        merged.append(JournalEntry(rows_, mask, block, epoch))
-        row[rank] += size
-        value[rank] += cells
-    return merged
+    rank, update, start, stop = planned.T
+    size, (epoch, mask) = stop - start, headers[rank, update, 1:].T
+    cells = size * np.array([scores.bit_count() for scores in mask.tolist()])
+    rows_at, most_rows = _places(rank, size)
+    values_at, most_values = _places(rank, cells)
+    ours = planned[rank == dist.get_rank(group), 1:].T.tolist()
+    rows = [entries[u].rows[a:b] for u, a, b in zip(*ours, strict=True)]
+    values = [entries[u].values[:, a:b].reshape(-1) for u, a, b in zip(*ours, strict=True)]
+    all_rows = gather(_padded(rows, most_rows, np.int64), group).numpy()
+    all_values = gather(_padded(values, most_values, np.float32), group).numpy()
+    told = (column.tolist() for column in (rank, size, cells, rows_at, values_at, mask, epoch))
+    return [
+        JournalEntry(all_rows[r, i : i + m], scores, all_values[r, j : j + c].reshape(-1, m), e)
+        for r, m, c, i, j, scores, e in zip(*told, strict=True)
+    ]
+
+
+def _places(rank: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, int]:
+    """(where each piece begins in what its rank sends, the length of the longest of these); `rank`, `size`: of each piece."""
+    at, longest = np.empty_like(size), 0
+    for one in np.unique(rank):
+        mine = rank == one
+        ends = np.cumsum(size[mine])
+        at[mine], longest = ends - size[mine], max(longest, int(ends[-1]))
+    return at, longest
 
 
 def _padded(parts: list[np.ndarray], size: int, dtype: Any) -> np.ndarray:
     """`parts` one after the other, filled up with zeros to `size`."""
-    array: np.ndarray = np.zeros(size, dtype)
-    joined = np.concatenate([*parts, np.empty(0, dtype)])
-    array[: len(joined)] = joined
+    array: np.ndarray = np.empty(size, dtype)
+    length = sum(map(len, parts))
+    np.concatenate([*parts, np.empty(0, dtype)], out=array[:length])
+    array[length:] = 0
     return array
