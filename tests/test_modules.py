@@ -83,6 +83,7 @@ def imported(module: str) -> ModuleType:
     if module.endswith("planning.ray"):
         pytest.importorskip("ray")
     if "demo" in module:
+        pytest.importorskip("torch")
         pytest.importorskip("sklearn")
     if module.endswith(("commands.app", ".report", "bench.figures")):
         pytest.importorskip("typer")

@@ -21,9 +21,10 @@ def is_function(value: Any) -> bool:
 
 def _place(function: Any) -> tuple[Any, Any]:
     """The module and the name of a function. Before NumPy 2.2 a ufunc has neither; those of NumPy itself are found there."""
-    own = getattr(np, getattr(function, "__name__", ""), None)
-    if isinstance(function, np.ufunc) and own is function:
-        return "numpy", function.__name__
+    if isinstance(function, np.ufunc):
+        name: str = function.__name__
+        if getattr(np, name, None) is function:
+            return "numpy", name
     return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 

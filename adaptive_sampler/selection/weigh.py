@@ -159,4 +159,5 @@ def _numbers(step: Weights, returned: Any, m: int) -> NDArray[np.float32]:
 
 def _told(step: Weights) -> str:
     """A step, for messages: how it is written."""
-    return getattr(step, "__qualname__", None) or repr(step)
+    name = getattr(step, "__name__", None)  # all that a ufunc has before NumPy 2.2
+    return getattr(step, "__qualname__", None) or name or repr(step)
