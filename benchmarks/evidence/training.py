@@ -118,6 +118,12 @@ def network(seed: int, classes: int = 10, width: int = 1) -> nn.Module:
     )
 
 
+def perceptron(seed: int, hidden: int = 128) -> nn.Module:
+    """A net of one hidden layer, 102,000 parameters: an epoch takes a third of the small convolutional net's time."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+
 def learning_rate(done: float) -> float:
     """The learning rate after the share `done` of a training: it rises linearly, then falls along half a cosine."""
     if done < WARMUP:
