@@ -65,6 +65,11 @@ class Data:
         return self.train.part(np.sort(order[number:])), self.train.part(np.sort(order[:number]))
 
 
+def some(data: Images, number: int, seed: int) -> Images:
+    """`number` of the images, or all if there are fewer. Each seed has others."""
+    return data.part(np.sort(np.random.default_rng([seed, 2]).permutation(len(data))[:number]))
+
+
 def normalised(images: Tensor) -> Tensor:
     """(…, 28, 28) uint8 -> (…, 1, 28, 28) float32, about centred and of about unit variance."""
     return images.unsqueeze(-3).float().sub_(73).div_(90)

@@ -5,9 +5,9 @@ same two trainings: EL2N and GraNd from one look in eval mode after the epoch; f
 batches until then, as a hook records them. At epoch 0 the network is untrained: the margin is one look too, and nothing
 can have been forgotten.
 
-The network is a perceptron, so that an hour of a core is enough for all of Fashion-MNIST. Held-out images of a seed that is
-not among those here decided this: of 10,000 or 20,000 images, as many as the small convolutional net has time for, the
-half with the highest EL2N was 7 to 15 points behind a random half. Of all images the perceptron's was 1 point ahead.
+The papers' claim is what is expected below, though a trial on the held-out images of a seed that is not among these had
+shown it to depend on how long an epoch is: EL2N after 4 of 20 epochs kept a half that was 1.3 points ahead of a random one
+of 55,000 images, and 6 points behind it of 20,000. These 20,000, and a perceptron, are what an hour of a shared core allows.
 """
 
 from collections.abc import Iterator
@@ -39,10 +39,10 @@ from benchmarks.evidence.runs import (
     values,
     verdict,
 )
-from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron
+from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron, some
 from benchmarks.harness import Row
 
-EPOCHS = 4  # on what is kept
+NUMBER, EPOCHS = 20_000, 5  # images to train on, and epochs on what is kept of them
 WHOLE, SCORE_RUNS = 20, 2  # the epochs of a training that scores, and how many of these there are
 AFTER = (0, 1, 2, 4, 8, 16, WHOLE)
 SHARES = {0.5: 5, 0.6: 3, 0.75: 3}  # -> on how many seeds
@@ -53,8 +53,8 @@ AGREE = {
     "between": "rank correlation between the two trainings",
 }
 ABOUT = (
-    f"Test accuracy in % after {EPOCHS} epochs of a perceptron, 128 hidden units, on a share of 55,000 Fashion-MNIST images, against "
-    f"the epoch after which the score was taken, of {WHOLE}; mean ± standard error. "
+    f"Test accuracy in % after {EPOCHS} epochs of a perceptron with 128 hidden units, on a share of {NUMBER:,} Fashion-MNIST images, "
+    f"against the epoch after which the score was taken, of {WHOLE}; mean ± standard error. Other images for each seed; "
     f"{SHARES[0.5]} seeds at 50 %, {SHARES[0.6]} at 60 and 75 %. A score is the mean of {SCORE_RUNS} trainings. Then how far the "
     "ranking is that of the whole trainings, and how far each of the two trainings alone gives the ranking of the other."
 )
@@ -85,7 +85,8 @@ class Moment:
     @cached_property
     def parts(self) -> tuple[Images, Images]:
         """Training and held-out images."""
-        return self.trial.held_out()
+        rest, held = self.trial.held_out()
+        return some(rest, NUMBER, self.trial.seed), held
 
     @property
     def data(self) -> Images:
@@ -121,8 +122,8 @@ class Moment:
             store.fold(f"el2n_{epoch}", rows, EL2N().measure(logits, self.data.labels))
             if epoch:
                 store.fold(f"forgetting_{epoch}", rows, live["forgetting"])
-            for some_rows, (images, labels) in in_order(self.data):
-                store.fold(f"grand_{epoch}", some_rows, grand(training.model, images, labels).numpy())
+            for part, (images, labels) in in_order(self.data):
+                store.fold(f"grand_{epoch}", part, grand(training.model, images, labels, chunk_size=1000).numpy())
 
     def at_random(self, keep: float) -> Row:
         """Train on a random share."""
@@ -201,6 +202,7 @@ def findings(records: Records) -> list[str]:
 
     said = [
         verdict("half by EL2N after 4 epochs, ahead of a random half by 1 point", at(records, "el2n", 4) - random, 1),
+        verdict("half by EL2N of the whole trainings, ahead of a random half", whole["el2n"] - random, 0),
         verdict("half by EL2N at initialisation, behind a random half by 1 point", random - at(records, "el2n", 0), 1),
         verdict(
             "half by EL2N after 4 epochs, ahead of one after 0 by 1 point",
@@ -248,16 +250,15 @@ def findings(records: Records) -> list[str]:
 def _told(records: Records, kind: str) -> str:
     best = {keep: max(moments(kind), key=lambda e: float(at(records, kind, e, keep).mean())) for keep in SHARES}
     parts = [
-        f"{keep:.0%} kept after {named(epoch)}, {shown(at(records, kind, epoch, keep) - by_chance(records, keep), True)} points from "
-        "random"
-        for keep, epoch in best.items()
+        f"{keep:.0%} kept after {named(e)}, {shown(at(records, kind, e, keep) - by_chance(records, keep), True)} from random"
+        for keep, e in best.items()
     ]
     since = "; ".join(
         named(r["found"]["settled"])
         for r in records
         if r["by"] == kind and "settled" in r["found"] and r["keep"] == 0.5
     )
-    return f"{KINDS[kind]}: best are {', '.join(parts)}. Its ranking is that of the end (0.95) since epoch, by seed: {since}."
+    return f"{KINDS[kind]}: best are {', '.join(parts)} (points). Its ranking is that of the end (0.95) since epoch, by seed: {since}."
 
 
 def figure(records: Records, file: Path) -> None:
