@@ -53,8 +53,8 @@ AGREE = {
     "between": "rank correlation between the two trainings",
 }
 ABOUT = (
-    f"Test accuracy in % after {EPOCHS} epochs of a perceptron with 128 hidden units, on a share of {NUMBER:,} Fashion-MNIST images, "
-    f"against the epoch after which the score was taken, of {WHOLE}; mean ± standard error. Other images for each seed; "
+    f"Test accuracy in % after {EPOCHS} epochs of a perceptron with 128 hidden units, on a share of {NUMBER:,} Fashion-MNIST "
+    f"images, against the epoch after which the score was taken, of {WHOLE}; mean ± standard error. Other images for each seed; "
     f"{SHARES[0.5]} seeds at 50 %, {SHARES[0.6]} at 60 and 75 %. A score is the mean of {SCORE_RUNS} trainings. Then how far the "
     "ranking is that of the whole trainings, and how far each of the two trainings alone gives the ranking of the other."
 )
@@ -253,12 +253,10 @@ def _told(records: Records, kind: str) -> str:
         f"{keep:.0%} kept after {named(e)}, {shown(at(records, kind, e, keep) - by_chance(records, keep), True)} from random"
         for keep, e in best.items()
     ]
-    since = "; ".join(
-        named(r["found"]["settled"])
-        for r in records
-        if r["by"] == kind and "settled" in r["found"] and r["keep"] == 0.5
-    )
-    return f"{KINDS[kind]}: best are {', '.join(parts)} (points). Its ranking is that of the end (0.95) since epoch, by seed: {since}."
+    ends = [r for r in records if r["by"] == kind and r["keep"] == 0.5 and "settled" in r["found"]]
+    since = "; ".join(named(r["found"]["settled"]) for r in ends)
+    told = f"{KINDS[kind]}: best are {', '.join(parts)} (points)."
+    return f"{told} Its ranking is that of the end (0.95) since epoch, by seed: {since}."
 
 
 def figure(records: Records, file: Path) -> None:
