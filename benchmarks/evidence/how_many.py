@@ -24,10 +24,9 @@ from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, dra
 from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron, some
 from benchmarks.harness import Row
 
-NUMBER, EPOCHS, SCORE_EPOCHS = 20_000, 5, 4  # images to train on, epochs on the half, and of each training that scores
+NUMBER, EPOCHS, SCORE_EPOCHS = 20_000, 5, 3  # images to train on, epochs on the half, and of each training that scores
 KEEP, MOST, GROUPS = 0.5, 10, 5  # what is kept, the most runs of a mean, and of how many means a band is made
 RETRAINED = {1: 2, 2: 1, 4: 1, MOST: 1}  # runs of a mean -> how many of these means are trained with
-OTHERS = 0  # the runs' number that stands for the mean of the other ten
 KINDS = {"el2n": "EL2N", "grand": "GraNd", "forgetting": "forgetting"}
 AGREE = {"spearman": "rank correlation with the mean of 10 others", "kept": "half in common with theirs, %"}
 ABOUT = (
@@ -45,7 +44,6 @@ def runs(trial: Trial) -> Iterator[Run]:
     yield {"by": "full"}, lambda: averages.trained(trial.everything(len(averages.data)))
     yield {"by": "random"}, averages.at_random
     for kind in KINDS:
-        yield {"by": kind, "runs": OTHERS}, partial(averages.by_others, kind)
         for number in RETRAINED:
             yield {"by": kind, "runs": number}, partial(averages.compared, kind, number)
 
@@ -108,10 +106,6 @@ class Averages:
         if GROUPS * number <= len(each):
             row["in doubt"] = in_doubt([averaged(each[g * number : (g + 1) * number])["score"] for g in range(GROUPS)])
         return row
-
-    def by_others(self, kind: str) -> Row:
-        """The half by the mean of the other ten runs."""
-        return {"accuracy": self.half(averaged(self.each(kind)[MOST:]))}
 
     def half(self, store: ScoreStore) -> float:
         """The test accuracy after training on the half with the highest score."""
@@ -177,12 +171,10 @@ def table(records: Records) -> list[Row]:
         row["in doubt, %"] = shown(figures(records, kind, number, "in doubt"), digits=1) if known else "–"
         rows.append(row)
     for kind in KINDS:
-        for number in (*RETRAINED, OTHERS):
-            row = {"half by": KINDS[kind], "mean of": f"{MOST} others" if number == OTHERS else str(number)}
+        for number in RETRAINED:
+            row = {"half by": KINDS[kind], "mean of runs": str(number)}
             row["ahead of random, points"] = shown(figures(records, kind, number), signed=True)
-            row["16–84 %"] = (
-                "–" if number == OTHERS else banded(each_of(records, kind, number, "accuracy"), 2, signed=True)
-            )
+            row["16–84 %"] = banded(each_of(records, kind, number, "accuracy"), 2, signed=True)
             rows.append(row)
     return rows
 
