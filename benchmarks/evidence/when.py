@@ -66,7 +66,7 @@ def moments(kind: str) -> tuple[int, ...]:
 
 
 def runs(trial: Trial) -> Iterator[Run]:
-    """Yield the runs of one seed: everything, then at each share a random one, and each score after each epoch."""
+    """Yield the runs of a seed: everything, then at each share a random one, and each score after each epoch."""
     moment = Moment(trial)
     yield {"by": "full"}, lambda: moment.trained(trial.everything(len(moment.data)))
     for keep in (keep for keep, seeds in SHARES.items() if trial.seed < seeds):
@@ -90,7 +90,7 @@ class Moment:
 
     @property
     def data(self) -> Images:
-        """The images to train on."""
+        """The training images."""
         return self.parts[0]
 
     @cached_property
@@ -222,25 +222,18 @@ def findings(records: Records) -> list[str]:
             whole["forgetting"] - at(records, "forgetting", 2),
             0.5,
         ),
-        verdict(
-            "the ranking by EL2N after 4 epochs is that of the end (rank correlation 0.7)",
-            agree("el2n", 4),
-            0.7,
-            "of correlation",
-        ),
-        verdict(
+    ]
+    steadier = agree("el2n", 4, "between") - agree("el2n", 0, "between")
+    for expected, found, least in (
+        ("the ranking by EL2N after 4 epochs is that of the end (rank correlation 0.7)", agree("el2n", 4), 0.7),
+        (
             "the ranking by forgetting after 8 epochs is that of the end (rank correlation 0.8)",
             agree("forgetting", 8),
             0.8,
-            "of correlation",
         ),
-        verdict(
-            "two trainings agree more on EL2N after 4 epochs than at initialisation, by 0.3",
-            agree("el2n", 4, "between") - agree("el2n", 0, "between"),
-            0.3,
-            "of correlation",
-        ),
-    ]
+        ("two trainings agree more on EL2N after 4 epochs than at initialisation, by 0.3", steadier, 0.3),
+    ):
+        said.append(verdict(expected, found, least, "of correlation"))
     for keep in list(SHARES)[1:]:
         ahead = at(records, "el2n", 4, keep) - by_chance(records, keep)
         said.append(verdict(f"{keep:.0%} kept by EL2N after 4 epochs, ahead of random", ahead, 0))
@@ -268,26 +261,37 @@ def figure(records: Records, file: Path) -> None:
                 mean, error = spread(100 - (by_chance(records, keep) if by else values(records, by="full")))
                 axes.axhspan(mean - error, mean + error, color=colour, alpha=0.6, label=name)
             _against(axes, records, keep, "accuracy")
-            axes.set(title=f"{keep:.0%} kept", ylabel="test error in %")
+            axes.set(title=f"{keep:.0%} kept", ylabel="test error in %", yscale="log")
+            axes.set_yticks((13, 14, 15, 16, 18, 20, 25, 30), labels=("13", "14", "15", "16", "18", "20", "25", "30"))
+            axes.minorticks_off()
         _against(panels[-1], records, 0.5, "to the whole")
-        panels[-1].set(ylabel="rank correlation with that of the whole trainings")
+        _against(panels[-1], records, 0.5, "between", linestyle=":", label=None)
+        panels[-1].set(title="ranking (dotted: between two trainings)", ylabel="rank correlation with the whole")
         panels[0].legend(fontsize=8)
 
     draw(file, lines, width=4.5, panels=len(SHARES) + 1)
 
 
-def _against(axes: Any, records: Records, keep: float, key: str) -> None:
+def _against(axes: Any, records: Records, keep: float, key: str, **style: Any) -> None:
     """Draw a line for each score against the epoch; the epochs are equally far apart."""
     for kind, colour in zip(KINDS, colours(), strict=False):
         each = [at(records, kind, epoch, keep, key) for epoch in moments(kind)]
         means, errors = zip(*(spread(100 - f if key == "accuracy" else f) for f in each), strict=True)
         places = [AFTER.index(epoch) for epoch in moments(kind)]
-        axes.errorbar(places, means, errors, color=colour, marker="o", capsize=3, label=KINDS[kind])
+        axes.errorbar(places, means, errors, color=colour, marker="o", capsize=3, **{"label": KINDS[kind], **style})
     axes.set_xticks(range(len(AFTER)), [str(epoch) for epoch in AFTER])
     axes.set(xlabel=f"epoch of scoring ({WHOLE}: whole)")
 
 
-QUESTION = Question("when", "When is a score good enough?", ABOUT, runs, table, findings, figure, epochs=EPOCHS)
+WHY = (
+    "On 20,000 images one look while the learning rate is high, after 4 or 8 epochs, is not good enough for a half, though its "
+    "ranking correlates by 0.85 with that of the end. Two trainings agree less then than after one epoch; and in the halves of "
+    "seeds 0 to 2, looked at again, one class was kept nearly whole, 98 to 100 % of it, 88 to 91 % at the end. A likely reason is "
+    "that a net which takes large steps happens to be wrong about a class. Forgetting and the margin, taken over all epochs, do "
+    "not suffer, and the margin is best after 4. If 60 % is kept, every score is ahead of random after 2 epochs, at 75 % after 1. "
+    "Agreement is no proof: GraNd of untrained nets agrees by 0.9 between two of them, and is worth nothing."
+)
+QUESTION = Question("when", "When is a score good enough?", ABOUT, runs, table, findings, figure, EPOCHS, why=WHY)
 
 if __name__ == "__main__":
     QUESTION.main()
