@@ -8,15 +8,19 @@ from benchmarks.evidence import (
     coverage,
     data_diet,
     diet_settings,
+    how_many,
     jtt,
     online,
     streams,
     teacher,
     text,
+    when,
+    whose,
     window,
     window_settings,
     wrong_labels,
 )
+from benchmarks.evidence.advice import advice
 from benchmarks.evidence.runs import Question, Records, commits, recorded, seeds_of
 from benchmarks.evidence.training import EPOCHS
 from benchmarks.harness import RESULTS
@@ -30,6 +34,9 @@ QUESTIONS = tuple(
         window,
         window_settings,
         coverage,
+        when,
+        how_many,
+        whose,
         wrong_labels,
         jtt,
         online,
@@ -38,8 +45,8 @@ QUESTIONS = tuple(
         text,
     )
 )
-HEAD = f"""# Evidence
-
+TITLE = "# Evidence\n"
+HEAD = f"""
 Do these samplers make models better? Fashion-MNIST in full, 60,000 images to train on and 10,000 to test, a small
 convolutional net of 57,000 parameters, or where a question says so the wide one of 432,000
 ([training.py](../benchmarks/evidence/training.py)), {EPOCHS} epochs unless a question says otherwise, on one CPU core.
@@ -47,7 +54,7 @@ Figures are mean ± standard error over the seeds; a seed is another initialisat
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). One is of scikit-learn's
-digits, as its teachers take hundreds of trainings.
+digits, as its teachers take hundreds of trainings. Two are of 20,000 of the images and a perceptron, as they take hundreds, too.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
@@ -75,7 +82,12 @@ def page(results: Path = RESULTS) -> str:
     """The text of the page, made from the recorded runs."""
     answered = [(q, recorded(results / "evidence" / f"{q.name}.jsonl")) for q in QUESTIONS]
     answered = [(question, records) for question, records in answered if records]
-    parts = [HEAD, _expectations([line for q, records in answered for line in q.findings(records)])]
+    parts = [
+        TITLE,
+        advice({question.name: records for question, records in answered}),
+        HEAD,
+        _expectations([line for q, records in answered for line in q.findings(records)]),
+    ]
     parts += [_section(question, records, results) for question, records in answered]
     if (results / "l2rw.json").exists():
         table = markdown(json.loads((results / "l2rw.json").read_text()))

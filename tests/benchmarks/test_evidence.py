@@ -16,11 +16,13 @@ pytest.importorskip("faiss")
 pytest.importorskip("webdataset")
 
 from adaptive_sampler.commands.bench.result import digest, markdown
+from benchmarks.evidence.advice import LINES, advice
 from benchmarks.evidence.coverage import from_centre, nearest
+from benchmarks.evidence.how_many import averaged, in_doubt
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.page import QUESTIONS, page
 from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole
-from benchmarks.evidence.training import learning_rate, made_up, with_wrong_labels
+from benchmarks.evidence.training import learning_rate, made_up, some, with_wrong_labels
 from benchmarks.harness import RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,30 @@ def test_the_distance_from_a_centre_is_that_from_the_mean_of_the_class() -> None
 def test_nearness_is_the_mean_over_images_of_one_minus_the_cosine_to_the_nearest_kept_one() -> None:
     some, kept = np.float32([[1, 0], [3, 3]]), np.float32([[5, 0], [0, 1]])
     assert nearest(some, kept) == pytest.approx((0 + 1 - np.sqrt(0.5)) / 2, abs=1e-6)
+
+
+def test_each_seed_has_other_images_and_as_many_as_asked_for() -> None:
+    data = made_up().train
+    one, again, other = (some(data, 50, seed).images for seed in (0, 0, 1))
+    assert len(one) == 50
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_a_mean_of_runs_is_the_store_s_own() -> None:
+    assert averaged(list(np.float32([[1, 5], [2, 6], [6, 10]])))["score"].tolist() == [3.0, 7.0]
+
+
+def test_in_doubt_are_rows_whose_scores_lie_on_either_side_of_the_median() -> None:
+    """Means 0, 1, 5.5, 10, so that the median is 3.25: only the third row's band, 1.76 to 9.24, has it inside."""
+    assert in_doubt(list(np.float32([[0, 1, 0, 10], [0, 1, 11, 10]]))) == 25.0
+
+
+def test_each_line_of_the_page_s_advice_is_there_once_its_question_is_answered(answered: Path) -> None:
+    kept = {question.name: recorded(answered / "evidence" / f"{question.name}.jsonl") for question in QUESTIONS}
+    assert advice(kept).count("\n- **") == len(LINES)
+    assert "When?" not in advice({name: records for name, records in kept.items() if name != "online"})
+    assert advice({}) == ""
 
 
 def test_the_learning_rate_rises_from_little_and_falls_to_nothing() -> None:
