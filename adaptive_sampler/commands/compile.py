@@ -109,7 +109,7 @@ def _walk(path: Path, policy: Policy) -> None:
 
 
 def _plan_few() -> None:
-    """Plan and walk stores of few rows, which go ways of their own: by a column that is read as it lies, and by one that is copied."""
+    """Plan and walk stores of few rows, which go their own ways: by a column that is read as it lies, and by one that is copied."""
     alone: list[ScoreLike] = [Loss()]
     for scores in (alone, [*alone, Error()]):
         with ScoreStore.create(None, 1000, scores) as store:
