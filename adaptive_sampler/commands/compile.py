@@ -109,13 +109,13 @@ def _walk(path: Path, policy: Policy) -> None:
 
 
 def _plan_few() -> None:
-    """Plan for stores of few rows, which go ways of their own: by a column that is read as it lies, and by one that is copied."""
+    """Plan and walk stores of few rows, which go their own ways: by a column that is read as it lies, and by one that is copied."""
     alone: list[ScoreLike] = [Loss()]
     for scores in (alone, [*alone, Error()]):
         with ScoreStore.create(None, 1000, scores) as store:
             store.update(np.arange(1000), logits=np.zeros((1000, 3), np.float32), labels=np.arange(1000) % 3)
             for ties in ("random", "row"):
-                Prune(0.5, "loss", ties=ties).plan(store, epoch=0, seed=0)
+                next(iter(AdaptiveSampler(store, Prune(0.5, "loss", ties=ties)).batches(256)))
 
 
 def _rare() -> None:
