@@ -38,7 +38,8 @@ TITLES = {
 ABOUT = (
     f"EL2N at the end of trainings of {SCORE_EPOCHS} epochs on {NUMBER:,} Fashion-MNIST images, other ones for each seed; the mean "
     f"of {SCORE_RUNS} trainings of each architecture. Rank correlation between architectures, and of two trainings of one; then "
-    f"test accuracy in % after {EPOCHS} epochs of the wide net on the half that its own or a proxy's scores keep. Mean ± standard error."
+    f"test accuracy in % after {EPOCHS} epochs of the wide net on the half that its own or a proxy's scores keep. Mean ± standard "
+    "error."
 )
 
 
