@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from benchmarks.evidence import coverage, online, when, window, window_settings
+from benchmarks.evidence import coverage, how_many, online, when, window, window_settings
 from benchmarks.evidence.runs import Records, shown, values
 
 Answered = Mapping[str, Records]
@@ -62,10 +62,11 @@ def _good_enough(answered: Answered) -> str:
     peak, end, margin = (
         when.at(records, *asked) - random for asked in (("el2n", 4), ("el2n", when.WHOLE), ("margin", 4))
     )
+    short = how_many.figures(answered["how_many"], "el2n", 1)
     return (
         f"With {when.NUMBER:,} images, halves by EL2N taken after 4 of {when.WHOLE} epochs, as the learning rate peaks, are "
-        f"{points(peak)} points from random ones; taken at the end {points(end)}; by the margin, a mean over all of 4 epochs, "
-        f"{points(margin)}."
+        f"{points(peak)} points from random ones; taken at the end {points(end)}, or at the end of a single training of "
+        f"{how_many.SCORE_EPOCHS} epochs {points(short)}; by the margin, a mean over all of 4 epochs, {points(margin)}."
     )
 
 
@@ -85,6 +86,6 @@ LINES: dict[str, tuple[set[str], Callable[[Answered], str]]] = {
     "When?": ({"online"}, _when),
     "By what?": ({"data_diet"}, _by_what),
     "How much?": ({"coverage"}, _how_much),
-    "Not by a hasty score.": ({"when"}, _good_enough),
+    "Not by a hasty score.": ({"when", "how_many"}, _good_enough),
     "Not the hardest, where labels are wrong.": ({"window", "window_settings"}, _wrong_labels),
 }
