@@ -75,7 +75,7 @@ class Content:
         plans = [plan for plan in self.store.session.plans.in_order() if plan.n <= len(self.store)]
         if len(plans) > 1:
             return history.by_plans(plans, self.classes)
-        told = history.by_versions(self.versions, self.classes, self.chosen)
+        told = history.by_versions(self.store, self.versions, self.classes, self.chosen)
         return told if told.cells else None
 
     @cached_property
