@@ -16,7 +16,7 @@ from adaptive_sampler.store import ScoreStore
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Bars:
     """One of the histograms: `at`: its chart's place; `missing`: how many rows it cannot show; `cuts`: those of the plan."""
 
     at: str
@@ -48,10 +48,10 @@ class Content:
         return cuts.of_plan(self.plan, self.ordered)
 
     @cached_property
-    def histograms(self) -> list[Histogram]:
+    def histograms(self) -> list[Bars]:
         """Those of all scores."""
         return [
-            Histogram(
+            Bars(
                 f"histogram-{i}", name, len(self.store) - len(one.finite), [f"{at:.4g}" for at in self._cuts(one)]
             )
             for i, (name, one) in enumerate(self.ordered.items())
