@@ -97,7 +97,7 @@ PARTS: dict[str, set[str]] = {
     # for users
     "choice": {"checks", "disk", "errors", "progress", "selection"},
     "ranking": {"arrays", "checks", "errors", "kernels", "selection", "store"},
-    "loggers": {"checks", "errors", "plan", "store"},
+    "loggers": {"arrays", "checks", "errors", "plan", "store"},
     "report": {
         *("arrays", "choice", "disk", "errors", "kernels", "plan"),
         *("ranking", "seeds", "selection", "store", "version"),

@@ -25,8 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)  # a path or a name with :x: in it is one
+errors = Console(stderr=True, emoji=False)
 Store = Annotated[
     str,
     typer.Argument(help="The folder of a store, or its s3://, gs:// or az:// URL.", metavar="PATH", show_default=False),
@@ -139,7 +139,7 @@ def bench(
             _folder(output)
         found = command.run(settings.quickly() if quick else settings, console)
         for file in files.save(found, output) if output else ():
-            console.print(str(file), soft_wrap=True, highlight=False)
+            _line(str(file))
         return None
 
     _run(measure)

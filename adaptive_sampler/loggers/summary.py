@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.loggers.histogram import Histogram, histogram
 from adaptive_sampler.loggers.kept import Labelled, kept_of_classes
@@ -45,8 +46,10 @@ def summarize(
     `hook`: a `LossHook` or `TokenLossHook`; None for the one that records into the store, if there is just one. `hook/skipped`:
     how many observations it left out so far, and `hook/effective_samples`, of this epoch and process.
 
-    Raises `InvalidValue` for a sampler that is none of ours, and for labels that are not one for each row.
+    Raises `InvalidValue` for a sampler that is none of ours, for labels that are not one for each row, and for
+    `bins` below 1.
     """
+    bins = whole_number("bins", bins, 1)
     scalars: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     for name in store.names:

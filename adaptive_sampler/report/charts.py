@@ -159,7 +159,7 @@ def _data_map(planned: bool) -> Spec:
         x=alt.X(
             "x:Q", title="variability: deviation of p(label)", axis=alt.Axis(grid=True), scale=alt.Scale(nice=False)
         ),
-        y=alt.Y("y:Q", title="confidence: mean p(label)", scale=alt.Scale(nice=False)),
+        y=alt.Y("y:Q", title="confidence: mean p(label)", scale=alt.Scale(nice=False, padding=12)),
         tooltip=tips,
     )
     size: Spec = {"scale": alt.Scale(type="sqrt", domain=[0, 1], range=[0, 240]), "legend": None}

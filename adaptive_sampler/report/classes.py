@@ -40,7 +40,7 @@ def find(store: ScoreStore, dataset: Any, labels: Any) -> RowClasses | None:
     Raises `InvalidValue` for labels that are not one integer, bool or string a row.
     """
     if labels is None:
-        there = [getattr(dataset, name, None) for name in _ATTRIBUTES]
+        there = [_attribute(dataset, name) for name in _ATTRIBUTES]
         there += [store.columns[name] for name in _COLUMNS if name in store.columns]
         usable = [one for one in (_checked(one, store) for one in there if one is not None) if not isinstance(one, str)]
         return _grouped(usable[0]) if usable else None
@@ -57,13 +57,22 @@ def find(store: ScoreStore, dataset: Any, labels: Any) -> RowClasses | None:
     return _grouped(values)
 
 
+def _attribute(dataset: Any, name: str) -> Any:
+    """What the dataset has under this name; None for nothing, for a method, and for a property that raises."""
+    try:
+        found = getattr(dataset, name, None)
+    except Exception:  # nobody asked for it, so a page without classes is better than none
+        return None
+    return None if callable(found) else found
+
+
 def _checked(labels: Any, store: ScoreStore) -> np.ndarray | str:
     """The labels as an array, or what is wrong with them."""
     try:
         values = np.asarray(to_host(labels))
     except (ValueError, TypeError) as error:
         return f"labels are no array: {error}. Pass one integer or string for each row."
-    if values.dtype == object and all(isinstance(value, str) for value in values):
+    if values.dtype == object and values.ndim == 1 and all(isinstance(value, str) for value in values):
         values = values.astype(np.str_)
     if values.shape != (len(store),):
         return f"labels have shape {values.shape}: one for each of the {len(store)} rows is needed. Pass those of the store's rows."

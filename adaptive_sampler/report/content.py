@@ -16,7 +16,7 @@ from adaptive_sampler.store import ScoreStore
 
 
 @dataclass(frozen=True)
-class ScoreChart:
+class Bars:
     """One of the histograms: `at`: its chart's place; `missing`: how many rows it cannot show; `cuts`: those of the plan."""
 
     at: str
@@ -48,12 +48,10 @@ class Content:
         return cuts.of_plan(self.plan, self.ordered)
 
     @cached_property
-    def histograms(self) -> list[ScoreChart]:
+    def histograms(self) -> list[Bars]:
         """Those of all scores."""
         return [
-            ScoreChart(
-                f"histogram-{i}", name, len(self.store) - len(one.finite), [f"{at:.4g}" for at in self._cuts(one)]
-            )
+            Bars(f"histogram-{i}", name, len(self.store) - len(one.finite), [f"{at:.4g}" for at in self._cuts(one)])
             for i, (name, one) in enumerate(self.ordered.items())
         ]
 
@@ -75,7 +73,7 @@ class Content:
         plans = [plan for plan in self.store.session.plans.in_order() if plan.n <= len(self.store)]
         if len(plans) > 1:
             return history.by_plans(plans, self.classes)
-        told = history.by_versions(self.versions, self.classes, self.chosen)
+        told = history.by_versions(self.store, self.versions, self.classes, self.chosen)
         return told if told.cells else None
 
     @cached_property

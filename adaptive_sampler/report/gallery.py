@@ -23,13 +23,9 @@ class Tile:
     shown: Shown
     label: str
     prediction: str
+    wrong: bool
     stays: bool | None
     scores: dict[str, str]
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the prediction is not the label."""
-        return bool(self.label and self.prediction and self.label != self.prediction)
 
 
 class Group(NamedTuple):
@@ -68,13 +64,15 @@ class Gallery:
     def _tile(self, row: int, seen: dict[int, Tile]) -> Tile:
         if row not in seen:
             shown = show(self.dataset, row) if self.dataset is not None else Shown()
-            label = shown.label if self.labels is None else shortened(plain(self.labels[row]), CELL)
+            label, guess = (None if of is None else plain(of[row]) for of in (self.labels, self.predictions))
+            label = shown.label if label is None else label
             seen[row] = Tile(
                 row,
                 shortened(self.store.key(row), CELL) if self.store.session.keys is not None else "",
                 shown,
-                label,
-                "" if self.predictions is None else shortened(plain(self.predictions[row]), CELL),
+                shortened(label, CELL),
+                "" if guess is None else shortened(guess, CELL),
+                bool(label and guess and label != guess),
                 None if self.kept is None else bool(self.kept[row]),
                 {name: number(self.store.values(name, slice(row, row + 1))[0]) for name in self.store.names},
             )

@@ -9,7 +9,8 @@ from adaptive_sampler.report.agreement import OldScores
 from adaptive_sampler.report.charts import Rows
 from adaptive_sampler.report.classes import RowClasses
 from adaptive_sampler.report.cuts import Stretch
-from adaptive_sampler.report.ordering import STEPS
+from adaptive_sampler.report.ordering import STEPS, ranked
+from adaptive_sampler.store import ScoreStore
 
 _MOST = 10  # columns
 
@@ -35,17 +36,17 @@ def by_plans(plans: list[Plan], classes: RowClasses) -> Told:
     return Told(cells, "The share of each class that the saved plans keep, epoch by epoch.")
 
 
-def by_versions(versions: list[OldScores], classes: RowClasses, chosen: Stretch) -> Told:
+def by_versions(store: ScoreStore, versions: list[OldScores], classes: RowClasses, chosen: Stretch) -> Told:
     """Of each version, the share of each class that the same cut keeps by the scores of then, of the rows that had one."""
     cells: Rows = []
     for version in versions:
         if chosen.by in version.scores:
             scores = version.scores[chosen.by]
             known = np.flatnonzero(~np.isnan(scores))
-            ranked = known[np.argsort(scores[known], kind="stable")]
-            first, last = (round(len(ranked) * step / STEPS) for step in (chosen.offset, chosen.offset + chosen.keep))
+            rows = ranked(store, scores)
+            first, last = (round(len(rows) * step / STEPS) for step in (chosen.offset, chosen.offset + chosen.keep))
             visited, there = np.zeros((2, len(classes.members)), np.bool_)
-            visited[ranked[first:last]], there[known] = True, True
+            visited[rows[first:last]], there[known] = True, True
             cells += _shares(f"version {version.number}", visited, there, classes)
     skipped = f" after the lowest {chosen.offset} %" if chosen.offset else " from the lowest on"
     return Told(

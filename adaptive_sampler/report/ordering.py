@@ -82,11 +82,16 @@ class Ordered:
 def order(store: ScoreStore, name: str) -> Ordered:
     """The rows in the order of the score `name`."""
     scores = store[name]
+    rows = ranked(store, scores)
+    return Ordered(name, len(store), rows, scores[rows])
+
+
+def ranked(store: ScoreStore, scores: np.ndarray) -> np.ndarray:
+    """The rows that have a score, ascending by it, (m,) int64. `scores`: of the store's rows or of its first ones."""
     rows = np.flatnonzero(~np.isnan(scores))
     keys, places = ranks.ordered(ranks.sort_keys(scores[rows]))
     if (keys[1:] == keys[:-1]).any():
         start = premix(seeds.key(0, 0, seeds.Purpose.TIES))
         rows = store.identity.ordered(start, rows)  # of equal scores, a stable sort leaves this order
         _, places = ranks.ordered(ranks.sort_keys(scores[rows]))
-    rows = rows[places]
-    return Ordered(name, len(store), rows, scores[rows])
+    return rows[places]

@@ -58,6 +58,8 @@ def html(
     visited = None if plan is None else visits(plan, len(store)) > 0
     found = classes.find(store, dataset, labels)
     guessed = _of_rows(store, predictions)
+    if guessed is not None and found is not None:
+        guessed = _alike(guessed, found.values)
     content = Content(store, dataset, plan, visited, found, guessed)
     page = render(content, title or Path(str(store.path)).name)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -84,13 +86,28 @@ def _samples(store: ScoreStore, dataset: Any) -> Any:
     return dataset
 
 
+def _alike(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The predictions written as the labels are: True and 1 are one class where only one of the two is of bools."""
+    kinds = predictions.dtype.kind, labels.dtype.kind
+    if kinds[0] == "b" and kinds[1] in "iu":
+        return predictions.astype(labels.dtype)
+    if kinds[1] == "b" and kinds[0] in "iu" and np.isin(predictions, (0, 1)).all():
+        return predictions.astype(np.bool_)
+    return predictions
+
+
 def _of_rows(store: ScoreStore, predictions: Any) -> np.ndarray | None:
     if predictions is None:
         return None
-    found = np.asarray(to_host(predictions))
+    try:
+        found = np.asarray(to_host(predictions))
+    except (ValueError, TypeError) as error:
+        raise InvalidValue(f"predictions are no array: {error}. Pass one class for each row.") from error
     if found.shape != (len(store),):
         raise InvalidValue(
             f"predictions have shape {found.shape}: one class for each of the {len(store)} rows is needed. Of logits, take the "
             "argmax."
         )
+    if found.dtype.kind == "f" and ((np.abs(found) < 2**53) & (found == np.rint(found))).all():
+        return found.astype(np.int64)  # classes as a model's output may hold them: 1.0 is class 1
     return found

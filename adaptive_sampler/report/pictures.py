@@ -25,13 +25,18 @@ def is_picture(value: Any) -> bool:
     """Whether this is an image: one of PIL's, or an array of two axes, or of three of which one is for channels."""
     if isinstance(value, Image.Image):
         return True
-    if not library(value) or value.ndim not in (2, 3) or getattr(value.dtype, "kind", "f") not in "biufV":
+    if not library(value) or value.ndim not in (2, 3) or getattr(value.dtype, "kind", _kind(value)) not in "biufV":
         return False
     shape = tuple(int(length) for length in value.shape)
     if len(shape) == 3 and not any(c in (*_CHANNELS, 2) for c in (shape[0], shape[-1])):
         return False
     sides = shape if len(shape) == 2 else sorted(shape)[1:]
     return min(sides) > 1 and min(shape) > 0 and max(sides) <= _EXTREME * min(sides)
+
+
+def _kind(value: Any) -> str:
+    """NumPy's letter for what another library's array holds, of which only complex numbers matter."""
+    return "c" if "complex" in str(value.dtype) else "f"
 
 
 def picture(value: Any) -> Picture:

@@ -31,7 +31,7 @@ def show(dataset: Any, row: int) -> Shown:
     except (
         Exception
     ) as error:  # a dataset is anybody's code, and one broken file of a million is why a person looks here
-        return Shown(failed=shortened(f"{type(error).__name__}: {error}", TEXT))
+        return Shown(failed=shortened(f"{type(error).__name__}: {_said(error)}", TEXT))
 
 
 def shortened(text: str, most: int) -> str:
@@ -60,6 +60,13 @@ def plain(value: Any) -> str:
             return ", ".join(f"{x:.4g}" if array.dtype.kind == "f" else str(x) for x in array)
         return f"{array.dtype} of shape {tuple(array.shape)}"
     return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "an error that cannot be shown"
 
 
 def _shown(sample: Any) -> Shown:

@@ -43,14 +43,20 @@ def scores(store: ScoreStore, ordered: dict[str, Ordered]) -> list[list[str]]:
         line = [name, f"{observed:,}", *["–"] * 6]
         if observed:
             seen = store.count(name) > 0
-            values = ordered[name].scores if name in ordered else np.array([np.nan], np.float32)
-            middle = values[len(values) // 2 :][:1].mean()
+            values = np.sort(store[name][~np.isnan(store[name])]) if name not in ordered else ordered[name].scores
+            middle = _median(values)
             line[2:7] = [f"{store.count(name)[seen].mean():.1f}", f"{store.last_seen(name).max()}"] + [
                 f"{value:.4g}" for value in (values[0], middle, values[-1])
             ]
             line[7] = f"{np.count_nonzero(~np.isfinite(values)):,}"
         lines.append(line)
     return lines
+
+
+def _median(ascending: np.ndarray) -> float:
+    """As NumPy's: between the two in the middle. Of −inf and inf there is none, NaN."""
+    below, above = (float(ascending[at]) for at in ((len(ascending) - 1) // 2, len(ascending) // 2))
+    return below if below == above else (below + above) / 2
 
 
 def provenance(store: ScoreStore) -> list[tuple[str, str]]:

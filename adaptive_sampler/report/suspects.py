@@ -34,10 +34,24 @@ class Suspects:
 
     @property
     def link(self) -> str:
-        """All lines as a CSV file in a data URI."""
+        """All lines as a CSV file in a data URI; a text that a spreadsheet would compute has an apostrophe before it."""
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([self.head, *self.lines])
-        return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.getvalue().encode()).decode()
+        csv.writer(text).writerows([[_harmless(value) for value in line] for line in [self.head, *self.lines]])
+        return (
+            "data:text/csv;charset=utf-8;base64,"
+            + base64.b64encode(text.getvalue().encode("utf-8", "replace")).decode()
+        )
+
+
+def _harmless(value: str) -> str:
+    """The value as spreadsheets show it: a key such as =HYPERLINK(…) would be run. A number stays one."""
+    if not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def find(store: ScoreStore, ordered: dict[str, Ordered], labels: Any, predictions: Any) -> Suspects | None:

@@ -242,7 +242,7 @@ def figure(records: Records, file: Path) -> None:
         agreement.set(ylabel="rank correlation with ten others")
         doubt.set(ylabel="in doubt, % of the images")
         gain.set(ylabel="half kept: points ahead of random")
-        agreement.legend(fontsize=8)
+        agreement.legend(fontsize=8, loc="lower right")
 
     draw(file, lines, width=4.5, panels=3)
 

@@ -267,7 +267,7 @@ def figure(records: Records, file: Path) -> None:
         _against(panels[-1], records, 0.5, "to the whole")
         _against(panels[-1], records, 0.5, "between", linestyle=":", label=None)
         panels[-1].set(title="ranking (dotted: between two trainings)", ylabel="rank correlation with the whole")
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, loc="lower right")
 
     draw(file, lines, width=4.5, panels=len(SHARES) + 1)
 

@@ -228,7 +228,7 @@ def figure(records: Records, file: Path) -> None:
             errors.errorbar(place, y, dy, color=colour, marker="o", capsize=4, linestyle="none")
         errors.set_xticks(range(len(halves)), halves)
         errors.set(xlabel="half kept by", ylabel="test error of the wide net in %")
-        errors.legend(fontsize=8)
+        errors.legend(fontsize=8, loc="upper left")
 
     draw(file, lines, panels=2)
 

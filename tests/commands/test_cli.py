@@ -113,7 +113,7 @@ def test_report_writes_one_page_where_a_file_is_named_for_it(
         (["--html", "p.html", "--data", "mydata"], "--data mydata: write module:name, as in mydata:train_set"),
         (
             ["--html", "p.html", "--data", "nomodule:x"],
-            "Name a module that can be imported from here, and in it a dataset",
+            "--data nomodule:x: ModuleNotFoundError: No module named 'nomodule'. Name a module that can be imported from here",
         ),
         (["--html", "."], "path='.' is a folder: name a file in it, such as 'report.html'"),
     ],

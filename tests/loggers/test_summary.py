@@ -156,7 +156,15 @@ def test_what_is_no_sampler_of_ours_is_refused() -> None:
         summarize(scored([1]), [1])
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 7, 7, 7, 7], list("aabbcccc"), [True] * 2 + [False] * 6])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 0, 1, 1, 7, 7, 7, 7],
+        list("aabbcccc"),
+        [True] * 2 + [False] * 6,
+        np.array(list("aabbcccc"), object),  # a column of pandas
+    ],
+)
 def test_the_kept_share_of_each_class_is_that_of_its_rows(labels: list[Any]) -> None:
     store = scored([1, 9, 2, 3, 8, 7, 6, 0])
     sampler = begun(store, Prune(4, "loss"))  # rows 1, 4, 5, 6
@@ -194,6 +202,11 @@ def test_without_labels_those_that_hooks_have_seen_tell_the_classes() -> None:
     store.session.classes.note(np.arange(3), np.array([5, 5, 6]), 4)  # row 3 was not seen
     found = summarize(store, sampler).scalars
     assert (found["kept_of_class/5"], found["kept_of_class/6"]) == (0.5, 0)
+
+
+def test_bins_below_one_are_refused() -> None:
+    with pytest.raises(InvalidValue, match="bins=0"):
+        summarize(scored([1]), bins=0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import base64
 import csv
 import html as markup
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.scoring import EL2N, Forgetting, Margin
 from adaptive_sampler.selection import KeepAll, Prune, Window
-from tests.report.pages import CLASSES, LABELS, N, trained
+from tests.report.pages import CLASSES, LABELS, N, charts, trained, words, written
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 pytest.importorskip("platformdirs")
 
-from adaptive_sampler import report
 from adaptive_sampler.report import bundle, cuts
 from adaptive_sampler.report.ordering import order
 from adaptive_sampler.sampler import AdaptiveSampler
@@ -32,22 +30,6 @@ from adaptive_sampler.sampler import AdaptiveSampler
 @pytest.fixture(scope="module")
 def store() -> ScoreStore:
     return trained(None, seen=N - 20)
-
-
-def written(store: ScoreStore, folder: Path, **options: Any) -> str:
-    return report.html(store, folder / "page.html", **options).read_text(encoding="utf-8")
-
-
-def charts(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)
-    assert found
-    return dict(json.loads(found[1]))
-
-
-def words(page: str) -> str:
-    """What a person reads: the text of the elements, without the scripts."""
-    body = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", markup.unescape(re.sub(r"<[^>]*>", " ", body)))
 
 
 def test_the_summary_tells_rows_scores_versions_runs_and_what_the_plan_keeps(store: ScoreStore, tmp_path: Path) -> None:

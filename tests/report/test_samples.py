@@ -140,3 +140,20 @@ def test_a_sample_that_cannot_be_read_is_said_in_its_tile(tmp_path: Path) -> Non
             raise OSError(f"{row}.png is truncated")
 
     assert show(Broken(), 3).failed == "OSError: 3.png is truncated"
+
+
+def test_a_sample_whose_error_cannot_be_told_is_said_all_the_same() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    class Broken(list[int]):
+        def __getitem__(self, row: Any) -> Any:
+            raise Odd
+
+    assert show(Broken([1]), 0).failed == "Odd: an error that cannot be shown"
+
+
+def test_complex_numbers_of_torch_are_told_and_not_drawn() -> None:
+    torch = pytest.importorskip("torch")
+    assert not is_picture(torch.eye(8) * 1j)

@@ -287,16 +287,15 @@ def _check_end(window: _Window, url: str, position: int, behind_end: Callable[[S
 
 
 def _cut(url: str, position: int) -> ShardDamaged:
-    return ShardDamaged(
-        f"{url}: cut off: what begins at byte {position} is not all there, and no end marker follows. "
-        "Fetch or write the shard again; a handler that returns True keeps the samples before it.",
-        position,
+    return _damaged(
+        url, f"cut off: what begins at byte {position} is not all there, and no end marker follows", position
     )
 
 
 def _corrupt(url: str, position: int, what: str) -> ShardDamaged:
-    return ShardDamaged(
-        f"{url}: corrupt: {what}, at byte {position}. "
-        "Fetch or write the shard again; a handler that returns True keeps the samples before it.",
-        position,
-    )
+    return _damaged(url, f"corrupt: {what}, at byte {position}", position)
+
+
+def _damaged(url: str, how: str, position: int) -> ShardDamaged:
+    remedy = "Fetch or write the shard again; a handler that returns True keeps the samples before it."
+    return ShardDamaged(f"{url}: {how}. {remedy}", position)
