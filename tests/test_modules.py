@@ -126,7 +126,7 @@ def test_a_public_method_is_documented(module: str) -> None:
 def _bound(package: ModuleType) -> Iterator[str]:
     """The public names that an __init__ binds by its imports and definitions, those too that it imports when asked."""
     body = PACKAGE.trees[package.__name__].body
-    for node in (*body, *(late for choice in body if isinstance(choice, ast.If) for late in choice.body)):
+    for node in (*body, *(late for choice in body if isinstance(choice, (ast.If, ast.Try)) for late in choice.body)):
         if isinstance(node, ast.ImportFrom):
             yield from (a.asname or a.name for a in node.names if not (a.asname or a.name).startswith("_"))
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
