@@ -235,7 +235,7 @@ def figure(records: Records, file: Path) -> None:
 
 WHY = (
     "The convolutional nets and the perceptron agree with one another nearly as two trainings of one do, 0.94 to 0.98; with the "
-    "residual net and the transformer, 0.78, and the transformer's two trainings agree little more. The halves show no more than "
+    "residual net and the transformer, 0.77 to 0.81, and two trainings of the transformer by 0.86. The halves show no more than "
     "that a proxy's is not worse: of so few images the hardest half is the wrong one for the wide net, whoever ranks them, "
     "and a proxy's is farther from it. Where pruning gains, this was not asked."
 )
