@@ -95,7 +95,7 @@ PARTS: dict[str, set[str]] = {
     },
     "shards/": {"shards.errors", "shards.indexing", "shards.reading", "shards.sources"},
     # for users
-    "choice": {"checks", "disk", "errors", "progress", "selection"},
+    "choice": {"checks", "disk", "errors", "progress", "ranking", "selection", "store"},
     "ranking": {"arrays", "checks", "errors", "kernels", "selection", "store"},
     "loggers": {"arrays", "checks", "errors", "plan", "store"},
     "report": {

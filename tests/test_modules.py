@@ -85,9 +85,9 @@ def imported(module: str) -> ModuleType:
     if "demo" in module:
         pytest.importorskip("torch")
         pytest.importorskip("sklearn")
-    if module.endswith(("commands.app", ".report", "bench.figures")):
-        pytest.importorskip("typer")
-        pytest.importorskip("matplotlib")
+    if module.endswith(("commands.app", "bench.figures")) or "report" in module.split("."):
+        for library in ("altair", "jinja2", "matplotlib", "platformdirs", "typer"):  # of the extra `report`
+            pytest.importorskip(library)
     return importlib.import_module(module)
 
 

@@ -71,7 +71,8 @@ class Choice:
         found = [figure for (whose, _, of), figure in self.figures.items() if whose == name and of == share]
         return float(np.mean(found)) if found else float("nan")
 
-    def to_table(self) -> list[dict[str, Any]]:
+    @property
+    def table(self) -> list[dict[str, Any]]:
         """A dict for each candidate, with the same keys: how far it came, its mean there, and the difference if it was last.
 
         Finalists come first, the best of them at the top, then the baseline, then those that fell out before.
@@ -111,7 +112,7 @@ class Choice:
         return "" if name == self.baseline else "fell out"
 
     def __str__(self) -> str:
-        lines = self.to_table()
+        lines = self.table
         rows = [list(lines[0]), *([_shown(value) for value in line.values()] for line in lines)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -2,29 +2,32 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.kernels import bits, exact, select
+from adaptive_sampler.kernels import bits, exact
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.made import make
+from adaptive_sampler.selection.per_group import ranking, settle_groups
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InfoBatch(Composable):
     """Drop a random share of the rows below the mean score, and reweight the rest of these (Qin et al. 2024).
 
     Of the rows whose score `by` is below the mean, a random `ratio` is dropped; the others get weight 1/(1 − ratio). How
     many stay is rounded up or down at random, so that the expected total weight is exactly n. All other rows, and rows
     never observed, are kept with weight 1. From epoch floor(`anneal`·`epochs`) on, and as long as no row was observed,
-    every row is visited with weight 1. `epochs`: how many epochs the training has. Pass the sampler to `LossHook`, which
-    applies the weights.
+    every row is visited with weight 1. `epochs`: how many epochs the training has. `per_group`, `per_class`: as for `Prune`;
+    the mean, and the share that is dropped, are then each group's own. Pass the sampler to `LossHook`, which applies the
+    weights.
     """
 
     ratio: Varying = 0.5
@@ -32,6 +35,8 @@ class InfoBatch(Composable):
     _: KW_ONLY
     anneal: float = 0.875
     epochs: int
+    per_class: Any = None
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_by(self.by)
@@ -42,18 +47,29 @@ class InfoBatch(Composable):
         whole_number(
             "epochs", self.epochs, 1, what="how many epochs the training has", otherwise=": annealing needs it"
         )
+        settle_groups(self)
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """The rows and weights of one epoch."""
-        scores, n = store[self.by], len(store)
+        scores, groups = store[self.by], ranking(self, store)
         if epoch >= math.floor(exactly(self.anneal) * self.epochs) or not store.observed(self.by):
             return make(store, self, epoch, seed)
-        easy = scores < np.float64(exact.mean(scores))
+        easy = _below_the_mean(groups.of(scores), groups.numbers)
         key = seeds.key(seed, epoch, seeds.Purpose.DRAW)
-        share = (1 - self.ratio) * int(easy.sum())
-        stay = int(share) + (np.random.default_rng(key).random() < share - int(share))
+        shares = (1 - self.ratio) * groups.sums(easy)
+        stay = shares.astype(np.int64)
+        stay += np.random.default_rng(key).random(len(stay)) < shares - stay
         tied = np.where(easy, np.float32(0), np.float32(np.nan))
-        chosen = select.rank_window(tied, 0, stay, salt=key, ties="random", identity=store.identity)
-        kept = chosen | np.packbits(~easy, bitorder="little")
-        weights = np.where(easy[bits.rows(kept, n)], np.float32(1 / (1 - self.ratio)), np.float32(1))
-        return make(store, self, epoch, seed, kept=kept, weights=weights if stay else None)
+        chosen = groups.window(tied, np.zeros_like(stay), stay, salt=key, ties="random")
+        packed = np.packbits(easy, bitorder="little")
+        hard = np.packbits(~easy, bitorder="little")
+        kept, easy_rows = groups.kept(chosen | hard), groups.kept(packed)
+        stays = bits.test(easy_rows, bits.rows(kept, len(store)))
+        weights = np.where(stays, np.float32(1 / (1 - self.ratio)), np.float32(1))
+        return make(store, self, epoch, seed, kept=kept, weights=weights if stay.any() else None)
+
+
+def _below_the_mean(scores: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Which rows have a score below the mean of their group, (n,) bool; the groups lie one behind the other, so many rows each."""
+    parts = np.split(scores, np.cumsum(numbers)[:-1])
+    return np.concatenate([part < np.float64(exact.mean(part)) for part in parts])

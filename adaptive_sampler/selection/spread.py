@@ -1,6 +1,7 @@
 """Keep rows that together stand for all: no two that are alike before one that is like none."""
 
 from dataclasses import KW_ONLY, dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from adaptive_sampler.selection.base import Scores, check_by, check_share, cut
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.made import make
+from adaptive_sampler.selection.per_group import grouped, ranking, settle_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,8 @@ class Spread(Composable):
     `keep`: a fraction f (float), of floor(f·n + ½) rows, or a count (int). Scores must be finite and not negative; with `by=None`
     all count 1. Rows never observed are kept first, as with `Prune`. The embeddings are copied, as float32. Neighbours are
     found once for a policy by faiss, exactly; where cosines differ by rounding alone, another machine may find others.
+    `per_group`, `per_class`: as for `Prune`; the rows of each group, of which at least one stays, then stand for that group alone,
+    and neighbours are looked for within it.
     """
 
     keep: Varying
@@ -38,12 +42,15 @@ class Spread(Composable):
     _: KW_ONLY
     embeddings: Any = field(repr=False)
     neighbours: int = 20
+    per_class: Any = None
+    per_group: Any = None
 
     def __post_init__(self) -> None:
         check_share("keep", self.keep)
         if self.by is not None:
             check_by(self.by)
         whole_number("neighbours", self.neighbours, 1, what="how many neighbours of each row are looked at")
+        settle_groups(self)
         if hasattr(self, "_graph"):  # of a policy whose `keep` follows the epoch this is a copy
             return
         vectors = to_host(self.embeddings)
@@ -55,7 +62,7 @@ class Spread(Composable):
         vectors = _as_float32(vectors)
         vectors.setflags(write=False)
         object.__setattr__(self, "embeddings", vectors)
-        object.__setattr__(self, "_graph", [])
+        object.__setattr__(self, "_graph", {})
 
     def plan(self, store: Scores, *, epoch: int, seed: int) -> Plan:
         """Every row if no row was observed yet, else the share that stands for all.
@@ -79,16 +86,29 @@ class Spread(Composable):
                 "another score."
             )
         unseen = np.isnan(scores)
-        number = max(cut({"keep": self.keep}, n) - int(unseen.sum()), 0)
         ties = store.identity.hashes(premix(seeds.key(seed, epoch, seeds.Purpose.TIES)))
         weights = np.where(unseen, 0.0, scores.astype(np.float64))
-        return make(store, self, epoch, seed, kept=self._neighbours().cover(weights, number, ties=ties, given=unseen))
+        kept, members = np.empty(n, np.bool_), [rows for rows, _ in ranking(self, store).members()]
+        for rows, graph in zip(members, self._neighbours(members), strict=True):
+            given = unseen[rows]
+            share = cut({"keep": self.keep}, len(given), least=1 if grouped(self) else 0)
+            number = max(share - int(given.sum()), 0)
+            kept[rows] = graph.cover(weights[rows], number, ties=ties[rows], given=given)
+        return make(store, self, epoch, seed, kept=kept)
 
-    def _neighbours(self) -> Neighbours:
-        graph: list[Neighbours] = vars(self)["_graph"]  # shared by the policies that a schedule makes of this one
-        if not graph:
-            graph.append(_found(self.embeddings, min(int(self.neighbours), len(self.embeddings) - 1)))
-        return graph[0]
+    def _neighbours(self, members: list[Any]) -> list[Neighbours]:
+        """Those within each group, which are found anew where a group's rows are others, as of a column that was set anew."""
+        known: dict[bytes, Neighbours] = vars(self)[
+            "_graph"
+        ]  # shared by the policies that a schedule makes of this one
+        names = [b"" if isinstance(rows, slice) else blake2b(rows).digest() for rows in members]
+        for gone in known.keys() - names:
+            del known[gone]
+        for name, rows in zip(names, members, strict=True):
+            if name not in known:
+                vectors = self.embeddings[rows]
+                known[name] = _found(vectors, min(int(self.neighbours), len(vectors) - 1))
+        return [known[name] for name in names]
 
 
 def _as_float32(given: np.ndarray) -> np.ndarray:

@@ -282,7 +282,7 @@ def test_progress_is_told_by_trainings() -> None:
 
 def test_the_table_has_a_line_for_each_candidate_finalists_first() -> None:
     found = choose(CANDIDATES, training(0, gain=5))
-    table = found.to_table()
+    table = found.table
     assert {line["candidate"] for line in table} == set(CANDIDATES)
     assert table[0]["candidate"] == PLANTED
     assert [line["verdict"] for line in table[:3]] == ["chosen", "not better", ""]
@@ -312,5 +312,5 @@ def test_rounds_halve_candidates_and_double_shares(
 
 def test_a_finalist_that_beats_the_baseline_by_less_is_told_to_be_better_too() -> None:
     found = choose({"random": 0, "most": 2, "some": 1}, told({2: 2, 1: 1})[1])
-    verdicts = {line["candidate"]: line["verdict"] for line in found.to_table()}
+    verdicts = {line["candidate"]: line["verdict"] for line in found.table}
     assert verdicts == {"most": "chosen", "some": "better too", "random": ""}

@@ -103,3 +103,31 @@ def test_a_ratio_of_zero_drops_and_weighs_nothing():
 def test_an_argument_that_breaks_a_rule_is_refused(arguments, words):
     with pytest.raises(InvalidValue, match=words):
         InfoBatch(**arguments)
+
+
+@given(st.data(), st.lists(st.floats(0, 100, width=16), min_size=2, max_size=30), st.sampled_from([0.25, 0.5]))
+def test_per_group_the_mean_and_the_dropped_share_are_each_groups_own(data, values, ratio):
+    groups = np.array(data.draw(st.lists(st.sampled_from("ab"), min_size=len(values), max_size=len(values))))
+    found = weights(InfoBatch(ratio, epochs=8, per_group=groups), scored(values), epoch=1)
+    for group in set(groups.tolist()):
+        own, each = np.array(values, np.float64)[groups == group], found[groups == group]
+        easy = own < own.mean()
+        assert (each[~easy] == 1).all()
+        stayed = int((each[easy] > 0).sum())
+        assert np.allclose(each[easy][each[easy] > 0], 1 / (1 - ratio))
+        assert stayed in {int(np.floor((1 - ratio) * easy.sum())), int(np.ceil((1 - ratio) * easy.sum()))}
+
+
+def test_one_group_of_all_rows_is_as_none():
+    store = scored(np.arange(50.0))
+    plain, grouped = (
+        weights(InfoBatch(epochs=8, per_group=groups), store, epoch=1) for groups in (None, np.zeros(50, int))
+    )
+    assert plain.tolist() == grouped.tolist()
+
+
+def test_a_group_without_a_score_is_kept_with_weight_one():
+    found = weights(
+        InfoBatch(epochs=8, per_class=[0] * 5 + [1] * 3), scored([*SCORES, np.nan, np.nan, np.nan]), epoch=1
+    )
+    assert found[5:].tolist() == [1, 1, 1]

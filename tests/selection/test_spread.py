@@ -83,9 +83,9 @@ def test_an_embedding_that_float32_does_not_hold_is_refused_by_row(scale, told):
 def test_neighbours_are_found_once_for_all_epochs():
     policy, store = Spread(Linear(0.1, 0.5, epochs=4), "loss", embeddings=CROWDS), scored(np.arange(36.0))
     policy.plan(store, epoch=0, seed=0)
-    graph = policy._neighbours()
+    (graph,) = policy._graph.values()
     policy.plan(store, epoch=1, seed=0)
-    assert policy._neighbours() is graph
+    assert [*policy._graph.values()] == [graph]
 
 
 def test_one_row_is_its_own_neighbour():
@@ -121,3 +121,25 @@ def test_embeddings_of_another_length_and_negative_scores_are_refused_by_name():
         InvalidValue, match=r"'loss' of row 2 is -1.0: what a row counts must be finite and not negative"
     ):
         kept(Spread(2, "loss", embeddings=CROWDS[:3]), scored([1.0, 1.0, -1.0]))
+
+
+def test_per_group_the_rows_of_each_stand_for_that_group_alone():
+    vectors = np.random.default_rng(3).normal(size=(40, 5)).astype(np.float32)
+    scores = np.random.default_rng(4).gamma(2, size=40).astype(np.float32)
+    groups = np.random.default_rng(5).permutation([0] * 22 + [1] * 17 + [2])
+
+    def alone(rows):
+        if len(rows) == 1:
+            return {0}  # at least one row stays
+        return kept(Spread(0.25, "loss", embeddings=vectors[rows], neighbours=39), scored(scores[rows]))
+
+    expected = references.per_class(groups, alone)
+    assert kept(Spread(0.25, "loss", embeddings=vectors, neighbours=39, per_group=groups), scored(scores)) == expected
+
+
+def test_neighbours_are_found_anew_for_a_column_that_was_set_anew():
+    store = scored(np.ones(36))
+    policy = Spread(2, None, embeddings=CROWDS, neighbours=35, per_group="source")
+    for groups in ([0] * 18 + [1] * 18, [0, 1] * 18):
+        store.columns["source"] = np.array(groups)
+        assert kept(policy, store) == kept(Spread(2, None, embeddings=CROWDS, neighbours=35, per_class=groups), store)
