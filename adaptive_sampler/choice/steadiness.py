@@ -59,7 +59,7 @@ def stability(
         Toneva et al. 2019, of forgetting between runs, and after 75 of 200 epochs; Paul et al. 2021: EL2N is a mean of 10 runs.
     """
     check_choice("across", across, ("runs", "commits"))
-    rankings = _Runs(store, by) if across == "runs" else _Commits(store, by)
+    rankings = _AcrossRuns(store, by) if across == "runs" else _AcrossCommits(store, by)
     if len(rankings.found) < 2:
         raise InvalidValue(
             f"{len(rankings.found)} {rankings.what} have observed {by!r}: two are needed. {rankings.remedy}"
@@ -76,7 +76,7 @@ def stability(
     )
 
 
-class _Runs:
+class _AcrossRuns:
     """Each run with each other one; in time, the mean of more and more of them."""
 
     what, remedy = "runs", "store.begin_run(name) begins one."
@@ -91,7 +91,7 @@ class _Runs:
         return _means(self.found.values())
 
 
-class _Commits:
+class _AcrossCommits:
     """Each committed epoch with the one before it."""
 
     what, remedy = "committed epochs", "Commit after each epoch, and let the versions stay: store.commit(keep=None)."

@@ -287,9 +287,7 @@ def _check_end(window: _Window, url: str, position: int, behind_end: Callable[[S
 
 
 def _cut(url: str, position: int) -> ShardDamaged:
-    return _damaged(
-        url, f"cut off: what begins at byte {position} is not all there, and no end marker follows", position
-    )
+    return _damaged(url, f"cut off: what begins at byte {position} is not all there, and no end follows", position)
 
 
 def _corrupt(url: str, position: int, what: str) -> ShardDamaged:
