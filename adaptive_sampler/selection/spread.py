@@ -75,6 +75,7 @@ class Spread(Composable):
             raise InvalidValue(
                 f"embeddings have {len(self.embeddings)} rows, and the store {n}: one for each row is needed."
             )
+        members = [rows for rows, _ in ranking(self, store).members()]
         scores = np.ones(n, np.float32) if self.by is None else store[self.by]
         if self.by is not None and not store.observed(self.by):
             return make(store, self, epoch, seed)
@@ -88,7 +89,7 @@ class Spread(Composable):
         unseen = np.isnan(scores)
         ties = store.identity.hashes(premix(seeds.key(seed, epoch, seeds.Purpose.TIES)))
         weights = np.where(unseen, 0.0, scores.astype(np.float64))
-        kept, members = np.empty(n, np.bool_), [rows for rows, _ in ranking(self, store).members()]
+        kept = np.empty(n, np.bool_)
         for rows, graph in zip(members, self._neighbours(members), strict=True):
             given = unseen[rows]
             share = cut({"keep": self.keep}, len(given), least=1 if grouped(self) else 0)

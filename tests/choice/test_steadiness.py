@@ -97,3 +97,12 @@ def test_a_score_that_the_store_lacks_is_refused() -> None:
 def test_another_way_across_is_refused() -> None:
     with pytest.raises(InvalidValue, match="across='versions'"):
         stability(of_runs(SCORES), "loss", across="versions")  # type: ignore[arg-type]
+
+
+def test_rows_that_a_store_got_later_count_from_then_on(tmp_path: Path) -> None:
+    store = of_commits(tmp_path / "s.zarr", SCORES[:1])
+    store.grow(ROWS + 2)
+    store.update(range(ROWS + 2), loss=[*SCORES[1], 0.5, 0.7], epoch=1)
+    store.commit(keep=None)
+    found = stability(store, "loss", across="commits")
+    assert found.spearman == pytest.approx(ranking.stability(SCORES[0], SCORES[1]).spearman)

@@ -143,3 +143,8 @@ def test_neighbours_are_found_anew_for_a_column_that_was_set_anew():
     for groups in ([0] * 18 + [1] * 18, [0, 1] * 18):
         store.columns["source"] = np.array(groups)
         assert kept(policy, store) == kept(Spread(2, None, embeddings=CROWDS, neighbours=35, per_class=groups), store)
+
+
+def test_groups_of_another_length_are_refused_before_anything_was_observed_too():
+    with pytest.raises(InvalidValue, match="per_group has shape"):
+        kept(Spread(2, "loss", embeddings=CROWDS, per_group=[0, 1]), scored([np.nan] * 36))
