@@ -157,7 +157,7 @@ def test_ranks_average_their_clean_gradients(tmp_path: Path) -> None:
 
 
 def test_the_benchmarks_two_steps_give_the_same_weights() -> None:
-    model, data = gradients.conv_net().double(), gradients.batch(6, "cpu")
+    model, data = gradients.CONV.model().double(), gradients.CONV.batch(6, "cpu")
     inputs, labels = data[0].double(), data[1]
     clean = inputs[:3] + 1, labels[:3]
     wanted = l2rw_weights(model, inputs, labels, *clean)
