@@ -18,10 +18,9 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.ranking import bands, stability
 from adaptive_sampler.ranking import runs as each_run
 from adaptive_sampler.scoring import EL2N, Forgetting, GraNd, Mean, Score
-from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import LossHook, PrunedSampler, grand
 from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values, verdict
-from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron, some
+from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron
 from benchmarks.harness import Row
 
 NUMBER, EPOCHS, SCORE_EPOCHS = 20_000, 5, 3  # images to train on, epochs on the half, and of each training that scores
@@ -58,8 +57,7 @@ class Averages:
     @cached_property
     def parts(self) -> tuple[Images, Images]:
         """Training and held-out images."""
-        rest, held = self.trial.held_out()
-        return some(rest, NUMBER, self.trial.seed), held
+        return self.trial.some(NUMBER)
 
     @property
     def data(self) -> Images:
@@ -114,8 +112,7 @@ class Averages:
 
     def at_random(self) -> Row:
         """Train on a random half."""
-        everything = self.trial.everything(len(self.data))
-        return self.trained(AdaptiveSampler(everything.store, RandomPrune(KEEP), seed=self.trial.seed, replan="once"))
+        return self.trained(self.trial.at_random(len(self.data), KEEP))
 
     def trained(self, sampler: AdaptiveSampler) -> Row:
         """Train with `sampler` -> the accuracy on the test set in percent."""

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.commands.bench.result import machine
 from adaptive_sampler.scoring import Loss
-from adaptive_sampler.selection import KeepAll
-from benchmarks.evidence.training import EPOCHS, Data, load, made_up
+from adaptive_sampler.selection import KeepAll, RandomPrune
+from benchmarks.evidence.training import EPOCHS, Data, load, made_up, some
 from benchmarks.harness import Row, options, save
 from benchmarks.l2rw import DATA
 
@@ -41,6 +41,15 @@ class Trial:
         """The data to train on, and the twelfth of it that the seed holds out."""
         found: tuple[Any, Any] = self.data.held_out(len(self.data.train) // 12, self.seed)
         return found
+
+    def some(self, number: int) -> tuple[Any, Any]:
+        """`number` of the data to train on, other ones for each seed, and what the seed holds out."""
+        rest, held = self.held_out()
+        return some(rest, number, self.seed), held
+
+    def at_random(self, n: int, keep: float) -> AdaptiveSampler:
+        """A sampler of a random share of `n` rows, the same one in each epoch."""
+        return AdaptiveSampler(self.everything(n).store, RandomPrune(keep), seed=self.seed, replan="once")
 
     def everything(self, n: int, seed: int | None = None) -> AdaptiveSampler:
         """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""

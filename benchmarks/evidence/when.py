@@ -24,7 +24,6 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.ranking import runs as each_run
 from adaptive_sampler.ranking import settled, stability
 from adaptive_sampler.scoring import EL2N, Forgetting, GraNd, Margin, Mean, Score
-from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import LossHook, PrunedSampler, grand
 from benchmarks.evidence.runs import (
     Question,
@@ -39,7 +38,7 @@ from benchmarks.evidence.runs import (
     values,
     verdict,
 )
-from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron, some
+from benchmarks.evidence.training import Images, Training, accuracy, in_order, logits_of, perceptron
 from benchmarks.harness import Row
 
 NUMBER, EPOCHS = 20_000, 5  # images to train on, and epochs on what is kept of them
@@ -85,8 +84,7 @@ class Moment:
     @cached_property
     def parts(self) -> tuple[Images, Images]:
         """Training and held-out images."""
-        rest, held = self.trial.held_out()
-        return some(rest, NUMBER, self.trial.seed), held
+        return self.trial.some(NUMBER)
 
     @property
     def data(self) -> Images:
@@ -127,8 +125,7 @@ class Moment:
 
     def at_random(self, keep: float) -> Row:
         """Train on a random share."""
-        everything = self.trial.everything(len(self.data))
-        return self.trained(AdaptiveSampler(everything.store, RandomPrune(keep), seed=self.trial.seed, replan="once"))
+        return self.trained(self.trial.at_random(len(self.data), keep))
 
     def selected(self, kind: str, epoch: int, keep: float) -> Row:
         """Train on what a score keeps -> accuracies, and how stable the ranking is. Hard samples have a low margin."""

@@ -19,10 +19,9 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.ranking import runs as each_run
 from adaptive_sampler.ranking import stability
 from adaptive_sampler.scoring import EL2N
-from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import PrunedSampler
 from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values, verdict
-from benchmarks.evidence.training import Images, Training, accuracy, logits_of, network, perceptron, some
+from benchmarks.evidence.training import Images, Training, accuracy, logits_of, network, perceptron
 from benchmarks.harness import Row
 
 NUMBER, EPOCHS, KEEP = 15_000, 4, 0.5  # images, epochs of the target, and the share that is kept
@@ -117,7 +116,7 @@ class Ranked:
     @cached_property
     def data(self) -> Images:
         """The images to train on."""
-        return some(self.trial.held_out()[0], NUMBER, self.trial.seed)
+        return self.trial.some(NUMBER)[0]
 
     @cached_property
     def store(self) -> ScoreStore:
@@ -152,8 +151,7 @@ class Ranked:
 
     def at_random(self) -> Row:
         """Train the target on a random half."""
-        everything = self.trial.everything(len(self.data))
-        return self.trained(AdaptiveSampler(everything.store, RandomPrune(KEEP), seed=self.trial.seed, replan="once"))
+        return self.trained(self.trial.at_random(len(self.data), KEEP))
 
     def half(self, net: str) -> Row:
         """Train the target on the half with the highest scores of `net`."""
