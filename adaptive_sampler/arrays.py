@@ -60,6 +60,14 @@ def to_host(x: Any) -> np.ndarray:
     return numbers(np.asarray(array_api_compat.to_device(x, "cpu") if whose == "cupy" else x))
 
 
+def as_labels(x: Any) -> np.ndarray:
+    """Labels as an array on the host: texts that are there as objects, as in a column of pandas, become texts."""
+    found = np.asarray(to_host(x))
+    if found.dtype == object and found.ndim == 1 and all(isinstance(label, str) for label in found):
+        found = found.astype(np.str_)
+    return found
+
+
 def numbers(array: np.ndarray) -> np.ndarray:
     """The array itself, or a float32 copy if its dtype is bfloat16 or float8 of ml_dtypes, which JAX uses.
 

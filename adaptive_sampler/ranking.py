@@ -127,19 +127,21 @@ def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) ->
     return since
 
 
-def history(path: str | Path, by: str) -> Iterator[tuple[int, np.ndarray]]:
-    """(epoch, scores) of every commit of the store at `path` in which the score `by` has been observed, oldest first.
+def history(store: ScoreStore | str | Path, by: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(epoch, scores) of every commit of a store in which the score `by` has been observed, oldest first.
 
-    The epoch is that of the newest observation, the scores are (n,) float32. A store that has grown has fewer rows in its
-    older commits. Raises `UnknownName` for a score that the store lacks, and as `ScoreStore.open`.
+    `store`: a store, or the path of one. The epoch is that of the newest observation, the scores are (n,) float32. A store that
+    has grown has fewer rows in its older commits. Raises `UnknownName` for a score that the store lacks, and as `ScoreStore.open`.
     """
-    with ScoreStore.open(path, mode="r") as store:
-        store.observed(by)  # raises for an unknown name
-        versions = [version.version for version in store.versions()]
-    for version in versions:
-        with ScoreStore.open(path, version=version, mode="r") as store:
-            if by in store.names and store.observed(by):
-                yield int(store.last_seen(by).max()), np.array(store[by])
+    if isinstance(store, str | Path):
+        with ScoreStore.open(store, mode="r") as opened:
+            yield from history(opened, by)
+        return
+    store.observed(by)  # raises for an unknown name
+    for version in store.versions():
+        with store.session.opener(ScoreStore.open, version.version)() as old:
+            if by in old.names and old.observed(by):
+                yield int(old.last_seen(by).max()), np.array(old[by])
 
 
 def runs(store: ScoreStore, by: str) -> dict[str, np.ndarray]:

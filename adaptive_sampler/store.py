@@ -283,8 +283,7 @@ class ScoreStore(Committing):
             "epoch": self.epoch,
             "open": "closed" if session.closed else OPEN[session.mode],
         }
-        columns = (
-            session.table.columns.items()
-        )  # of hooks that still hold something nothing is asked: it may wait for a device
+        # Of hooks that still hold something nothing is asked: it may wait for a device.
+        columns = session.table.columns.items()
         lines = ((name, share(c.book.observed, n), f"{c.book.observations:,}", c.score.fold) for name, c in columns)
         return card("ScoreStore", facts, ("score", "rows observed", "observations", "folded by"), lines)

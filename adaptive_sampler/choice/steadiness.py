@@ -97,7 +97,7 @@ class _AcrossCommits:
     what, remedy = "committed epochs", "Commit after each epoch, and let the versions stay: store.commit(keep=None)."
 
     def __init__(self, store: ScoreStore, by: str) -> None:
-        found = dict(ranking.history(store.path, by))
+        found = dict(ranking.history(store, by))
         longest = max(map(len, found.values()), default=0)  # rows that came later were not observed before
         self.found: dict[Any, np.ndarray] = {
             epoch: np.pad(scores, (0, longest - len(scores)), constant_values=np.nan) for epoch, scores in found.items()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.arrays import to_host
+from adaptive_sampler.arrays import as_labels
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.store import ScoreStore
@@ -16,9 +16,7 @@ class Labelled:
     """The class of each row. Raises `InvalidValue` for `labels` that are no (n,) integers, bools or strings."""
 
     def __init__(self, labels: Any) -> None:
-        given = np.asarray(to_host(labels))
-        if given.dtype == object and given.ndim == 1 and all(isinstance(name, str) for name in given):
-            given = given.astype(np.str_)  # a column of pandas
+        given = as_labels(labels)
         if given.ndim != 1 or given.dtype.kind not in "iubUT":
             raise InvalidValue(
                 f"labels has shape {given.shape} and dtype {given.dtype}: one integer, bool or string is needed for each row. "

@@ -1,14 +1,16 @@
 """How far scores agree in their ranking of the rows: with each other, and now with what they were in older versions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from adaptive_sampler.errors import AdaptiveSamplerError, InvalidValue
 from adaptive_sampler.ranking import stability
 from adaptive_sampler.store import ScoreStore
+
+T = TypeVar("T")
 
 SAMPLED = 50_000  # rows that rankings are compared on; of more, a random part: ± 0.005 then
 MOST_VERSIONS = 10  # that are read
@@ -19,6 +21,11 @@ class OldScores(NamedTuple):
 
     number: int
     scores: dict[str, np.ndarray]
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """All of the items, or `most` of them in even steps, the first and the last among these."""
+    return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int))]
 
 
 def sample(n: int) -> np.ndarray:
@@ -48,16 +55,12 @@ def between_scores(store: ScoreStore, names: list[str]) -> list[dict[str, Any]]:
 def versions(store: ScoreStore, names: list[str]) -> Iterator[OldScores]:
     """The kept versions of the store, the oldest first, or about `MOST_VERSIONS` of them in even steps; none that is damaged."""
     numbers = [version.version for version in store.versions()]
-    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), MOST_VERSIONS)).round().astype(int))
-    for number in (numbers[at] for at in chosen):
+    for number in evenly(numbers, MOST_VERSIONS):
         try:
             with store.session.opener(ScoreStore.open, number)() as old:
                 there = [name for name in names if name in old.names and old.observed(name)]
                 yield OldScores(number, {name: np.array(old[name]) for name in there})
-        except (
-            AdaptiveSamplerError,
-            OSError,
-        ):  # an old version that cannot be read is no reason to show nothing of the new
+        except (AdaptiveSamplerError, OSError):  # one that cannot be read is no reason to show nothing of the new
             continue
 
 

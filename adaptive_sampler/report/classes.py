@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_sampler.arrays import to_host
+from adaptive_sampler.arrays import as_labels
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.store import ScoreStore
 
@@ -69,11 +69,9 @@ def _attribute(dataset: Any, name: str) -> Any:
 def _checked(labels: Any, store: ScoreStore) -> np.ndarray | str:
     """The labels as an array, or what is wrong with them."""
     try:
-        values = np.asarray(to_host(labels))
+        values = as_labels(labels)
     except (ValueError, TypeError) as error:
         return f"labels are no array: {error}. Pass one integer or string for each row."
-    if values.dtype == object and values.ndim == 1 and all(isinstance(value, str) for value in values):
-        values = values.astype(np.str_)
     if values.shape != (len(store),):
         return f"labels have shape {values.shape}: one for each of the {len(store)} rows is needed. Pass those of the store's rows."
     if values.dtype.kind not in "iubUT":

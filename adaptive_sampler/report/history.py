@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.report.agreement import OldScores
+from adaptive_sampler.report.agreement import OldScores, evenly
 from adaptive_sampler.report.charts import Rows
 from adaptive_sampler.report.classes import RowClasses
 from adaptive_sampler.report.cuts import Stretch
@@ -24,8 +24,7 @@ class Told(NamedTuple):
 
 def by_plans(plans: list[Plan], classes: RowClasses) -> Told:
     """Of each plan, or of about `_MOST` in even steps, the share of each class that it keeps."""
-    chosen = np.unique(np.linspace(0, len(plans) - 1, min(len(plans), _MOST)).round().astype(int))
-    shown = [plans[at] for at in chosen]
+    shown = evenly(plans, _MOST)
     epochs = [plan.epoch for plan in shown]
     cells: Rows = []
     for plan in shown:

@@ -28,9 +28,7 @@ def show(dataset: Any, row: int) -> Shown:
     """The sample `dataset[row]`. Whatever reading it or drawing it raises is said in the tile: the page is still made."""
     try:
         return _shown(dataset[row])
-    except (
-        Exception
-    ) as error:  # a dataset is anybody's code, and one broken file of a million is why a person looks here
+    except Exception as error:  # a dataset is anybody's code; one broken file of a million is why a person looks here
         return Shown(failed=shortened(f"{type(error).__name__}: {_said(error)}", TEXT))
 
 

@@ -61,11 +61,12 @@ class InfoBatch(Composable):
         stay += np.random.default_rng(key).random(len(stay)) < shares - stay
         tied = np.where(easy, np.float32(0), np.float32(np.nan))
         chosen = groups.window(tied, np.zeros_like(stay), stay, salt=key, ties="random")
-        packed = np.packbits(easy, bitorder="little")
-        hard = np.packbits(~easy, bitorder="little")
-        kept, easy_rows = groups.kept(chosen | hard), groups.kept(packed)
-        stays = bits.test(easy_rows, bits.rows(kept, len(store)))
-        weights = np.where(stays, np.float32(1 / (1 - self.ratio)), np.float32(1))
+        kept, easy_rows = (
+            groups.kept(rows)
+            for rows in (chosen | np.packbits(~easy, bitorder="little"), np.packbits(easy, bitorder="little"))
+        )
+        weighed_up = bits.test(easy_rows, bits.rows(kept, len(store)))
+        weights = np.where(weighed_up, np.float32(1 / (1 - self.ratio)), np.float32(1))
         return make(store, self, epoch, seed, kept=kept, weights=weights if stay.any() else None)
 
 

@@ -99,9 +99,8 @@ class Spread(Composable):
 
     def _neighbours(self, members: list[Any]) -> list[Neighbours]:
         """Those within each group, which are found anew where a group's rows are others, as of a column that was set anew."""
-        known: dict[bytes, Neighbours] = vars(self)[
-            "_graph"
-        ]  # shared by the policies that a schedule makes of this one
+        # Shared by the policies that a schedule makes of this one.
+        known: dict[bytes, Neighbours] = vars(self)["_graph"]
         names = [b"" if isinstance(rows, slice) else blake2b(rows).digest() for rows in members]
         for gone in known.keys() - names:
             del known[gone]

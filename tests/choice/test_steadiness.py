@@ -106,3 +106,11 @@ def test_rows_that_a_store_got_later_count_from_then_on(tmp_path: Path) -> None:
     store.commit(keep=None)
     found = stability(store, "loss", across="commits")
     assert found.spearman == pytest.approx(ranking.stability(SCORES[0], SCORES[1]).spearman)
+
+
+def test_commits_are_read_through_the_store_wherever_it_lies() -> None:
+    store = ScoreStore.create(None, ROWS, [Loss()])
+    for epoch, scores in enumerate(SCORES[:2]):
+        store.update(range(ROWS), loss=scores, epoch=epoch)
+        store.commit()
+    assert list(stability(store, "loss", across="commits").pairs) == [(0, 1)]

@@ -23,11 +23,6 @@ pytest.importorskip("vl_convert")
 pytest.importorskip("platformdirs")
 
 
-@pytest.fixture(scope="module")
-def store() -> ScoreStore:
-    return trained(None, seen=N - 20)
-
-
 def test_equal_scores_of_a_version_are_cut_as_plans_cut_them_and_not_by_position(tmp_path: Path) -> None:
     labels = np.arange(N) // (N // 2)  # sorted by class, as data sets often are
     with ScoreStore.create(None, N, [EL2N()]) as store:

@@ -27,11 +27,6 @@ from adaptive_sampler.report.ordering import order
 from adaptive_sampler.sampler import AdaptiveSampler
 
 
-@pytest.fixture(scope="module")
-def store() -> ScoreStore:
-    return trained(None, seen=N - 20)
-
-
 def test_the_summary_tells_rows_scores_versions_runs_and_what_the_plan_keeps(store: ScoreStore, tmp_path: Path) -> None:
     plan = Prune(0.25, "el2n").plan(store, epoch=2, seed=7)
     said = words(written(store, tmp_path, plan=plan))
