@@ -15,7 +15,7 @@ from adaptive_sampler.kernels.split import set_rows
 from adaptive_sampler.kernels.splitmix import number
 
 _BLOCK = 64  # rows whose hashes are found at once
-_DIGIT = 8  # bits of a hash that rows are counted by, at most
+_DIGIT = range(8, 11)  # bits of a hash that rows are counted by, at most: more than 8 only if keys of 16 bits hold them
 _FEW = 2**31  # rows that int32 counts: half the memory, so that a cache holds more of it
 _ONE, _31, _63 = np.uint64(1), np.uint64(31), np.uint64(63)
 _OUT, _IN, _NEAR = range(3)  # a key: none of its rows are taken, all, some
@@ -199,7 +199,8 @@ class Strata:
         unseen = _ALL_SEEN if hidden is None else _words(hidden, len(scores))
         low, high = _found(scores, unseen, bounds)
         scale = np.divide(strata, high - low, out=np.ones_like(low), where=high > low)
-        bits = min(max((len(scores) // (cells + 1)).bit_length() - 4, 0), _DIGIT)  # so that counts are fewer than rows
+        most = max(_DIGIT[0], min(_DIGIT[-1], 16 - cells.bit_length()))
+        bits = min(max((len(scores) // (cells + 1)).bit_length() - 4, 0), most)  # so that counts are fewer than rows
         size = (cells + 1) << bits
         self._n, self._salt, self._identity = len(scores), salt, identity
         self._keys = np.empty(-(-len(scores) // _BLOCK) * _BLOCK, np.min_scalar_type(size - 1))
