@@ -89,7 +89,7 @@ class CriterionRecorder(Recorder):
         if values is None:
             return False
         host = as_compiled(rows.numpy(), np.int64)
-        self.keep(host, tuple(session.table.columns), values, self.store.epoch)
+        self.keep(host, tuple(session.table.columns), values, session.clock.epoch)
         if session.classes.wanted:
             session.classes.note(host, classes, len(self.store))
         return True
