@@ -31,8 +31,9 @@ class CriterionRecorder(Recorder):
         own.
         """
         criterion = self.criterion
-        again = getattr(criterion, "reduction", "none") != "none" and self.store.session.takes("loss")
-        if not again or is_torchs(criterion):
+        if is_torchs(criterion):  # asked first: the usual case
+            return call.on(criterion), None
+        if getattr(criterion, "reduction", "none") == "none" or not self.store.session.takes("loss"):
             return call.on(criterion), None
         watch = SideEffects(criterion, call.input, closely=self.looks.due())
         return call.on(criterion), watch
