@@ -23,13 +23,17 @@ def part_bounds(n: int) -> list[int]:
 def at_once(bounds: list[int], work: Callable[[int, int, int], Found]) -> list[Found]:
     """What `work(part, start, stop)` returns for each part, in their order; each runs in a thread of its own if there are several.
 
-    Raises what a part raises, when all have ended.
+    `work` may be called for a part twice, where no further thread begins; what it writes must then be the same. Raises what a part
+    raises, when all have ended.
     """
     parts = [(part, start, stop) for part, (start, stop) in enumerate(pairwise(bounds))]
     if len(parts) == 1:
         return [work(*parts[0])]
     with ThreadPoolExecutor(len(parts) - 1) as others:
-        begun = [others.submit(work, *part) for part in parts[1:]]
+        try:
+            begun = [others.submit(work, *part) for part in parts[1:]]
+        except RuntimeError:  # no thread begins any more: the interpreter ends, or the process may have no more of them
+            return [work(*part) for part in parts]
         return [work(*parts[0]), *(each.result() for each in begun)]
 
 

@@ -1,6 +1,10 @@
 """A pass over many rows is shared out to threads, and finds what one would."""
 
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -59,6 +63,29 @@ def test_what_a_part_raises_is_raised():
 
     with pytest.raises(MemoryError, match="no room"):
         at_once([0, 64, 128], work)
+
+
+def test_where_no_further_thread_begins_the_caller_does_all_parts(monkeypatch):
+    begin, begun = ThreadPoolExecutor.submit, []
+
+    def submit(pool, work, *part):
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(part)
+        return begin(pool, work, *part)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    assert at_once([0, 64, 128, 150], lambda part, start, stop: part) == [0, 1, 2]
+
+
+def test_a_pass_may_come_when_the_interpreter_ends():
+    code = """
+        import atexit
+        from adaptive_sampler.kernels.parts import at_once
+        atexit.register(lambda: print(at_once([0, 64, 128], lambda *part: part)))
+    """
+    ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("[(0, 0, 64), (1, 64, 128)]\n", "")
 
 
 @pytest.mark.usefixtures("small_parts")
