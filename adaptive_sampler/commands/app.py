@@ -162,11 +162,20 @@ def index_shards(
     urls: Annotated[list[str], typer.Argument(help="Paths, URLs, also as 'name-{000..099}.tar'.", show_default=False)],
     output: Annotated[str, typer.Option(help="The folder of the index.")] = "shards.index",
     go_on: Annotated[bool, typer.Option("--go-on", help="Say what is damaged or missing, and leave it out.")] = False,
+    listing: Annotated[
+        Literal["energon", "wids"] | None,
+        typer.Option(
+            "--from",
+            help="Name, in place of shards, the folder that `energon prepare` has indexed, or the JSON file that wids wrote.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Index tar shards, on disk, on web servers and in object stores. Where there is an index, only what is new is read."""
 
     def build() -> None:
-        index = ShardIndex.build("::".join(urls), output, progress=None, handler=_say if go_on else reraise)
+        shards = "::".join(urls) if listing is None else given.listing(listing, urls)
+        index = ShardIndex.build(shards, output, progress=None, handler=_say if go_on else reraise)
         _line(f"{index.path}: {len(index):,} samples in {len(index.urls):,} shards")
 
     _run(build)

@@ -1,14 +1,15 @@
-"""What the command line names: an array in a file, a dataset in a file or in a module of the user's."""
+"""What the command line names: an array in a file, a dataset in a file or in a module of the user's, an index of others."""
 
 import importlib
 import operator
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.shards import Energon, Wids
 
 
 def array(option: str, path: Path) -> np.ndarray:
@@ -41,6 +42,15 @@ def dataset(named: str) -> Any:
         ) from error
     finally:
         sys.path.remove("")
+
+
+def listing(wrote: Literal["energon", "wids"], places: list[str]) -> Energon | Wids:
+    """The index of shards that another package wrote. Raises `InvalidValue` unless one place is named."""
+    if len(places) != 1:
+        raise InvalidValue(
+            f"--from {wrote} with {len(places)} places: name one folder of Energon's, or one file of wids'."
+        )
+    return Energon(places[0]) if wrote == "energon" else Wids(places[0])
 
 
 def _first_line(error: Exception) -> str:

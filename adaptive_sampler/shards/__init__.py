@@ -11,7 +11,9 @@ from adaptive_sampler.shards.errors import (
     ShardUnsupported,
     WrongRange,
 )
+from adaptive_sampler.shards.indexing.energon import Energon
 from adaptive_sampler.shards.indexing.index import ShardIndex
+from adaptive_sampler.shards.indexing.wids import Wids
 from adaptive_sampler.shards.reading.reader import ShardReader
 from adaptive_sampler.shards.reading.share import Place
 from adaptive_sampler.shards.sources.access import Access
@@ -20,6 +22,7 @@ from adaptive_sampler.shards.sources.base import Retry
 __all__ = [
     "Access",
     "DuplicateKey",
+    "Energon",
     "Place",
     "RangesUnsupported",
     "Retry",
@@ -31,5 +34,6 @@ __all__ = [
     "ShardReader",
     "ShardUnreadable",
     "ShardUnsupported",
+    "Wids",
     "WrongRange",
 ]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -15,6 +16,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.scoring import EL2N, Forgetting
 from adaptive_sampler.selection import Prune
 from adaptive_sampler.shards import ShardIndex
+from tests.shards.others import HERE, prepared
 from tests.shards.tars import shards
 
 pytest.importorskip("typer")
@@ -318,3 +320,17 @@ def test_index_leaves_out_what_cannot_be_read_where_it_is_told_to_go_on(tmp_path
     result = CliRunner().invoke(app, arguments, env={"NO_COLOR": "1", "TERM": "dumb"})
     assert (result.exit_code, result.stdout) == (0, f"{out}: 3 samples in 1 shards\n")
     assert result.stderr.startswith(f"{tmp_path}/none.tar: cannot be opened: ")
+
+
+@pytest.mark.parametrize(
+    ("wrote", "place", "count"), [("energon", ".", "12 samples in 4"), ("wids", "shardindex.json", "7 samples in 2")]
+)
+def test_index_takes_what_another_package_wrote_of_shards(tmp_path: Path, wrote: str, place: str, count: str) -> None:
+    prepared(tmp_path / "data")
+    shutil.copytree(HERE / "wids", tmp_path / "data", dirs_exist_ok=True)
+    out = tmp_path / "index"
+    assert run("index", f"{tmp_path}/data/{place}", "--from", wrote, "--output", str(out)) == f"{out}: {count} shards\n"
+
+
+def test_index_takes_one_place_of_another_packages_index(tmp_path: Path) -> None:
+    assert "name one folder of Energon's" in refused(2, "index", "a", "b", "--from", "energon")

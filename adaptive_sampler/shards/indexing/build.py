@@ -18,7 +18,7 @@ from adaptive_sampler.shards.errors import Handler, ShardError
 from adaptive_sampler.shards.indexing.columns import put
 from adaptive_sampler.shards.indexing.contents import EVERYWHERE, INDEX, Contents, IndexVersion, newest
 from adaptive_sampler.shards.indexing.merge import check_rows_stay, first_rows, merged, repeated
-from adaptive_sampler.shards.indexing.scan import ShardTable, scan
+from adaptive_sampler.shards.indexing.scan import ShardTable
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.shards.sources.base import same_stamp
 from adaptive_sampler.shards.sources.crew import Crew
@@ -34,9 +34,12 @@ Result = TypeVar("Result")
 
 
 class Request(NamedTuple):
-    """What `ShardIndex.build` was asked for: the URLs, one by one, and its other arguments but the path."""
+    """What `ShardIndex.build` was asked for: the URLs, one by one, what makes a shard's table, and its other arguments but
+    the path.
+    """
 
     urls: list[str]
+    scan: Callable[[str, Access], ShardTable]
     workers: int | None
     handler: Handler
     progress: Show
@@ -186,7 +189,7 @@ def _looked_at(
     as_before = set(known)
     sure = {url: table for url, table in known.items() if url not in before.again}
     last = next(reversed(list(known)), None)
-    for url, result in _each(partial(_scanned, sure, request.access), order, request, "indexing shards"):
+    for url, result in _each(partial(_scanned, sure, request), order, request, "indexing shards"):
         table, goes_on = _judged(url, result, request.handler, damage)
         table = known.get(url) if table is None else table
         if table is not None:
@@ -237,11 +240,13 @@ def _each(work: Callable[[str], Result], urls: list[str], request: Request, what
             yield url, result
 
 
-def _scanned(known: Mapping[str, ShardTable], access: Access, url: str) -> ShardTable | Exception:
+def _scanned(known: Mapping[str, ShardTable], request: Request, url: str) -> ShardTable | Exception:
     """The table of a shard: the `known` one, if the shard has not changed, or else a new one; or what is wrong with it."""
     try:
         old = known.get(url)
-        return old if old is not None and same_stamp(_stamp(url, access), old.stamp) else scan(url, access)
+        if old is not None and same_stamp(_stamp(url, request.access), old.stamp):
+            return old
+        return request.scan(url, request.access)
     except (ShardError, OSError) as error:
         return error
 

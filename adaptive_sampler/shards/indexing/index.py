@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.build import Request, build, expand
 from adaptive_sampler.shards.indexing.contents import IndexVersion, version_at
+from adaptive_sampler.shards.indexing.listing import Listed, Listing
+from adaptive_sampler.shards.indexing.scan import scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.generation import Seal
 from adaptive_sampler.storage.places import Options
@@ -82,7 +85,7 @@ class ShardIndex:
     @classmethod
     def build(
         cls,
-        urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        urls: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Listing,
         path: str | os.PathLike[str],
         *,
         workers: int | None = None,
@@ -95,7 +98,8 @@ class ShardIndex:
         """Index the shards at `urls` into `path`, and open the index.
 
         `urls`: a list of URLs and paths, one path, or a text in WebDataset's notation (braces, and `::` between URLs). One
-        pass reads the tar headers; it skips the bodies if the source allows that. `path`: a folder, which is made if need be, or a
+        pass reads the tar headers; it skips the bodies if the source allows that. Or an index that another package wrote beside
+        shards: `Energon(folder)`, by which few headers are read, or `Wids(file)`. `path`: a folder, which is made if need be, or a
         URL of an object store, with obstore's `options` for it (None: those of the environment).
         The index is replaced atomically: a build that is killed leaves the last one, and whoever has an index open goes on
         with it.
@@ -113,7 +117,9 @@ class ShardIndex:
         holds something else than an index, or a damaged one; StoreError if nothing can be written there; and with the
         default handler ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
         """
-        build(Request(expand(urls), workers, handler, progress, renumber, access or Access(), options), path)
+        access = access or Access()
+        with urls.listed(access) if isinstance(urls, Listing) else nullcontext(Listed(expand(urls), scan)) as shards:
+            build(Request(shards.urls, shards.scan, workers, handler, progress, renumber, access, options), path)
         return cls.open(path, options=options)
 
     def __len__(self) -> int:

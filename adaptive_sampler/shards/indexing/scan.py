@@ -1,6 +1,7 @@
 """Reads the headers of one shard, and makes the table of its samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -70,24 +71,35 @@ def scan(url: str, access: Access) -> ShardTable:
 
     Raises ShardMissing if the shard cannot be opened, and ShardUnsupported for a compressed one.
     """
-    source = access.open(url)
+    with closing(access.open(url)) as source:
+        return scanned(url, source, access)
+
+
+def scanned(url: str, source: Source, access: Access) -> ShardTable:
+    """The table of the shard at `url`, which `source` has open. Raises ShardUnsupported for a compressed one."""
     flaws: list[Flaw] = []
+    keys: list[bytes] = []
+    table = table_of(url, source, _whole(url, source, keys, flaws, access.header_bytes), keys, flaws)
+    if not keys and not flaws and source.read(0, BLOCK).strip(b"\0"):
+        flaws.append(Flaw(0, _no_samples(url)))
+    return table
+
+
+def table_of(url: str, source: Source, samples: Iterable[Sample], keys: list[bytes], flaws: list[Flaw]) -> ShardTable:
+    """The table of `samples`, of the shard that `source` is open at.
+
+    keys: an empty list, which gets the key of each sample as it is taken; so its length tells `samples` how far that is.
+    """
     layouts: dict[tuple[str, ...], int] = {}
     layout: list[int] = []
     offsets: list[int] = []
-    keys: list[bytes] = []
     places: list[tuple[int, int]] = []
-    try:
-        for key, parts, _ in _whole(url, source, keys, flaws, access.header_bytes):
-            keys.append(key.encode("utf-8", "surrogateescape"))
-            layout.append(layouts.setdefault(tuple(parts), len(layouts)))
-            # A sample whose members were all left out has no parts: it gets the offset of the sample before it.
-            offsets.append(next(iter(parts.values()), (offsets[-1] if offsets else 0, 0))[0])
-            places += parts.values()
-        if not keys and not flaws and source.read(0, BLOCK).strip(b"\0"):
-            flaws.append(Flaw(0, _no_samples(url)))
-    finally:
-        source.close()
+    for key, parts, _ in samples:
+        keys.append(key.encode("utf-8", "surrogateescape"))
+        layout.append(layouts.setdefault(tuple(parts), len(layouts)))
+        # A sample whose members were all left out has no parts: it gets the offset of the sample before it.
+        offsets.append(next(iter(parts.values()), (offsets[-1] if offsets else 0, 0))[0])
+        places += parts.values()
     widths = np.array([len(names) for names in layouts], np.int64)
     members = np.array(places, np.int64).reshape(-1, 2)
     base = np.repeat(np.array(offsets, np.int64), widths[layout] if layout else 0)

@@ -89,18 +89,20 @@ def walk(
     memory: Memory | None = None,
     header_bytes: int = HEADER_BYTES,
     behind_end: Callable[[ShardDamaged], object] = reraise,
+    position: int = 0,
 ) -> Iterator[Member | Rangeless]:
     """Yield the regular members of the archive at `url`, and links and sparse files, with the names that GNU tar gives.
 
     size: bytes of the archive, None if unknown. memory: what is in memory, where a kernel runs ahead over plain members, which
     are most members of most archives. Otherwise at least `header_bytes` are read at a time.
     behind_end: gets the error if data follow a whole end marker: what comes before them is not in doubt.
+    position: the byte at which a header begins, to start with.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
     Raises ShardDamaged if the archive is cut off or a header's checksum is wrong (tarfile, and with it WebDataset,
     takes a bad header for the end of the archive), and ShardUnsupported for compressed archives.
     """
-    window, extended, position = _Window(read, header_bytes), Extended(), 0
+    window, extended = _Window(read, header_bytes), Extended()
     while True:
         if memory is not None and not extended:
             position = yield from _skimmed(*memory(position), position)

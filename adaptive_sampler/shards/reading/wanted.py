@@ -90,7 +90,8 @@ class Wanted:
     def _moved(self, nth: int, member: int, why: str) -> ShardDamaged:
         start = self._extents.start[member]
         return ShardDamaged(
-            f"{self.url}: {self._called(nth)} is no longer at byte {start}: {why}. Run ShardIndex.build again.", start
+            f"{self.url}: {self._called(nth)} is not at byte {start}: {why}. Index the shards anew, in another folder.",
+            start,
         )
 
     def _cut_off(self, nth: int, at: int) -> ShardDamaged:

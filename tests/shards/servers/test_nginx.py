@@ -11,6 +11,7 @@ import pytest
 
 from adaptive_sampler.shards import (
     Access,
+    Energon,
     RangesUnsupported,
     Retry,
     ShardChanged,
@@ -25,6 +26,7 @@ from adaptive_sampler.shards import (
 )
 from benchmarks.helpers.nginx import PROGRAM, WITHOUT, nginx
 from benchmarks.helpers.server import serving
+from tests.shards.others import prepared
 from tests.shards.servers.conftest import COUNT, FAILURES, SIZE, Site
 from tests.shards.tars import body, plan_of, shards
 
@@ -276,3 +278,14 @@ def test_a_shard_that_is_replaced_between_two_requests_is_told(tmp_path: Path, r
         with pytest.raises(ShardChanged, match=r"shard-000\.tar: was .* when opened and is"):
             source.read(0, 512)
         source.close()
+
+
+# -- an index of Energon's ----------------------------------------------------------------------------------------------
+
+
+def test_what_energon_wrote_is_read_from_a_web_server(tmp_path: Path) -> None:
+    local = ShardIndex.build(Energon(prepared(tmp_path / "data")), tmp_path / "local")
+    with nginx(f"location / {{ root {tmp_path}/data; }}") as address:
+        index = ShardIndex.build(Energon(address), tmp_path / "index")
+    assert index.digest == local.digest
+    assert index.urls[-1] == f"{address}/val/more%20of%20it.tar"

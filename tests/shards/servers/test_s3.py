@@ -11,6 +11,7 @@ import pytest
 
 from adaptive_sampler.shards import (
     Access,
+    Energon,
     Retry,
     ShardChanged,
     ShardDamaged,
@@ -19,6 +20,7 @@ from adaptive_sampler.shards import (
     ShardReader,
     ShardUnreadable,
 )
+from tests.shards.others import prepared
 from tests.shards.servers.s3 import BUCKET, environment, s3
 from tests.shards.tars import body, plan_of, shards
 from tests.storage.proxy import EXPIRED, proxy_of
@@ -181,3 +183,12 @@ def test_credentials_that_expire_amid_an_epoch_are_told_and_the_state_resumes_wi
 def test_a_bucket_alone_is_no_shard(client: Any, tmp_path: Path) -> None:
     with pytest.raises(ShardMissing, match=rf"s3://{BUCKET}: is a folder or prefix, not a shard\."):
         ShardIndex.build(f"s3://{BUCKET}", tmp_path / "index", access=ACCESS)
+
+
+def test_what_energon_wrote_is_read_from_a_bucket(client: Any, tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "data")
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        client.upload_file(str(file), BUCKET, f"energon/{file.relative_to(folder)}")
+    index = ShardIndex.build(Energon(f"s3://{BUCKET}/energon/"), tmp_path / "index", access=ACCESS)
+    assert index.digest == ShardIndex.build(Energon(folder), tmp_path / "local").digest
+    assert index.urls[-1] == f"s3://{BUCKET}/energon/val/more of it.tar"
