@@ -36,7 +36,7 @@ _PARTS = (
 )
 
 
-class Rows(NamedTuple):
+class Claims(NamedTuple):
     """What the database says of the n samples of a shard, and of their m members.
 
     keys: n texts. offsets, sizes: (n,) where a sample's first header begins, and the bytes from there to the next sample.
@@ -110,7 +110,7 @@ class Database:
             raise not_as_listed(url, self._place, other)
         return table
 
-    def _rows(self, name: str, access: Access) -> Rows:
+    def _rows(self, name: str, access: Access) -> Claims:
         with closing(self._open(access)) as database:
             number = (self._numbers[name],)
             samples, parts = self._ask(database, _SAMPLES, number), self._ask(database, _PARTS, number)
@@ -123,7 +123,7 @@ class Database:
         owners, names, starts, lengths = zip(*parts, strict=True)
         offset, size = np.array([offsets, sizes], np.int64)
         owner, start, length = np.array([owners, starts, lengths], np.int64)
-        rows = Rows(keys, offset, size, names, owner, start, length)
+        rows = Claims(keys, offset, size, names, owner, start, length)
         fault = rows.fault()
         if fault is not None:
             raise self._wrong(f"of {name} {fault}")

@@ -11,7 +11,7 @@ from typing import Any
 from adaptive_sampler.checks import is_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.indexing.build import expand
-from adaptive_sampler.shards.indexing.listing import PREPARE, Listed, Listing, as_url, read_json, under
+from adaptive_sampler.shards.indexing.listing import PREPARE, ListedShards, Listing, as_url, read_json, under
 from adaptive_sampler.shards.sources.access import Access
 
 _COUNTS, _PLACES = ".nv-meta/.info.json", ".nv-meta/index.sqlite"
@@ -33,7 +33,7 @@ class Energon(Listing):
     shards: str | Iterable[str] | None = None
 
     @contextmanager
-    def listed(self, access: Access) -> Iterator[Listed]:
+    def listed(self, access: Access) -> Iterator[ListedShards]:
         """Not for users: `ShardIndex.build` calls it. Raises InvalidValue for what Energon has not written."""
         folder = os.fspath(self.folder)
         place = under(folder, _COUNTS, folder)
@@ -50,7 +50,7 @@ class Energon(Listing):
 
         with nullcontext("") if Access.is_local(folder) else TemporaryDirectory(prefix="adaptive-sampler-") as scratch:
             database = Database(under(folder, _PLACES, folder), counts, Path(scratch))
-            yield Listed(list(urls), lambda url, access: database.table(url, urls[url], access))
+            yield ListedShards(list(urls), lambda url, access: database.table(url, urls[url], access))
 
 
 def _counts(said: Any, place: str) -> dict[str, int]:

@@ -17,7 +17,7 @@ from adaptive_sampler.progress import Show
 from adaptive_sampler.shards.errors import Handler, reraise
 from adaptive_sampler.shards.indexing.build import Request, build, expand
 from adaptive_sampler.shards.indexing.contents import IndexVersion, version_at
-from adaptive_sampler.shards.indexing.listing import Listed, Listing
+from adaptive_sampler.shards.indexing.listing import ListedShards, Listing
 from adaptive_sampler.shards.indexing.scan import scan
 from adaptive_sampler.shards.sources.access import Access
 from adaptive_sampler.storage.generation import Seal
@@ -118,7 +118,11 @@ class ShardIndex:
         default handler ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
         """
         access = access or Access()
-        with urls.listed(access) if isinstance(urls, Listing) else nullcontext(Listed(expand(urls), scan)) as shards:
+        with (
+            urls.listed(access)
+            if isinstance(urls, Listing)
+            else nullcontext(ListedShards(expand(urls), scan)) as shards
+        ):
             build(Request(shards.urls, shards.scan, workers, handler, progress, renumber, access, options), path)
         return cls.open(path, options=options)
 

@@ -20,7 +20,7 @@ ITSELF = "index the shards themselves, ShardIndex.build(urls, path)"
 PREPARE = f"Run `energon prepare` again, or {ITSELF}"
 
 
-class Listed(NamedTuple):
+class ListedShards(NamedTuple):
     """Shards, and what makes the table of each: (url, access) -> its table, as `scan.scan` makes it."""
 
     urls: list[str]
@@ -31,7 +31,7 @@ class Listing(ABC):
     """An index that another package wrote, which `ShardIndex.build` takes in place of URLs."""
 
     @abstractmethod
-    def listed(self, access: Access) -> AbstractContextManager[Listed]:
+    def listed(self, access: Access) -> AbstractContextManager[ListedShards]:
         """The shards that it lists, while the context lasts. Raises InvalidValue if it cannot be read."""
 
 

@@ -94,9 +94,8 @@ def walk(
     """Yield the regular members of the archive at `url`, and links and sparse files, with the names that GNU tar gives.
 
     size: bytes of the archive, None if unknown. memory: what is in memory, where a kernel runs ahead over plain members, which
-    are most members of most archives. Otherwise at least `header_bytes` are read at a time.
+    are most members of most archives. Otherwise at least `header_bytes` are read at a time, from the header at `position` on.
     behind_end: gets the error if data follow a whole end marker: what comes before them is not in doubt.
-    position: the byte at which a header begins, to start with.
 
     Understands ustar prefixes, GNU long names, PAX paths and sizes (global ones too) and base-256 sizes.
     Raises ShardDamaged if the archive is cut off or a header's checksum is wrong (tarfile, and with it WebDataset,

@@ -10,7 +10,7 @@ from adaptive_sampler.checks import is_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards.indexing.listing import (
     ITSELF,
-    Listed,
+    ListedShards,
     Listing,
     folder_of,
     not_as_listed,
@@ -36,7 +36,7 @@ class Wids(Listing):
     base: str | os.PathLike[str] | None = None
 
     @contextmanager
-    def listed(self, access: Access) -> Iterator[Listed]:
+    def listed(self, access: Access) -> Iterator[ListedShards]:
         """Not for users: `ShardIndex.build` calls it. Raises InvalidValue for a file that is none of wids."""
         place = os.fspath(self.file)
         base = folder_of(place) if self.base is None else os.fspath(self.base)
@@ -59,7 +59,7 @@ class Wids(Listing):
                 raise not_as_listed(url, place, f"{len(table.offsets)} samples, of {said[url]['nsamples']}")
             return table
 
-        yield Listed(urls, compared)
+        yield ListedShards(urls, compared)
 
 
 def _shards(said: Any, place: str) -> list[dict[str, Any]]:
