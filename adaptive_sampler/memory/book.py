@@ -1,6 +1,6 @@
 """A book: the columns of scores that are always observed together, read from the last commit when they are needed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,7 +15,8 @@ from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, S
 
 CHUNK = 1 << 20  # rows: zarr spends about 1 ms of Python on a chunk, so smaller chunks are slower to read and write
 
-Load = Callable[[str, int], np.ndarray | None]  # (column, chunk number) -> its bytes; None: all fill
+Load = Callable[[Sequence[tuple[str, str, int]]], Iterable[np.ndarray | None]]
+"""(score, column, chunk number) of some chunks -> the bytes of each, in order; None: all fill."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,10 @@ class Book:
     """The columns of scores that are always observed together, and so share the columns count and last_seen.
 
     `dirty`: (chunks,) bool, which chunks changed since the last commit. `observed`: how many rows were observed.
-    `observations`: how many observations there were in all. `load(name)` reads chunks of the score `name` from disk.
+    `observations`: how many observations there were in all. `load` reads chunks from disk.
     """
 
-    def __init__(
-        self, scores: Sequence[ScoreLike], n: int, chunk: int, load: Callable[[str], Load] | None = None
-    ) -> None:
+    def __init__(self, scores: Sequence[ScoreLike], n: int, chunk: int, load: Load | None = None) -> None:
         self.scores, self.n, self.chunk = list(scores), n, chunk
         self.observed = self.observations = 0
         self.dirty = np.zeros(-(-n // chunk), np.bool_)
@@ -80,23 +79,22 @@ class Book:
         found = Records(ledger if apart else ledger | own, self.n)
         both = found, Records(own, self.n) if apart else found
         if self._load is not None:
-            for key, column in (ledger | own).items():
-                self._fetch(both[bool(key[0])].columns[key], 0, key, column, self._load)
+            self._fetch({key: both[bool(key[0])].columns[key] for key in ledger | own}, 0, self.n, self._load)
         return both
 
     def column(self, key: Key) -> np.ndarray:
         """One column, (n,), writable."""
         return self.records[bool(key[0])].columns[key]
 
-    def part(self, key: Key, column: Column, start: int, stop: int) -> np.ndarray:
-        """Rows `start` … `stop` − 1 of a column. If they are still on disk, only the chunks that hold them are read."""
+    def parts(self, columns: Mapping[Key, Column], start: int, stop: int) -> dict[Key, np.ndarray]:
+        """Rows `start` … `stop` − 1 of these columns. If they are still on disk, only the chunks that hold them are read."""
         if not self.on_disk or self._load is None:
-            return self.column(key)[start:stop]
-        part = np.full(stop - start, column.fill, column.dtype)
-        self._fetch(part, start, key, column, self._load)
-        return part
+            return {key: self.column(key)[start:stop] for key in columns}
+        parts = {key: np.full(stop - start, column.fill, column.dtype) for key, column in columns.items()}
+        self._fetch(parts, start, stop, self._load)
+        return parts
 
-    def committed(self, load: Callable[[str], Load]) -> None:
+    def committed(self, load: Load) -> None:
         """Note that a version was committed: what is still on disk is read by `load`, of that version, from now on.
 
         The version that it was read from until now may be dropped.
@@ -123,8 +121,8 @@ class Book:
         found = dict.fromkeys(spec, 0)
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
-            for key, column in spec.items():
-                found[key] = checksum([self.part(key, column, start, stop)], found[key])
+            for key, part in self.parts(spec, start, stop).items():
+                found[key] = checksum([part], found[key])
         return found
 
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
@@ -204,18 +202,20 @@ class Book:
                 self.column(key)[: old.n] = old.column(key)
         return self
 
-    def _fetch(self, into: np.ndarray, start: int, key: Key, column: Column, load: Callable[[str], Load]) -> None:
-        """Read rows `start` … `start + len(into)` − 1 of a column from disk into `into`.
+    def _fetch(self, into: Mapping[Key, np.ndarray], start: int, stop: int, load: Load) -> None:
+        """Read rows `start` … `stop` − 1 of columns from disk, each into its array of `into`.
 
-        Chunks that were never committed leave `into` as it is.
+        Chunks that were never committed leave the arrays as they are.
         """
-        read, stop = load(key[0] or self.scores[0].name), start + len(into)
-        for index in range(start // self.chunk, -(-stop // self.chunk) if len(into) else 0):
-            data = read(key[1], index)
+        chunks = range(start // self.chunk, -(-stop // self.chunk) if stop > start else 0)
+        places = [(key, index) for key in into for index in chunks]
+        read = load([(key[0] or self.scores[0].name, key[1], index) for key, index in places])
+        spec = self._spec
+        for (key, index), data in zip(places, read, strict=True):
             if data is not None:
-                low, data = index * self.chunk, _typed(data, column, self.chunk)
+                low, data = index * self.chunk, _typed(data, spec[key], self.chunk)
                 first, last = max(start, low), min(stop, low + self.chunk)
-                into[first - start : last - start] = data[first - low : last - low]
+                into[key][first - start : last - start] = data[first - low : last - low]
 
 
 def rule_of(fold: Fold) -> int | None:

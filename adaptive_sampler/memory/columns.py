@@ -37,7 +37,8 @@ class Columns:
     def part(self, start: int, stop: int) -> State:
         """Rows `start` … `stop` − 1 of all columns, including the two that the book's scores share."""
         if self.book.on_disk:
-            return {name: self.book.part(key, column, start, stop) for name, (key, column) in self._all.items()}
+            read = self.book.parts(dict(self._all.values()), start, stop)
+            return {name: read[key] for name, (key, _) in self._all.items()}
         if not self._whole:  # a book keeps its arrays for good
             self._whole = {name: self.book.column(key) for name, (key, _) in self._all.items()}
         if stop - start == self.book.n:

@@ -1,6 +1,6 @@
 """The scores in memory: check measured values, fold them into the columns, and read the scores back."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Literal, NamedTuple
@@ -34,7 +34,7 @@ class FoldedInPart(Exception):
 class Table:
     """The columns of some scores for rows 0 … n − 1.
 
-    For a version on disk, `load(name)` gives a function that reads the chunks of the score `name`, and `books` maps each
+    For a version on disk, `load` reads chunks, and `books` maps each
     score to a number: scores with equal numbers, which have always been observed together, share a book.
 
     `runs`: number of a training run -> what was observed in it alone, the current one last, if the store keeps its runs apart;
@@ -45,7 +45,7 @@ class Table:
         self,
         scores: Sequence[ScoreLike],
         n: int,
-        load: Callable[[str], Load] | None = None,
+        load: Load | None = None,
         chunk: int | None = None,
         books: Mapping[str, int] | None = None,
     ) -> None:

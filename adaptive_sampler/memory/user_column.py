@@ -1,6 +1,6 @@
 """One column of the user's own, such as the source of each sample or its length: numbers, or texts as codes and categories."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,8 @@ KINDS += ("float16", "float32", "float64")
 
 _AT_ONCE = 1 << 16  # rows that are looked at at a time
 
-Read = Callable[[str, int], np.ndarray | None]  # (array, chunk number) -> its bytes; None: there is none
+Read = Callable[[Sequence[tuple[str, int]]], Iterable[np.ndarray | None]]
+"""(array, chunk number) of some chunks -> the bytes of each, in order; None: there is none."""
 
 
 class UserColumn:
@@ -79,7 +80,7 @@ class UserColumn:
         """The different texts. Raises `StoreDamaged` if what is on disk are none."""
         if self._categories is None:
             assert self._read is not None
-            found = [self._read(name, 0) for name in KeyMap.ARRAYS]
+            found = self._read([(name, 0) for name in KeyMap.ARRAYS])
             text, ends = (np.empty(0, np.uint8) if octets is None else octets for octets in found)
             try:
                 self._categories = KeyMap.restored(text, ends, len(ends) // 8)
@@ -100,8 +101,8 @@ class UserColumn:
     def _from_disk(self, dtype: np.dtype) -> np.ndarray:
         assert self._read is not None
         name, found = self.arrays[0], []
-        for index in range(-(-self.n // self._chunk)):
-            octets = self._read(name, index)
+        chunks = range(-(-self.n // self._chunk))
+        for index, octets in enumerate(self._read([(name, index) for index in chunks])):
             if (
                 octets is None
                 or len(octets) != self._chunk * dtype.itemsize

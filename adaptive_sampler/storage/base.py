@@ -38,7 +38,8 @@ class Storage(Protocol):
     A commit puts or shares the objects of a new version, makes them durable, then changes ("swings") the pointer. Objects
     of versions that the pointer does not list are leftovers, which the next commit deletes. On an object store, `put` is a
     PUT, `share` a server-side copy, `flush` does nothing, `swing` is a conditional PUT, and `lease` an object that
-    expires. `adaptive_sampler.testing.check_storage` tests whether a storage does what is said here.
+    expires. One whose answers let wait may have `at_once`, an int: so many `get` are called at a time, from threads; else one
+    after another. `adaptive_sampler.testing.check_storage` tests whether a storage does what is said here.
     """
 
     @property

@@ -111,9 +111,9 @@ class Files:
         self.keys, self.columns = taken.keys, taken.columns
         for at, part in table.parts():
             for book in part.books:
-                book.committed(self.repository.loads(manifest, at))
+                book.committed(self.repository.load(manifest, at))
         for name, column in taken.columns.items():
-            column.committed(taken.chunk, self.repository.loader(manifest, name))
+            column.committed(taken.chunk, self.repository.read(manifest, name))
 
     def give_back(self, table: Table, taken: TakenVersion) -> None:
         """Let what was taken, and could not be written, count as not committed."""
@@ -152,15 +152,15 @@ class Files:
 
     def kept_columns(self) -> dict[str, UserColumn]:
         """The columns of the user's own of the open version, which are read when they are needed."""
-        meta, load = self.manifest.meta, self.repository.loader
+        meta, read = self.manifest.meta, self.repository.read
         return {
-            name: UserColumn.on_disk(kind, meta["n"], meta["chunk"], load(self.manifest, name))
+            name: UserColumn.on_disk(kind, meta["n"], meta["chunk"], read(self.manifest, name))
             for name, kind in meta["columns"].items()
         }
 
     def kept_keys(self, n: int) -> KeyMap:
         """The keys of the open version, `n` in number, with their arrays on disk."""
-        text, ends = (self.repository.array(self.manifest, f"keys/{name}") for name in KeyMap.ARRAYS)
+        text, ends = self.repository.arrays(self.manifest, [f"keys/{name}" for name in KeyMap.ARRAYS])
         return KeyMap.restored(text, ends, n)
 
     @property

@@ -25,6 +25,8 @@ class ObjectStorage:
     `remote.connect.connect`; they are sent along to other processes.
     """
 
+    at_once = THREADS  # objects that are read at a time
+
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self._objects = Objects(url, options)
         self._links = Links(self._objects)

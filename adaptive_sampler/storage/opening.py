@@ -121,7 +121,7 @@ def _restore(repository: Repository, manifest: Manifest, scores: Sequence[ScoreL
     def part(counts: Mapping[str, Any], at: str) -> Table:
         """Its scores, or those of one run."""
         found = [score for score in restored if score.name in counts["books"]]
-        load = repository.loads(manifest, at)
+        load = repository.load(manifest, at)
         table = Table(found, manifest.meta["n"], load, manifest.meta["chunk"], counts["books"])
         for name, columns in table.columns.items():
             columns.book.observed, columns.book.observations = counts["observed"][name], counts["observations"][name]

@@ -1,7 +1,7 @@
 """What a store keeps on its storage: its scores as versions, and the plans that were made from them."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from adaptive_sampler.errors import MALFORMED, StoreDamaged
 from adaptive_sampler.memory.book import Load
 from adaptive_sampler.memory.taken import TakenBook
+from adaptive_sampler.memory.user_column import Read
 from adaptive_sampler.scoring.base import BOOKKEEPING
 from adaptive_sampler.storage.base import Storage
 from adaptive_sampler.storage.generation import GenerationWriter, Manifest
@@ -25,20 +26,21 @@ class Repository:
     def __init__(self, storage: Storage) -> None:
         self.versions, self.plans = Versions(storage, STORE), StorePlans(storage)
 
-    def loader(self, manifest: Manifest, score: str) -> Load:
-        """A function (column, chunk number) that reads the chunks of a score from a version."""
-        return lambda column, chunk: self.versions.read(manifest, f"{score}/{column}/c/{chunk}")
+    def load(self, manifest: Manifest, at: str = "") -> Load:
+        """A function that reads chunks of the scores of a version, of those whose names begin with `at`."""
+        return lambda places: self.versions.read_all(
+            manifest, [f"{at}{score}/{column}/c/{chunk}" for score, column, chunk in places]
+        )
 
-    def loads(self, manifest: Manifest, at: str = "") -> Callable[[str], Load]:
-        """A function that makes the `loader` of a score by its name, of those whose names begin with `at`."""
-        return lambda name: self.loader(manifest, at + name)
+    def read(self, manifest: Manifest, name: str) -> Read:
+        """A function that reads chunks of a column of the user's own from a version."""
+        return lambda places: self.versions.read_all(manifest, [f"{name}/{array}/c/{chunk}" for array, chunk in places])
 
-    def array(self, manifest: Manifest, name: str) -> np.ndarray:
-        """The bytes of an array beside the scores, which is a single chunk. Raises `KeyError` if there is none."""
-        found = self.versions.read(manifest, f"{name}/c/0")
-        if found is None:
-            raise KeyError(name)
-        return found
+    def arrays(self, manifest: Manifest, names: Sequence[str]) -> list[np.ndarray]:
+        """The bytes of arrays beside the scores, each of which is a single chunk. Raises `KeyError` if there is none."""
+        found = self.versions.read_all(manifest, [f"{name}/c/0" for name in names])
+        arrays = {name: octets for name, octets in zip(names, found, strict=True) if octets is not None}
+        return [arrays[name] for name in names]
 
     def commit(
         self,

@@ -3,8 +3,9 @@
 import contextlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,15 @@ class Versions:
         if name not in manifest.objects:
             return None
         return read(self.storage, manifest.version, name, manifest.objects[name])
+
+    def read_all(self, manifest: Manifest, names: Sequence[str]) -> Iterator[np.ndarray | None]:
+        """What `read` gives for each name, in order; as many are asked for at once as the storage says (`at_once`)."""
+        threads = getattr(self.storage, "at_once", 1)
+        if threads < 2 or len(names) < 2:
+            return map(partial(self.read, manifest), names)
+        from adaptive_sampler.storage.writers import in_order  # imported late: who stays local needs no threads
+
+        return in_order(partial(self.read, manifest), names, threads)
 
     def commit(
         self,
