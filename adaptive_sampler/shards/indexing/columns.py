@@ -1,6 +1,6 @@
 """The columns of an index as uncompressed Zarr arrays: written into a version, and read chunk by chunk, each checked once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,15 +93,16 @@ class MappedColumns:
             return np.zeros(0, dtype)
         if start < 0 or stop > length:
             raise self.damaged(f"{name} has {length} elements, of which {start} … {stop - 1} are wanted")
-        pieces = []
-        for number in range(start // chunk, (stop - 1) // chunk + 1):
-            base = number * chunk
-            pieces.append(self._chunk(name, number)[max(start - base, 0) : stop - base])
+        numbers = range(start // chunk, (stop - 1) // chunk + 1)
+        pieces = [
+            part[max(start - number * chunk, 0) : stop - number * chunk]
+            for number, part in zip(numbers, self._held(name, numbers), strict=True)
+        ]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def held(self, name: str, number: int) -> NDArray[Any] | None:
         """One chunk of a column; None if the column has not so many."""
-        return self._chunk(name, number) if number * self.shapes[name][2] < self.length(name) else None
+        return self._held(name, [number])[0] if number * self.shapes[name][2] < self.length(name) else None
 
     def damaged(self, what: str) -> StoreDamaged:
         """The error for columns that do not fit one another."""
@@ -110,20 +111,25 @@ class MappedColumns:
             "into another folder, from the shards."
         )
 
-    def _chunk(self, name: str, number: int) -> NDArray[Any]:
-        found = self._chunks.get((name, number))
-        if found is None:
-            dtype, _, chunk = self.shapes[name]
-            try:
-                data = self._versions.read(self._manifest, f"{name}/c/{number}")
-            except StoreDamaged as error:
-                raise StoreDamaged(
-                    f"{error} An index can also be built anew from its shards, in another folder."
-                ) from error
+    def _held(self, name: str, numbers: Sequence[int]) -> list[NDArray[Any]]:
+        """Chunks of a column, which are read if they were not used before."""
+        new = [number for number in numbers if (name, number) not in self._chunks]
+        if new:
+            self._read(name, new)
+        return [self._chunks[name, number] for number in numbers]
+
+    def _read(self, name: str, numbers: Sequence[int]) -> None:
+        dtype, _, chunk = self.shapes[name]
+        try:
+            read = list(self._versions.read_all(self._manifest, [f"{name}/c/{number}" for number in numbers]))
+        except StoreDamaged as error:
+            raise StoreDamaged(
+                f"{error} An index can also be built anew from its shards, in another folder."
+            ) from error
+        for number, data in zip(numbers, read, strict=True):
             if data is None or len(data) != chunk * np.dtype(dtype).itemsize:
                 raise self.damaged(f"chunk {number} of {name} is no {chunk} elements of {dtype}")
-            found = self._chunks[name, number] = data.view(np.dtype(dtype).newbyteorder("<"))
-        return found
+            self._chunks[name, number] = data.view(np.dtype(dtype).newbyteorder("<"))
 
 
 def _shape(name: str, said: Any) -> tuple[str, int, int]:
