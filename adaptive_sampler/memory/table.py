@@ -34,8 +34,8 @@ class FoldedInPart(Exception):
 class Table:
     """The columns of some scores for rows 0 … n − 1.
 
-    For a version on disk, `load` reads chunks, and `books` maps each
-    score to a number: scores with equal numbers, which have always been observed together, share a book.
+    For a version on disk, `load` reads chunks, and `books` maps each score to a number: scores with equal numbers, which have
+    always been observed together, share a book.
 
     `runs`: number of a training run -> what was observed in it alone, the current one last, if the store keeps its runs apart;
     else nothing.

@@ -115,14 +115,12 @@ class ShardIndex:
 
         Raises InvalidValue if there are no URLs, if one is given twice, or if rows would move; StoreDamaged if `path`
         holds something else than an index, or a damaged one; StoreError if nothing can be written there; and with the
-        default handler ShardMissing, ShardDamaged, ShardUnsupported or DuplicateKey.
+        default handler ShardMissing, ShardDamaged, ShardUnsupported, DuplicateKey or, for a shard that is not what another
+        package's index tells of it, ShardChanged.
         """
         access = access or Access()
-        with (
-            urls.listed(access)
-            if isinstance(urls, Listing)
-            else nullcontext(ListedShards(expand(urls), scan)) as shards
-        ):
+        listed = urls.listed(access) if isinstance(urls, Listing) else nullcontext(ListedShards(expand(urls), scan))
+        with listed as shards:
             build(Request(shards.urls, shards.scan, workers, handler, progress, renumber, access, options), path)
         return cls.open(path, options=options)
 

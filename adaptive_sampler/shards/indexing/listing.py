@@ -42,9 +42,9 @@ def pieces(place: str, access: Access) -> Iterator[Iterator[bytes]]:
         with closing(access.open(place)) as source:
             yield _pieces(source.read)
     except ShardError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise InvalidValue(
-            f"{place}: cannot be read ({told(error.__cause__ or error)}), and only it lists the shards. Name the index as it was "  # type: ignore[arg-type]
-            f"written, or {ITSELF}."
+            f"{place}: cannot be read ({told(cause)}), and only it lists the shards. Name the index as it was written, or {ITSELF}."
         ) from error
 
 
@@ -87,7 +87,9 @@ def under(base: str, name: Any, place: str) -> str:
     """
     above = base if not base or base.endswith("/") else f"{base}/"
     below = name.removeprefix(above) if isinstance(name, str) else ""
-    if "\0" in below or any(unquote(step) in ("", ".", "..") for step in below.split("/")):
+    steps = unquote(below).split("/")
+    scheme = not above and ":" in steps[0]  # file:/etc is a URL too
+    if "\0" in below or scheme or any(step in ("", ".", "..") for step in steps):
         raise InvalidValue(
             f"{place} lists {name!r}, which names no shard below {above or 'its folder'}, and only such are read. Put the shards "
             f"there and write that index anew, or {ITSELF}."

@@ -95,13 +95,22 @@ def test_a_damaged_shard_is_told_as_such(tmp_path: Path) -> None:
     "name",
     [
         *("../shard-000.tar", "a/../shard-000.tar", "/shard-000.tar", "file:///shard-000.tar", "./shard-000.tar"),
-        *("https://host/shard-000.tar", "%2E%2e/shard-000.tar", "a\0b", ""),
+        *("https://host/shard-000.tar", "%2E%2e/shard-000.tar", "a%2F..%2F..%2Fshard-000.tar", "a\0b", ""),
     ],
 )
 def test_a_shard_elsewhere_is_never_read(tmp_path: Path, name: str) -> None:
     said = refused(written(tmp_path, [name]), tmp_path / "index")
     assert f"list.json lists {name!r}, which names no shard below" in said
     assert ITSELF in said
+
+
+@pytest.mark.parametrize("name", ["file:shard-000.tar", "file:/shard-000.tar", "pipe:cat shard-000.tar"])
+def test_a_list_beside_which_one_stands_names_no_urls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written(tmp_path, [name])
+    monkeypatch.chdir(tmp_path)
+    assert "which names no shard below its folder" in refused(Path("list.json"), tmp_path / "index")
 
 
 def test_a_shard_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
