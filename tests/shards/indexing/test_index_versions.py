@@ -19,7 +19,7 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.errors import InvalidValue, StoreDamaged, StoreError
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.shards import ShardDamaged, ShardIndex, ShardMissing, ShardReader
-from adaptive_sampler.shards.indexing import build as building
+from adaptive_sampler.shards.indexing import index as building
 from adaptive_sampler.storage.local import LocalStorage
 from tests.shards.tars import body, plan_of, shards, write_tar
 
