@@ -14,7 +14,7 @@ import adaptive_sampler
 from tests import references
 
 ROOT = Path(adaptive_sampler.__file__).parents[1]
-FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 10, 4
+FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 5, 3
 ONCE = "adaptive_sampler compiles its kernels once (10 to 20 s in all); later runs load them from "
 ALWAYS = (
     "adaptive_sampler compiles its kernels in every process (10 to 20 s in all): no folder for them can be written."
