@@ -154,7 +154,8 @@ def _context() -> Any:
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["adaptive_sampler.sampler", "numba", "torch.utils.data"])  # a missing torch is ignored
+    # A torch that is missing is ignored.
+    context.set_forkserver_preload(["adaptive_sampler.sampler", "numba", "torch.utils.data"])
     return context
 
 
