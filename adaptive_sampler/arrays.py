@@ -81,6 +81,8 @@ def as_compiled(array: np.ndarray, dtype: Any) -> np.ndarray:
 
     Numba would compile for any other at its first call, which takes seconds, and not once ahead.
     """
+    if array.dtype == dtype and array.flags.carray:
+        return array
     found = np.ascontiguousarray(array, dtype)
     return found if found.flags.carray else found.copy()
 

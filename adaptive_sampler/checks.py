@@ -12,7 +12,7 @@ LAST_EPOCH = 2**31 - 1  # the epoch in which a row was last seen is stored as an
 
 def is_whole(value: Any, least: int = 0, *, most: int | None = None) -> bool:
     """Whether `value` is an int, not a bool, from `least` to `most` (None: no upper limit)."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+    if type(value) is not int and (not isinstance(value, int | np.integer) or isinstance(value, bool)):
         return False
     return bool(value >= least and (most is None or value <= most))
 

@@ -137,7 +137,9 @@ class Plan:
 
     def repeats_of(self, rows: np.ndarray) -> np.ndarray:
         """How often each of `rows`, (batch,) int64, is visited, as (batch,) int64; 0 for a row that is not."""
-        inside = np.ones(len(rows), np.bool_) if self.kept is None else kernels.test(self.kept, rows)
+        inside = (rows >= 0) & (rows < self.n)
+        if self.kept is not None:
+            inside[inside] = kernels.test(self.kept, rows[inside])
         times = inside.astype(np.int64)
         if self.counts is not None:
             times[inside] = self.counts[rows[inside] if self.kept is None else self._index.rank(rows[inside])]

@@ -130,15 +130,16 @@ def settled(history: Iterable[tuple[int, Any]], *, correlation: float = 0.95) ->
 def history(store: ScoreStore | str | Path, by: str) -> Iterator[tuple[int, np.ndarray]]:
     """(epoch, scores) of every commit of a store in which the score `by` has been observed, oldest first.
 
-    `store`: a store, or the path of one. The epoch is that of the newest observation, the scores are (n,) float32. A store that
-    has grown has fewer rows in its older commits. Raises `UnknownName` for a score that the store lacks, and as `ScoreStore.open`.
+    `store`: a store, of which later versions than its own are left out, or the path of one. The epoch is that of the newest
+    observation, the scores are (n,) float32. A store that has grown has fewer rows in its older commits. Raises `UnknownName` for
+    a score that the store lacks, and as `ScoreStore.open`.
     """
     if isinstance(store, str | Path):
         with ScoreStore.open(store, mode="r") as opened:
             yield from history(opened, by)
         return
     store.observed(by)  # raises for an unknown name
-    for version in store.versions():
+    for version in (told for told in store.versions() if told.version <= store.version):
         with store.session.opener(ScoreStore.open, version.version)() as old:
             if by in old.names and old.observed(by):
                 yield int(old.last_seen(by).max()), np.array(old[by])

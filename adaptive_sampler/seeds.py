@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     TEACHER = 7
     POLICY = 8
     MINING = 9
+    GROUPS = 10
 
 
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:

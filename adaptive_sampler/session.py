@@ -251,16 +251,15 @@ class Session(Commits):
 
     def check_writable(self) -> None:
         """Raise `StoreError` if this process did not open the store, opened it only to read, or has closed it."""
-        where = self.files.path
         if os.getpid() != self._pid:
             raise StoreError(
                 f"process {os.getpid()} writes to a store that process {self._pid} opened: its scores live there. Send "
                 "what you observed to the trainer, or use one store a process and sync."
             )
         if self.mode == "r":
-            raise StoreError(f"{where} is open to read (mode='r'). Open it with mode='r+' to write.")
-        if self.closed:
-            raise StoreError(f"{where} was closed. Open it again.")
+            raise StoreError(f"{self.files.path} is open to read (mode='r'). Open it with mode='r+' to write.")
+        if not self._end.alive:  # as `closed` says, a call less at every step
+            raise StoreError(f"{self.files.path} was closed. Open it again.")
 
     @property
     def closed(self) -> bool:

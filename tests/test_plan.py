@@ -55,6 +55,12 @@ def test_weights_of_some_rows_come_in_their_order():
     assert make().loss_weights_of(np.array([8, 1, 1, 3])).tolist() == [1, 0.5, 0.5, 2]
 
 
+@pytest.mark.parametrize("arrays", [{}, {"kept": None, "counts": None, "weights": None}])
+@pytest.mark.parametrize("row", [-1, 10, 16, 10**9])
+def test_a_row_that_the_store_lacks_is_visited_never(row, arrays):
+    assert make(**arrays).repeats_of(np.array([1, row, 8])).tolist() == [1, 0, 1]
+
+
 @pytest.mark.parametrize("row", [0, 9, -1, 10])
 @pytest.mark.parametrize("weights", [None, np.ones(3, np.float32)])
 def test_a_row_outside_the_plan_has_no_weight(row, weights):

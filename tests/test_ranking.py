@@ -127,6 +127,12 @@ def test_history_is_every_commit_with_scores(tmp_path: Path) -> None:
         list(history(path, "el2n"))
 
 
+def test_the_history_of_an_older_version_ends_with_it(tmp_path: Path) -> None:
+    path = committed(tmp_path / "store", [[3, 2, 1], [1, 2, 3], [2, 1, 3]])
+    with ScoreStore.open(path, version=3, mode="r") as store:  # the first is without scores
+        assert [scores.tolist() for _, scores in history(store, "loss")] == [[3, 2, 1], [1, 2, 3]]
+
+
 def test_a_ranking_has_settled_once_it_is_nearly_the_last_one(tmp_path: Path) -> None:
     told = [[4, 3, 2, 1], [1, 2, 3, 4], [4, 3, 2, 1], [1, 3, 2, 4], [1, 2, 3, 4], [2, 4, 6, 8]]
     path = committed(tmp_path / "store", told)

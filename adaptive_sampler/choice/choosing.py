@@ -167,12 +167,12 @@ class _Trials:
         except Exception as error:
             return f"raised {type(error).__name__}: {error}", error
         try:
-            figure = float(found)
+            finite, figure = math.isfinite(found), float(found)  # a text is no number to the first
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidValue(
                 f"train returned {found!r} for {name!r}: return the validation figure, a number."
             ) from error
-        return (figure if math.isfinite(figure) else f"returned {figure}"), None
+        return (figure if finite else f"returned {figure}"), None
 
 
 def _choice(

@@ -14,6 +14,7 @@ from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import add, add_product, highest, larger, transpose
 
 LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT, ENTROPY = LINES = range(6)
+SIZE = len(LINES)
 FEW = 256  # classes: below, a lane is a row, else it is a class
 ROWS = 64  # that are finished together
 LANES = 64
@@ -187,30 +188,32 @@ def finish(known):
 
 
 @kernel
-def odd(row, y, found, i):
-    """Mend the lines of a row whose label's logit is also the largest other one, or where one of the two is NaN or inf."""
+def odd(row, y, known, k):
+    """Mend the lines of row `k`, whose label's logit is also the largest other one, or where one of the two is NaN or inf."""
     mine, top = np.float64(row[y]), -np.inf
     for j in range(row.size):
         if j != y:
             top = highest(np.float64(row[j]), top)
-    found[MARGIN, i] = mine - top
-    found[INCORRECT, i] = np.float64(top > mine)
+    lines = known[k::ROWS]
+    lines[MARGIN] = mine - top
+    lines[INCORRECT] = np.float64(top > mine)
     if mine == top:  # the first of equal logits is the prediction
         for j in range(y):
             if row[j] == mine:
-                found[INCORRECT, i] = 1
+                lines[INCORRECT] = 1
     if mine != mine or top != top:
-        found[:, i] = np.nan
+        lines[:] = np.nan
     elif not -np.inf < max(mine, top) < np.inf:
-        found[LOSS, i] = found[EL2N, i] = found[CONFIDENCE, i] = found[ENTROPY, i] = np.nan
+        lines[LOSS] = lines[EL2N] = lines[CONFIDENCE] = lines[ENTROPY] = np.nan
     elif top == -np.inf:
-        found[LOSS, i] = found[EL2N, i] = found[ENTROPY, i] = 0
-        found[CONFIDENCE, i] = 1
+        lines[LOSS] = lines[EL2N] = lines[ENTROPY] = 0
+        lines[CONFIDENCE] = 1
 
 
 @kernel
-def measure(logits, labels, lowest, begin, found):
-    """Write into `found` (lines, rows), from `begin` on -> the position of the first label outside `lowest` … classes − 1, or -1.
+def measure(logits, labels, lowest, lines, begin, found):
+    """Write the `lines` into `found` (lines, rows), from `begin` on -> the position of the first label outside `lowest` …
+    classes − 1, or -1.
 
     `logits` (batch, classes), `labels` (batch,): a label < 0 says that its row does not count: it is not read, and gets NaNs.
     """
@@ -218,10 +221,10 @@ def measure(logits, labels, lowest, begin, found):
     for i in range(batch):
         if not lowest <= labels[i] < classes:
             return begin + i
-    known, doubt = np.zeros(len(found) * ROWS), np.empty(ROWS, np.bool_)
+    known, doubt = np.zeros(SIZE * ROWS), np.empty(ROWS, np.bool_)
     copy = np.empty(PART if classes >= FEW else 0, logits.dtype)
     columns, added = (
-        np.zeros((classes + 1 if classes < FEW else 0, ROWS), logits.dtype),
+        np.empty((classes + 1 if classes < FEW else 0, ROWS), logits.dtype),
         np.empty((3, ROWS), np.float32),
     )
     for start in range(0, batch, ROWS):
@@ -237,12 +240,13 @@ def measure(logits, labels, lowest, begin, found):
                 abs(known[MINE + k]) < np.inf and abs(known[TOP + k]) < np.inf and known[MINE + k] != known[TOP + k]
             )
         finish(known)
-        for line in range(len(found)):
-            for k in range(len(rows)):
-                found[line, begin + start + k] = known[line * ROWS + k]
         for k in range(len(rows)):
             if given[k] < 0:
-                found[:, begin + start + k] = np.nan
+                known[k::ROWS] = np.nan
             elif doubt[k]:
-                odd(rows[k], given[k], found, begin + start + k)
+                odd(rows[k], given[k], known, k)
+        for line in range(len(lines)):
+            own = known[lines[line] * ROWS : lines[line] * ROWS + len(rows)]
+            for k in range(len(rows)):
+                found[line, begin + start + k] = own[k]
     return -1

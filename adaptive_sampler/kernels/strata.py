@@ -9,12 +9,13 @@ from adaptive_sampler.kernels.grouped import rank_windows
 from adaptive_sampler.kernels.identity import Identity, upper_halves
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.llvm import equal, lowbias32, lowest
+from adaptive_sampler.kernels.parts import at_once, part_bounds
 from adaptive_sampler.kernels.select import premix
 from adaptive_sampler.kernels.split import set_rows
 from adaptive_sampler.kernels.splitmix import number
 
 _BLOCK = 64  # rows whose hashes are found at once
-_DIGIT = 8  # bits of a hash that rows are counted by, at most
+_DIGIT = range(8, 11)  # bits of a hash that rows are counted by, at most: more than 8 only if keys of 16 bits hold them
 _FEW = 2**31  # rows that int32 counts: half the memory, so that a cache holds more of it
 _ONE, _31, _63 = np.uint64(1), np.uint64(31), np.uint64(63)
 _OUT, _IN, _NEAR = range(3)  # a key: none of its rows are taken, all, some
@@ -84,6 +85,8 @@ def _assign(
 
 @kernel
 def _count(
+    first: Any,
+    stop: Any,
     scores: Any,
     hidden: Any,
     bounds: Any,
@@ -98,7 +101,8 @@ def _count(
     counts: Any,
 ) -> None:
     """keys[i] = group · strata + the stratum of scores[i], or groups · strata where that is NaN, or hidden, or i beyond the last
-    row; then the first `bits` bits, a uint32, of the row's hash behind it. counts[keys[i]] += 1.
+    row; then the first `bits` bits, a uint32, of the row's hash behind it. counts[keys[i]] += 1. Of the blocks from row `first` on
+    that begin before row `stop`.
 
     low, scale: of each group. hidden, bounds: as `_ranges` takes them. start, hashes, named: as `identity.upper_halves` does.
     keys: whole blocks.
@@ -107,18 +111,14 @@ def _count(
     codes, ties, unnamed = np.empty(_BLOCK, np.int32), np.zeros(_BLOCK, np.uint32), hashes.size + named.size == 0
     # known to be less than 32, so that they shift lanes of 32 bits
     left, right = np.uint64(bits) & _31, np.uint64(31 - bits) & _31
-    for begin in range(0, keys.size, _BLOCK):  # one behind the other, as counting waits where the lanes' work does not
+    for begin in range(first, stop, _BLOCK):  # one behind the other, as counting waits where the lanes' work does not
         while bounds[group + 1] <= begin:
             group += 1
         if begin + _BLOCK <= bounds[group + 1]:  # of one group, as nearly all are: as many as there are lanes
-            some, least, each, first = (
-                scores[begin : begin + _BLOCK],
-                low[group],
-                scale[group],
-                np.int32(group * strata),
-            )
+            some, least, each = scores[begin : begin + _BLOCK], low[group], scale[group]
+            lowest_code = np.int32(group * strata)
             for i in range(_BLOCK):
-                codes[i] = _stratum(some[i], least, each, first, top, none)
+                codes[i] = _stratum(some[i], least, each, lowest_code, top, none)
         else:
             _assign(scores, begin, bounds, low, scale, group, top, none, codes)
         if hidden.size and hidden[begin >> 6]:
@@ -137,10 +137,13 @@ def _count(
 
 
 @kernel
-def _pick(keys: Any, states: Any, words: Any, rows: Any) -> None:
-    """Mark the rows whose key has the state _IN, and list those whose key has _NEAR. states: (keys,) uint8."""
+def _pick(begin: Any, end: Any, keys: Any, states: Any, words: Any, rows: Any) -> None:
+    """Mark the rows whose key has the state _IN, and list those whose key has _NEAR: of the words from `begin` until before `end`.
+
+    states: (keys,) uint8. rows: as many as there are to be listed.
+    """
     state, m = np.empty(_BLOCK, np.uint8), np.int64(0)
-    for w in range(words.size):
+    for w in range(begin, end):
         some = keys[w << 6 : (w << 6) + _BLOCK]
         for i in range(_BLOCK):
             state[i] = states[some[i]]
@@ -196,13 +199,23 @@ class Strata:
         unseen = _ALL_SEEN if hidden is None else _words(hidden, len(scores))
         low, high = _found(scores, unseen, bounds)
         scale = np.divide(strata, high - low, out=np.ones_like(low), where=high > low)
-        bits = min(max((len(scores) // (cells + 1)).bit_length() - 4, 0), _DIGIT)  # so that counts are fewer than rows
-        counts = np.zeros((cells + 1) << bits, np.int32 if len(scores) < _FEW else np.int64)
+        most = max(_DIGIT[0], min(_DIGIT[-1], 16 - cells.bit_length()))
+        bits = min(max((len(scores) // (cells + 1)).bit_length() - 4, 0), most)  # so that counts are fewer than rows
+        size = (cells + 1) << bits
         self._n, self._salt, self._identity = len(scores), salt, identity
-        self._keys = np.empty(-(-len(scores) // _BLOCK) * _BLOCK, np.min_scalar_type(len(counts) - 1))
+        self._keys = np.empty(-(-len(scores) // _BLOCK) * _BLOCK, np.min_scalar_type(size - 1))
+        self._parts = (
+            part_bounds(len(scores)) if 8 * size <= len(scores) else [0, len(scores)]
+        )  # each counts for itself
         told = scores, unseen, bounds, low, scale, strata, premix(salt), *identity.names, np.uint32(bits)
-        _count(*told, self._keys, counts)
-        self._counts = counts.astype(np.int64).reshape(-1, 1 << bits)
+
+        def count(_: int, first: int, stop: int) -> NDArray[Any]:
+            counts = np.zeros(size, np.int32 if len(scores) < _FEW else np.int64)
+            _count(first, stop, *told, self._keys, counts)
+            return counts
+
+        self._each = at_once(self._parts, count)
+        self._counts = np.sum(self._each, axis=0, dtype=np.int64).reshape(-1, 1 << bits)
         self.counts: NDArray[np.int64] = self._counts[:-1].sum(axis=1).reshape(-1, strata)
         """How many rows each stratum has, (groups, strata)."""
 
@@ -215,12 +228,22 @@ class Strata:
         found, left = self._counts[near], (wanted - (ends - self._counts))[near]
         bounds, starts = np.append(0, np.cumsum(found)), np.zeros(self._counts.shape, np.int64)
         starts[near] = bounds[:-1]
-        words, listed = np.empty(len(self._keys) // _BLOCK, np.uint64), np.empty(bounds[-1], np.int64)
-        _pick(self._keys, states.ravel(), words, listed)
+        words, listed = self._picked(states.ravel())
         rows = np.empty_like(listed)
         _together(self._keys, listed, starts.ravel(), rows)
         set_rows(words, self._first(rows, bounds, left))
         return words.astype("<u8", copy=False).view(np.uint8)[: -(-self._n // 8)]
+
+    def _picked(self, states: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The words of rows whose key has the state _IN, and the rows whose key has _NEAR. states: of each key."""
+        words = np.empty(len(self._keys) // _BLOCK, np.uint64)
+
+        def pick(part: int, first: int, stop: int) -> NDArray[np.int64]:
+            rows = np.empty(self._each[part][states == _NEAR].sum(), np.int64)
+            _pick(first // _BLOCK, -(-stop // _BLOCK), self._keys, states, words, rows)
+            return rows
+
+        return words, np.concatenate(at_once(self._parts, pick))
 
     def _first(
         self, rows: NDArray[np.int64], bounds: NDArray[np.int64], numbers: NDArray[np.int64]
@@ -235,8 +258,14 @@ def _found(
     scores: NDArray[np.float32], hidden: NDArray[np.uint64], bounds: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The smallest and the largest finite score of each group, (groups,) float64; 0 and 0 if none is finite."""
-    low, high = np.empty(len(bounds) - 1, np.int32), np.empty(len(bounds) - 1, np.int32)
-    _ranges(scores.view(np.int32), hidden, bounds, low, high)
+
+    def ranges(_: int, first: int, stop: int) -> NDArray[np.int32]:
+        found = np.empty((2, len(bounds) - 1), np.int32)
+        _ranges(scores.view(np.int32), hidden, bounds.clip(first, stop), *found)
+        return found
+
+    lows, highs = np.swapaxes(at_once(part_bounds(len(scores)), ranges), 0, 1)
+    low, high = lows.min(axis=0), highs.max(axis=0)
     none = low > high
     low[none] = high[none] = 0
     least, most = ((bits ^ ((bits >> _SIGN) & _SIZE)).view(np.float32).astype(np.float64) for bits in (low, high))

@@ -10,6 +10,7 @@ from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.kernels.jit import compiles
 from adaptive_sampler.scoring.sharing import mark, once, remember
 
+_ALL = np.arange(kernels.SIZE)
 _EXACT = (np.dtype(np.float32), np.dtype(np.float64))  # in which the kernel computes
 CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
 
@@ -36,12 +37,7 @@ def one_pass(logits: Array, labels: Array) -> np.ndarray | None:
     record the operations (for gradients); and for labels that are no classes, because the measure then raises and says
     which.
     """
-    if not _measurable(logits):
-        return None
-    classes = _classes(labels, len(logits))
-    if classes is None:
-        return None
-    found, _ = _many(logits, classes, lowest=0)
+    found = lines_of(logits, labels, _ALL)
     if found is not None:
         remember(entropies, found[kernels.ENTROPY], logits)
     return found
@@ -58,8 +54,15 @@ def entropies(logits: Array) -> np.ndarray | None:
     return None if found is None else found[kernels.ENTROPY]
 
 
+def lines_of(logits: Array, labels: Array, lines: np.ndarray) -> np.ndarray | None:
+    """Only these `lines`, (lines,) int64, of what `one_pass` finds, (lines, batch) float32, in their order; or None, as it says."""
+    if not _measurable(logits) or (classes := _classes(labels, len(logits))) is None:
+        return None
+    return _many(logits, classes, lowest=0, lines=lines)[0]
+
+
 def tokens(logits: Array, labels: Array) -> np.ndarray | None:
-    """All measures of each token, (lines, tokens) float32, numbered by kernels/vocabulary.py; None for logits on a device.
+    """All measures of each token, (lines, tokens) float32, numbered by kernels/measure.py; None for logits on a device.
 
     `logits`: (tokens, classes) on the host, of which no gradient is followed. `labels`: (tokens,) integers; one below 0 says
     that its token does not count: its logits are not read, and its values are NaN. Beside the result memory is taken only
@@ -102,14 +105,16 @@ def _measurable(logits: Array) -> bool:
     return known and compiles()
 
 
-def _many(logits: Array, classes: np.ndarray, *, lowest: int) -> tuple[np.ndarray | None, int]:
-    """(all measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
-    found = np.empty((len(kernels.LINES), len(classes)), np.float32)
+def _many(
+    logits: Array, classes: np.ndarray, *, lowest: int, lines: np.ndarray = _ALL
+) -> tuple[np.ndarray | None, int]:
+    """(these measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
+    found = np.empty((len(lines), len(classes)), np.float32)
     if type(logits) is np.ndarray and logits.flags.carray and logits.dtype in _EXACT:  # the usual case: few operations
-        wrong = kernels.measure(logits, classes, lowest, 0, found)
+        wrong = kernels.measure(logits, classes, lowest, lines, 0, found)
         return (found, -1) if wrong < 0 else (None, wrong)
     for begin, some in _converted(logits):
-        wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, begin, found)
+        wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, lines, begin, found)
         if wrong >= 0:
             return None, wrong
     return found, -1

@@ -11,7 +11,7 @@ from adaptive_sampler.arrays import Array, as_array
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import measure as kernels
 from adaptive_sampler.scoring.base import ScoreLike
-from adaptive_sampler.scoring.one_pass import at_hand, one_pass
+from adaptive_sampler.scoring.one_pass import at_hand, lines_of, one_pass
 from adaptive_sampler.scoring.sharing import shared
 
 OURS = __name__.split(".", maxsplit=1)[0] + "."
@@ -60,10 +60,7 @@ class Reader:
 
         None where it takes `measure`: where one pass does not find them all, or where these are no NumPy logits and classes.
         """
-        if self._lines is None or (found := one_pass(logits, labels)) is None:
-            return None
-        values: np.ndarray = found.take(self._lines, axis=0)
-        return values
+        return None if self._lines is None else lines_of(logits, labels, self._lines)
 
     @cached_property
     def inputs(self) -> tuple[frozenset[str], frozenset[str]]:

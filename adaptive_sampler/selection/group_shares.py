@@ -46,7 +46,8 @@ def plan_shares(policy: Any, store: Scores, groups: Ranking, shares: np.ndarray,
         weights[rows] = weight
     if policy.how == "weigh":
         return make(store, policy, epoch, seed, weights=weights)
-    key, number = seeds.key(seed, epoch, seeds.Purpose.DRAW), samples_of(policy.num_samples, len(store))
+    # Not the numbers that Draw goes by: together the two would draw the same rows, not each row as often as both odds say.
+    key, number = seeds.key(seed, epoch, seeds.Purpose.GROUPS), samples_of(policy.num_samples, len(store))
     counts = kernels.multinomial_counts(weights, number, key=key, identity=store.identity)
     kept, repeats = runs.occupied(counts)
     return make(store, policy, epoch, seed, kept=kept, counts=repeats)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler import seeds
-from adaptive_sampler.checks import whole_number
+from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, exact
 from adaptive_sampler.plan import Plan
@@ -40,9 +40,9 @@ class InfoBatch(Composable):
 
     def __post_init__(self) -> None:
         check_by(self.by)
-        if not 0 <= self.ratio < 1:
+        if not is_number(self.ratio) or not 0 <= self.ratio < 1:
             raise InvalidValue(f"ratio={self.ratio!r}: the share of easy rows to drop, 0 <= ratio < 1.")
-        if not 0 <= self.anneal <= 1:
+        if not is_number(self.anneal) or not 0 <= self.anneal <= 1:
             raise InvalidValue(f"anneal={self.anneal!r}: the share of epochs before all rows return, 0 <= anneal <= 1.")
         whole_number(
             "epochs", self.epochs, 1, what="how many epochs the training has", otherwise=": annealing needs it"
@@ -56,7 +56,8 @@ class InfoBatch(Composable):
             return make(store, self, epoch, seed)
         easy = _below_the_mean(groups.of(scores), groups.numbers)
         key = seeds.key(seed, epoch, seeds.Purpose.DRAW)
-        shares = (1 - self.ratio) * groups.sums(easy)
+        stays = 1 - float(self.ratio)  # whose inverse half precision would round
+        shares = stays * groups.sums(easy)
         stay = shares.astype(np.int64)
         stay += np.random.default_rng(key).random(len(stay)) < shares - stay
         tied = np.where(easy, np.float32(0), np.float32(np.nan))
@@ -66,7 +67,7 @@ class InfoBatch(Composable):
             for rows in (chosen | np.packbits(~easy, bitorder="little"), np.packbits(easy, bitorder="little"))
         )
         weighed_up = bits.test(easy_rows, bits.rows(kept, len(store)))
-        weights = np.where(weighed_up, np.float32(1 / (1 - self.ratio)), np.float32(1))
+        weights = np.where(weighed_up, np.float32(1 / stays), np.float32(1))
         return make(store, self, epoch, seed, kept=kept, weights=weights if stay.any() else None)
 
 

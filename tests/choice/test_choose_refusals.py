@@ -70,9 +70,10 @@ def test_a_number_beyond_floats_is_no_figure() -> None:
         choose(CANDIDATES, lambda c, seed, share: 10**400)
 
 
-def test_a_training_that_returns_no_number_is_an_error_of_the_caller() -> None:
-    with pytest.raises(InvalidValue, match="train returned None for 'random': return the validation figure"):
-        choose(CANDIDATES, lambda c, seed, share: None)
+@pytest.mark.parametrize("figure", [None, "0.5"])
+def test_a_training_that_returns_no_number_is_an_error_of_the_caller(figure: str | None) -> None:
+    with pytest.raises(InvalidValue, match=f"train returned {figure!r} for 'random': return the validation figure"):
+        choose(CANDIDATES, lambda c, seed, share: figure)
 
 
 def test_fewer_seeds_than_a_standard_error_needs_are_refused() -> None:

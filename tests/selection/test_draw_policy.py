@@ -81,6 +81,12 @@ def test_with_a_floor_a_row_of_score_zero_is_drawn_its_uniform_share():
     assert int(drawn(Draw("loss", 50, floor=0.4), scored(WEIGHTS), 400)[0]) == pytest.approx(2000, abs=220)
 
 
+@pytest.mark.parametrize("replacement", [True, False])
+def test_a_floor_may_be_of_any_precision(replacement):
+    draws = [Draw("loss", 2, floor=of(0.5), replacement=replacement) for of in (float, np.float16, np.float32)]
+    assert len({draw.plan(scored([0.0, 1.0, 3.0]), epoch=0, seed=0).indices().tobytes() for draw in draws}) == 1
+
+
 def test_without_replacement_no_row_comes_twice():
     store = scored(np.arange(1.0, 31.0))
     assert [plan.repeats.max() for plan in plans(Draw("loss", 20, replacement=False), store, 20)] == [1] * 20

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaptive_sampler import ScoreStore, testing
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.scoring import Forgetting, Loss, Mean
-from adaptive_sampler.selection import Balanced, CVaR, Geometric, GroupDRO, Linear, Prune
+from adaptive_sampler.selection import Balanced, CVaR, Draw, Geometric, GroupDRO, Linear, Prune
 from tests import references
 from tests.stores import scored
 
@@ -25,6 +25,13 @@ def planned(policy, store, *, epoch=0, seed=0):
 def shares(plan, groups=GROUPS):
     """The share of the total weight that each group has."""
     return np.bincount(groups, plan.loss_weights * plan.repeats) / (plan.loss_weights * plan.repeats).sum()
+
+
+@pytest.mark.parametrize("other", [Balanced(GROUPS), GroupDRO("loss", GROUPS, eta=0.0, how="draw")])
+def test_a_draw_beside_one_by_groups_is_independent_of_it(other):
+    store = scored([1.0] * 10)
+    both = [(Draw("loss") & other).plan(store, epoch=0, seed=seed).num_samples for seed in range(400)]
+    assert 9 < np.mean(both) < 11  # 10 ± 0.3: of each row the product of two expectations
 
 
 # -- balanced draws --

@@ -65,6 +65,12 @@ def test_the_expected_total_weight_is_n_whatever_the_scores(values, ratio):
     assert all(np.isclose(total, allowed, rtol=1e-5).any() for total in totals)
 
 
+def test_a_ratio_in_half_precision_weighs_up_by_its_inverse_in_full():
+    ratio = np.float16(0.3)
+    found = weights(InfoBatch(ratio, epochs=8), scored(SCORES), epoch=1)
+    assert found.max() == np.float32(1 / (1 - float(ratio)))
+
+
 def test_equal_scores_are_none_below_the_mean_so_nothing_is_dropped():
     assert weights(InfoBatch(epochs=8), scored([0.1] * 7), epoch=1).tolist() == [1] * 7
 
@@ -96,6 +102,9 @@ def test_a_ratio_of_zero_drops_and_weighs_nothing():
     [
         ({"ratio": 1.0, "epochs": 3}, "ratio=1.0: the share of easy rows to drop, 0 <= ratio < 1"),
         ({"ratio": -0.1, "epochs": 3}, "ratio=-0.1"),
+        ({"ratio": "0.5", "epochs": 3}, "ratio='0.5': the share of easy rows to drop"),
+        ({"anneal": None, "epochs": 3}, "anneal=None: the share of epochs"),
+        ({"anneal": np.array([0.5]), "epochs": 3}, r"anneal=array\(\[0.5\]\): the share of epochs"),
         ({"anneal": 1.5, "epochs": 3}, "anneal=1.5: the share of epochs before all rows return"),
         ({"epochs": 0}, "epochs=0: how many epochs the training has, 1 or more"),
     ],

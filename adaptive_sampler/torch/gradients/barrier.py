@@ -83,7 +83,8 @@ def error_barrier(
     if not number:
         raise InvalidValue("the loader yields no sample, and an error is a mean over some. Pass a loader of some rows.")
     first, *errors, last = map(float, sums / number)
-    return max(0.0, *(e - first - alpha * (last - first) for alpha, e in zip(alphas[1:-1], errors, strict=True)))
+    rises = (e - first - alpha * (last - first) for alpha, e in zip(alphas[1:-1], errors, strict=True))
+    return max([0.0, *rises])
 
 
 def _between(a: Params, b: Params, alpha: float) -> Params:

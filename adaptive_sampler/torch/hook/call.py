@@ -69,7 +69,9 @@ def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) ->
     Raises `InvalidValue` if the first argument holds no tensor with a batch axis, or if keyword arguments do not fit
     the criterion's `forward`.
     """
-    if named and len(given) < 2:
+    if len(given) == 2 and not named:  # the usual case
+        first, second = given
+    elif named and len(given) < 2:
         first, second = _bound(criterion, given, named)
     else:
         first, second, *_ = *given, *named.values(), None, None

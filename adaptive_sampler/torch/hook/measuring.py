@@ -31,8 +31,9 @@ class CriterionRecorder(Recorder):
         own.
         """
         criterion = self.criterion
-        again = getattr(criterion, "reduction", "none") != "none" and self.store.session.takes("loss")
-        if not again or is_torchs(criterion):
+        if is_torchs(criterion):  # asked first: the usual case
+            return call.on(criterion), None
+        if getattr(criterion, "reduction", "none") == "none" or not self.store.session.takes("loss"):
             return call.on(criterion), None
         watch = SideEffects(criterion, call.input, closely=self.looks.due())
         return call.on(criterion), watch
@@ -89,7 +90,7 @@ class CriterionRecorder(Recorder):
         if values is None:
             return False
         host = as_compiled(rows.numpy(), np.int64)
-        self.keep(host, tuple(session.table.columns), values, self.store.epoch)
+        self.keep(host, tuple(session.table.columns), values, session.clock.epoch)
         if session.classes.wanted:
             session.classes.note(host, classes, len(self.store))
         return True

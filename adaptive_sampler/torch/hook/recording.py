@@ -37,9 +37,9 @@ class Inside:
 
     def applies(self, length: int, fresh: Fresh, weights: np.ndarray | None) -> None:
         """Count the loss weights of a call, as `Applied.add` takes them; a rehearsal is none."""
-        store = self.recorder.store
-        if not store.session.rehearsal:
-            self.applied.add(store.epoch, length, fresh, self.weights_of(weights))
+        session = self.recorder.store.session
+        if not session.rehearsal:
+            self.applied.add(session.clock.epoch, length, fresh, self.elsewhere if weights is None else weights)
 
 
 class Recording:

@@ -108,6 +108,11 @@ def test_the_barrier_of_one_model_with_itself_is_0() -> None:
     assert error_barrier(model, model, model, [(IMAGES, LABELS)]) == 0
 
 
+def test_two_points_are_the_ends_between_which_nothing_rises() -> None:
+    a, b = states(plain)
+    assert error_barrier(a, a, b, [(IMAGES, LABELS)], points=2) == 0
+
+
 def test_a_known_barrier() -> None:
     """Two weights of opposite signs are right, and 0 between them is wrong: at α = ½ all of three samples."""
     model, x, y = nn.Linear(1, 1, bias=False), torch.ones(3, 1), torch.ones(3)
