@@ -39,7 +39,7 @@ core: $(CORE)/.core
 	cp -r tests benchmarks README.md docs pyproject.toml $(WHEEL)
 	cd $(WHEEL) && HYPOTHESIS_PROFILE=few $(abspath $(CORE))/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -p no:cacheprovider --covering \
 		--ignore=tests/torch --ignore=tests/webdataset --ignore=tests/benchmarks --ignore=tests/resume \
-		--ignore=tests/kernels/test_kernel_cache.py --ignore=tests/kernels/test_numba_names.py \
+		--ignore-glob='tests/kernels/test_kernel_cache*.py' --ignore=tests/kernels/test_numba_names.py \
 		--ignore=tests/test_architecture.py --ignore=tests/test_rules.py --ignore=tests/test_imports.py \
 		--ignore=tests/test_rooms.py --ignore=tests/test_docs.py --ignore=tests/test_release.py
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from adaptive_sampler.commands.bench import files, floors
+from adaptive_sampler.commands.bench import arena, command, contest, files, floors
+from adaptive_sampler.commands.bench.arena import Setup, Turns
 from adaptive_sampler.commands.bench.cases import CASES, PACKAGES
 from adaptive_sampler.commands.bench.result import digest, markdown
 from benchmarks.harness import RESULTS
@@ -88,11 +90,15 @@ def test_table_and_figure_are_made_anew_from_kept_rows(throughput: Path, tmp_pat
         assert (tmp_path / "throughput" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_every_case_of_the_command_runs_at_its_smallest_size(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "adaptive_sampler", "bench", "--quick", "--output", str(tmp_path)]
-    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = files.read(tmp_path)["rows"]
+def at_once(contestants: dict[str, Setup], turns: int, told: object = None) -> dict[str, Turns]:
+    """A contest in this process. That each contestant has one of its own is tested beside the command."""
+    return {name: Turns(tuple(each), None, None) for name, each in arena._in_one(contestants, turns).items()}
+
+
+def test_every_case_of_the_command_runs_at_its_smallest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contest, "compete", at_once)
+    monkeypatch.setattr(contest, "compete_in_one", at_once)
+    rows = command.run(command.BenchSettings(()).quickly(), Console(quiet=True))["rows"]
     assert {row["case"] for row in rows} == {case.name for case in CASES} | {floors.CASE}
     for row in rows:  # torch's and our own are here, and run
         if row.get("contestant", "").startswith(("ours", "torch", "np.")):

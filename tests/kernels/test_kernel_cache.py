@@ -1,47 +1,13 @@
-"""Numba's cache of compiled kernels: shared by processes that start at once, read where warm, and missed by nobody where
-absent; and the one line that a user reads who has to wait."""
+"""Numba's cache of compiled kernels: read where it is warm, compiled anew where it is damaged or the sources have changed."""
 
-import os
 import shutil
-import subprocess
-import sys
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 import adaptive_sampler
 from tests import references
-
-ROOT = Path(adaptive_sampler.__file__).parents[1]
-FORKS_AT_ONCE, ROUNDS, INTERPRETERS = 8, 10, 4
-ONCE = "adaptive_sampler compiles its kernels once (10 to 20 s in all); later runs load them from "
-ALWAYS = (
-    "adaptive_sampler compiles its kernels in every process (10 to 20 s in all): no folder for them can be written."
-)
-
-# "ok", how many kernels were compiled, and how many were read from the cache.
-COUNT = """
-import sys
-from adaptive_sampler.kernels.jit import Kernel
-
-kernels = {
-    id(value): value.stats
-    for name, module in list(sys.modules.items()) if name.startswith("adaptive_sampler")
-    for value in vars(module).values() if isinstance(value, Kernel) and value.compiled
-}.values()
-print("ok", sum(sum(s.cache_misses.values()) for s in kernels), sum(sum(s.cache_hits.values()) for s in kernels))
-"""
-
-# A few kernels of two files -> the count.
-FEW = f"""
-import numpy as np
-from adaptive_sampler.kernels import bits, splitmix
-
-assert splitmix.number(np.uint64(1), 2) == {references.numbered(1, 2)}
-assert bits.count(np.array([0b11111111, 1], np.uint8)) == 9
-assert bits.test(np.array([0b11111111, 1], np.uint8), np.array([8, 9])).tolist() == [True, False]
-{COUNT}"""
+from tests.kernels.processes import ALWAYS, COUNT, ONE, ended, started
 
 # What a training asks for: updates from logits, plans of several kinds, and their epochs -> the count.
 TRAINING = f"""
@@ -58,52 +24,6 @@ for policy in (KeepAll(), Prune(0.5, "el2n"), Window(0.5, 0.1, "el2n"), Upsample
     sampler = AdaptiveSampler(store, policy)
     assert sum(map(len, sampler.batches(256))) == len(sampler)
 {COUNT}"""
-
-# Forks of one process, which has imported all and compiled none of it, are at the cache within the same millisecond.
-STAMPEDE = f"""
-import os, shutil, sys
-import numba
-import numpy as np
-from adaptive_sampler.kernels import bits
-
-numba.njit(lambda x: x + 1)(1)  # what LLVM sets up once in a process is no part of the race
-kept = np.array([0b11111111, 1], np.uint8)
-
-def child(check, start):
-    try:
-        os.read(start, 1)  # until the parent closes its end: for all of them at once
-        right = bits.test(kept, np.array([8, 9])).tolist() == [True, False]
-        os._exit(0 if right and (not check or not bits._test.stats.cache_misses) else 1)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        os._exit(2)
-
-def together(processes, check=False):
-    start, end = os.pipe()
-    children = []
-    for _ in range(processes):
-        pid = os.fork()
-        if pid == 0:
-            os.close(end)
-            child(check, start)
-        children.append(pid)
-    os.close(start), os.close(end)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-
-for _ in range({ROUNDS}):
-    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
-    assert together({FORKS_AT_ONCE}) == [0] * {FORKS_AT_ONCE}
-    assert together(1, check=True) == [0], "what they left behind is no warm cache"
-"""
-
-# One kernel -> the same words, of that kernel.
-ONE = """
-import numpy as np
-from adaptive_sampler.kernels import bits
-
-assert bits.test(np.array([0b11111111, 1], np.uint8), np.array([8, 9])).tolist() == [True, False]
-print("ok", sum(bits._test.stats.cache_misses.values()), sum(bits._test.stats.cache_hits.values()))
-"""
 
 # After it, a kernel made of that one, and of what Numba must load in order to compile.
 PART = """
@@ -134,14 +54,6 @@ AHEAD = """
 import sys
 from adaptive_sampler.commands import compile
 
-compile.run(progress=False)
-"""
-ONE_AHEAD = """
-import numpy as np
-from adaptive_sampler.commands import compile
-from adaptive_sampler.kernels import bits
-
-compile._steps = lambda folder: [("a bit", lambda: bits.test(np.array([1], np.uint8), np.array([0])))]
 compile.run(progress=False)
 """
 
@@ -180,66 +92,6 @@ for module in [module for name, module in sys.modules.items() if name.startswith
                 print(value.__module__, name, types)
 """
 
-FULL_DISK = """
-import errno, numba.core.caching
-
-def full(self, *arguments):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-numba.core.caching.IndexDataCacheFile._save_index = full
-"""
-
-# A fork amid another thread's first call (which imports Numba), and amid one that is compiled for other types.
-FORKS = """
-import os, signal, sys, threading, time
-import numpy as np
-from adaptive_sampler.kernels.jit import kernel
-
-@kernel
-def total(values):
-    found = 0
-    for value in values:
-        for other in values:
-            found += value * other
-    return found
-
-def fork_while_a_thread_calls(dtype, others):
-    thread = threading.Thread(target=total, args=(np.ones(3, dtype),))
-    thread.start()
-    time.sleep(0.03)
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(60)  # ends a child that hangs
-        os._exit(0 if total(np.ones(3, others)) == 9 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    thread.join()
-
-assert "numba" not in sys.modules
-fork_while_a_thread_calls(np.int64, np.int64)
-fork_while_a_thread_calls(np.float32, np.float64)
-print("ok 0 0")
-"""
-
-
-def started(code: str, root: Path = ROOT, **environment: str) -> "subprocess.Popen[str]":
-    """Python in a process of its own, warnings being errors."""
-    env = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    env |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"} | environment
-    command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.Popen(command, env=env, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def ended(process: "subprocess.Popen[str]", says: str = "") -> tuple[int, int]:
-    """(compiled, read from the cache) of a process that ended well. It said, in one line, that it `says`; by default, that it
-    compiles once if anything was compiled, and else nothing."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    ok, compiled, read = out.split()
-    assert ok == "ok"
-    wanted = [says or ONCE] if says or int(compiled) else []
-    assert [line[: len(word)] for line, word in zip_longest(err.splitlines(), wanted, fillvalue="")] == wanted
-    return int(compiled), int(read)
-
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -247,16 +99,6 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warm")
     assert ended(started(ONE, NUMBA_CACHE_DIR=str(folder))) == (1, 0)
     return folder
-
-
-@pytest.fixture
-def read_only(tmp_path: Path) -> Path:
-    """The package in a folder where no cache can be written, not even by root: a file stands in each cache's place."""
-    package = tmp_path / "site" / "adaptive_sampler"
-    shutil.copytree(Path(adaptive_sampler.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
-        (folder / "__pycache__").write_text("")
-    return package.parent
 
 
 def test_a_kernel_is_compiled_anew_when_a_callee_in_another_file_has_changed(tmp_path: Path) -> None:
@@ -273,60 +115,6 @@ def test_a_kernel_is_compiled_anew_when_a_callee_in_another_file_has_changed(tmp
     assert ended(started(changed, tmp_path, **cache)) == (0, 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_processes_that_start_at_once_on_a_cold_cache_neither_crash_nor_spoil_it(tmp_path: Path) -> None:
-    process = started(STAMPEDE, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert all(line.startswith(ONCE) for line in err.splitlines())
-
-
-def test_fresh_interpreters_that_start_at_once_on_a_cold_cache_leave_a_warm_one(tmp_path: Path) -> None:
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    for process in [started(FEW, **cache) for _ in range(INTERPRETERS)]:
-        ended(process)
-    compiled, read = ended(started(FEW, **cache))
-    assert compiled == 0
-    assert read > 0
-
-
-def test_an_install_that_cannot_be_written_works_without_any_cache_and_says_so_once(read_only: Path) -> None:
-    _, read = ended(started(FEW, read_only, HOME=os.devnull), ALWAYS)
-    assert read == 0
-
-
-def test_a_folder_named_by_the_environment_is_the_remedy_where_none_can_be_written(
-    read_only: Path, tmp_path: Path
-) -> None:
-    elsewhere = {"HOME": os.devnull, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    assert ended(started(ONE, read_only, **elsewhere), f"{ONCE}{tmp_path / 'cache'}") == (1, 0)
-    assert ended(started(ONE, read_only, **elsewhere)) == (0, 1)
-
-
-WORKERS = f"""
-import multiprocessing
-
-for method in ("fork", "spawn"):
-    worker = multiprocessing.get_context(method).Process(target=exec, args=({ONE!r}, {{}}))
-    worker.start()
-    worker.join()
-    assert worker.exitcode == 0
-"""
-
-
-def test_a_worker_says_nothing_of_what_it_compiles(tmp_path: Path) -> None:
-    process = started(WORKERS, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    _, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
-
-
-def test_the_line_goes_through_logging_where_it_can_be_turned_off(tmp_path: Path) -> None:
-    off = "import logging; logging.getLogger('adaptive_sampler').setLevel(logging.ERROR)"
-    process = started(f"{off}{ONE}", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    out, err = process.communicate(timeout=300)
-    assert (out, err) == ("ok 1 0\n", "")
-
-
 def test_what_is_compiled_ahead_is_all_that_a_training_calls() -> None:
     """By the types that kernels are called with, as both read a warm cache, or warm it."""
     ahead, training = (
@@ -335,15 +123,6 @@ def test_what_is_compiled_ahead_is_all_that_a_training_calls() -> None:
     )
     assert len(training) > 20
     assert sorted(training - ahead) == []
-
-
-def test_an_install_that_cannot_be_written_uses_a_warm_cache_in_the_home(read_only: Path, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    compiled, _ = ended(started(FEW, read_only, HOME=str(tmp_path / "home")))
-    assert compiled > 0
-    again, read = ended(started(FEW, read_only, HOME=str(tmp_path / "home")))
-    assert again == 0
-    assert read > 0
 
 
 def test_a_warm_cache_is_read_without_loading_what_numba_compiles_with() -> None:
@@ -370,21 +149,3 @@ def test_a_damaged_cache_is_compiled_anew_and_whole_afterwards(
         file.write_bytes(left)
     assert ended(started(ONE, **cache)) == (1, 0)
     assert ended(started(ONE, **cache)) == (0, 1)
-
-
-def test_a_disk_without_room_for_a_cache_ends_no_call(tmp_path: Path) -> None:
-    process = started(FULL_DISK + ONE, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert process.communicate(timeout=300)[0] == "ok 1 0\n"
-
-
-def test_compiling_ahead_onto_a_disk_without_room_is_an_error(tmp_path: Path) -> None:
-    process = started(FULL_DISK + ONE_AHEAD, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    err = process.communicate(timeout=300)[1]
-    assert process.returncode == 1
-    assert "No space left on device. Set NUMBA_CACHE_DIR to a folder that can" in err
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_forked_while_another_thread_compiles_a_kernel_does_not_hang(tmp_path: Path) -> None:
-    process = started(FORKS, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert process.communicate(timeout=300)[0] == "ok 0 0\n"

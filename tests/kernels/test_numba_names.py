@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 from adaptive_sampler.kernels import private
 from adaptive_sampler.kernels.jit import kernel
 from tests import references
-from tests.kernels.test_kernel_cache import FORKS, started
+from tests.kernels.processes import FORKS, started
 
 # Numba and llvmlite as they would be had each match of WORD another name, in all of their files.
 RENAMED = """

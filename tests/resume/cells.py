@@ -18,10 +18,10 @@ class Axes:
         """All combinations."""
         return [cell for values in product(*self.values.values()) if self.possible(cell := self.cell(*values))]
 
-    def covering(self) -> list[Any]:
-        """A few of them, in which any two values of two axes that can come together do."""
-        left = {cell: pairs(cell) for cell in self.every()}
-        missing, chosen = set().union(*left.values()), []
+    def covering(self, given: list[Any]) -> list[Any]:
+        """A few of them, in which any two values of two axes that can come together do: those that are given, and more."""
+        left, chosen = {cell: pairs(cell) for cell in self.every()}, [*given]
+        missing = set().union(*left.values()) - set().union(*map(pairs, given))
         while missing:
             best = max(left, key=lambda cell: len(left[cell] & missing))
             missing -= left[best]

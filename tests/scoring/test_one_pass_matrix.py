@@ -20,7 +20,7 @@ from adaptive_sampler.scoring import (
     Variability,
 )
 from adaptive_sampler.scoring.reading import Reader
-from tests.kernels.test_kernel_cache import started
+from tests.kernels.processes import started
 
 SCORES = [Entropy(), EL2N(), Forgetting(), Loss(), Margin(), Confidence(), Variability(), Error()]
 CLASSES = [2, 10, 127, 255, 256, 1000, 4096, 4097, 9000]

@@ -4,11 +4,12 @@ import io
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from adaptive_sampler.plan import MadeFrom, Plan
-from adaptive_sampler.shards import ShardIndex
+from adaptive_sampler.shards import ShardIndex, ShardReader
 
 
 def write_tar(
@@ -160,3 +161,9 @@ def _old_sparse(name: str, places: list[tuple[int, int]], size: int, data: bytes
         block = b"".join(entries[at : at + 21]).ljust(504, b"\0") + bytes([at + 21 < len(entries)])
         blocks += block.ljust(512, b"\0")
     return header(name.encode(), octal(len(data)), b"S", magic=OLD_GNU, fields=fields) + blocks + padded(data)
+
+
+def whole(index: ShardIndex) -> list[dict[str, Any]]:
+    """Every sample, in the order of the rows."""
+    n = len(index)
+    return list(ShardReader(index, plan_of(n, range(n)), window=0))

@@ -149,12 +149,13 @@ class _Player:
 def _context() -> Any:
     """The multiprocessing context that makes fresh processes.
 
-    On Linux they are forks of a server that has imported torch and run nothing else, which saves a second for each.
+    On Linux they are forks of a server that has imported torch and Numba and run nothing else, which saves a second for each.
     """
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["adaptive_sampler.sampler", "torch.utils.data"])  # a missing torch is ignored
+    # A torch that is missing is ignored.
+    context.set_forkserver_preload(["adaptive_sampler.sampler", "numba", "torch.utils.data"])
     return context
 
 

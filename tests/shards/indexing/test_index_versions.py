@@ -21,13 +21,10 @@ from adaptive_sampler.scoring import Loss
 from adaptive_sampler.shards import ShardDamaged, ShardIndex, ShardMissing, ShardReader
 from adaptive_sampler.shards.indexing import index as building
 from adaptive_sampler.storage.local import LocalStorage
+from tests.shards.indexing.handlers import go_on
 from tests.shards.tars import body, plan_of, shards, write_tar
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def go_on(error: Exception) -> bool:
-    return True
 
 
 def read(index: ShardIndex) -> list[str]:

@@ -7,20 +7,13 @@ import pytest
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.shards import ShardDamaged, ShardIndex
 from adaptive_sampler.shards.errors import Handler
+from tests.shards.indexing.handlers import go_on, stop
 from tests.shards.tars import body, shards, write_tar
 
 
 def shard(path: Path, keys: list[str]) -> str:
     """A shard of samples with these keys."""
     return str(write_tar(path, [(f"{key}.bin", body(key)) for key in keys]))
-
-
-def go_on(error: Exception) -> bool:
-    return True
-
-
-def stop(error: Exception) -> bool:
-    return False
 
 
 def cut_off(path: str) -> bytes:

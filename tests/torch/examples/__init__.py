@@ -1,1 +1,1 @@
-"""The full examples of the docs, run as a user runs them: on ranks, killed, and started again."""
+"""The full examples of the docs: run by torchrun as a user runs them, and on ranks that are killed and started again."""
