@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,25 +20,22 @@ from adaptive_sampler import ScoreStore
 at_length = pytest.mark.skipif(os.environ.get("RESUME") != "all", reason="`make resume` runs it, which may take hours")
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "docs" / "examples"
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
-FORKS = (str(Path(__file__).with_name("ranks.py")),)
 LIMIT = 120.0  # seconds that a run may take, on a machine that is busy
 
 
 class Run:
-    """A script, begun on `ranks` processes, or as one. `arguments`: the script's own. `by`: what begins the ranks, TORCHRUN as
-    a user does, or FORKS, which loads the script's imports once instead of three times.
+    """A script, begun on `ranks` processes under torchrun, or as one process without it. `arguments`: the script's own.
 
     Every process of the run has a mark in its environment, by which `kill` finds it: torchrun gives each rank a session
     of its own, and a rank's workers outlive it for a while.
     """
 
-    def __init__(self, script: Path, *arguments: str | Path, ranks: int = 1, by: Sequence[str] = FORKS) -> None:
+    def __init__(self, script: Path, *arguments: str | Path, ranks: int = 1) -> None:
         mark = uuid.uuid4().hex
         self._mark = f"KILLED_RUN={mark}".encode()
         own = {"KILLED_RUN": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         alone = {name: text for name, text in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-        ranked = [*by, str(ranks)] if ranks > 1 else []
+        ranked = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
         self._printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe that nobody reads would stop the run
         # Nicely, so that whoever waits for a moment to kill it sees that moment, on a machine that is busy too.
         self._process = subprocess.Popen(

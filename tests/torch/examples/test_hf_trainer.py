@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.torch.examples.killed import EXAMPLES, ROOT, TORCHRUN, Run, a_little_later, at_length, result
+from tests.torch.examples.killed import EXAMPLES, ROOT, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "hf_trainer.py"
 
@@ -24,7 +24,7 @@ def last(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("whole")
-    Run(SCRIPT, "--folder", folder, ranks=2, by=TORCHRUN).output()
+    started(folder).output()
     return result(folder)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.torch.examples.killed import EXAMPLES, TORCHRUN, Run, a_little_later, at_length, result
+from tests.torch.examples.killed import EXAMPLES, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "lightning_ddp.py"
 STEPS = 29  # of an epoch on two ranks
@@ -25,7 +25,7 @@ def last_step(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("whole")
-    assert f"6 epochs, {6 * STEPS} steps" in Run(SCRIPT, "--folder", folder, ranks=2, by=TORCHRUN).output()
+    assert f"6 epochs, {6 * STEPS} steps" in started(folder).output()
     return result(folder)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adaptive_sampler import ScoreStore
-from tests.torch.examples.killed import EXAMPLES, TORCHRUN, Run, a_little_later, at_length, result
+from tests.torch.examples.killed import EXAMPLES, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "torchrun.py"
 
@@ -40,7 +40,7 @@ def within(folder: Path, epoch: int) -> Callable[[], bool]:
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("whole")
-    Run(SCRIPT, "--folder", folder, ranks=2, by=TORCHRUN).output()
+    started(folder, 2).output()
     return result(folder)
 
 
