@@ -1,6 +1,8 @@
 """The one door to torch's collectives: if a rank is gone, every other one raises an error that names it."""
 
+import contextlib
 import time
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch.distributed as dist
 from adaptive_sampler.errors import RankLost
 
 _LONGEST_NAP = 0.05  # seconds between two looks at a collective that takes its time
-_LATE = 0.1  # of the time that a collective took, as much later at most is its end seen
+_LATE = 0.1  # of the time that a collective took on a GPU, as much later at most is its end seen
 _PATIENCE = 5.0  # seconds in which ranks that live and wait answer a roll call, if the group's timeout leaves as many
 _TIMELY = (
     0.9  # of the group's timeout, after which a roll is called: before torch acts, which under NCCL ends the process
@@ -59,6 +61,7 @@ class _Roll:
 
     def __init__(self, group: Any, device: torch.device) -> None:
         self._rank, self._ranks, self._store = group.rank(), group.size(), group.get_group_store()
+        self._wakes = device.type == "cpu"  # whoever waits; on a GPU waiting would only queue what comes next
         timeout = group._get_backend(device).options._timeout.total_seconds()  # torch shows it nowhere else
         self._end = time.monotonic() + timeout
         self._timely = time.monotonic() + timeout * _TIMELY
@@ -67,9 +70,13 @@ class _Roll:
         """Wait for a collective. Raises `RuntimeError` if it fails, here or on another rank, or takes too long."""
         start = time.monotonic()
         while not work.is_completed():
-            nap = min(1e-5 + _LATE * (time.monotonic() - start), _LONGEST_NAP)
-            time.sleep(nap)
-            if nap < _LONGEST_NAP:  # a look into the store costs a round trip
+            nap = _LONGEST_NAP if self._wakes else min(1e-5 + _LATE * (time.monotonic() - start), _LONGEST_NAP)
+            if not self._wakes:
+                time.sleep(nap)
+            else:
+                with contextlib.suppress(RuntimeError):  # time is over, or it failed, as the last line says again
+                    work.wait(timedelta(seconds=nap))
+            if nap < _LONGEST_NAP or work.is_completed():  # a look into the store costs a round trip
                 continue
             if self._store.check([_KEY]):
                 raise RuntimeError("another rank noticed that a rank is gone")

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from adaptive_sampler.errors import OutOfStep
-from adaptive_sampler.memory.journal import JournalEntry
+from adaptive_sampler.memory.journal import JournalEntry, JournalPieces
 from adaptive_sampler.torch.ranks.collective import gather, gather_texts
 
 T = TypeVar("T")
@@ -81,26 +81,22 @@ def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
     return gather(ours, group).numpy()
 
 
-def exchange(planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> list[JournalEntry]:
-    """Exchange the pieces of one round, a line of `planned` each -> the entries of all ranks, in order.
+def exchange(planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> JournalPieces:
+    """Exchange the pieces of one round, a line of `planned` each -> those of all ranks, in order.
 
     Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
     """
-    rank, update, start, stop = planned.T
+    rank, update, start, stop = np.ascontiguousarray(planned.T)
     size, (epoch, mask) = stop - start, headers[rank, update, 1:].T
-    cells = size * np.array([scores.bit_count() for scores in mask.tolist()])
+    cells = size * np.bitwise_count(mask)
     rows_at, most_rows = _places(rank, size)
     values_at, most_values = _places(rank, cells)
-    ours = planned[rank == dist.get_rank(group), 1:].T.tolist()
-    rows = [entries[u].rows[a:b] for u, a, b in zip(*ours, strict=True)]
-    values = [entries[u].values[:, a:b].reshape(-1) for u, a, b in zip(*ours, strict=True)]
+    ours = planned[rank == dist.get_rank(group), 1:].tolist()
+    rows = [entries[u].rows[a:b] for u, a, b in ours]
+    values = [entries[u].values[:, a:b].reshape(-1) for u, a, b in ours]
     all_rows = gather(_padded(rows, most_rows, np.int64), group).numpy()
     all_values = gather(_padded(values, most_values, np.float32), group).numpy()
-    told = (column.tolist() for column in (rank, size, cells, rows_at, values_at, mask, epoch))
-    return [
-        JournalEntry(all_rows[r, i : i + m], scores, all_values[r, j : j + c].reshape(-1, m), e)
-        for r, m, c, i, j, scores, e in zip(*told, strict=True)
-    ]
+    return JournalPieces(all_rows, all_values, rank, size, rows_at, values_at, mask, epoch)
 
 
 def _places(rank: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, int]:
