@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,25 +21,42 @@ _TIMELY = (
 _KEY = "adaptive_sampler/lost"
 
 
-def gather(values: Any, group: Any) -> torch.Tensor:
-    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape.
+class Gathering:
+    """The arrays of all ranks, (ranks, …), which must have the same shape, on their way while the caller goes on."""
 
-    Raises `RankLost` if a rank has died, or does not come within the group's timeout.
-    """
-    group = dist.group.WORLD if group is None else group
-    on_gpu = dist.get_backend(group) == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    ours = torch.as_tensor(np.asarray(values)).to(device).contiguous()
-    gathered = torch.empty((group.size(), *ours.shape), dtype=ours.dtype, device=device)
-    roll = _Roll(group, device)
-    try:
-        roll.wait(dist.all_gather([*gathered], ours, group, async_op=True))
-    except RuntimeError as error:  # so are all errors of gloo, of NCCL and of torch's stores
-        raise RankLost(
-            f"{roll.call()}, so this rank cannot go on. What was committed is whole: start the processes again, as many as "
-            "you like, and open the last commit (distributed_store with exist_ok=True) or a checkpoint's (version=)."
-        ) from error
-    return gathered.cpu()
+    def __init__(self, values: Any, group: Any) -> None:
+        """Begin. Raises as `arrived` does."""
+        group = dist.group.WORLD if group is None else group
+        on_gpu = dist.get_backend(group) == "nccl"
+        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        self._ours = torch.as_tensor(np.asarray(values)).to(device).contiguous()  # kept, as it is still to be read
+        self._gathered = torch.empty((group.size(), *self._ours.shape), dtype=self._ours.dtype, device=device)
+        self._roll = _Roll(group, device)
+        with self._naming():
+            self._work = dist.all_gather([*self._gathered], self._ours, group, async_op=True)
+
+    def arrived(self) -> torch.Tensor:
+        """Wait for the arrays -> them on the CPU. Raises `RankLost` if a rank has died, or does not come within the group's
+        timeout."""
+        with self._naming():
+            self._roll.wait(self._work)
+        return self._gathered.cpu()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Raise `RankLost`, which names the rank, from what torch raises."""
+        try:
+            yield
+        except RuntimeError as error:  # so are all errors of gloo, of NCCL and of torch's stores
+            raise RankLost(
+                f"{self._roll.call()}, so this rank cannot go on. What was committed is whole: start the processes again, as "
+                "many as you like, and open the last commit (distributed_store with exist_ok=True) or a checkpoint's (version=)."
+            ) from error
+
+
+def gather(values: Any, group: Any) -> torch.Tensor:
+    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape. Raises as `Gathering.arrived` does."""
+    return Gathering(values, group).arrived()
 
 
 def gather_texts(text: str, group: Any) -> list[str]:
