@@ -81,7 +81,7 @@ def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
     return gather(ours, group).numpy()
 
 
-class Round:
+class ExchangeRound:
     """The pieces of one round, a line of `planned` each, on their way to all ranks.
 
     Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
@@ -109,9 +109,9 @@ def exchange(
     rounds: Iterable[np.ndarray], headers: np.ndarray, entries: list[JournalEntry], group: Any
 ) -> Iterator[JournalPieces]:
     """The pieces of each of the `rounds`. While the caller folds those of one, those of the next are on their way."""
-    before: Round | None = None
+    before: ExchangeRound | None = None
     for planned in rounds:
-        begun = Round(planned, headers, entries, group)
+        begun = ExchangeRound(planned, headers, entries, group)
         if before is not None:
             yield before.arrived()
         before = begun

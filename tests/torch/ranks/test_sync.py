@@ -303,7 +303,7 @@ def dying(rank: int, path: str) -> Any:
     for step in range(50):
         store.update(np.arange(N), loss=np.full(N, step))
     if rank == 1:
-        begin, rounds = exchange.Round, []
+        begin, rounds = exchange.ExchangeRound, []
 
         def die_in_the_third_round(*arguments: Any) -> Any:  # a process that is killed says nothing
             rounds.append(1)
@@ -311,7 +311,7 @@ def dying(rank: int, path: str) -> Any:
                 os._exit(1)
             return begin(*arguments)
 
-        exchange.Round = die_in_the_third_round  # type: ignore[assignment,misc]  # a function that makes one
+        exchange.ExchangeRound = die_in_the_third_round  # type: ignore[assignment,misc]  # a function that makes one
     sync(store, limit=N)
 
 
