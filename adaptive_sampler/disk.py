@@ -27,6 +27,11 @@ def checksum(parts: Sequence[Bytes], crc: int = 0) -> int:
     return crc
 
 
+def nbytes(parts: Sequence[Bytes]) -> int:
+    """The size of the concatenated parts."""
+    return sum(len(part) if isinstance(part, bytes) else part.nbytes for part in parts)
+
+
 def _octets(part: Bytes) -> Bytes:
     """An array's memory as uint8, without a copy if the array is contiguous; bytes are returned as they are."""
     return part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_sampler.checks import is_whole
-from adaptive_sampler.disk import checksum
+from adaptive_sampler.disk import Bytes, checksum
 from adaptive_sampler.errors import MALFORMED, RowError, StoreDamaged
 from adaptive_sampler.kernels import bits as kernels
 from adaptive_sampler.markup import card, share
@@ -168,18 +168,24 @@ class Plan:
             "made_from": list(self.made_from),
         }
 
-    def files(self) -> dict[str, bytes]:
-        """The plan as files, name -> bytes: one .npy per array, then plan.json with the checksums of the others.
+    def files(self) -> dict[str, list[Bytes]]:
+        """The plan as files, name -> the parts of its bytes: one .npy per array, then plan.json with the checksums of the others.
 
-        A saved plan is complete once its plan.json is there.
+        A saved plan is complete once its plan.json is there. Contiguous arrays are not copied.
         """
-        files = {}
+        files: dict[str, list[Bytes]] = {}
         for name, array in self._arrays().items():
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            files[f"{name}.npy"] = buffer.getvalue()
-        about = self._about() | {"id": self.id, "files": {name: checksum([data]) for name, data in files.items()}}
-        return files | {"plan.json": json.dumps(about, indent=1).encode()}
+            whole = np.ascontiguousarray(array)
+            files[f"{name}.npy"] = [_npy_header(whole), whole]
+        about = self._about() | {"id": self.id, "files": {name: checksum(parts) for name, parts in files.items()}}
+        return files | {"plan.json": [json.dumps(about, indent=1).encode()]}
+
+
+def _npy_header(array: np.ndarray) -> bytes:
+    """What a .npy file has before the bytes of a contiguous array."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return header.getvalue()
 
 
 def facts(plan: Plan) -> dict[str, object]:

@@ -17,7 +17,7 @@ from adaptive_sampler.commands.bench.base import Row
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Draw, Prune
-from benchmarks.harness import options, save
+from benchmarks.harness import alone, options, save
 
 ABOUT = (
     "One score of n rows, in a process of its own. `share`: the time at the largest n over ten times that at a tenth of it. "
@@ -77,9 +77,9 @@ def main(arguments: argparse.Namespace) -> None:
     n = 20_000 if arguments.quick else arguments.n
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
-        tenth = life(n // 10, folder)
+        tenth = alone(life, n // 10, folder)
         shutil.rmtree(folder / str(n // 10))
-        whole = life(n, folder)
+        whole = alone(life, n, folder)
     finally:
         shutil.rmtree(folder)
     for small, large in zip(tenth, whole, strict=True):

@@ -1,6 +1,7 @@
 """A plan is an immutable artifact: what it visits, what it is called, and what its files give back."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def make(**arrays):
 
 
 def stored(plan):
-    return {name: np.frombuffer(data, np.uint8) for name, data in plan.files().items()}
+    return {name: np.frombuffer(b"".join(parts), np.uint8) for name, parts in plan.files().items()}
 
 
 def test_a_plan_says_what_an_epoch_visits_how_often_and_with_what_weight():
@@ -134,7 +135,16 @@ def test_files_give_the_plan_back(plan):
 def test_files_are_no_larger_than_they_must_be():
     n = 1_000_000
     plan = Prune(0.4, "loss").plan(scored(np.arange(n)), epoch=0, seed=0)
-    assert sum(map(len, plan.files().values())) < n / 8 + 1000
+    assert sum(map(len, stored(plan).values())) < n / 8 + 1000
+
+
+@pytest.mark.parametrize("name", ["kept", "counts", "weights"])
+def test_each_array_is_a_file_that_numpy_reads_and_is_not_copied_into_it(name):
+    plan = make()
+    array = getattr(plan, name)
+    again = np.load(io.BytesIO(stored(plan)[f"{name}.npy"].tobytes()))
+    np.testing.assert_array_equal(again, array, strict=True)
+    assert plan.files()[f"{name}.npy"][1] is array
 
 
 @pytest.mark.parametrize("name", ["kept.npy", "counts.npy", "weights.npy", "plan.json"])
@@ -167,7 +177,7 @@ def test_a_truncated_file_is_refused(name, length):
     ("old", "new"), [(b'"seed": 1', b'"seed": 2'), (b'"n": 10', b'"n": 11'), (b'"Mine"', b'"Thine"')]
 )
 def test_a_changed_value_in_plan_json_is_refused(old, new):
-    data = make().files()["plan.json"]
+    data = stored(make())["plan.json"].tobytes()
     assert old in data
     files = stored(make()) | {"plan.json": np.frombuffer(data.replace(old, new), np.uint8)}
     with pytest.raises(StoreDamaged, match="not a plan as it was saved"):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.kernels import exact
-from adaptive_sampler.kernels.identity import NO_PLACES, Identity, RowIdentity, hash_places
+from adaptive_sampler.kernels.identity import NO_PLACES, Identity, Names, RowIdentity, hash_places
 from adaptive_sampler.kernels.jit import kernel
 from adaptive_sampler.kernels.race import first_arrivals, sample_without_replacement
 from adaptive_sampler.kernels.splitmix import number, stream
+from adaptive_sampler.kernels.weigh import Weights, pieces, summed
 
 __all__ = ["multinomial_counts", "sample_without_replacement"]
 
@@ -57,8 +57,8 @@ def _invert(mean: Any, u: Any) -> Any:
 
 
 @kernel
-def poisson(start: Any, more: Any, hashes: Any, named: Any, weights: Any, rate: Any, counts: Any) -> Any:
-    """counts[row] ~ Poisson(rate · weight), independently, into (n,) uint32; returns their sum.
+def poisson(start: Any, more: Any, hashes: Any, named: Any, at: Any, weights: Any, rate: Any, counts: Any) -> Any:
+    """counts[i] ~ Poisson(rate · weights[i]), independently, into (m,) uint32, of row `at` + i; returns their sum.
 
     start, hashes, named: as `hash_places` takes them. `more`: where the sequence begins whose number of a row's name begins a
     sequence of its own, which large means take.
@@ -71,7 +71,7 @@ def poisson(start: Any, more: Any, hashes: Any, named: Any, weights: Any, rate: 
         size = min(64, weights.size - first)
         block = weights[first : first + size]
         beyond = np.int64(0)
-        hash_places(start, hashes, named, NO_PLACES, first, numbers[:size])
+        hash_places(start, hashes, named, NO_PLACES, at + first, numbers[:size])
         for i in range(size):
             us[i] = _uniform(numbers[i])
         for i in range(size):  # no branches, so it is vectorised; what it cannot settle is done below
@@ -91,8 +91,8 @@ def poisson(start: Any, more: Any, hashes: Any, named: Any, weights: Any, rate: 
                 mean = np.float64(block[i]) * rate
                 if ks[i] == _TERMS or mean > _MOST:
                     ks[i] = _invert(min(mean, _MOST), us[i])
-                    at = first + i
-                    name = hashes[at] if hashes.size else np.uint64(named[at] if named.size else at)
+                    row = at + first + i
+                    name = hashes[row] if hashes.size else np.uint64(named[row] if named.size else row)
                     parts = number(more, name)
                     j = 0
                     while mean > _MOST:
@@ -106,15 +106,20 @@ def poisson(start: Any, more: Any, hashes: Any, named: Any, weights: Any, rate: 
 
 
 @kernel
-def _count(counts: Any, rows: Any) -> None:
-    for row in rows:
-        counts[row] += np.uint32(1)
+def _count(counts: Any, most: Any, rows: Any) -> Any:
+    """Count `rows`, up to the first whose count is `most` already; returns how many were counted."""
+    for i in range(rows.size):
+        if counts[rows[i]] == most:
+            return i
+        counts[rows[i]] += 1
+    return rows.size
 
 
 def multinomial_counts(
-    weights: NDArray[np.float32], num_samples: int, *, key: int, identity: Identity | None = None
-) -> NDArray[np.uint32]:
-    """How often each row comes up in `num_samples` independent draws with p ∝ weights: (n,) uint32.
+    weights: Weights, num_samples: int, *, key: int, identity: Identity | None = None
+) -> NDArray[Any]:
+    """How often each row comes up in `num_samples` independent draws with p ∝ weights, (n,) uint8, or where one needs it uint16
+    or uint32.
 
     `weights` is (n,) float32, finite, at least 0, one of them positive; num_samples < 2**32 (the caller
     checks). A row without weight never comes up. Linear in n + num_samples. `identity`: the names of the n rows; None:
@@ -124,17 +129,40 @@ def multinomial_counts(
     `num_samples` arrivals are in: which of two rows comes next depends on their weights alone, so these are independent
     draws. Where many are drawn, arrivals are only counted until a time before which nearly always a few less have come.
     """
-    weights = np.ascontiguousarray(weights, np.float32)
     identity = identity or RowIdentity(len(weights))
-    counts = np.zeros(len(weights), np.uint32)
-    total, left = exact.summed(weights), num_samples
+    counts: NDArray[Any] = np.zeros(len(weights), np.uint8)
+    total, came = summed(weights), 0
     if num_samples >= max(len(weights) // 8, 1024):
         until = (num_samples - 5 * math.sqrt(num_samples)) / total
         for attempt in count(2, 2):
             starts = stream(key, attempt), stream(key, attempt + 1)
-            left = num_samples - int(poisson(*starts, *identity.names, weights, until, counts))
-            if left >= 0:  # a sum above num_samples (1 in 3 million) says nothing of its parts
+            counts, came = _arrived(counts, starts, identity.names, weights, until)
+            if came <= num_samples:  # a sum above num_samples (1 in 3 million) says nothing of its parts
                 break
-    if left:
-        _count(counts, first_arrivals(weights, total, left, key=key, identity=identity))
+    if came < num_samples:
+        counts = _counted(counts, first_arrivals(weights, total, num_samples - came, key=key, identity=identity))
     return counts
+
+
+def _arrived(
+    counts: NDArray[Any], starts: tuple[np.uint64, np.uint64], names: Names, weights: Weights, until: float
+) -> tuple[NDArray[Any], int]:
+    """`poisson` of all rows, a piece at a time, into `counts`, or into wider ones; and their sum."""
+    total = 0
+    for first, piece in pieces(weights):
+        some = np.empty(len(piece), np.uint32)
+        total += int(poisson(*starts, *names, first, piece, until, some))
+        if (most := int(some.max())) > np.iinfo(counts.dtype).max:
+            counts = counts.astype(np.min_scalar_type(most))
+        counts[first : first + len(piece)] = some
+    return counts, total
+
+
+def _counted(counts: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """`counts`, or wider ones, in which `rows` are counted too."""
+    while True:
+        most = np.iinfo(counts.dtype).max
+        rows = rows[_count(counts, most, rows) :]
+        if not len(rows):
+            return counts
+        counts = counts.astype(np.min_scalar_type(most + 1))

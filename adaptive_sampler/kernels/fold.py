@@ -144,6 +144,27 @@ def fold(rows, values, epoch, before, steps, decays, ledger, octets, shift, dirt
 
 
 @kernel
+def join(sent, values_sent, rank, size, rows_at, values_at, rows, values):
+    """Copy pieces of updates, one behind the other, into `rows`, (m,), and `values`, (scores, m).
+
+    Of each piece `rank`, `size`, `rows_at` and `values_at`, (pieces,), say where it is in `sent` and `values_sent`, (ranks, …):
+    its values lie line by line.
+    """
+    done = 0
+    for p in range(rank.size):
+        own, first = values_sent[rank[p]], values_at[p]
+        some = sent[rank[p]][rows_at[p] : rows_at[p] + size[p]]
+        for i in range(some.size):
+            rows[done + i] = some[i]
+        for line in range(values.shape[0]):
+            given, into = own[first : first + some.size], values[line, done : done + some.size]
+            for i in range(some.size):
+                into[i] = given[i]
+            first += some.size
+        done += some.size
+
+
+@kernel
 def take_visits(rows, left, mine):
     """Mark in `mine` which of `rows`, in the order given, are visits that are left, and take these from `left`, (n,).
 

@@ -20,6 +20,7 @@ from adaptive_sampler.kernels.llvm import (
     popcount,
 )
 from adaptive_sampler.kernels.splitmix import number, stream
+from adaptive_sampler.kernels.weigh import Weights, pieces
 
 # The same numbers on every platform, for the reasons in draw.py: hence a logarithm of our own.
 
@@ -59,22 +60,26 @@ def _rough(upper: Any) -> Any:
 
 @kernel
 def arrivals(start: Any, hashes: Any, named: Any, weights: Any, rows: Any, out: Any) -> None:
-    """When each of `rows` arrives first, into `out`, float64; start, hashes, named: as `hash_places` takes them."""
+    """When each of `rows`, of these weights, arrives first, into `out`, float64.
+
+    start, hashes, named: as `hash_places` takes them.
+    """
     numbers = np.empty(_CHUNK, np.uint64)
     for first in range(0, rows.size, _CHUNK):
-        some, times = rows[first : first + _CHUNK], out[first : first + _CHUNK]
+        some, times, own = rows[first : first + _CHUNK], out[first : first + _CHUNK], weights[first : first + _CHUNK]
         hash_places(start, hashes, named, some, 0, numbers[: some.size])
         for i in range(some.size):  # a loop of its own, as LLVM vectorises it only so
             times[i] = exponential(numbers[i] >> np.uint64(12))
         for i in range(some.size):
-            times[i] /= np.float64(weights[some[i]])
+            times[i] /= np.float64(own[i])
 
 
 @kernel
 def arrivals_before(
     start: Any, more: Any, hashes: Any, named: Any, weights: Any, rows: Any, high: Any, times: Any, places: Any
 ) -> Any:
-    """All arrivals of each of `rows` before `high`: when, into `times`, and whose, into `places`; returns how many.
+    """All arrivals of each of `rows`, of these weights, before `high`: when, into `times`, and whose, into `places`; returns how
+    many.
 
     Waits of a row's after the first are those of the numbers 1, 2, … of a sequence of its own. What there is no room for is
     counted only.
@@ -82,7 +87,7 @@ def arrivals_before(
     m = np.int64(0)
     for i in range(rows.size):
         row = rows[i]
-        weight = np.float64(weights[row])
+        weight = np.float64(weights[i])
         name = hashes[row] if hashes.size else np.uint64(named[row] if named.size else row)
         waited = exponential((number(start, name) if hashes.size else row_hash(start, name)) >> np.uint64(12))
         waits = number(more, name)
@@ -151,7 +156,7 @@ def _set(words: Any, rows: Any) -> None:
 
 
 def sample_without_replacement(
-    weights: NDArray[np.float32], k: int, *, key: int, identity: Identity | None = None
+    weights: Weights, k: int, *, key: int, identity: Identity | None = None
 ) -> NDArray[np.uint8]:
     """k rows drawn one after another with p ∝ the weights of those left, as a bitmap: (ceil(n/8),) uint8.
 
@@ -160,7 +165,6 @@ def sample_without_replacement(
     torch.multinomial; those that arrive at once come by their hashes. A row without weight never arrives: where
     fewer than k have one, all those are set. `identity`: the names of the n rows; None: their numbers.
     """
-    weights = np.ascontiguousarray(weights, np.float32)
     n = len(weights)
     identity = identity or RowIdentity(n)
     start = stream(key, 0)
@@ -172,7 +176,7 @@ def sample_without_replacement(
         before, m = _pass(start, identity.names, weights, low, high, words, rows)
         if m <= room and before <= k:
             times = np.empty(m)
-            arrivals(start, *identity.names, weights, rows[:m], times)
+            arrivals(start, *identity.names, weights[rows[:m]], rows[:m], times)
             arrived = np.flatnonzero(times < high)  # float32 left a doubt
             if before + len(arrived) >= k or high == math.inf:
                 _set(words, _first(times[arrived], rows[arrived], k - before, start, identity))
@@ -181,7 +185,7 @@ def sample_without_replacement(
     return words.astype("<u8", copy=False).view(np.uint8)[: -(-n // 8)]
 
 
-def first_arrivals(weights: NDArray[np.float32], total: float, k: int, *, key: int, identity: Identity) -> NDArray[Any]:
+def first_arrivals(weights: Weights, total: float, k: int, *, key: int, identity: Identity) -> NDArray[Any]:
     """Whose the first k arrivals are, (k,) in any order, where a row arrives again and again: at the rate of its weight.
 
     `total`: the sum of the weights, above 0. A row's first arrival is that of `sample_without_replacement`.
@@ -193,17 +197,18 @@ def first_arrivals(weights: NDArray[np.float32], total: float, k: int, *, key: i
         expected = k + deviations * math.sqrt(k) + deviations**2
         high = expected / total
         rows = _listed(start, names, weights, high, min(n, int(expected) + n // 1024) + 64)
+        own = weights[rows]
         room = m = int(expected + deviations * math.sqrt(expected)) + 64
         while m >= room:  # a second time, if at all
             room = m + 1
             times, places = np.empty(room), np.empty(room, rows.dtype)
-            m = int(arrivals_before(start, more, *names, weights, rows, high, times, places))
+            m = int(arrivals_before(start, more, *names, own, rows, high, times, places))
         if m >= k:
             return _first(times[:m], places[:m], k, start, identity)
         deviations *= 2
 
 
-def _listed(start: np.uint64, names: Names, weights: NDArray[np.float32], high: float, room: int) -> NDArray[Any]:
+def _listed(start: np.uint64, names: Names, weights: Weights, high: float, room: int) -> NDArray[Any]:
     """The rows that may arrive before `high`, those that surely do among them. `room`: a guess of how many."""
     n = len(weights)
     words = np.empty(-(-n // 64), np.uint64)
@@ -231,20 +236,22 @@ def _first(
 def _pass(
     start: np.uint64,
     names: Names,
-    weights: NDArray[np.float32],
+    weights: Weights,
     low: float,
     high: float,
     words: NDArray[np.uint64],
     rows: NDArray[Any],
 ) -> tuple[int, int]:
-    """`_race` over whole words of rows and then over the rest, padded with rows that never arrive."""
-    whole = len(weights) // 64
-    rest = np.zeros(64 if len(weights) % 64 else 0, np.float32)
-    rest[: len(weights) % 64] = weights[whole * 64 :]
+    """`_race` over all rows, and over some that never arrive, which fill up the last word."""
     bounds = _in_float32(low, high)
-    before, m = _race(start, *names, weights[: whole * 64], *bounds, 0, words[:whole], rows, 0)
-    more, m = _race(start, *names, rest, *bounds, whole * 64, words[whole:], rows, m)
-    return before + more, m
+    before, m = 0, 0
+    for first, piece in pieces(weights):
+        if len(piece) % 64:
+            piece = np.concatenate([piece, np.zeros(-len(piece) % 64, np.float32)])
+        own = words[first >> 6 : first + len(piece) >> 6]
+        more, m = _race(start, *names, piece, *bounds, first, own, rows, m)
+        before += more
+    return before, m
 
 
 def _in_float32(low: float, high: float) -> tuple[np.float32, np.float32, np.float32]:
@@ -254,9 +261,7 @@ def _in_float32(low: float, high: float) -> tuple[np.float32, np.float32, np.flo
     return np.float32(2.0**exponent), np.float32(low * 2.0**-exponent), np.float32(high * 2.0**-exponent)
 
 
-def _guess(
-    start: np.uint64, names: Names, weights: NDArray[np.float32], k: int, deviations: float
-) -> tuple[float, float, int]:
+def _guess(start: np.uint64, names: Names, weights: Weights, k: int, deviations: float) -> tuple[float, float, int]:
     """(low, high, room): the k-th arrival is hardly ever outside [low, high), nor are there more than room in
     it."""
     n = len(weights)
@@ -268,7 +273,7 @@ def _guess(
     rows = np.arange(size, dtype=np.int64) * (n // size)
     rows += np.arange(size, dtype=np.int64) * 0x9E3779B1 % (n // size)  # so that no period can hide
     times = np.empty(size)
-    arrivals(start, *names, weights, rows, times)
+    arrivals(start, *names, weights[rows], rows, times)
     early, late = max(0, int((share - slack) * size)), min(size - 1, int((share + slack) * size))
     times.partition((early, late))
     low = float(times[early]) if share > slack else 0.0

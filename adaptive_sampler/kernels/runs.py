@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_sampler.kernels.bits import Bits, Index, count
+from adaptive_sampler.kernels.bits import Bits, Index
 from adaptive_sampler.kernels.jit import kernel
 
 
@@ -20,38 +20,30 @@ def _last(repeats: Any, words: Any) -> None:
 
 @kernel
 def _occupied(counts: Any, words: Any) -> Any:
-    """The bitmap of counts that are not 0, and the largest count."""
-    largest = np.uint64(0)
+    """The bitmap of counts that are not 0, which move to the front of `counts`; returns how many these are."""
+    m = np.int64(0)
     for w in range(words.size):
         some = counts[w << 6 : (w << 6) + 64]
         word = np.uint64(0)
         for i in range(some.size):
             word |= np.uint64(some[i] != 0) << np.uint64(i)
-            largest = max(largest, np.uint64(some[i]))
         words[w] = word
-    return largest
+        for i in range(some.size):  # no branch to mispredict
+            counts[m] = some[i]
+            m += np.int64(some[i] != 0)
+    return m
 
 
-@kernel
-def _compact(counts: Any, out: Any) -> None:
-    """Counts that are not 0, in order, into `out`, which has room for one more: no branch to mispredict."""
-    m = np.int64(0)
-    for i in range(counts.size):
-        out[m] = counts[i]
-        m += np.int64(counts[i] != 0)
-
-
-def occupied(counts: NDArray[np.uint32]) -> tuple[Bits, NDArray[Any]]:
+def occupied(counts: NDArray[Any]) -> tuple[Bits, NDArray[Any]]:
     """(bits, repeats) of a count for each row: the rows that have one, (ceil(n/8),) uint8, and how many each.
 
-    repeats is (kept,), in row order, of the narrowest of uint8, uint16 and uint32 that holds them.
+    `counts`, an array that owns its memory and is used up, becomes the repeats, (kept,), in row order.
     """
     words = np.empty(-(-len(counts) // 64), np.uint64)
-    narrow = np.min_scalar_type(int(_occupied(counts, words)))
+    kept = int(_occupied(counts, words))
     bits = words.astype("<u8", copy=False).view(np.uint8)[: -(-len(counts) // 8)]
-    repeats = np.empty(count(bits) + 1, narrow)
-    _compact(counts, repeats)
-    return bits, repeats[:-1]
+    counts.resize(kept, refcheck=False)
+    return bits, counts
 
 
 class Runs:

@@ -1,13 +1,16 @@
-"""Scores as the weights of a draw: looked over once, and where need be scaled to mean 1 once."""
+"""Scores as the weights of a draw: looked over once, and where need be scaled to mean 1, a block at a time."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_sampler.kernels import exact
 from adaptive_sampler.kernels.jit import kernel
 
 _BLOCK = 64  # scores looked over at once
+PIECE = 1 << 16  # weights that are made at once: they stay in the second-level cache; whole words of 64
 
 
 @kernel
@@ -60,3 +63,40 @@ def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArr
         scores, 1.0 / mean, float(floor), weights
     )  # not of NumPy's precisions, for which no kernel is compiled
     return weights, int(positive)
+
+
+class Weights(Protocol):
+    """Weights of n rows, float32: an array of them, or what finds those of a slice or of an array of rows when asked."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]:
+        """The weights of `rows`, a slice or (m,) integers."""
+
+
+class Weighed:
+    """The weights that `weigh` makes of scores, (n,) float32, found when they are asked for: no second array of n is held."""
+
+    def __init__(self, scores: NDArray[np.float32], mean: float, floor: float) -> None:
+        self._scores, self._mean, self._floor = scores, mean, floor
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]:
+        return weigh(self._scores[rows], self._mean, self._floor)[0]
+
+
+def pieces(weights: Weights) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(first row, weights from there on) of each piece of `PIECE` rows, contiguous; the last may be shorter."""
+    for first in range(0, len(weights), PIECE):
+        yield first, np.ascontiguousarray(weights[first : first + PIECE], np.float32)
+
+
+def summed(weights: Weights) -> float:
+    """The sum of weights, rounded once."""
+    sums = np.zeros(exact.EXPONENTS, np.int64)
+    for _, piece in pieces(weights):
+        exact.add(piece, sums)
+    return float(exact.total(sums))

@@ -10,7 +10,7 @@ import numpy as np
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.kernels import fold as kernels
-from adaptive_sampler.memory.records import BLOCK, Key, Records
+from adaptive_sampler.memory.records import Key, Records
 from adaptive_sampler.scoring.base import BOOKKEEPING, REGISTRY, Column, Fold, ScoreLike, State
 
 CHUNK = 1 << 20  # rows: zarr spends about 1 ms of Python on a chunk, so smaller chunks are slower to read and write
@@ -117,7 +117,7 @@ class Book:
 
     def checksums(self) -> dict[Key, int]:
         """The CRC-32C of each column. What is still on disk is read and not kept."""
-        spec, step = self._spec, self.chunk if self.on_disk else BLOCK
+        spec, step = self._spec, self.chunk if self.on_disk else self.records[0].block
         found = dict.fromkeys(spec, 0)
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)

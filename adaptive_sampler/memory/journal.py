@@ -1,7 +1,7 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,19 +21,40 @@ class JournalEntry(NamedTuple):
     epoch: int
 
 
-def runs(entries: Iterable[JournalEntry], *, by_batches: bool) -> Iterator[tuple[JournalEntry, int]]:
-    """Join entries of the same scores and epoch that follow each other -> the joined ones, and how many each is made of.
+class JournalPieces(NamedTuple):
+    """Pieces of updates, one after another, as they lie in what the ranks sent: `rows`, (ranks, …) int64, and `values`, (ranks,
+    …) float32, those of a piece line by line.
 
-    Their rows keep their order, so folding a run gives what folding its entries one after another does, in fewer calls.
-    `by_batches`: a fold may tell the difference, so every entry stays by itself.
+    Of each piece, (pieces,) int64: its `rank` and `size`, where it is in what that sent, and its update's `mask` and `epoch`.
     """
-    for (mask, epoch, _), run in groupby(enumerate(entries), lambda e: (e[1].mask, e[1].epoch, e[0] * by_batches)):
-        some = [entry for _, entry in run]
-        if len(some) == 1:
-            yield some[0], 1
-        else:
-            rows, values = np.concatenate([e.rows for e in some]), np.concatenate([e.values for e in some], axis=1)
-            yield JournalEntry(rows, mask, values, epoch), len(some)
+
+    rows: np.ndarray
+    values: np.ndarray
+    rank: np.ndarray
+    size: np.ndarray
+    rows_at: np.ndarray
+    values_at: np.ndarray
+    mask: np.ndarray
+    epoch: np.ndarray
+
+
+def runs(pieces: JournalPieces, *, by_batches: bool) -> Iterator[tuple[JournalEntry, int]]:
+    """Join pieces of the same scores and epoch that follow each other -> the joined ones, and how many each is made of.
+
+    Their rows keep their order, so folding a run gives what folding its pieces one after another does, in fewer calls.
+    `by_batches`: a fold may tell the difference, so every piece stays by itself.
+    """
+    number, mask, epoch = len(pieces.rank), pieces.mask, pieces.epoch
+    starts = np.ones(number + 1, np.bool_)
+    if not by_batches:
+        starts[1:number] = (mask[1:] != mask[:-1]) | (epoch[1:] != epoch[:-1])
+    bounds = np.flatnonzero(starts).tolist()
+    for first, stop in pairwise(bounds):
+        where = [of[first:stop] for of in (pieces.rank, pieces.size, pieces.rows_at, pieces.values_at)]
+        scores, length = int(mask[first]), int(where[1].sum())
+        rows, values = np.empty(length, np.int64), np.empty((scores.bit_count(), length), np.float32)
+        kernels.join(pieces.rows, pieces.values, *where, rows, values)
+        yield JournalEntry(rows, scores, values, int(epoch[first])), stop - first
 
 
 def visits_taken(rows: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from adaptive_sampler.scoring.base import Column
 Key = tuple[str, str]  # (score, column); the score is "" for the columns that the scores of a book share
 WORD, LINE = 4, 64  # bytes: columns begin at multiples of a word; a processor fetches a cache line at once
 TILE = 256  # records that are filled at once
-BLOCK = 4096  # records that stay in the second-level cache while their columns are copied one after another
+NEAR = 1 << 18  # bytes of records that stay in the second-level cache while their columns are copied one after another
 
 
 class Records:
@@ -17,7 +17,7 @@ class Records:
 
     An update of ten separate columns would cost ten cache misses per row; one record costs one or two. `columns`: writable
     views of the columns, (n,) each. `at`: the word of the record at which each column begins. `octets`: all records as
-    bytes, (n, bytes of a record) uint8, for kernels.
+    bytes, (n, bytes of a record) uint8, for kernels. `block`: how many records are near at once.
     """
 
     def __init__(self, spec: Mapping[Key, Column], n: int) -> None:
@@ -27,7 +27,7 @@ class Records:
         for key, column in spec.items():
             cell = np.array([column.fill], column.dtype).view(np.uint8)
             empty[offsets[key] : offsets[key] + len(cell)] = cell
-        self.octets = memory.reshape(n, width)
+        self.octets, self.block = memory.reshape(n, width), max(NEAR // width, TILE)
         self.at = {key: offset // WORD for key, offset in offsets.items()}
         self.columns = {key: np.ndarray((n,), spec[key].dtype, memory, offsets[key], (width,)) for key in spec}
         if empty.any():
@@ -41,8 +41,8 @@ class Records:
         if all(column.flags.c_contiguous for column in self.columns.values()):
             return {key: column[start:stop] for key, column in self.columns.items()}
         copies = {key: np.empty(stop - start, column.dtype) for key, column in self.columns.items()}
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
+        for low in range(start, stop, self.block):
+            high = min(low + self.block, stop)
             for key, column in self.columns.items():
                 copies[key][low - start : high - start] = column[low:high]
         return copies

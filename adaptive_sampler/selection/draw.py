@@ -9,8 +9,8 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.kernels import bits, exact, runs, weigh
 from adaptive_sampler.kernels import draw as kernels
-from adaptive_sampler.kernels import exact, runs, weigh
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MOST_VISITS, Plan
 from adaptive_sampler.selection.base import Scores, check_by, exactly
@@ -72,42 +72,39 @@ class Draw(Composable):
                 packed = self._once(scores[rows], rows, identity, key)
                 once[rows] = np.unpackbits(packed, count=len(identity), bitorder="little")
             return make(store, self, epoch, seed, kept=once)
-        counts: np.ndarray | None = None
+        counts = np.empty(len(store) if len(groups.numbers) > 1 else 0, np.uint8)
         weights = np.zeros(len(store) if self.unbiased else 0, np.float32)
         for rows, identity in groups.members():
-            odds, _ = self._probabilities(scores[rows], rows)
+            odds = self._odds(scores[rows], rows)
             drawn = kernels.multinomial_counts(odds, self.samples_of(len(odds)), key=key, identity=identity)
             if self.unbiased:
-                mean = np.float64(exact.summed(odds) / len(odds))
-                weights[rows] = np.divide(mean, odds, out=np.zeros_like(odds), where=drawn > 0)  # 1/(n·p)
-            del odds  # each array of n rows counts where there are a billion
-            if len(drawn) == len(store):
+                weights[rows] = _unbiased(odds, drawn)
+            if len(groups.numbers) == 1:  # each array of n rows counts where there are a billion
                 counts = drawn
-                continue
-            counts = np.empty(len(store), np.uint32) if counts is None else counts
-            counts[rows] = drawn
-        assert counts is not None
-        kept, repeats = runs.occupied(counts)
+            else:
+                counts = counts.astype(np.promote_types(counts.dtype, drawn.dtype), copy=False)
+                counts[rows] = drawn
         own = weights[counts > 0] if self.unbiased else None
+        kept, repeats = runs.occupied(counts)
         return make(store, self, epoch, seed, kept=kept, counts=repeats, weights=own)
 
     def _once(self, scores: np.ndarray, rows: Any, identity: Identity, key: int) -> np.ndarray:
         """Which of the rows of a group, or of all, are drawn without replacement, as a bitmap."""
-        weights, positive = self._probabilities(scores, rows)
         number = self.samples_of(len(scores))
-        if number > positive:
+        kept = kernels.sample_without_replacement(self._odds(scores, rows), number, key=key, identity=identity)
+        if (found := bits.count(kept)) < number:
             raise InvalidValue(
-                f"num_samples={number} without replacement, but only {positive} rows{_whose(rows)} have a positive "
+                f"num_samples={number} without replacement, but only {found} rows{_whose(rows)} have a positive "
                 f"{self.by!r}. Draw fewer, or set floor above 0."
             )
-        return kernels.sample_without_replacement(weights, number, key=key, identity=identity)
+        return kept
 
     def samples_of(self, n: int) -> int:
         """How many samples are drawn from a store, or a group, of `n` rows. Raises `InvalidValue` for 2³² or more."""
         return samples_of(self.num_samples, n)
 
-    def _probabilities(self, scores: np.ndarray, rows: Any) -> tuple[np.ndarray, int]:
-        """The weights of `rows`, (n,) float32, and how many of them are positive. With replacement, their mean is 1."""
+    def _odds(self, scores: np.ndarray, rows: Any) -> weigh.Weights:
+        """The weights of `rows`, (n,) float32. With replacement, their mean is 1."""
         known, positive, bad = weigh.survey(scores)
         if bad >= 0:
             raise InvalidValue(
@@ -120,10 +117,10 @@ class Draw(Composable):
                 "where there is nothing to choose by."
             )
         if not positive:
-            return np.ones(len(scores), np.float32), len(scores)
+            return weigh.Weighed(scores, 1.0, 1.0)  # all are 1
         if not self.replacement and self.floor == 0 and known == len(scores):
-            return scores, positive  # a common factor would not change the draw
-        return weigh.weigh(scores, exact.mean(scores), self.floor)
+            return scores  # a common factor would not change the draw
+        return weigh.Weighed(scores, exact.mean(scores), self.floor)
 
 
 def check_samples(number: Any) -> None:
@@ -142,6 +139,15 @@ def samples_of(number: Any, n: int) -> int:
     found = max(math.floor(exactly(number) * n + exactly(0.5)), 1)
     if found > MOST_VISITS:
         raise InvalidValue(f"num_samples={number} of {n} rows is {found}: draw {MOST_VISITS} at most.")
+    return found
+
+
+def _unbiased(odds: weigh.Weights, drawn: np.ndarray) -> np.ndarray:
+    """1/(n·p) of rows with these weights, (n,) float32; 0 for a row that was not drawn."""
+    mean, found = np.float64(weigh.summed(odds) / len(odds)), np.zeros(len(odds), np.float32)
+    for first, piece in weigh.pieces(odds):
+        some = slice(first, first + len(piece))
+        np.divide(mean, piece, out=found[some], where=drawn[some] > 0)
     return found
 
 

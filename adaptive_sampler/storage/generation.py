@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_sampler.checks import is_whole
-from adaptive_sampler.disk import checksum
+from adaptive_sampler.disk import checksum, nbytes
 from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.storage.base import Storage
 
@@ -41,7 +41,7 @@ def manifest_name(version: int) -> str:
 
 def seal(parts: Sequence[np.ndarray | bytes]) -> Seal:
     """The size in bytes and the CRC-32C of the concatenated parts."""
-    return sum(len(p) if isinstance(p, bytes) else p.nbytes for p in parts), checksum(parts)
+    return nbytes(parts), checksum(parts)
 
 
 class GenerationWriter:

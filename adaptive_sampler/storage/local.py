@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptive_sampler.disk import FULL, sync, write_whole
+from adaptive_sampler.disk import FULL, nbytes, sync, write_whole
 from adaptive_sampler.errors import PointerMoved, StoreDamaged, StoreError
 from adaptive_sampler.storage.base import LEASE, POINTER
 from adaptive_sampler.storage.hold import LocalHold, unheld
@@ -24,6 +25,7 @@ from adaptive_sampler.storage.remove import remove
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+AHEAD = 16 << 20  # bytes that may wait to be written: a commit holds copies of a few chunks, however slow the disk is
 THREADS = 8  # fsync waits for the disk and needs no core: with eight at once, a commit took half as long
 RESERVE = "RESERVE"  # a file of so many bytes, at least; with it a version can be dropped where no byte is free
 ROOM = 1 << 14
@@ -44,15 +46,18 @@ class LocalStorage:
         self._spent = 0  # the length of the pointer that was swung in the reserve, until there is a new reserve
         self._told = False  # whether it was said that something cannot be deleted
         self._changed: dict[Path, None] = {}  # folders with new entries, in order
-        self._first: Callable[[], None] | None = None  # the first write; alone it needs no thread
+        self._first: tuple[Callable[[], None], int] | None = (
+            None  # the first write and its bytes; alone it needs no thread
+        )
         self._pool: ThreadPoolExecutor | None = None
-        self._writing: list[Future[None]] = []
+        self._writing: deque[tuple[Future[None], int]] = deque()
+        self._ahead = 0  # bytes of these
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         if not self._lasting:
             write_whole(self._new(name), parts, lasting=False)
             return
-        write = partial(write_whole, self._new(name), parts)
+        write = partial(write_whole, self._new(name), parts), nbytes(parts)
         if self._first is None and self._pool is None:
             self._first = write
             return
@@ -62,8 +67,18 @@ class LocalStorage:
             )
 
             self._pool = Writers(THREADS, "adaptive-sampler-commit")
-        self._writing += [self._pool.submit(job) for job in (self._first, write) if job is not None]
+        for job, size in (write,) if self._first is None else (self._first, write):
+            self._wait(AHEAD - size)
+            self._writing.append((self._pool.submit(job), size))
+            self._ahead += size
         self._first = None
+
+    def _wait(self, most: int) -> None:
+        """Wait until no more than `most` bytes are still to be written, or none are. Raises what a write raised."""
+        while self._writing and self._ahead > most:
+            file, size = self._writing.popleft()
+            self._ahead -= size
+            file.result()
 
     def share(self, source: str, target: str) -> None:
         old, new = self._path(source), self._new(target)
@@ -88,14 +103,14 @@ class LocalStorage:
             return
         try:
             if self._first is not None:
-                self._first()
-            for file in self._writing:
-                file.result()
+                self._first[0]()
+            self._wait(-1)
             list(map(sync, self._changed) if self._pool is None else self._pool.map(sync, self._changed))
         finally:
             if self._pool is not None:
                 self._pool.shutdown()  # no thread may stay: forking a process with threads is not safe
-            self._first, self._pool, self._writing, self._changed = None, None, [], {}
+            self._first, self._pool, self._changed = None, None, {}
+            self._writing, self._ahead = deque(), 0
 
     def pointer(self) -> bytes | None:
         try:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from adaptive_sampler.disk import FULL
+from adaptive_sampler.disk import FULL, Bytes
 from adaptive_sampler.errors import StoreDamaged, StoreError, UnknownName
 from adaptive_sampler.plan import FILES, PLAN_ID, MadeFrom, Plan, from_files, origin_of
 from adaptive_sampler.storage.base import Storage
@@ -55,17 +55,17 @@ class StorePlans:
             # plan.json says that a plan is complete, so it is written when the rest is on the disk.
             files = {name: plan.files() for name, plan in new.items()}
             about = {name: some.pop("plan.json") for name, some in files.items()}
-            self._put({f"{name}/{file}": data for name, some in files.items() for file, data in some.items()})
-            self._put({f"{name}/plan.json": data for name, data in about.items()})
+            self._put({f"{name}/{file}": parts for name, some in files.items() for file, parts in some.items()})
+            self._put({f"{name}/plan.json": parts for name, parts in about.items()})
         except OSError as error:
             for name in new:
                 self._storage.delete(f"{PLANS}/{name}")
             raise _refused(next(iter(new)), self._where, error) from error
         self._waiting, self._bytes = [], 0
 
-    def _put(self, objects: dict[str, bytes]) -> None:
-        for name, data in objects.items():
-            self._storage.put(f"{PLANS}/{name}", [data])
+    def _put(self, objects: dict[str, list[Bytes]]) -> None:
+        for name, parts in objects.items():
+            self._storage.put(f"{PLANS}/{name}", parts)
         if objects:
             self._storage.flush()
 

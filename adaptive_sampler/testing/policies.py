@@ -53,5 +53,5 @@ def _check_plan(plan: Plan, n: int) -> None:
     weights = plan.loss_weights_of(rows)
     assert np.isfinite(weights).all(), "loss weights must be finite"
     assert (weights >= 0).all(), "loss weights must not be negative"
-    files = {name: np.frombuffer(data, np.uint8) for name, data in plan.files().items()}
+    files = {name: np.frombuffer(b"".join(map(bytes, parts)), np.uint8) for name, parts in plan.files().items()}
     assert from_files(files, "memory").id == plan.id, "a plan read back from its files differs"

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adaptive_sampler.kernels import bits, draw
+from adaptive_sampler.kernels import bits, draw, weigh
 from adaptive_sampler.kernels.draw import multinomial_counts, sample_without_replacement
 from adaptive_sampler.kernels.identity import KeyIdentity
+from adaptive_sampler.kernels.weigh import Weighed
 from tests import references
 from tests.kernels.test_identity import named, packed
 from tests.statistics import chi_square_limit
@@ -61,10 +62,50 @@ def test_counts_whose_sum_is_too_large_are_made_anew_by_other_numbers(monkeypatc
 def test_poisson_counts_are_quantiles_of_the_rows_uniforms(weights, start, more, keyed):
     weights, names = np.array(weights, np.float32), names_of(len(weights), keyed)
     counts = np.zeros(len(weights), np.uint32)
-    total = draw.poisson(np.uint64(start), np.uint64(more), *named(names).names, weights, 1.5, counts)
+    total = draw.poisson(np.uint64(start), np.uint64(more), *named(names).names, 0, weights, 1.5, counts)
     expected = references.poisson_counts(start, more, weights, 1.5, names)
     np.testing.assert_array_equal(counts, expected)
     assert total == sum(expected)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("num_samples", [5, 1024, 3000])
+@pytest.mark.parametrize("n", [64, 127, 128, 300])
+def test_weights_that_are_made_a_piece_at_a_time_give_the_draws_of_their_array(n, num_samples, keyed, monkeypatch):
+    scores = np.random.default_rng(n).lognormal(size=n).astype(np.float32)
+    scores[::7] = np.nan
+    some, identity = Weighed(scores, 1.5, 0.25), named(names_of(n, keyed))
+    array = some[:]
+    many = multinomial_counts(array, num_samples, key=6, identity=identity)
+    once = sample_without_replacement(array, min(num_samples, n // 2), key=6, identity=identity)
+    monkeypatch.setattr(weigh, "PIECE", 64)
+    np.testing.assert_array_equal(multinomial_counts(some, num_samples, key=6, identity=identity), many)
+    np.testing.assert_array_equal(
+        sample_without_replacement(some, min(num_samples, n // 2), key=6, identity=identity), once
+    )
+
+
+@pytest.mark.parametrize("n", [2, 5000])
+@pytest.mark.parametrize(
+    ("most", "dtype"),
+    [(255, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.uint32), (200_000, np.uint32)],
+)
+def test_counts_are_as_narrow_as_the_largest_allows_and_exact_beyond(n, most, dtype):
+    """At n = 5000 the fewest of these draws are the first arrivals alone, at n = 2 all but those of 1024 and more."""
+    weights = np.zeros(n, np.float32)
+    weights[n // 2] = 1
+    counts = multinomial_counts(weights, most, key=1)
+    assert (counts.dtype, counts[n // 2], np.count_nonzero(counts)) == (dtype, most, 1)
+
+
+def test_neighbours_of_a_count_that_needs_more_bits_keep_theirs(monkeypatch):
+    """The first piece is counted in 8 bits, the second needs 16, and the first arrivals after that are added to both."""
+    monkeypatch.setattr(weigh, "PIECE", 64)
+    weights = np.ones(192, np.float32)
+    weights[100] = 300
+    counts = multinomial_counts(weights, 4000, key=2)
+    assert counts.dtype == np.uint16
+    assert counts.tolist() == references.multinomial_counts(weights, 4000, key=2, names=range(192))
 
 
 @pytest.mark.parametrize("num_samples", [5, 200, 1500])
@@ -82,7 +123,6 @@ def test_there_are_as_many_draws_as_asked_for_and_none_of_a_row_without_weight(n
     weights = np.random.default_rng(1).lognormal(size=5000).astype(np.float32)
     weights[::3] = 0
     counts = multinomial_counts(weights, num_samples, key=11)
-    assert counts.dtype == np.uint32
     assert counts.sum() == num_samples
     assert not counts[::3].any()
 

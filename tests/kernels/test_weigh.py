@@ -1,6 +1,7 @@
 """Scores become weights in two passes that agree with their twin, whatever float32 can hold."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +44,23 @@ def test_a_score_too_small_beside_the_mean_for_float32_is_no_weight():
 
 def test_zero_is_not_negative_with_either_sign():
     assert weigh.survey(np.array([0.0, -0.0], np.float32)) == (2, 0, -1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 200])
+def test_pieces_are_all_weights_in_turn_and_their_sum_that_of_the_whole(n, monkeypatch):
+    scores = np.random.default_rng(n).lognormal(0, 9, (n, 2)).astype(np.float32)[:, 0]  # as they lie in a record
+    monkeypatch.setattr(weigh, "PIECE", 64)
+    weights, (whole, _) = weigh.Weighed(scores, 2.0, 0.5), weigh.weigh(scores, 2.0, 0.5)
+    found = dict(weigh.pieces(weights))
+    assert [*found] == [*range(0, n, 64)]
+    assert all(piece.flags.c_contiguous for piece in found.values())
+    np.testing.assert_array_equal(np.concatenate([whole[:0], *found.values()]), whole)
+    assert len(weights) == n
+    assert weigh.summed(weights) == exact.summed(whole)
+
+
+def test_weights_are_found_for_the_rows_that_are_asked_for():
+    scores = np.array([0, np.nan, 4, 2], np.float32)
+    weights = weigh.Weighed(scores, 2.0, 0.5)
+    assert weights[np.array([3, 1, 3])].tolist() == [1, 1, 1]
+    assert weights[1:3].tolist() == [1, 1.5]

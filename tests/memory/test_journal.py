@@ -1,11 +1,13 @@
 """Runs of updates in a journal: folded at once they give what they give one after another."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.memory.journal import JournalEntry, runs, visits_taken
+from adaptive_sampler.memory.journal import JournalEntry, JournalPieces, runs, visits_taken
 from adaptive_sampler.scoring import EMA, Forgetting, Loss, Variability
 
 N = 5
@@ -24,6 +26,20 @@ def journals(draw: st.DrawFn) -> list[JournalEntry]:
     return found
 
 
+def sent(entries: list[JournalEntry], ranks: list[int]) -> JournalPieces:
+    """The entries as pieces, each in what its rank sent: one behind the other, and filled up to the same length."""
+    rows: list[list[int]] = [[], [], []]
+    values: list[list[float]] = [[], [], []]
+    told = []
+    for entry, rank in zip(entries, ranks, strict=True):
+        told.append((rank, len(entry.rows), len(rows[rank]), len(values[rank]), entry.mask, entry.epoch))
+        rows[rank] += entry.rows.tolist()
+        values[rank] += entry.values.ravel().tolist()
+    all_rows = np.array([some + [-1] * (max(map(len, rows)) - len(some)) for some in rows], np.int64)
+    all_values = np.array([some + [np.nan] * (max(map(len, values)) - len(some)) for some in values], np.float32)
+    return JournalPieces(all_rows, all_values, *np.ascontiguousarray(np.array(told, np.int64).reshape(-1, 6).T))
+
+
 def folded(entries: list[tuple[JournalEntry, int]]) -> tuple[int, int, int]:
     scores = [Loss(), Loss(name="ema", fold=EMA(0.7)), Forgetting(), Variability()]
     with ScoreStore.create(None, N, scores) as store:
@@ -33,9 +49,24 @@ def folded(entries: list[tuple[JournalEntry, int]]) -> tuple[int, int, int]:
         return store.session.digest(), store.session.updates, len(store.session.table.books)
 
 
-@given(journals())
-def test_folding_runs_gives_the_same_bits_and_counts_as_folding_updates_one_by_one(entries: list[JournalEntry]) -> None:
-    assert folded([*runs(entries, by_batches=False)]) == folded([(entry, 1) for entry in entries])
+@given(journals(), st.data())
+def test_folding_runs_gives_the_same_bits_and_counts_as_folding_updates_one_by_one(
+    entries: list[JournalEntry], data: st.DataObject
+) -> None:
+    ranks = [data.draw(st.integers(0, 2)) for _ in entries]
+    found = [*runs(sent(entries, ranks), by_batches=False)]
+    assert all(one.mask != other.mask or one.epoch != other.epoch for (one, _), (other, _) in pairwise(found))
+    assert folded(found) == folded([(entry, 1) for entry in entries])
+
+
+@given(journals(), st.data())
+def test_by_batches_every_update_stays_by_itself(entries: list[JournalEntry], data: st.DataObject) -> None:
+    ranks = [data.draw(st.integers(0, 2)) for _ in entries]
+    found = [*runs(sent(entries, ranks), by_batches=True)]
+    assert [updates for _, updates in found] == [1] * len(entries)
+    for (one, _), entry in zip(found, entries, strict=True):
+        assert (one.mask, one.epoch, one.rows.tolist()) == (entry.mask, entry.epoch, entry.rows.tolist())
+        np.testing.assert_array_equal(one.values, entry.values)
 
 
 def entry(mask: int, epoch: int) -> JournalEntry:
@@ -44,16 +75,14 @@ def entry(mask: int, epoch: int) -> JournalEntry:
 
 def test_a_run_ends_where_scores_or_epoch_change() -> None:
     journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1)]
-    assert [(run.mask, run.epoch, updates) for run, updates in runs(journal, by_batches=False)] == [
+    assert [
+        (run.mask, run.epoch, updates) for run, updates in runs(sent(journal, [0, 1, 2, 2, 0]), by_batches=False)
+    ] == [
         (1, 0, 2),
         (3, 0, 1),
         (1, 0, 1),
         (1, 1, 1),
     ]
-
-
-def test_where_a_fold_looks_at_batches_each_update_is_a_run() -> None:
-    assert [updates for _, updates in runs([entry(1, 0)] * 3, by_batches=True)] == [1, 1, 1]
 
 
 def test_a_tables_folds_look_at_batches_if_one_is_custom() -> None:

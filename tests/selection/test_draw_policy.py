@@ -1,6 +1,7 @@
 """Weighted draws: what is drawn, how often, and the weights that undo the bias."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -172,3 +173,21 @@ def test_draws_differ_from_epoch_to_epoch_and_seed_to_seed():
 def test_an_argument_that_breaks_a_rule_is_refused(arguments, words):
     with pytest.raises(InvalidValue, match=words):
         Draw("loss", **arguments)
+
+
+@pytest.mark.parametrize(("score", "at_most"), [(1, 1.25), (400, 3.25), (4e6, 6.25)])
+def test_the_plan_of_n_weighted_draws_holds_a_byte_a_row_and_more_only_where_a_count_needs_it(score, at_most):
+    """One row of 2²¹, the others of which have the score 1, comes about 1, 400, and 1.4 million times."""
+    n = 1 << 21
+    scores = np.ones(n, np.float32)
+    scores[7] = score
+    store = scored(scores)
+    Draw("loss").plan(store, epoch=0, seed=0)  # what is imported and compiled once
+    tracemalloc.start()
+    try:
+        plan = Draw("loss").plan(store, epoch=1, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert plan.num_samples == n
+    assert peak < at_most * n + (2 << 20)

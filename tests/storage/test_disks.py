@@ -1,5 +1,6 @@
 """File systems that lack something: deleting what is open, syncing folders, sharing maps, locks. The session goes on."""
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -8,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +18,10 @@ import numpy as np
 import pytest
 
 from adaptive_sampler import ScoreStore
+from adaptive_sampler.disk import nbytes
 from adaptive_sampler.errors import StoreError, StoreLocked
 from adaptive_sampler.scoring import Loss
-from adaptive_sampler.storage import mapped
+from adaptive_sampler.storage import local, mapped
 from adaptive_sampler.storage.local import LocalStorage
 from tests.storage.helpers import filled, running, three
 
@@ -120,6 +123,51 @@ def test_one_file_that_cannot_be_deleted_does_not_keep_the_others(
         monkeypatch.setattr(os, "unlink", all_but_one)
         store.drop_versions(keep=1)
     assert {file.name for file in (tmp_path / "s/v1").rglob("*") if file.is_file()} == {"zarr.json"}
+
+
+# -- a slow disk --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 30, 99, 100, 250])
+def test_no_more_waits_for_a_slow_disk_than_is_allowed_or_one_larger_object(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def slowly(path: Path, parts: list[bytes]) -> None:
+        time.sleep(0.002)
+        written.append(nbytes(parts))
+
+    monkeypatch.setattr(local, "write_whole", slowly)
+    monkeypatch.setattr(local, "AHEAD", 100)
+    place, waiting = LocalStorage(tmp_path), []
+    for number in range(1, 41):
+        place.put(f"v1/{number}", [bytes(size)])
+        waiting.append(number * size - sum(written))
+    place.flush()
+    assert written == [size] * 40
+    assert max(waiting[1:]) <= max(100, size)
+
+
+def test_a_write_that_fails_is_told_before_the_flush_ends_and_the_next_one_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = LocalStorage(tmp_path)
+
+    def put_all() -> None:
+        for number in range(10):
+            place.put(f"v1/{number}", [bytes(60)])
+        place.flush()
+
+    monkeypatch.setattr(local, "AHEAD", 100)
+    with monkeypatch.context() as broken:
+        broken.setattr(local, "write_whole", failing(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space left"):
+            put_all()
+    with contextlib.suppress(OSError):
+        place.flush()  # what a failed commit has begun
+    put_all()
+    assert place.names("v1") == [*map(str, range(10))]
 
 
 # -- what cannot be synced, mapped, or locked ---------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def _raced(n: int) -> Turn:
 
 def _occupied(n: int) -> Turn:
     counts = draw.multinomial_counts(losses(n), n, key=1)
-    return lambda: runs.occupied(counts)
+    return lambda: runs.occupied(counts.copy())
 
 
 def _tested(n: int) -> Turn:

@@ -171,7 +171,7 @@ def count_arrivals(
     """Count each line's arrivals until `drawn.until`, into (m,) uint32; returns their sum."""
     assert lines.names is not None
     starts = stream(key, drawn.attempt), stream(key, drawn.attempt + 1)
-    return int(draw.poisson(*starts, *lines.names.identity(places).names, weights, drawn.until, counts))
+    return int(draw.poisson(*starts, *lines.names.identity(places).names, 0, weights, drawn.until, counts))
 
 
 def _unbiased(weights: np.ndarray, mean: float) -> np.ndarray:

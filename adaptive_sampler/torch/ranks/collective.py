@@ -1,6 +1,9 @@
 """The one door to torch's collectives: if a rank is gone, every other one raises an error that names it."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch.distributed as dist
 from adaptive_sampler.errors import RankLost
 
 _LONGEST_NAP = 0.05  # seconds between two looks at a collective that takes its time
-_LATE = 0.1  # of the time that a collective took, as much later at most is its end seen
+_LATE = 0.1  # of the time that a collective took on a GPU, as much later at most is its end seen
 _PATIENCE = 5.0  # seconds in which ranks that live and wait answer a roll call, if the group's timeout leaves as many
 _TIMELY = (
     0.9  # of the group's timeout, after which a roll is called: before torch acts, which under NCCL ends the process
@@ -18,25 +21,42 @@ _TIMELY = (
 _KEY = "adaptive_sampler/lost"
 
 
-def gather(values: Any, group: Any) -> torch.Tensor:
-    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape.
+class Gathering:
+    """The arrays of all ranks, (ranks, …), which must have the same shape, on their way while the caller goes on."""
 
-    Raises `RankLost` if a rank has died, or does not come within the group's timeout.
-    """
-    group = dist.group.WORLD if group is None else group
-    on_gpu = dist.get_backend(group) == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    ours = torch.as_tensor(np.asarray(values)).to(device).contiguous()
-    gathered = torch.empty((group.size(), *ours.shape), dtype=ours.dtype, device=device)
-    roll = _Roll(group, device)
-    try:
-        roll.wait(dist.all_gather([*gathered], ours, group, async_op=True))
-    except RuntimeError as error:  # so are all errors of gloo, of NCCL and of torch's stores
-        raise RankLost(
-            f"{roll.call()}, so this rank cannot go on. What was committed is whole: start the processes again, as many as "
-            "you like, and open the last commit (distributed_store with exist_ok=True) or a checkpoint's (version=)."
-        ) from error
-    return gathered.cpu()
+    def __init__(self, values: Any, group: Any) -> None:
+        """Begin. Raises as `arrived` does."""
+        group = dist.group.WORLD if group is None else group
+        on_gpu = dist.get_backend(group) == "nccl"
+        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        self._ours = torch.as_tensor(np.asarray(values)).to(device).contiguous()  # kept, as it is still to be read
+        self._gathered = torch.empty((group.size(), *self._ours.shape), dtype=self._ours.dtype, device=device)
+        self._roll = _Roll(group, device)
+        with self._naming():
+            self._work = dist.all_gather([*self._gathered], self._ours, group, async_op=True)
+
+    def arrived(self) -> torch.Tensor:
+        """Wait for the arrays -> them on the CPU. Raises `RankLost` if a rank has died, or does not come within the group's
+        timeout."""
+        with self._naming():
+            self._roll.wait(self._work)
+        return self._gathered.cpu()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Raise `RankLost`, which names the rank, from what torch raises."""
+        try:
+            yield
+        except RuntimeError as error:  # so are all errors of gloo, of NCCL and of torch's stores
+            raise RankLost(
+                f"{self._roll.call()}, so this rank cannot go on. What was committed is whole: start the processes again, as "
+                "many as you like, and open the last commit (distributed_store with exist_ok=True) or a checkpoint's (version=)."
+            ) from error
+
+
+def gather(values: Any, group: Any) -> torch.Tensor:
+    """(ranks, …) on the CPU: the arrays of all ranks, which must have the same shape. Raises as `Gathering.arrived` does."""
+    return Gathering(values, group).arrived()
 
 
 def gather_texts(text: str, group: Any) -> list[str]:
@@ -59,6 +79,7 @@ class _Roll:
 
     def __init__(self, group: Any, device: torch.device) -> None:
         self._rank, self._ranks, self._store = group.rank(), group.size(), group.get_group_store()
+        self._wakes = device.type == "cpu"  # whoever waits; on a GPU waiting would only queue what comes next
         timeout = group._get_backend(device).options._timeout.total_seconds()  # torch shows it nowhere else
         self._end = time.monotonic() + timeout
         self._timely = time.monotonic() + timeout * _TIMELY
@@ -67,9 +88,13 @@ class _Roll:
         """Wait for a collective. Raises `RuntimeError` if it fails, here or on another rank, or takes too long."""
         start = time.monotonic()
         while not work.is_completed():
-            nap = min(1e-5 + _LATE * (time.monotonic() - start), _LONGEST_NAP)
-            time.sleep(nap)
-            if nap < _LONGEST_NAP:  # a look into the store costs a round trip
+            nap = _LONGEST_NAP if self._wakes else min(1e-5 + _LATE * (time.monotonic() - start), _LONGEST_NAP)
+            if not self._wakes:
+                time.sleep(nap)
+            else:
+                with contextlib.suppress(RuntimeError):  # time is over, or it failed, as the last line says again
+                    work.wait(timedelta(seconds=nap))
+            if nap < _LONGEST_NAP or work.is_completed():  # a look into the store costs a round trip
                 continue
             if self._store.check([_KEY]):
                 raise RuntimeError("another rank noticed that a rank is gone")

@@ -1,6 +1,6 @@
 """What ranks send to one another: their updates, in rounds of bounded size, and numbers that must be equal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 
 from adaptive_sampler.errors import OutOfStep
-from adaptive_sampler.memory.journal import JournalEntry
-from adaptive_sampler.torch.ranks.collective import gather, gather_texts
+from adaptive_sampler.memory.journal import JournalEntry, JournalPieces
+from adaptive_sampler.torch.ranks.collective import Gathering, gather, gather_texts
 
 T = TypeVar("T")
 
@@ -81,26 +81,42 @@ def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
     return gather(ours, group).numpy()
 
 
-def exchange(planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> list[JournalEntry]:
-    """Exchange the pieces of one round, a line of `planned` each -> the entries of all ranks, in order.
+class ExchangeRound:
+    """The pieces of one round, a line of `planned` each, on their way to all ranks.
 
     Rows travel in an int64 tensor of their own, never beside floats, which could not hold every row number.
     """
-    rank, update, start, stop = planned.T
-    size, (epoch, mask) = stop - start, headers[rank, update, 1:].T
-    cells = size * np.array([scores.bit_count() for scores in mask.tolist()])
-    rows_at, most_rows = _places(rank, size)
-    values_at, most_values = _places(rank, cells)
-    ours = planned[rank == dist.get_rank(group), 1:].T.tolist()
-    rows = [entries[u].rows[a:b] for u, a, b in zip(*ours, strict=True)]
-    values = [entries[u].values[:, a:b].reshape(-1) for u, a, b in zip(*ours, strict=True)]
-    all_rows = gather(_padded(rows, most_rows, np.int64), group).numpy()
-    all_values = gather(_padded(values, most_values, np.float32), group).numpy()
-    told = (column.tolist() for column in (rank, size, cells, rows_at, values_at, mask, epoch))
-    return [
-        JournalEntry(all_rows[r, i : i + m], scores, all_values[r, j : j + c].reshape(-1, m), e)
-        for r, m, c, i, j, scores, e in zip(*told, strict=True)
-    ]
+
+    def __init__(self, planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> None:
+        self._rank, update, start, stop = np.ascontiguousarray(planned.T)
+        self._size, (self._epoch, self._mask) = stop - start, headers[self._rank, update, 1:].T
+        self._rows_at, most_rows = _places(self._rank, self._size)
+        self._values_at, most_values = _places(self._rank, self._size * np.bitwise_count(self._mask))
+        ours = planned[self._rank == dist.get_rank(group), 1:].tolist()
+        rows = [entries[u].rows[a:b] for u, a, b in ours]
+        values = [entries[u].values[:, a:b].reshape(-1) for u, a, b in ours]
+        self._rows = Gathering(_padded(rows, most_rows, np.int64), group)
+        self._values = Gathering(_padded(values, most_values, np.float32), group)
+
+    def arrived(self) -> JournalPieces:
+        """Wait for the pieces -> those of all ranks, in order."""
+        rows, values = self._rows.arrived().numpy(), self._values.arrived().numpy()
+        where = self._rank, self._size, self._rows_at, self._values_at
+        return JournalPieces(rows, values, *where, self._mask, self._epoch)
+
+
+def exchange(
+    rounds: Iterable[np.ndarray], headers: np.ndarray, entries: list[JournalEntry], group: Any
+) -> Iterator[JournalPieces]:
+    """The pieces of each of the `rounds`. While the caller folds those of one, those of the next are on their way."""
+    before: ExchangeRound | None = None
+    for planned in rounds:
+        begun = ExchangeRound(planned, headers, entries, group)
+        if before is not None:
+            yield before.arrived()
+        before = begun
+    if before is not None:
+        yield before.arrived()
 
 
 def _places(rank: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, int]:

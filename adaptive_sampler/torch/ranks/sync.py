@@ -141,9 +141,8 @@ def sync(
     entries = journal.entries
     headers = headers_of(entries, group)
     tally = None if sampler is None or plan is None else visits_left(journal, sampler, store.plan(plan[0]), plan[1])
-    for planned in pieces(headers[:, :, 0], limit):
-        shared = exchange(planned, headers, entries, group)
-        for run, updates in runs(shared, by_batches=store.session.table.by_batches):
+    for exchanged in exchange(pieces(headers[:, :, 0], limit), headers, entries, group):
+        for run, updates in runs(exchanged, by_batches=store.session.table.by_batches):
             _fold(store, journal, run, updates, tally)
     journal.entries = []
     told = gather([store.version, store.session.updates, journal.next_version()], group)

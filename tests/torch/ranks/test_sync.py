@@ -14,7 +14,7 @@ from adaptive_sampler.scoring import EL2N, EMA, L2RW, Confidence, Error, Forgett
 from adaptive_sampler.selection import Draw, KeepAll, Prune
 from adaptive_sampler.torch import DistributedAdaptiveSampler, JTTSampler, PrunedSampler, distributed_store, sync
 from adaptive_sampler.torch.data.samplers import AdaptiveSampler
-from adaptive_sampler.torch.ranks import sync as merge
+from adaptive_sampler.torch.ranks import exchange
 from tests.torch.processes import Failed, all_failed, run, succeeded
 
 SCORES = [
@@ -303,15 +303,15 @@ def dying(rank: int, path: str) -> Any:
     for step in range(50):
         store.update(np.arange(N), loss=np.full(N, step))
     if rank == 1:
-        exchange, rounds = merge.exchange, []
+        begin, rounds = exchange.ExchangeRound, []
 
         def die_in_the_third_round(*arguments: Any) -> Any:  # a process that is killed says nothing
             rounds.append(1)
             if len(rounds) == 3:
                 os._exit(1)
-            return exchange(*arguments)
+            return begin(*arguments)
 
-        merge.exchange = die_in_the_third_round
+        exchange.ExchangeRound = die_in_the_third_round  # type: ignore[assignment,misc]  # a function that makes one
     sync(store, limit=N)
 
 
