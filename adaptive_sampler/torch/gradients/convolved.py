@@ -6,6 +6,7 @@ from math import prod
 
 import torch
 import torch.nn.functional as F
+import torch.nn.grad
 from torch import Tensor, nn
 
 from adaptive_sampler.torch.gradients.norm_parts import Outer
@@ -38,9 +39,9 @@ class Convolved:
         )
         formed, patches = places * out * channels * kernel, places**2 * (channels * kernel + out)
         if pixels**2 * channels + places**2 * out < min(formed, patches):
-            return self._by_pixels()
+            return self.by_pixels()
         # On a GPU, one product of copied patches launches few kernels; a CPU is faster at convolving, without the copies.
-        return self.outer().squares() if patches <= formed or self.gradient.device.type != "cpu" else self._by_forming()
+        return self.outer().squares() if patches <= formed or self.gradient.device.type != "cpu" else self.by_forming()
 
     def outer(self) -> Outer:
         """The same gradient as outer products with copied patches."""
@@ -52,7 +53,11 @@ class Convolved:
         left = self._left()
         return Outer(left, patches.reshape(batch, groups, -1, left.shape[-1]))
 
-    def _by_pixels(self) -> Tensor:
+    def whole(self) -> Tensor:
+        """The gradients themselves, (batch, parameters)."""
+        return self.outer().whole()
+
+    def by_pixels(self) -> Tensor:
         """(batch,) from the products of each two pixels, summed as the kernel moves over both, one axis after the other."""
         image, left = self._padded(self.activation), self._left()
         pixels = image.reshape(*left.shape[:2], -1, prod(image.shape[2:]))
@@ -66,7 +71,7 @@ class Convolved:
             products = reduce(torch.add, [products[each] for each in both])
         return ((left.mT @ left) * products.reshape(*left.shape[:2], *left.shape[-1:] * 2)).sum((1, 2, 3))
 
-    def _by_forming(self) -> Tensor:
+    def by_forming(self) -> Tensor:
         """(batch,) from the gradients, a few samples at a time: each is a group of a convolution of them all."""
         module, weight = self.module, self.module.weight
         bytes_each = weight.numel() * self.gradient.element_size()
@@ -74,7 +79,9 @@ class Convolved:
         for start in range(0, len(self.gradient), some):
             gradient, image = self.gradient[start : start + some], self.activation[start : start + some]
             number, image = len(image), self._padded(image)
-            formed = _FORMED[len(module.kernel_size)](
+            formed = _FORMED[
+                len(module.kernel_size)
+            ](  # type: ignore[no-untyped-call]  # untyped in torch
                 image.reshape(1, -1, *image.shape[2:]),
                 (number * len(weight), *weight.shape[1:]),
                 gradient.reshape(1, -1, *gradient.shape[2:]),
