@@ -26,8 +26,8 @@ class Convolved:
     def squares(self) -> Tensor:
         """(batch,) squared norms, by that of three equivalent ways that takes the fewest multiplications.
 
-        The first two are those of `Outer`, once the patches are copied side by side. The third takes ⟨patch_t, patch_t'⟩
-        from the products of pixels, of which it is a sum: pixels²·channels + places²·out multiplications for one group.
+        Two are those of `Outer`: products of patches, and forming the gradient. The third takes ⟨patch_t, patch_t'⟩ from the
+        products of pixels, of which it is a sum: pixels²·channels + places²·out multiplications, without a copy of patches.
         """
         module = self.module
         kernel, groups = prod(module.kernel_size), module.groups
@@ -74,14 +74,12 @@ class Convolved:
     def by_forming(self) -> Tensor:
         """(batch,) from the gradients, a few samples at a time: each is a group of a convolution of them all."""
         module, weight = self.module, self.module.weight
-        bytes_each = weight.numel() * self.gradient.element_size()
-        found, some = [], max(1, _AT_ONCE // bytes_each)
+        form = _FORMED[len(module.kernel_size)]
+        found, some = [], max(1, _AT_ONCE // (weight.numel() * self.gradient.element_size()))
         for start in range(0, len(self.gradient), some):
             gradient, image = self.gradient[start : start + some], self.activation[start : start + some]
             number, image = len(image), self._padded(image)
-            formed = _FORMED[
-                len(module.kernel_size)
-            ](  # type: ignore[no-untyped-call]  # untyped in torch
+            formed = form(  # type: ignore[no-untyped-call]  # untyped in torch
                 image.reshape(1, -1, *image.shape[2:]),
                 (number * len(weight), *weight.shape[1:]),
                 gradient.reshape(1, -1, *gradient.shape[2:]),
@@ -102,6 +100,8 @@ class Convolved:
         return self.gradient.reshape(batch, groups, self.module.out_channels // groups, -1)
 
     def _padded(self, image: Tensor) -> Tensor:
-        mode = "constant" if self.module.padding_mode == "zeros" else self.module.padding_mode
+        """What the kernel moves over; the image itself, not a copy, if nothing is added to it."""
         # torch's private form of the padding, in numbers; its public attribute may be the string 'same'
-        return F.pad(image, self.module._reversed_padding_repeated_twice, mode=mode)
+        added = self.module._reversed_padding_repeated_twice
+        mode = "constant" if self.module.padding_mode == "zeros" else self.module.padding_mode
+        return F.pad(image, added, mode=mode) if any(added) else image

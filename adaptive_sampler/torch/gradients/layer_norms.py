@@ -64,7 +64,7 @@ def _batch_norm(module: nn.BatchNorm2d, activation: Tensor, gradient: Tensor, wa
     flat = (t.reshape(1, batch * channels, -1) for t in (gradient, activation))
     mean, var = (t.to(activation.dtype).repeat(batch) for t in (module.running_mean, module.running_var))
     _, weight, bias = torch.ops.aten.native_batch_norm_backward(
-        *flat, None, mean, var, None, None, False, module.eps, [False, True, True]
+        *flat, torch.ones_like(mean), mean, var, None, None, False, module.eps, [False, True, True]
     )
     return _named(wanted, lambda: Whole(weight.view(batch, channels)), lambda: Whole(bias.view(batch, channels)))
 
