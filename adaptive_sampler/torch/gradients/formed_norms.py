@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_sampler.torch.data.batches import batch_size, map_tensors
+from adaptive_sampler.torch.data.batches import batch_size, map_tensors, part
 from adaptive_sampler.torch.gradients.functional import (
     LossFn,
     Params,
@@ -17,13 +17,24 @@ from adaptive_sampler.torch.gradients.functional import (
     losses,
 )
 
+_AT_ONCE = 128  # samples whose gradients are held at once
+
 
 def formed_squares(
     model: nn.Module, params: Params, names: list[str], inputs: Any, labels: Any, loss_fn: LossFn
 ) -> Tensor:
-    """(batch,) squared gradient norms over the parameters `names`, by vmap(grad), or sample by sample if vmap fails."""
+    """(batch,) squared gradient norms over the parameters `names`, by vmap(grad), or sample by sample if vmap fails.
+
+    However long the batch, the gradients of no more than 128 samples are held at once.
+    """
     sought = {name: params[name] for name in names}
     rest = {name: p for name, p in params.items() if name not in sought}
+    cuts = [(start, start + _AT_ONCE) for start in range(0, batch_size(inputs), _AT_ONCE)]
+    return torch.cat([_formed(model, sought, rest, part(inputs, *cut), part(labels, *cut), loss_fn) for cut in cuts])
+
+
+def _formed(model: nn.Module, sought: Params, rest: Params, inputs: Any, labels: Any, loss_fn: LossFn) -> Tensor:
+    """(batch,) squared norms over `sought`; `rest`: the other parameters, as constants."""
     try:
         return _by_vmap(model, sought, rest, inputs, labels, loss_fn)
     except (RuntimeError, ValueError, NotImplementedError, TypeError):

@@ -18,7 +18,7 @@ from adaptive_sampler.torch.gradients.functional import (
     unwrapped,
 )
 from adaptive_sampler.torch.gradients.judged_norms import Chunks
-from adaptive_sampler.torch.gradients.norm_plan import batch_first
+from adaptive_sampler.torch.gradients.norm_plan import USUAL, batch_first
 
 
 def grand(
@@ -27,7 +27,7 @@ def grand(
     labels: Any,
     *,
     loss_fn: LossFn = cross_entropy,
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Per-sample gradient norm ‖∇_θ ℓ_i‖₂ over all trainable parameters, in eval mode: the GraNd score.
 
@@ -48,7 +48,8 @@ def grand(
         inputs: (batch, …) tensor; a tuple is passed as positional arguments, a mapping as keyword arguments.
         labels: whatever `loss_fn` takes; (batch,) int64 classes for the default.
         loss_fn: (model output, labels) -> (batch,) losses.
-        chunk_size: how many samples are run at once; memory grows with it, values do not change.
+        chunk_size: how many samples are run at once; memory grows with it, values do not change. None: 128, or more while
+            their inputs and all that the model's operations put out fit 32 MiB.
 
     Returns:
         (batch,) ≥ 0 float32 (float64 for float64 models) on the model's device: loss per unit of parameter.
@@ -73,7 +74,7 @@ def grand_last_layer(
     *,
     layer: nn.Linear | None = None,
     loss_fn: LossFn = cross_entropy,
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Per-sample gradient norm over one linear layer only: not GraNd, but it costs little more than a forward pass.
 
@@ -85,7 +86,7 @@ def grand_last_layer(
         labels: as for `grand`.
         layer: the linear layer; the last `nn.Linear` of `model.modules()` if not given.
         loss_fn: (model output, labels) -> (batch,) losses.
-        chunk_size: how many samples are run at once.
+        chunk_size: as for `grand`.
 
     Returns:
         (batch,) ≥ 0, as for `grand`, over the layer's weight and bias.
@@ -102,16 +103,22 @@ def grand_last_layer(
     return _norms(model, head, inputs, labels, loss_fn, chunk_size)
 
 
-def _norms(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Tensor:
+def _norms(
+    model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int | None
+) -> Tensor:
     """(batch,) gradient norms over `params`, chunk by chunk."""
-    check_batch(model, inputs, chunk_size)
+    check_batch(model, inputs, USUAL if chunk_size is None else chunk_size)
     inputs, labels = map_tensors(Tensor.detach, inputs), map_tensors(Tensor.detach, labels)
     with as_found(model, evaluate=True):
         chunks = Chunks(model, params, loss_fn)
-        layers = {} if chunks.mixed else batch_first(model, params, inputs, labels, loss_fn, chunk_size)
+        layers, length = (
+            ({}, chunk_size or USUAL)
+            if chunks.mixed
+            else batch_first(model, params, inputs, labels, loss_fn, chunk_size)
+        )
         found = [
-            chunks.squares(layers, part(inputs, start, start + chunk_size), part(labels, start, start + chunk_size))
-            for start in range(0, batch_size(inputs), chunk_size)
+            chunks.squares(layers, part(inputs, start, start + length), part(labels, start, start + length))
+            for start in range(0, batch_size(inputs), length)
         ]
     return check_finite(torch.cat(found).sqrt(), "the gradient norm")
 

@@ -1,83 +1,16 @@
 """Per-sample gradient norms of a layer, from its input and its output's gradient, mostly without forming gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_sampler.torch.gradients.convolved import Convolved
+from adaptive_sampler.torch.gradients.norm_parts import Outer, Rows, Whole
 
-@dataclass(frozen=True, slots=True)
-class Outer:
-    """A per-sample gradient Σ_t left_t ⊗ right_t, as Linear and Conv have it: t is a position in a sequence or an image."""
-
-    left: Tensor  # (batch, groups, out, t), the output's gradient
-    right: Tensor  # (batch, groups, in, t), the input that the weight was applied to
-
-    def squares(self) -> Tensor:
-        """(batch,) squared norms, by the cheaper of two equivalent ways.
-
-        Σ_tt' ⟨left_t, left_t'⟩⟨right_t, right_t'⟩ takes t²·(out + in) multiplications; forming the gradient takes
-        t·out·in (Bu et al. 2022, Scalable and Efficient Training of Large Convolutional Neural Networks with
-        Differential Privacy, section 3).
-        """
-        places, out, into = self.left.shape[-1], self.left.shape[-2], self.right.shape[-2]
-        if places == 1:
-            return (self.left.square().sum((2, 3)) * self.right.square().sum((2, 3))).sum(1)
-        if places * (out + into) <= out * into:
-            return ((self.left.mT @ self.left) * (self.right.mT @ self.right)).sum((1, 2, 3))
-        return self.whole().square().sum(1)
-
-    def whole(self) -> Tensor:
-        """The gradients themselves, (batch, parameters)."""
-        return (self.left @ self.right.mT).flatten(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A per-sample gradient that is nonzero in few rows of a (size, width) weight, as an embedding's is."""
-
-    ids: Tensor  # (batch, t) int64, the rows
-    gradients: Tensor  # (batch, t, width)
-    size: int
-
-    def squares(self) -> Tensor:
-        """(batch,) squared norms: gradients of the same row are first added up within each sample."""
-        batch = len(self.ids)
-        place = torch.arange(batch, device=self.ids.device)[:, None] * self.size + self.ids
-        rows, inverse = torch.unique(place, return_inverse=True)
-        summed = self.gradients.new_zeros(len(rows), self.gradients.shape[-1])
-        summed.index_add_(0, inverse.flatten(), self.gradients.flatten(0, 1))
-        return self.gradients.new_zeros(batch).index_add_(0, rows // self.size, summed.square().sum(1))
-
-    def outer(self) -> Outer:
-        """The same gradient as outer products with one-hot rows, to be joined with another use of the same weight."""
-        hot = F.one_hot(self.ids, self.size).to(self.gradients.dtype)
-        return Outer(hot.mT[:, None], self.gradients.mT[:, None])
-
-    def whole(self) -> Tensor:
-        """The gradients themselves, (batch, parameters)."""
-        return self.outer().whole()
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A per-sample gradient that is formed, because it is small."""
-
-    gradients: Tensor  # (batch, parameters)
-
-    def squares(self) -> Tensor:
-        """(batch,) squared norms."""
-        return self.gradients.square().sum(1)
-
-    def whole(self) -> Tensor:
-        """The gradients themselves, (batch, parameters)."""
-        return self.gradients
-
-
-Part = Outer | Rows | Whole
+Part = Outer | Rows | Convolved | Whole
 # (layer, its input, its output's gradient, names of the wanted parameters) -> the gradient of each wanted parameter
 Rule = Callable[[Any, Tensor, Tensor, set[str]], dict[str, Part]]
 
@@ -86,10 +19,10 @@ def squared_norms(parts: list[Part]) -> Tensor:
     """(batch,) ‖Σ parts‖² of one parameter; there are several parts if it was used several times (tied weights)."""
     if len(parts) == 1:
         return parts[0].squares()
-    if all(isinstance(part, Outer | Rows) for part in parts):
-        outers = [part.outer() if isinstance(part, Rows) else part for part in parts]
-        joined = [torch.cat(sides, -1) for sides in zip(*((o.left, o.right) for o in outers), strict=True)]  # type: ignore[union-attr]  # none is Whole
-        return Outer(joined[0], joined[1]).squares()
+    outers = [part.outer() for part in parts if not isinstance(part, Whole)]
+    if len(outers) == len(parts):
+        left, right = (torch.cat(sides, -1) for sides in zip(*((o.left, o.right) for o in outers), strict=True))
+        return Outer(left, right).squares()
     return torch.stack([part.whole() for part in parts]).sum(0).square().sum(1)
 
 
@@ -112,27 +45,7 @@ def _linear(module: nn.Linear, activation: Tensor, gradient: Tensor, wanted: set
 
 
 def _conv(module: nn.Conv2d, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
-    """A convolution is a linear layer at every position of the image, applied to the patch at that position."""
-    batch, groups = len(activation), module.groups
-    left = gradient.reshape(batch, groups, -1, gradient[0, 0].numel())
-    return _named(
-        wanted,
-        lambda: Outer(left, _patches(module, activation).reshape(batch, groups, -1, left.shape[-1])),
-        lambda: Whole(left.sum(-1).flatten(1)),
-    )
-
-
-def _patches(module: nn.Conv2d, activation: Tensor) -> Tensor:
-    """(batch, channels, kernel…, positions…): the patch that the kernel covers at each position, for 1, 2 or 3 dimensions."""
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    # torch's private form of the padding, in numbers; its public attribute may be the string 'same'
-    patches = F.pad(activation, module._reversed_padding_repeated_twice, mode=mode)
-    dims = len(module.kernel_size)
-    for dim, (size, step, gap) in enumerate(
-        zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
-    ):
-        patches = patches.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
-    return patches.permute(0, 1, *range(2 + dims, 2 + 2 * dims), *range(2, 2 + dims))
+    return _named(wanted, lambda: Convolved(module, activation, gradient), lambda: Whole(gradient.flatten(2).sum(-1)))
 
 
 def _embedding(module: nn.Embedding, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
@@ -144,13 +57,16 @@ def _embedding(module: nn.Embedding, activation: Tensor, gradient: Tensor, wante
 
 
 def _batch_norm(module: nn.BatchNorm2d, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:
-    """In eval mode: normalised by the running statistics."""
+    """In eval mode: normalised by the running statistics. Torch's own backward, of one sample with batch · channels channels."""
     assert module.running_mean is not None
     assert module.running_var is not None
-    shape = (-1, *[1] * (activation.ndim - 2))
-    mean, var = (t.to(activation.dtype).view(shape) for t in (module.running_mean, module.running_var))
-    normal = (activation - mean) * (var + module.eps).rsqrt()
-    return _channel_affine(normal, gradient, wanted)
+    batch, channels = gradient.shape[:2]
+    flat = (t.reshape(1, batch * channels, -1) for t in (gradient, activation))
+    mean, var = (t.to(activation.dtype).repeat(batch) for t in (module.running_mean, module.running_var))
+    _, weight, bias = torch.ops.aten.native_batch_norm_backward(
+        *flat, torch.ones_like(mean), mean, var, None, None, False, module.eps, [False, True, True]
+    )
+    return _named(wanted, lambda: Whole(weight.view(batch, channels)), lambda: Whole(bias.view(batch, channels)))
 
 
 def _group_norm(module: nn.GroupNorm, activation: Tensor, gradient: Tensor, wanted: set[str]) -> dict[str, Part]:

@@ -15,6 +15,9 @@ from adaptive_sampler.torch.gradients.layer_norms import rule_of
 # the functions by which a model may find an order for its samples; packing sequences calls one of them
 _SORTS = {torch.sort, torch.Tensor.sort, torch.argsort, torch.Tensor.argsort, torch.topk, torch.Tensor.topk}
 
+USUAL = 128  # samples in a chunk, if no more fit _MEMORY
+_MEMORY = 1 << 25  # bytes of inputs and of what the model's operations put out, up to which a chunk may be longer
+
 Layers = dict[nn.Module, dict[str, str]]
 """layer -> {the layer's own name of a parameter: the model's name of it}"""
 
@@ -48,6 +51,11 @@ class LayerWatch(contextlib.ExitStack):
             self.odd.add(module)
 
     @property
+    def bytes(self) -> int:
+        """How many bytes the pass's operations have put out; views are counted too."""
+        return self._uses.bytes
+
+    @property
     def sorts(self) -> bool:
         """Whether something as long as the batch was sorted, so that the samples may have been rearranged."""
         return self._uses.sorts
@@ -62,14 +70,17 @@ class LayerWatch(contextlib.ExitStack):
         return {name: uses for name, uses in self._uses.uses.items() if uses == explained[name]}
 
 
-def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int) -> Layers:
-    """The layers that have a rule and whose leading axis is the batch; a layer that is not called is among them.
+def batch_first(
+    model: nn.Module, params: Params, inputs: Any, labels: Any, loss_fn: LossFn, chunk_size: int | None
+) -> tuple[Layers, int]:
+    """The layers that have a rule and whose leading axis is the batch, called or not; and `chunk_size`, or what fits if it is None.
 
     Two to four samples are run, a number that no chunk has. So an axis that is not the batch cannot have the right
     length both here and in a chunk.
     """
     size = batch_size(inputs)
-    few = next(n for n in (2, 3, 4) if n not in (min(chunk_size, size), size % chunk_size))
+    cuts = (size,) if chunk_size is None else (min(chunk_size, size), size % chunk_size)
+    few = next(n for n in (2, 3, 4) if n not in cuts)
     some = torch.arange(few) % size
     inputs, labels = (map_tensors(lambda t: t[some.to(t.device)] if t.ndim else t, part) for part in (inputs, labels))
     layers = _owned(model, params)
@@ -77,7 +88,14 @@ def batch_first(model: nn.Module, params: Params, inputs: Any, labels: Any, loss
         loss = losses(model, params, inputs, labels, loss_fn)
     if loss.requires_grad:  # although all parameters given are constants
         check_reached(model, loss)
-    return {module: own for module, own in layers.items() if module not in seen.odd}
+    if chunk_size is None:
+        most = max(USUAL, _MEMORY * few // max(seen.bytes + _bytes(inputs), 1))
+        chunk_size = next(number for number in range(most, 0, -1) if size % number != few)
+    return {module: own for module, own in layers.items() if module not in seen.odd}, chunk_size
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(tensors))
 
 
 def _owned(model: nn.Module, params: Params) -> Layers:
@@ -95,11 +113,14 @@ def _owned(model: nn.Module, params: Params) -> Layers:
 
 
 class _CountUses(TorchFunctionMode):
-    """Counts the operations that take a parameter and give a tensor, and notes sorts. Reading a shape or dtype is no use."""
+    """Counts the operations that take a parameter and give a tensor, and all bytes that are given; notes sorts.
+
+    Reading a shape or dtype is no use.
+    """
 
     def __init__(self, params: Params, size: int) -> None:
         super().__init__()
-        self._size, self.sorts = size, False
+        self._size, self.sorts, self.bytes = size, False, 0
         self._names = {id(parameter): name for name, parameter in params.items()}
         self.uses: Counter[str] = Counter(dict.fromkeys(params, 0))
 
@@ -109,6 +130,8 @@ class _CountUses(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         if func in _SORTS:
             self.sorts = self.sorts or any(tensor.shape == (self._size,) for tensor in tensors_of(out))
+        if func is not torch.Tensor.detach:  # all parameters pass through it, and nothing is copied
+            self.bytes += _bytes(out)
         if any(True for _ in tensors_of(out)):
             for tensor in tensors_of((args, kwargs or {})):
                 if id(tensor) in self._names:

@@ -43,7 +43,7 @@ def test_does_not_depend_on_how_the_data_are_cut(name: str, chunk_size: int) -> 
 def loose(model: nn.Module, inputs: Tensor, labels: Tensor) -> list[str]:
     with as_found(model, evaluate=True):
         params = trainable(model)
-        layers = batch_first(model, params, inputs, labels, cross_entropy, chunk_size=128)
+        layers, _ = batch_first(model, params, inputs, labels, cross_entropy, chunk_size=128)
         return ghost_squares(model, params, layers, inputs, labels, cross_entropy)[2]
 
 
