@@ -49,12 +49,13 @@ Anything else is an error that says what came.
 Ours spend a fixed time on an epoch of any size, and more where its plan is made anew. So below some thousand rows they lead by
 less, and with half of a thousand rows kept torch's may take less time. `python -m benchmarks epochs` shows how much.
 
-Three bars in the tables have a limit that no code of ours removes:
+Three figures in the tables are bounded by what is not a matter of code:
 
 - n weighted draws hold a byte for each row beside the scores while they are made, 1.08 times the memory of half kept. Up to 2²⁷
   samples an epoch's order is an array of 4 bytes a sample, of which half kept has half as many: there it is about 1.3 times.
 - A commit waits until the disk has the bytes, and zarr's plain write until memory has them. So where the disk is the slower
-  one, a commit of every chunk takes longer than that write; with `os.fsync` left out it took 0.4 of its time at 10⁸ rows.
+  one, a commit of every chunk takes longer than that write: with `os.fsync` left out it took 0.4 of its time at 10⁸ rows. What a
+  commit computes, checksums and copies of columns, is the larger part of fewer rows.
 - After a `sync` every rank has folded the observations of all ranks, received those of the others, and compared a checksum of
   all columns. On two ranks each takes about twice the processor time of the fold alone, and waits for the other one besides.
 
