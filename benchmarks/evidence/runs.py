@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.commands.bench.result import machine
-from adaptive_sampler.scoring import Loss
-from adaptive_sampler.selection import KeepAll, RandomPrune
+from adaptive_sampler.scoring import Loss, Score
+from adaptive_sampler.scoring.folds import Last
+from adaptive_sampler.selection import Draw, KeepAll, RandomPrune
 from benchmarks.evidence.training import EPOCHS, Data, load, made_up, some
 from benchmarks.harness import Row, options, save
 from benchmarks.l2rw import DATA
@@ -55,6 +56,12 @@ class Trial:
         """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""
         store = ScoreStore.create(None, n, [Loss()])
         return AdaptiveSampler(store, KeepAll(), seed=self.seed if seed is None else seed)
+
+    def equally(self, kinds: torch.Tensor) -> AdaptiveSampler:
+        """A sampler that draws every kind equally often, with replacement, n samples an epoch. kinds: (n,) int64."""
+        store = ScoreStore.create(None, len(kinds), [Score("rarity", lambda rarity: rarity, Last())])
+        store.update(np.arange(len(kinds)), rarity=1 / torch.bincount(kinds)[kinds])
+        return AdaptiveSampler(store, Draw("rarity", len(kinds)), seed=self.seed)
 
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
         """The store `name` of this seed, opened read-only. `make(path)` makes it if no earlier run has finished it."""

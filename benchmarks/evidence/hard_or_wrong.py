@@ -1,0 +1,313 @@
+"""Hard or wrong? Five classes are ten times as frequent as the other five, and 20 % of all labels are wrong.
+
+A high score may be a rare class or a wrong label: Ren et al. 2018 set L2RW this task, as samplers that help with the one do harm
+with the other. Wrong labels fall on all classes alike, so that among the images labelled as one of the rare classes more than
+half are wrong. Which classes are rare is another choice for each seed.
+
+EL2N and the margin (AUM) are means over all epochs of two trainings on the labels as given, in which JTT's mistakes are counted
+too. Ten clean images of each class lead L2RW, and 100 others of each choose all settings, by their accuracy. `choose` has
+the policies alone, without L2RW, and the same 1,000 images: its choice is trained once more, and tested.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.choice import choose
+from adaptive_sampler.errors import InvalidValue
+from adaptive_sampler.scoring import EL2N, L2RW, Error, Margin, Mean
+from adaptive_sampler.selection import Exclude, KeepAll, Prune, RandomPrune, Upsample, Window
+from adaptive_sampler.torch import L2RWLoss, LossHook, observe
+from benchmarks.evidence.runs import (
+    Question,
+    Records,
+    Run,
+    Trial,
+    best_of_each_seed,
+    colours,
+    draw,
+    shown,
+    spread,
+    values,
+    verdict,
+)
+from benchmarks.evidence.training import (
+    Images,
+    Training,
+    accuracy,
+    by_group,
+    in_order,
+    network,
+    of_each,
+    with_wrong_labels,
+)
+from benchmarks.harness import Row
+
+COMMON, RARE, NOISE, EPOCHS = 1800, 180, 0.2, 16  # images of each class; wrong labels; epochs of every training
+LEAD, CHOOSE = 10, 100  # clean images of each class: those that lead L2RW, and those that choose
+SCORE_RUNS, FIRST = 2, (1, 4)  # trainings that score; the epochs after which JTT's mistakes are counted
+SUSPECT = (0.1, 0.2, 0.3)  # shares of the lowest margin
+PACES = (0.1, 0.3, 0.6)  # factors of L2RW's learning rate
+CHOICE_SEEDS = 5
+POLICIES: dict[str, dict[str, Any]] = {
+    "everything": {"": KeepAll()},
+    "random half": {"": RandomPrune(0.5)},
+    "highest half": {"": Prune(0.5, "el2n")},
+    "window": {f"skip {offset:.0%}": Window(0.5, offset, "el2n") for offset in (0.0, 0.1, 0.2, 0.3, 0.4)},
+    "JTT": {f"T {t}, λ {f}": Upsample(f, f"mistakes_{t}") for t in FIRST for f in (3, 10)},
+    "not suspect": {f"without {s:.0%}": Exclude("margin", lowest=s) for s in SUSPECT},
+    "JTT, not suspect": {
+        f"T {t}, λ {f}, without {s:.0%}": Upsample(f, f"mistakes_{t}") & Exclude("margin", lowest=s)
+        for t in FIRST
+        for f in (3, 10)
+        for s in SUSPECT
+    },
+    "hard, not suspect": {
+        f"highest {k:.0%}, without {s:.0%}": Prune(k, "el2n") & Exclude("margin", lowest=s)
+        for k in (0.5, 0.7)
+        for s in SUSPECT
+    },
+}
+CANDIDATES = (
+    *(("everything", ""), ("highest half", ""), ("window", "skip 10%"), ("window", "skip 20%"), ("JTT", "T 4, λ 3")),
+    *(("not suspect", "without 20%"), ("not suspect", "without 30%"), ("JTT, not suspect", "T 4, λ 3, without 20%")),
+    *(("hard, not suspect", f"highest {k}, without 20%") for k in ("50%", "70%")),
+)
+METHODS = ("everything", "classes equal", "L2RW", *list(POLICIES)[1:], "choose")
+ABOUT = (
+    f"{5 * (COMMON + RARE):,} Fashion-MNIST images, {COMMON:,} of each of five classes, {RARE} of each of the others, {NOISE:.0%} of "
+    f"the labels wrong. Accuracy in % on the test set, whose classes are equal, and on the worst class; mean ± standard error. "
+    f"Settings are chosen by the accuracy on {10 * CHOOSE:,} clean images. Every training takes as many steps, {EPOCHS} epochs of "
+    "everything. Wrong, and of the rare classes: shares in % of the samples trained on, or of their weight."
+)
+
+
+def runs(trial: Trial) -> Iterator[Run]:
+    """Yield one seed's runs: each policy with each of its settings, class balancing, L2RW, and what `choose` says."""
+    task = Task(trial)
+    for method, settings in POLICIES.items():
+        for setting, policy in settings.items():
+            yield {"method": method, "setting": setting}, partial(task.followed, policy)
+    yield {"method": "classes equal", "setting": ""}, lambda: task.tested(trial.equally(task.data.labels))
+    for pace in PACES:
+        yield {"method": "L2RW", "setting": f"rate × {pace:g}"}, partial(task.reweighted, pace)
+    yield {"method": "choose", "setting": ""}, task.chosen
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial's images, their scores, and the trainings on them."""
+
+    trial: Trial
+
+    @cached_property
+    def rare(self) -> np.ndarray:
+        """(10,) bool: which classes are rare."""
+        return np.random.default_rng([self.trial.seed, 5]).permutation(10) < 5
+
+    @cached_property
+    def parts(self) -> list[Images]:
+        """Training images with their right labels; the clean ones that lead L2RW; the clean ones that choose."""
+        seed, whole = self.trial.seed, self.trial.data
+        fit, held = whole.held_out(len(whole.train) // 6, seed)
+        lead, rest = of_each(held, [LEAD] * 10, seed)
+        numbers = [RARE if rare else COMMON for rare in self.rare]
+        return [of_each(fit, numbers, seed)[0], lead, of_each(rest, [CHOOSE] * 10, seed)[0]]
+
+    @cached_property
+    def data(self) -> Images:
+        """The training images with the labels as given."""
+        labels = self.parts[0].labels.numpy()
+        return self.parts[0].relabelled(with_wrong_labels(labels, NOISE, self.trial.seed))
+
+    @cached_property
+    def store(self) -> ScoreStore:
+        """EL2N, the margin, and the mistakes after each epoch of `FIRST`."""
+        return self.trial.scored("scores", self._scored)
+
+    def _scored(self, path: Path) -> ScoreStore:
+        n, mistakes = len(self.data), [Error(name=f"mistakes_{t}") for t in FIRST]
+        store = ScoreStore.create(path, n, [EL2N(), Margin(), *mistakes], overwrite=True)
+        for run in range(SCORE_RUNS):
+            store.begin_run(f"run {run}")
+            seed = 1000 * (run + 1) + self.trial.seed
+            live, now = ScoreStore.create(None, n, [EL2N(), Margin()]), ScoreStore.create(None, n, [Error()])
+            hook = LossHook(nn.CrossEntropyLoss(), live)
+            training = Training(self.data, self.trial.everything(n, seed), network(seed), self.trial.epochs, hook)
+            for first in FIRST:
+                training.fit(until=min(first, self.trial.epochs))
+                observe(training.model, in_order(self.data), now, progress=False)
+                store.fold(f"mistakes_{first}", np.arange(n), now["error"])
+            training.fit()
+            for score in ("el2n", "margin"):
+                store.fold(score, np.arange(n), live[score])
+        return store
+
+    def sampler(self, policy: Any, seed: int) -> AdaptiveSampler:
+        """A sampler of one plan, whose epochs are as long as those of everything."""
+        return AdaptiveSampler(self.store, policy, seed=seed, replan="once", num_samples=len(self.data))
+
+    def followed(self, policy: Any) -> Row:
+        """Train by a policy, and test."""
+        return self.tested(self.sampler(policy, self.trial.seed))
+
+    def tested(self, sampler: AdaptiveSampler) -> Row:
+        """Train with a sampler, and test."""
+        model = network(self.trial.seed)
+        Training(self.data, sampler, model, self.trial.epochs, nn.CrossEntropyLoss()).fit()
+        visits = sampler.plan.indices()
+        return self.told(model, np.bincount(visits, minlength=len(self.data)))
+
+    def reweighted(self, pace: float) -> Row:
+        """Train on everything with the weights of L2RW, and test. A sample counts by the mean of its weights.
+
+        A training whose gradients become infinite ends there, and counts with the model as it is then.
+        """
+        model, n = network(self.trial.seed), len(self.data)
+        store = ScoreStore.create(None, n, [L2RW(fold=Mean())])
+        criterion = L2RWLoss(model, [self.parts[1][:]], store)
+        with suppress(InvalidValue):
+            Training(self.data, self.trial.everything(n), model, self.trial.epochs, criterion, pace=pace).fit()
+        return self.told(model, np.nan_to_num(store["l2rw"]))
+
+    def told(self, model: nn.Module, counts: np.ndarray) -> Row:
+        """Accuracies of the test set and on the images that choose, and the shares of the (n,) visits or weights `counts`."""
+        classes, right = (
+            by_group(model, self.trial.data.test, self.trial.data.test.labels),
+            self.parts[0].labels.numpy(),
+        )
+        share = counts / counts.sum()
+        return {
+            "accuracy": float(np.mean(classes)),
+            "worst": min(classes),
+            "rare": float(np.mean(np.array(classes)[self.rare])),
+            "validation": accuracy(model, self.parts[2]),
+            "of rare": 100 * float(share[self.rare[right]].sum()),
+            "wrong": 100 * float(share[right != self.data.labels.numpy()].sum()),
+        }
+
+    def chosen(self) -> Row:
+        """Let `choose` find a policy by the images that choose, then train by it once more, and test."""
+        file = self.trial.folder / f"choice-{self.trial.seed}.jsonl"
+        known = {f"{method} {setting}".strip(): POLICIES[method][setting] for method, setting in CANDIDATES}
+        found = choose(known, self.tried, seeds=CHOICE_SEEDS, baseline="everything", path=file, progress=False)
+        return {"chosen": found.name, "gains": gains(found.differences)} | self.followed(found.best)
+
+    def tried(self, policy: Any, seed: int, share: float) -> float:
+        """One of `choose`'s trainings -> the accuracy on the images that choose."""
+        number = 10_000 * (seed + 1) + self.trial.seed
+        epochs = max(1, round(share * self.trial.epochs))
+        training = Training(self.data, self.sampler(policy, number), network(number), epochs, nn.CrossEntropyLoss())
+        return accuracy(training.fit(), self.parts[2])
+
+
+def gains(differences: Mapping[str, Any]) -> dict[str, float]:
+    """By how much each finalist was ahead of everything, in points."""
+    return {name: round(found.mean, 2) for name, found in differences.items()}
+
+
+def best(records: Records, method: str) -> list[Row]:
+    """For each seed, the run of a method with the setting that is best on the clean images."""
+    return best_of_each_seed([r for r in records if r["method"] == method])
+
+
+def at(records: Records, method: str, key: str = "accuracy") -> np.ndarray:
+    """(seeds,) a figure of a method with its chosen settings."""
+    return values(best(records, method), key)
+
+
+def table(records: Records) -> list[Row]:
+    """A row for each method with its chosen settings; then a row for every setting."""
+    rows: list[Row] = []
+    for method in METHODS:
+        row: Row = {"method": method} | {k: shown(at(records, method, k)) for k in ("accuracy", "worst")}
+        row["rare classes"] = shown(at(records, method, "rare"))
+        row |= {k: shown(at(records, method, k), digits=1) for k in ("wrong", "of rare")}
+        settings = [r["setting"] for r in best(records, method)]
+        rows.append(row | {"chosen, by seed": "; ".join(settings) if any(settings) else "–"})
+    for method, setting in dict.fromkeys((r["method"], r["setting"]) for r in records if r["setting"]):
+        row = {"each setting of": method, "setting": setting}
+        for key in ("accuracy", "worst", "wrong"):
+            row[key] = shown(values(records, key, method=method, setting=setting), digits=1 + (key != "wrong"))
+        rows.append(row)
+    return rows
+
+
+def findings(records: Records) -> list[str]:
+    """What was expected from the papers, and what was measured; then what `choose` chose."""
+    got, worst = ({m: at(records, m, key) for m in METHODS} for key in ("accuracy", "worst"))
+    chosen = best(records, "choose")
+    return [
+        verdict("highest half by EL2N, behind a random half by 5 points", got["random half"] - got["highest half"], 5),
+        verdict("chosen window, ahead of the highest half by 5 points", got["window"] - got["highest half"], 5),
+        verdict("chosen window, ahead of a random half", got["window"] - got["random half"], 0),
+        verdict("L2RW, ahead of everything by 1 point", got["L2RW"] - got["everything"], 1),
+        verdict("L2RW's worst class, 5 points ahead of everything's", worst["L2RW"] - worst["everything"], 5),
+        verdict("classes drawn equally, ahead of everything", got["classes equal"] - got["everything"], 0),
+        verdict("JTT, behind everything by 1 point", got["everything"] - got["JTT"], 1),
+        verdict("JTT without suspects, ahead of JTT by 2 points", got["JTT, not suspect"] - got["JTT"], 2),
+        verdict(
+            "JTT without suspects, ahead of everything but suspects", got["JTT, not suspect"] - got["not suspect"], 0
+        ),
+        verdict(
+            "hard and not suspect, ahead of the chosen window by 1 point", got["hard, not suspect"] - got["window"], 1
+        ),
+        verdict(
+            "hard and not suspect, ahead of everything but suspects", got["hard, not suspect"] - got["not suspect"], 0
+        ),
+        verdict("what `choose` chose, ahead of everything by 1 point", got["choose"] - got["everything"], 1),
+        f"`choose` chose, by seed: {'; '.join(r['found']['chosen'] for r in chosen)}.",
+    ]
+
+
+def figure(records: Records, file: Path) -> None:
+    """Draw the accuracy and the worst class of each method; then every setting's accuracy against its wrong labels."""
+
+    def lines(left: Any, right: Any) -> None:
+        for shift, key, colour in ((-0.2, "accuracy", colours()[5]), (0.2, "worst", colours()[2])):
+            means, errors = zip(*(spread(at(records, method, key)) for method in METHODS), strict=True)
+            places = np.arange(len(METHODS)) + shift
+            label = {"accuracy": "mean of the classes", "worst": "worst class"}[key]
+            left.bar(places, means, 0.4, yerr=errors, color=colour, capsize=3, label=label)
+        left.set_xticks(range(len(METHODS)), METHODS, fontsize=8, rotation=30, ha="right")
+        left.set_ylabel("test accuracy in %")
+        left.legend(fontsize=8, loc="lower right")
+        kinds = dict.fromkeys(method for method in METHODS if method != "choose")
+        for (method, marker), colour in zip(
+            zip(kinds, "os^vD<>Ps", strict=False), [*colours(), "#bbbbbb"], strict=False
+        ):
+            settings = dict.fromkeys(r["setting"] for r in records if r["method"] == method)
+            each = [
+                {k: values(records, k, method=method, setting=s).mean() for k in ("wrong", "accuracy")}
+                for s in settings
+            ]
+            points = [[found[key] for found in each] for key in ("wrong", "accuracy")]
+            right.scatter(*points, color=colour, marker=marker, s=24, label=method)
+        right.set(
+            title="each setting", xlabel="wrong labels among what is trained on, in %", ylabel="test accuracy in %"
+        )
+        right.legend(fontsize=8, loc="lower left")
+
+    draw(file, lines, width=7, panels=2)
+
+
+QUESTION = Question(
+    "hard_or_wrong",
+    "Hard or wrong? Rare classes and wrong labels at once",
+    ABOUT,
+    runs,
+    table,
+    findings,
+    figure,
+    EPOCHS,
+)
+
+if __name__ == "__main__":
+    QUESTION.main()
