@@ -9,8 +9,7 @@ too. Ten clean images of each class lead L2RW, and 100 others of each choose all
 policy of each kind, fixed beforehand, and the same 1,000 images: its choice is trained once more, and tested.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,10 +20,10 @@ from torch import nn
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.choice import choose
-from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.scoring import EL2N, L2RW, Error, Margin, Mean
+from adaptive_sampler.scoring import EL2N, Error, Margin
 from adaptive_sampler.selection import Exclude, KeepAll, Prune, RandomPrune, Upsample, Window
-from adaptive_sampler.torch import L2RWLoss, LossHook, observe
+from adaptive_sampler.torch import LossHook, observe
+from benchmarks.evidence.clean import reweighted
 from benchmarks.evidence.runs import (
     Question,
     Records,
@@ -154,13 +153,9 @@ class Task:
                 store.fold(score, np.arange(n), live[score])
         return store
 
-    def sampler(self, policy: Any, seed: int) -> AdaptiveSampler:
-        """A sampler of one plan, whose epochs are as long as those of everything."""
-        return AdaptiveSampler(self.store, policy, seed=seed, replan="once", num_samples=len(self.data))
-
     def followed(self, policy: Any) -> Row:
         """Train by a policy, and test."""
-        return self.tested(self.sampler(policy, self.trial.seed))
+        return self.tested(self.trial.planned(self.store, policy))
 
     def tested(self, sampler: AdaptiveSampler) -> Row:
         """Train with a sampler, and test."""
@@ -170,16 +165,9 @@ class Task:
         return self.told(model, np.bincount(visits, minlength=len(self.data)))
 
     def reweighted(self, pace: float) -> Row:
-        """Train on everything with the weights of L2RW, and test. A sample counts by the mean of its weights.
-
-        A training whose gradients become infinite ends there, and counts with the model as it is then.
-        """
-        model, n = network(self.trial.seed), len(self.data)
-        store = ScoreStore.create(None, n, [L2RW(fold=Mean())])
-        criterion = L2RWLoss(model, [self.parts[1][:]], store)
-        with suppress(InvalidValue):
-            Training(self.data, self.trial.everything(n), model, self.trial.epochs, criterion, pace=pace).fit()
-        return self.told(model, np.nan_to_num(store["l2rw"]))
+        """Train on everything with the weights of L2RW, and test. A sample counts by the mean of its weights."""
+        how = {"seed": self.trial.seed, "epochs": self.trial.epochs, "pace": pace}
+        return self.told(*reweighted(self.data, self.trial.everything(len(self.data)), self.parts[1], **how))
 
     def told(self, model: nn.Module, counts: np.ndarray) -> Row:
         """Accuracies of the test set and on the images that choose, and the shares of the (n,) visits or weights `counts`."""
@@ -202,19 +190,21 @@ class Task:
         file = self.trial.folder / f"choice-{self.trial.seed}.jsonl"
         known = {method: POLICIES[method][setting] for method, setting in CANDIDATES.items()}
         found = choose(known, self.tried, path=file, progress=False, **CHOICE)
-        return {"chosen": found.name, "gains": gains(found.differences)} | self.followed(found.best)
+        gains = {name: round(against.mean, 2) for name, against in found.differences.items()}
+        return {"chosen": found.name, "gains": gains} | self.followed(found.best)
 
     def tried(self, policy: Any, seed: int, share: float) -> float:
         """One of `choose`'s trainings -> the accuracy on the images that choose."""
         number = 10_000 * (seed + 1) + self.trial.seed
         epochs = max(1, round(share * self.trial.epochs))
-        training = Training(self.data, self.sampler(policy, number), network(number), epochs, nn.CrossEntropyLoss())
+        training = Training(
+            self.data,
+            self.trial.planned(self.store, policy, seed=number),
+            network(number),
+            epochs,
+            nn.CrossEntropyLoss(),
+        )
         return accuracy(training.fit(), self.parts[2])
-
-
-def gains(differences: Mapping[str, Any]) -> dict[str, float]:
-    """By how much each finalist was ahead of everything, in points."""
-    return {name: round(found.mean, 2) for name, found in differences.items()}
 
 
 def best(records: Records, method: str) -> list[Row]:
@@ -247,28 +237,24 @@ def table(records: Records) -> list[Row]:
 def findings(records: Records) -> list[str]:
     """What was expected from the papers, and what was measured; then what `choose` chose."""
     got, worst = ({m: at(records, m, key) for m in METHODS} for key in ("accuracy", "worst"))
-    chosen = best(records, "choose")
-    return [
-        verdict("highest half by EL2N, behind a random half by 5 points", got["random half"] - got["highest half"], 5),
-        verdict("chosen window, ahead of the highest half by 5 points", got["window"] - got["highest half"], 5),
-        verdict("chosen window, ahead of a random half", got["window"] - got["random half"], 0),
-        verdict("L2RW, ahead of everything by 1 point", got["L2RW"] - got["everything"], 1),
-        verdict("L2RW's worst class, 5 points ahead of everything's", worst["L2RW"] - worst["everything"], 5),
-        verdict("classes drawn equally, ahead of everything", got["classes equal"] - got["everything"], 0),
-        verdict("JTT, behind everything by 1 point", got["everything"] - got["JTT"], 1),
-        verdict("JTT without suspects, ahead of JTT by 2 points", got["JTT, not suspect"] - got["JTT"], 2),
-        verdict(
-            "JTT without suspects, ahead of everything but suspects", got["JTT, not suspect"] - got["not suspect"], 0
-        ),
-        verdict(
-            "hard and not suspect, ahead of the chosen window by 1 point", got["hard, not suspect"] - got["window"], 1
-        ),
-        verdict(
-            "hard and not suspect, ahead of everything but suspects", got["hard, not suspect"] - got["not suspect"], 0
-        ),
-        verdict("what `choose` chose, ahead of everything by 1 point", got["choose"] - got["everything"], 1),
-        f"`choose` chose, by seed: {'; '.join(r['found']['chosen'] for r in chosen)}.",
-    ]
+    said = []
+    for expected, one, other, least in (
+        ("highest half by EL2N, behind a random half by 5 points", "random half", "highest half", 5),
+        ("chosen window, ahead of the highest half by 5 points", "window", "highest half", 5),
+        ("chosen window, ahead of a random half", "window", "random half", 0),
+        ("L2RW, ahead of everything by 1 point", "L2RW", "everything", 1),
+        ("classes drawn equally, ahead of everything", "classes equal", "everything", 0),
+        ("JTT, behind everything by 1 point", "everything", "JTT", 1),
+        ("JTT without suspects, ahead of JTT by 2 points", "JTT, not suspect", "JTT", 2),
+        ("JTT without suspects, ahead of everything but suspects", "JTT, not suspect", "not suspect", 0),
+        ("hard and not suspect, ahead of the chosen window by 1 point", "hard, not suspect", "window", 1),
+        ("hard and not suspect, ahead of everything but suspects", "hard, not suspect", "not suspect", 0),
+        ("what `choose` chose, ahead of everything by 1 point", "choose", "everything", 1),
+    ):
+        said.append(verdict(expected, got[one] - got[other], least))
+    said.append(verdict("L2RW's worst class, 5 points ahead of everything's", worst["L2RW"] - worst["everything"], 5))
+    chosen = "; ".join(r["found"]["chosen"] for r in best(records, "choose"))
+    return [*said, f"`choose` chose, by seed: {chosen}."]
 
 
 def figure(records: Records, file: Path) -> None:

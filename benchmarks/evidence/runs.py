@@ -63,6 +63,13 @@ class Trial:
         store.update(np.arange(len(kinds)), rarity=1 / torch.bincount(kinds)[kinds])
         return AdaptiveSampler(store, Draw("rarity", len(kinds)), seed=self.seed)
 
+    def planned(
+        self, store: ScoreStore, policy: Any, *, seed: int | None = None, length: int | None = None
+    ) -> AdaptiveSampler:
+        """A sampler of one plan, by the trial's seed if no other is given. An epoch is as long as all rows, or has `length`."""
+        seed = self.seed if seed is None else seed
+        return AdaptiveSampler(store, policy, seed=seed, replan="once", num_samples=length or len(store))
+
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
         """The store `name` of this seed, opened read-only. `make(path)` makes it if no earlier run has finished it."""
         path = self.folder / f"{name}-{self.seed}.zarr"
