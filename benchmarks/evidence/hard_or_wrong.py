@@ -45,6 +45,7 @@ from benchmarks.evidence.training import (
     in_order,
     network,
     of_each,
+    train,
     with_wrong_labels,
 )
 from benchmarks.harness import Row
@@ -159,10 +160,8 @@ class Task:
 
     def tested(self, sampler: AdaptiveSampler) -> Row:
         """Train with a sampler, and test."""
-        model = network(self.trial.seed)
-        Training(self.data, sampler, model, self.trial.epochs, nn.CrossEntropyLoss()).fit()
-        visits = sampler.plan.indices()
-        return self.told(model, np.bincount(visits, minlength=len(self.data)))
+        model = train(self.data, sampler, seed=self.trial.seed, epochs=self.trial.epochs).model
+        return self.told(model, np.bincount(sampler.plan.indices(), minlength=len(self.data)))
 
     def reweighted(self, pace: float) -> Row:
         """Train on everything with the weights of L2RW, and test. A sample counts by the mean of its weights."""
@@ -171,11 +170,8 @@ class Task:
 
     def told(self, model: nn.Module, counts: np.ndarray) -> Row:
         """Accuracies of the test set and on the images that choose, and the shares of the (n,) visits or weights `counts`."""
-        classes, right = (
-            by_group(model, self.trial.data.test, self.trial.data.test.labels),
-            self.parts[0].labels.numpy(),
-        )
-        share = counts / counts.sum()
+        test, right, share = self.trial.data.test, self.parts[0].labels.numpy(), counts / counts.sum()
+        classes = by_group(model, test, test.labels)
         return {
             "accuracy": float(np.mean(classes)),
             "worst": min(classes),
@@ -196,15 +192,8 @@ class Task:
     def tried(self, policy: Any, seed: int, share: float) -> float:
         """One of `choose`'s trainings -> the accuracy on the images that choose."""
         number = 10_000 * (seed + 1) + self.trial.seed
-        epochs = max(1, round(share * self.trial.epochs))
-        training = Training(
-            self.data,
-            self.trial.planned(self.store, policy, seed=number),
-            network(number),
-            epochs,
-            nn.CrossEntropyLoss(),
-        )
-        return accuracy(training.fit(), self.parts[2])
+        sampler, epochs = self.trial.planned(self.store, policy, seed=number), max(1, round(share * self.trial.epochs))
+        return accuracy(train(self.data, sampler, seed=number, epochs=epochs).model, self.parts[2])
 
 
 def best(records: Records, method: str) -> list[Row]:
@@ -269,35 +258,21 @@ def figure(records: Records, file: Path) -> None:
         left.set_xticks(range(len(METHODS)), METHODS, fontsize=8, rotation=30, ha="right")
         left.set_ylabel("test accuracy in %")
         left.legend(fontsize=8, loc="lower right")
-        kinds = dict.fromkeys(method for method in METHODS if method != "choose")
-        for (method, marker), colour in zip(
-            zip(kinds, "os^vD<>Ps", strict=False), [*colours(), "#bbbbbb"], strict=False
-        ):
+        for method, marker, colour in zip(METHODS[:-1], "os^vD<>PXd", [*colours(), "#bbbbbb", "#8c564b"], strict=True):
             settings = dict.fromkeys(r["setting"] for r in records if r["method"] == method)
-            each = [
-                {k: values(records, k, method=method, setting=s).mean() for k in ("wrong", "accuracy")}
-                for s in settings
+            figures = [
+                values(records, key, method=method, setting=s) for s in settings for key in ("wrong", "accuracy")
             ]
-            points = [[found[key] for found in each] for key in ("wrong", "accuracy")]
-            right.scatter(*points, color=colour, marker=marker, s=24, label=method)
-        right.set(
-            title="each setting", xlabel="wrong labels among what is trained on, in %", ylabel="test accuracy in %"
-        )
+            means = [found.mean() for found in figures]
+            right.scatter(means[::2], means[1::2], color=colour, marker=marker, s=24, label=method)
+        right.set(title="each setting", xlabel="wrong among what is trained on, in %", ylabel="test accuracy in %")
         right.legend(fontsize=8, loc="lower left")
 
     draw(file, lines, width=7, panels=2)
 
 
-QUESTION = Question(
-    "hard_or_wrong",
-    "Hard or wrong? Rare classes and wrong labels at once",
-    ABOUT,
-    runs,
-    table,
-    findings,
-    figure,
-    EPOCHS,
-)
+TITLE = "Hard or wrong? Rare classes and wrong labels at once"
+QUESTION = Question("hard_or_wrong", TITLE, ABOUT, runs, table, findings, figure, EPOCHS)
 
 if __name__ == "__main__":
     QUESTION.main()

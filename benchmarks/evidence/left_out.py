@@ -256,17 +256,8 @@ def figure(records: Records, file: Path) -> None:
     draw(file, lines, panels=2)
 
 
-QUESTION = Question(
-    "left_out",
-    "Influence against leaving out",
-    ABOUT,
-    runs,
-    table,
-    findings,
-    figure,
-    EPOCHS,
-    data=lambda given: None,
-)
+TITLE = "Influence against leaving out"
+QUESTION = Question("left_out", TITLE, ABOUT, runs, table, findings, figure, EPOCHS, data=lambda given: None)
 
 if __name__ == "__main__":
     QUESTION.main()
