@@ -250,14 +250,14 @@ def figure(records: Records, file: Path) -> None:
     """Draw the accuracy and the worst class of each method; then every setting's accuracy against its wrong labels."""
 
     def lines(left: Any, right: Any) -> None:
-        for shift, key, colour in ((-0.2, "accuracy", colours()[5]), (0.2, "worst", colours()[2])):
+        kinds = {"accuracy": "mean of the classes", "rare": "rare classes", "worst": "worst class"}
+        for place, ((key, label), colour) in enumerate(zip(kinds.items(), colours()[5:0:-2], strict=True)):
             means, errors = zip(*(spread(at(records, method, key)) for method in METHODS), strict=True)
-            places = np.arange(len(METHODS)) + shift
-            label = {"accuracy": "mean of the classes", "worst": "worst class"}[key]
-            left.bar(places, means, 0.4, yerr=errors, color=colour, capsize=3, label=label)
+            places = np.arange(len(METHODS)) + 0.27 * (place - 1)
+            left.bar(places, means, 0.27, yerr=errors, color=colour, capsize=2, label=label)
         left.set_xticks(range(len(METHODS)), METHODS, fontsize=8, rotation=30, ha="right")
-        left.set_ylabel("test accuracy in %")
-        left.legend(fontsize=8, loc="lower right")
+        left.set(ylabel="test accuracy in %", ylim=(0, 98))
+        left.legend(fontsize=8, loc="upper center", ncols=3)
         for method, marker, colour in zip(METHODS[:-1], "os^vD<>PXd", [*colours(), "#bbbbbb", "#8c564b"], strict=True):
             settings = dict.fromkeys(r["setting"] for r in records if r["method"] == method)
             figures = [
