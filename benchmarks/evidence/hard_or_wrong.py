@@ -31,6 +31,7 @@ from benchmarks.evidence.runs import (
     Trial,
     best_of_each_seed,
     colours,
+    counted,
     draw,
     shown,
     spread,
@@ -213,8 +214,7 @@ def table(records: Records) -> list[Row]:
         row: Row = {"method": method} | {k: shown(at(records, method, k)) for k in ("accuracy", "worst")}
         row["rare classes"] = shown(at(records, method, "rare"))
         row |= {k: shown(at(records, method, k), digits=1) for k in ("wrong", "of rare")}
-        settings = [r["setting"] for r in best(records, method)]
-        rows.append(row | {"chosen, by seed": "; ".join(settings) if any(settings) else "–"})
+        rows.append(row | {"chosen (times)": counted(r["setting"] for r in best(records, method))})
     for method, setting in dict.fromkeys((r["method"], r["setting"]) for r in records if r["setting"]):
         row = {"each setting of": method, "setting": setting}
         for key in ("accuracy", "worst", "wrong"):
@@ -242,8 +242,10 @@ def findings(records: Records) -> list[str]:
     ):
         said.append(verdict(expected, got[one] - got[other], least))
     said.append(verdict("L2RW's worst class, 5 points ahead of everything's", worst["L2RW"] - worst["everything"], 5))
-    chosen = "; ".join(r["found"]["chosen"] for r in best(records, "choose"))
-    return [*said, f"`choose` chose, by seed: {chosen}."]
+    chosen = counted(r["found"]["chosen"] for r in best(records, "choose"))
+    rare = {m: at(records, m, "rare") - at(records, "everything", "rare") for m in ("L2RW", "JTT, not suspect")}
+    told = " and ".join(f"{shown(found, True)} by {method}" for method, found in rare.items())
+    return [*said, f"The rare classes, against everything: {told} (points).", f"`choose` chose (times): {chosen}."]
 
 
 def figure(records: Records, file: Path) -> None:
@@ -271,8 +273,18 @@ def figure(records: Records, file: Path) -> None:
     draw(file, lines, width=7, panels=2)
 
 
+WHY = (
+    "What pays is to leave out as many suspects as there are wrong labels; then 2 to 5 % of what is trained on is wrong, whatever "
+    "else the policy does. Hardness adds little to that: repeating JTT's mistakes 0.9 points, keeping the hardest 0.3, and the "
+    "window is as good as either part. Both ways of missing the share cost more than they could win. Without 30 %, it is the rare "
+    "classes that go, and 5 points with them; with suspects still in, whatever looks for the hard finds the wrong: a third of "
+    "JTT's visits, and of those of equally drawn classes, as most labels of a rare class are wrong. L2RW alone moves the rare "
+    "classes by more than a few points. It gives them a fifth of all weight, and the common ones pay for it. Its rates were chosen "
+    "from two, as a third, 1, had led to infinite gradients on a seed that is not among these. `choose` was offered one policy of "
+    "each kind: where its rounds left one that was 0.1 points ahead on its images, it stayed with everything."
+)
 TITLE = "Hard or wrong? Rare classes and wrong labels at once"
-QUESTION = Question("hard_or_wrong", TITLE, ABOUT, runs, table, findings, figure, EPOCHS)
+QUESTION = Question("hard_or_wrong", TITLE, ABOUT, runs, table, findings, figure, EPOCHS, why=WHY)
 
 if __name__ == "__main__":
     QUESTION.main()

@@ -4,7 +4,7 @@ Koh and Liang 2017, section 4.2, compare what influence predicts for a net that 
 small net learns 300 of scikit-learn's digits, 10 % of them under wrong labels. For each of 40 images it is trained once more from
 the same weights in the same batches, in which that image counts nothing, and the change of the mean loss on the other 1,497
 images is the truth. A single net's change is as much chance as effect, since a training goes another way after the first step
-that differs: so the truth of a seed is the mean over 12 nets, and a score is taken for each net and averaged, too.
+that differs: so the truth of a seed is the mean over eight nets, and a score is taken for each net and averaged, too.
 
 The trainings are deterministic, and run side by side by torch's vmap. Weight decay makes the damping 0.01 in theory. The nets stop
 where the Hessian still has directions of negative curvature, and with 0.01 conjugate gradients say so on most of them: this was

@@ -4,7 +4,8 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,11 @@ def best_of_each_seed(records: Records) -> list[Row]:
     """For each seed, the run with the highest accuracy on the held-out images (`validation`)."""
     by_seed = [[r for r in records if r["seed"] == seed] for seed in seeds_of(records)]
     return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+
+
+def counted(names: Iterable[str]) -> str:
+    """What was chosen and how many times, the most frequent first; a dash if there was nothing to choose."""
+    return "; ".join(f"{name} ({times})" for name, times in Counter(names).most_common() if name) or "–"
 
 
 def spread(figures: np.ndarray) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from benchmarks.evidence.runs import (
     Trial,
     best_of_each_seed,
     colours,
+    counted,
     draw,
     shown,
     spread,
@@ -170,8 +171,7 @@ def table(records: Records) -> list[Row]:
         row |= {"used − second": shown(at(records, noise, method, "gap"), signed=True)}
         row |= {"more than by chance": shown(by_heart(records, noise, method), signed=True)}
         row |= {"wrong": shown(at(records, noise, method, "wrong"), digits=1)}
-        settings = [r["setting"] for r in best(records, noise, method)]
-        rows.append(row | {"chosen, by seed": "; ".join(settings) if any(settings) else "–"})
+        rows.append(row | {"chosen (times)": counted(r["setting"] for r in best(records, noise, method))})
     for noise in NOISE:
         for method, setting in dict.fromkeys((r["method"], r["setting"]) for r in records if r["setting"]):
             told = partial(values, records, noise=noise, method=method, setting=setting)
