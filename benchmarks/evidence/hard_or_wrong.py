@@ -240,8 +240,9 @@ def findings(records: Records) -> list[str]:
         ("hard and not suspect, ahead of everything but suspects", "hard, not suspect", "not suspect", 0),
         ("what `choose` chose, ahead of everything by 1 point", "choose", "everything", 1),
     ):
-        said.append(verdict(expected, got[one] - got[other], least))
-    said.append(verdict("L2RW's worst class, 5 points ahead of everything's", worst["L2RW"] - worst["everything"], 5))
+        said.append(verdict(f"rare and wrong: {expected}", got[one] - got[other], least))
+    worse = "rare and wrong: L2RW's worst class, 5 points ahead of everything's"
+    said.append(verdict(worse, worst["L2RW"] - worst["everything"], 5))
     chosen = counted(r["found"]["chosen"] for r in best(records, "choose"))
     rare = {m: at(records, m, "rare") - at(records, "everything", "rare") for m in ("L2RW", "JTT, not suspect")}
     told = " and ".join(f"{shown(found, True)} by {method}" for method, found in rare.items())

@@ -30,12 +30,8 @@ from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, dra
 from benchmarks.evidence.training import MOMENTUM, digits, with_wrong_labels
 from benchmarks.harness import Row
 
-NUMBER, WRONG, LEFT, NETS = (
-    300,
-    0.1,
-    40,
-    16,
-)  # images to train on, share of wrong labels, images left out, nets of a seed
+NUMBER, WRONG = 300, 0.1  # images to train on, and the share of wrong labels
+LEFT, NETS = 40, 8  # images left out, and nets of a seed
 EPOCHS, BATCH, PEAK, DECAY, WARMUP = 40, 50, 0.1, 0.01, 0.1
 DAMPING, LISSA_STEPS = (0.1, 0.3, 1.0), 300
 CG = [f"influence, CG, damping {damping:g}" for damping in DAMPING]
