@@ -236,7 +236,7 @@ def figure(records: Records, file: Path) -> None:
             left.scatter(said, actual, s=10, color=colour, label=f"seed {seed}")
         left.axline((0, 0), slope=1, color="#bbbbbb", linestyle=":")
         left.set(xlabel=f"predicted by {CG[0]}", ylabel="change when left out", title="clean loss, in thousandths")
-        left.legend(fontsize=8)
+        left.legend(fontsize=8, loc="upper left")
         kinds = {"mean of the nets": averaged, "one net, against its own changes": partial(single, own=True)}
         for shift, (label, told) in enumerate(kinds.items()):
             means, errors = zip(*(spread(told(records, name)) for name in SCORES), strict=True)
