@@ -262,8 +262,9 @@ WHY = (
     "The change itself is the less certain of the two: half of the nets rank the images as the other half does by 0.74, and so a "
     "correlation of 0.88 with the mean of all eight leaves little to be desired. Influence predicts an order rather than amounts: "
     "damping makes all predictions smaller, and the more of it there is, the nearer it comes to alignment, which knows nothing of "
-    "curvature. GraNd tells how much an image moves the net, and not whether for better or worse. What is missed at the last "
-    "expectation is missed the good way: one net's influence is 0.71 with its own retrainings, 0.17 below the means."
+    "curvature. GraNd tells how much an image moves the net, and not whether for better or worse. The last "
+    "expectation is not met because a single net does better than that: its influence ranks its own retrainings by 0.71, 0.17 "
+    "below the means."
 )
 TITLE = "Influence against leaving out"
 QUESTION = Question("left_out", TITLE, ABOUT, runs, table, findings, figure, EPOCHS, why=WHY, data=lambda given: None)
