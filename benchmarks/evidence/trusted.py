@@ -49,7 +49,7 @@ from benchmarks.harness import Row
 
 NUMBER, CLEAN, CHOOSE, EPOCHS = 4_000, 30, 100, 16  # images to train on; clean ones of each class; of those that choose
 NOISE, DAMPING = (0.2, 0.4), 1.0  # the damping with which influence found more wrong labels (wrong_labels.py)
-KEEP, PACES = (0.6, 0.7, 0.8, 0.9), (0.1, 0.3)
+KEEP, PACES = (0.6, 0.7, 0.8, 0.9), (0.1, 0.3, 0.6)
 METHODS = ("everything", "clean alone", "everything and clean", "L2RW", "influence", "Data Dropout")
 ABOUT = (
     f"{NUMBER:,} Fashion-MNIST images with wrong labels, and {10 * CLEAN} clean ones. Test accuracy in %, mean ± standard error; "
