@@ -191,7 +191,7 @@ def findings(records: Records) -> list[str]:
             ("Data Dropout ahead of everything by 1 point", got["Data Dropout"] - got["everything"], 1),
             ("a chosen share by influence, no worse than Data Dropout", got["influence"] - got["Data Dropout"], 0),
             ("L2RW is better on the clean set it uses, by 1 point", heart["L2RW"], 1),
-            ("so is Data Dropout, by 1 point", heart["Data Dropout"], 1),
+            ("Data Dropout is better on the clean set it uses, by 1 point", heart["Data Dropout"], 1),
         ):
             said.append(verdict(f"{noise:.0%} wrong: {expected}", found, least))
         said.append(
@@ -206,22 +206,35 @@ def figure(records: Records, file: Path) -> None:
     """Draw each method's test accuracy, and how much better it is on the clean set that was used; bars for each noise."""
 
     def lines(*panels: Any) -> None:
-        told = {"test accuracy in %": at, "clean set used − second, beyond chance, in points": by_heart}
+        told = {"test accuracy in %": at, "better on the clean set used than on a second, in points": by_heart}
         for axes, (label, figures) in zip(panels, told.items(), strict=True):
-            for shift, noise, colour in zip((-0.2, 0.2), NOISE, (colours()[5], colours()[1]), strict=True):
+            for shift, noise, colour in zip((-0.1, 0.1), NOISE, (colours()[5], colours()[1]), strict=True):
                 means, errors = zip(*(spread(figures(records, noise, method)) for method in METHODS), strict=True)
                 places = np.arange(len(METHODS)) + shift
-                axes.bar(places, means, 0.4, yerr=errors, color=colour, capsize=3, label=f"{noise:.0%} wrong labels")
+                axes.errorbar(
+                    places, means, errors, color=colour, fmt="o", capsize=3, label=f"{noise:.0%} wrong labels"
+                )
             axes.set_xticks(range(len(METHODS)), METHODS, fontsize=8, rotation=20, ha="right")
-            axes.set_ylabel(label)
-        panels[0].legend(fontsize=8, loc="lower right")
+            axes.set_ylabel(label, fontsize=9)
+            axes.grid(axis="y", color="#dddddd")
+        panels[1].legend(fontsize=8, loc="upper right")
 
     draw(file, lines, panels=2)
 
 
-QUESTION = Question(
-    "trusted", "One clean set: L2RW, influence, Data Dropout", ABOUT, runs, table, findings, figure, EPOCHS
+WHY = (
+    "No use of the 300 clean images is better here than the plainest, as training data beside everything, which takes no first "
+    "training. If the share that goes is about that of the wrong labels, influence loses nothing and gains little, though 4 or 7 % "
+    "of what is left is wrong instead of 20 or 40: in 256 steps wrong labels cost this net little, and right images that go with "
+    "them are missed. At 20 % Data Dropout leaves fewer than 3 % wrong, and is a point behind everything. L2RW is five points "
+    "behind. A third of the rate is its best, those on either side being worse, and a likely reason is that it gets less far in as "
+    "many steps: at the end of this page, with four times as many, it is no worse than plain training at 40 %. It is 4 points "
+    "better on the clean set that it uses than on one that it does not; so are the others by 2 to 6, though the 2 are within two "
+    "standard errors of nothing. Training on that set gives 6 to 7. So the accuracy on it is no measure of them, and settings "
+    "have to be chosen by other images."
 )
+TITLE = "One clean set: L2RW, influence, Data Dropout"
+QUESTION = Question("trusted", TITLE, ABOUT, runs, table, findings, figure, EPOCHS, why=WHY)
 
 if __name__ == "__main__":
     QUESTION.main()
