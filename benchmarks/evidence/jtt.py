@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.scoring import Error, Score
-from adaptive_sampler.scoring.folds import Last
-from adaptive_sampler.selection import Draw
+from adaptive_sampler.scoring import Error
 from adaptive_sampler.torch import JTTSampler, observe
 from benchmarks.evidence.runs import (
     Question,
@@ -34,7 +32,7 @@ from benchmarks.evidence.runs import (
     values,
     verdict,
 )
-from benchmarks.evidence.training import Images, Training, in_order, logits_of, network, train
+from benchmarks.evidence.training import Images, Training, by_group, in_order, network, train
 from benchmarks.harness import Row
 
 TOPS, SHIRT, SIDE, ALIGNED = (0, 2, 4), 6, 4, 0.95
@@ -52,11 +50,11 @@ def runs(trial: Trial) -> Iterator[Run]:
     """Yield one seed's runs: plain training, class balancing, JTT over (T, λ), and two methods that know the groups."""
     task = Task(trial)
     yield {"method": "plain"}, lambda: task.tested(trial.everything(len(task.train)))
-    yield {"method": "classes equal"}, lambda: task.tested(task.equally(task.train.labels))
+    yield {"method": "classes equal"}, lambda: task.tested(trial.equally(task.train.labels))
     for first in FIRST:
         for factor in UPSAMPLE:
             yield {"method": "JTT", "T": first, "lambda": factor}, partial(task.jtt, first, factor)
-    yield {"method": "groups equal"}, lambda: task.tested(task.equally(task.groups))
+    yield {"method": "groups equal"}, lambda: task.tested(trial.equally(task.groups))
     for step in STEP:
         yield {"method": "group DRO", "eta": step}, partial(task.group_dro, step)
 
@@ -84,12 +82,6 @@ class Task:
         """(n,) int64, the groups of the training images."""
         return self.parts[0][1]
 
-    def equally(self, kinds: Tensor) -> AdaptiveSampler:
-        """A sampler that draws every kind equally often, with replacement, n samples per epoch. kinds: (n,) int64."""
-        store = ScoreStore.create(None, len(self.train), [Score("rarity", rarity, Last())])
-        store.update(np.arange(len(self.train)), rarity=1 / torch.bincount(kinds)[kinds])
-        return AdaptiveSampler(store, Draw("rarity", len(self.train)), seed=self.trial.seed)
-
     def jtt(self, first: int, factor: int) -> Row:
         """Stage two: repeat the mistakes of stage one `factor` times, in as many steps as plain training has."""
         store = self.trial.scored(f"mistakes-{first}", partial(self.mistakes, first))
@@ -110,7 +102,7 @@ class Task:
     def group_dro(self, step: float) -> Row:
         """Group DRO: groups are drawn equally often, and a group with a high loss gets a higher weight. step: η."""
         named = Images(self.train.images, self.groups)  # the criterion gets groups, and computes their classes
-        return self.tested(self.equally(self.groups), named, GroupDRO(step))
+        return self.tested(self.trial.equally(self.groups), named, GroupDRO(step))
 
     def tested(self, sampler: AdaptiveSampler, data: Images | None = None, criterion: nn.Module | None = None) -> Row:
         """Train and test -> accuracies in percent.
@@ -142,11 +134,6 @@ class GroupDRO(nn.Module):
         return self.q @ losses
 
 
-def rarity(rarity: Any) -> Any:
-    """The measure of the score `rarity`: returns the given weights, (batch,) -> (batch,)."""
-    return rarity
-
-
 def with_square(images: Images, aligned: float, seed: int) -> tuple[Images, Tensor]:
     """Shirts and tops only, and their (n,) groups. The square agrees with the class with the probability `aligned`."""
     ours = images.part(np.flatnonzero(np.isin(images.labels.numpy(), (*TOPS, SHIRT))))
@@ -156,12 +143,6 @@ def with_square(images: Images, aligned: float, seed: int) -> tuple[Images, Tens
     pixels = ours.images.clone()
     pixels[square == 1, :SIDE, :SIDE] = 255
     return Images(pixels, labels), 2 * labels + square
-
-
-def by_group(model: nn.Module, data: Images, groups: Tensor) -> list[float]:
-    """The accuracy of each of the four groups, in percent."""
-    right = logits_of(model, data).argmax(1) == data.labels
-    return [100 * float(right[groups == group].double().mean()) for group in range(4)]
 
 
 def chosen(records: Records, method: str) -> list[Row]:

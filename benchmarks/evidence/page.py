@@ -8,12 +8,15 @@ from benchmarks.evidence import (
     coverage,
     data_diet,
     diet_settings,
+    hard_or_wrong,
     how_many,
     jtt,
+    left_out,
     online,
     streams,
     teacher,
     text,
+    trusted,
     when,
     whose,
     window,
@@ -38,6 +41,9 @@ QUESTIONS = tuple(
         how_many,
         whose,
         wrong_labels,
+        hard_or_wrong,
+        left_out,
+        trusted,
         jtt,
         online,
         teacher,
@@ -53,9 +59,8 @@ convolutional net of 57,000 parameters, or where a question says so the wide one
 Figures are mean ± standard error over the seeds; a seed is another initialisation, order, noise, held-out cut and another
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
-the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). One is of scikit-learn's
-digits, as its teachers take hundreds of trainings. Three are of
-15,000 or 20,000 of the images and small nets, as they take hundreds, too.
+the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). Two are of scikit-learn's
+digits, as they take hundreds of trainings. Five are of 4,000 to 20,000 of the images and small nets, as they take hundreds, too.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,

@@ -4,7 +4,8 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.commands.bench.result import machine
-from adaptive_sampler.scoring import Loss
-from adaptive_sampler.selection import KeepAll, RandomPrune
+from adaptive_sampler.scoring import Loss, Score
+from adaptive_sampler.scoring.folds import Last
+from adaptive_sampler.selection import Draw, KeepAll, RandomPrune
 from benchmarks.evidence.training import EPOCHS, Data, load, made_up, some
 from benchmarks.harness import Row, options, save
 from benchmarks.l2rw import DATA
@@ -55,6 +57,19 @@ class Trial:
         """A sampler of all of `n` rows, in the order of `seed` (the trial's own if not given)."""
         store = ScoreStore.create(None, n, [Loss()])
         return AdaptiveSampler(store, KeepAll(), seed=self.seed if seed is None else seed)
+
+    def equally(self, kinds: torch.Tensor) -> AdaptiveSampler:
+        """A sampler that draws every kind equally often, with replacement, n samples an epoch. kinds: (n,) int64."""
+        store = ScoreStore.create(None, len(kinds), [Score("rarity", lambda rarity: rarity, Last())])
+        store.update(np.arange(len(kinds)), rarity=1 / torch.bincount(kinds)[kinds])
+        return AdaptiveSampler(store, Draw("rarity", len(kinds)), seed=self.seed)
+
+    def planned(
+        self, store: ScoreStore, policy: Any, *, seed: int | None = None, length: int | None = None
+    ) -> AdaptiveSampler:
+        """A sampler of one plan, by the trial's seed if no other is given. An epoch is as long as all rows, or has `length`."""
+        seed = self.seed if seed is None else seed
+        return AdaptiveSampler(store, policy, seed=seed, replan="once", num_samples=length or len(store))
 
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
         """The store `name` of this seed, opened read-only. `make(path)` makes it if no earlier run has finished it."""
@@ -187,6 +202,11 @@ def best_of_each_seed(records: Records) -> list[Row]:
     """For each seed, the run with the highest accuracy on the held-out images (`validation`)."""
     by_seed = [[r for r in records if r["seed"] == seed] for seed in seeds_of(records)]
     return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+
+
+def counted(names: Iterable[str]) -> str:
+    """What was chosen and how many times, the most frequent first; a dash if there was nothing to choose."""
+    return "; ".join(f"{name} ({times})" for name, times in Counter(names).most_common() if name) or "–"
 
 
 def spread(figures: np.ndarray) -> tuple[float, float]:

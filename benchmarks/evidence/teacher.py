@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from adaptive_sampler.torch import KeptBatches, Teacher, sooner
 from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values
-from benchmarks.evidence.training import with_wrong_labels
+from benchmarks.evidence.training import digits, with_wrong_labels
 from benchmarks.harness import Row
 
 HALF, VALID, BATCH, STUDENTS = 650, 200, 16, 4
@@ -67,14 +66,12 @@ class Task:
     @cached_property
     def parts(self) -> list[Part]:
         """The two halves, with wrong labels, and the two other parts, without."""
-        images, labels = load_digits(return_X_y=True)
-        order = np.random.default_rng([self.trial.seed, 0]).permutation(len(labels))
+        images, labels = digits(self.trial.seed)
         found = []
-        for number, rows in enumerate(np.split(order, [HALF, 2 * HALF, 2 * HALF + VALID])):
+        for number, rows in enumerate(np.split(np.arange(len(labels)), [HALF, 2 * HALF, 2 * HALF + VALID])):
             given = with_wrong_labels(labels[rows], self.noise if number < 2 else 0, 2 * self.trial.seed + number)
             wrong = torch.from_numpy(given != labels[rows])
-            pixels = torch.tensor(images[rows] / 16 - 0.3, dtype=torch.float32)
-            found.append(Part(pixels, torch.from_numpy(given.astype(np.int64)), wrong))
+            found.append(Part(images[rows], torch.from_numpy(given), wrong))
         return found
 
     def student(self, model: str, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:

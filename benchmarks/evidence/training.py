@@ -5,7 +5,7 @@ the same learning-rate cycle over the training, the same batches of 256.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
-from adaptive_sampler.torch import IndexedDataset, LossHook, observe
+from adaptive_sampler.torch import IndexedDataset, L2RWLoss, LossHook, observe
 from benchmarks.l2rw import read
 
 BATCH = 256
@@ -70,6 +70,14 @@ def some(data: Images, number: int, seed: int) -> Images:
     return data.part(np.sort(np.random.default_rng([seed, 2]).permutation(len(data))[:number]))
 
 
+def of_each(data: Images, numbers: Sequence[int], seed: int) -> tuple[Images, Images]:
+    """`numbers[c]` images of each class c, or all if there are fewer -> (these, the others). Each seed has others."""
+    order = np.random.default_rng([seed, 4]).permutation(len(data))
+    labels = data.labels.numpy()[order]
+    taken = np.concatenate([order[labels == c][:number] for c, number in enumerate(numbers)])
+    return data.part(np.sort(taken)), data.part(np.setdiff1d(order, taken))
+
+
 def normalised(images: Tensor) -> Tensor:
     """(…, 28, 28) uint8 -> (…, 1, 28, 28) float32, about centred and of about unit variance."""
     return images.unsqueeze(-3).float().sub_(73).div_(90)
@@ -92,6 +100,15 @@ def made_up(train: int = 600, test: int = 200) -> Data:
         return Images(torch.from_numpy(noisy.astype(np.uint8)), torch.from_numpy(labels))
 
     return Data(images(train), images(test))
+
+
+def digits(seed: int) -> tuple[Tensor, np.ndarray]:
+    """scikit-learn's digits in another order for each seed -> (1797, 64) float32 about centred, and (1797,) int64 labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng([seed, 0]).permutation(len(labels))
+    return torch.tensor(images[order] / 16 - 0.3, dtype=torch.float32), labels[order].astype(np.int64)
 
 
 def with_wrong_labels(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -141,16 +158,17 @@ class Training:
     """One training. `fit` goes on where its last call stopped, so that the network can be measured in between.
 
     Without a sampler, the loop is that of plain torch: all rows, shuffled by torch. `stream`: a ready loader, such as
-    that of `PlannedShards.loader`, instead of a loader over `data`. `epoch`, `samples`: epochs finished and samples
-    trained on so far.
+    that of `PlannedShards.loader`, instead of a loader over `data`. `pace`: a factor of every learning rate. `epoch`,
+    `samples`: epochs finished and samples trained on so far.
     """
 
     data: Dataset[tuple[Tensor, Tensor]]
     sampler: AdaptiveSampler | None
     model: nn.Module
     epochs: int
-    criterion: nn.Module
+    criterion: nn.Module | L2RWLoss
     stream: Any = None
+    pace: float = 1.0
     epoch: int = 0
     samples: int = 0
 
@@ -173,12 +191,13 @@ class Training:
         clock = self.sampler if self.stream is None else self.stream
         if clock is not None:
             clock.set_epoch(self.epoch)
-        hook, steps = self.criterion if isinstance(self.criterion, LossHook) else None, len(self.loader)
+        hook = self.criterion if isinstance(self.criterion, LossHook | L2RWLoss) else None
+        steps, runs_it = len(self.loader), isinstance(self.criterion, L2RWLoss)  # which runs the model itself
         batches: Iterable[tuple[Tensor, Tensor]] = hook.watch(self.loader) if hook else (b for _, b in self.loader)
         for step, (images, labels) in enumerate(batches):
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate((self.epoch + step / steps) / self.epochs)
-            loss = self.criterion(self.model(images), labels)
+                group["lr"] = self.pace * learning_rate((self.epoch + step / steps) / self.epochs)
+            loss = self.criterion(images if runs_it else self.model(images), labels)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -225,6 +244,12 @@ def logits_of(model: nn.Module, data: Images) -> Tensor:
 def accuracy(model: nn.Module, data: Images) -> float:
     """The share of images that the model gets right, in percent."""
     return 100 * float((logits_of(model, data).argmax(1) == data.labels).double().mean())
+
+
+def by_group(model: nn.Module, data: Images, groups: Tensor) -> list[float]:
+    """The accuracy in each group 0, 1, …, in percent. groups: (n,) int64, such as the labels."""
+    right = logits_of(model, data).argmax(1) == data.labels
+    return [100 * float(right[groups == group].double().mean()) for group in range(int(groups.max()) + 1)]
 
 
 def score_early(

@@ -15,14 +15,18 @@ pytest.importorskip("sklearn")
 pytest.importorskip("faiss")
 pytest.importorskip("webdataset")
 
+from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.result import digest, markdown
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import Prune
 from benchmarks.evidence.advice import LINES, advice
 from benchmarks.evidence.coverage import from_centre, nearest
 from benchmarks.evidence.how_many import averaged, in_doubt
 from benchmarks.evidence.jtt import GroupDRO
+from benchmarks.evidence.left_out import retrained, small
 from benchmarks.evidence.page import QUESTIONS, page
-from benchmarks.evidence.runs import Question, recorded, spread, verdict, whole
-from benchmarks.evidence.training import learning_rate, made_up, some, with_wrong_labels
+from benchmarks.evidence.runs import Question, Trial, recorded, spread, verdict, whole
+from benchmarks.evidence.training import by_group, digits, learning_rate, made_up, of_each, some, with_wrong_labels
 from benchmarks.harness import RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +138,65 @@ def test_each_seed_has_other_images_and_as_many_as_asked_for() -> None:
     assert len(one) == 50
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_of_each_class_there_are_as_many_images_as_asked_for_and_the_others_are_the_rest() -> None:
+    data = made_up().train
+    taken, rest = of_each(data, [5, 0, *[1000] * 8], seed=3)
+    counts, every = (part.labels.bincount(minlength=10).tolist() for part in (taken, data))
+    assert counts == [5, 0, *every[2:]]
+    assert rest.labels.bincount(minlength=10).tolist() == [every[0] - 5, every[1], *[0] * 8]
+
+
+def test_a_planned_epoch_is_as_long_as_everything_and_has_only_what_the_policy_keeps(tmp_path: Path) -> None:
+    trial, store = Trial(0, None, tmp_path), ScoreStore.create(None, 8, [Loss()])
+    store.fold("loss", np.arange(8), np.arange(8))
+    drawn = list(trial.planned(store, Prune(2, "loss")))
+    assert len(drawn) == 8
+    assert set(drawn) == {6, 7}
+    assert len(list(trial.planned(store, Prune(2, "loss"), length=5))) == 5
+
+
+def test_kinds_are_drawn_equally_often(tmp_path: Path) -> None:
+    kinds = torch.tensor([0] * 900 + [1] * 100)
+    drawn = list(Trial(0, None, tmp_path).equally(kinds))
+    assert len(drawn) == 1000
+    assert 400 < int(kinds[drawn].sum()) < 600
+
+
+def test_the_accuracy_of_a_group_is_that_of_its_images() -> None:
+    data, model = made_up().train, torch.nn.Linear(1, 1)
+    model.forward = lambda images: torch.eye(10)[[3]].expand(len(images), 10)  # always class 3
+    assert by_group(model, data, data.labels) == [0, 0, 0, 100, 0, 0, 0, 0, 0, 0]
+
+
+def test_an_image_that_is_left_out_changes_nothing_in_its_net_and_something_in_the_others() -> None:
+    images, labels = digits(0)
+    images, labels = images[:60], torch.from_numpy(labels[:60])
+    counted = torch.ones(2, 60)
+    counted[1, 7] = 0
+    relabelled = labels.clone()
+    relabelled[7] = (labels[7] + 1) % 10
+    one, other = (retrained(small(0), images, given, counted, 2, seed=0) for given in (labels, relabelled))
+    assert all(torch.equal(one[name][1], other[name][1]) for name in one)
+    assert not any(torch.equal(one[name][0], other[name][0]) for name in one)
+
+
+def test_nets_that_are_trained_side_by_side_are_those_of_a_loop() -> None:
+    """The rate and its warm-up, momentum and decay as torch's SGD has them."""
+    images, labels = digits(0)
+    images, labels = images[:80], torch.from_numpy(labels[:80])
+    found = retrained(small(0), images, labels, torch.ones(2, 80), 3, seed=0)
+    model, order = small(0), np.random.default_rng([0, 1])
+    optimizer = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9, weight_decay=0.01)
+    batches = [rows for _ in range(3) for rows in torch.from_numpy(order.permutation(80)).split(50)]
+    for step, rows in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = 0.1 * min(1, (step + 1) / 0.6) * 0.5 * (1 + np.cos(np.pi * step / 6))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+        optimizer.step()
+    for name, values in model.named_parameters():
+        assert torch.allclose(found[name][0], values, atol=1e-5)
 
 
 def test_a_mean_of_runs_is_the_store_s_own() -> None:
