@@ -1,7 +1,8 @@
 """Which library does a docstring come from? Five of them, told apart by their words.
 
 The documents are those of `corpus.py`, from Python (PSF licence), matplotlib (its own, after Python's), numba (BSD, 2 clauses),
-scipy and scikit-learn (BSD, 3 clauses): as many of each. Which texts they are depends on the versions: `Libraries.name` is a checksum.
+scipy and scikit-learn (BSD, 3 clauses): as many of each. Which texts they are depends on the versions: `name` is a
+checksum.
 """
 
 import hashlib
