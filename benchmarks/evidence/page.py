@@ -6,6 +6,7 @@ from pathlib import Path
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import (
     coverage,
+    curriculum,
     data_diet,
     diet_settings,
     how_many,
@@ -14,6 +15,7 @@ from benchmarks.evidence import (
     streams,
     teacher,
     text,
+    velocity,
     when,
     whose,
     window,
@@ -37,10 +39,12 @@ QUESTIONS = tuple(
         when,
         how_many,
         whose,
+        velocity,
         wrong_labels,
         jtt,
         online,
         teacher,
+        curriculum,
         streams,
         text,
     )
@@ -55,7 +59,8 @@ set of scores; differences are paired by seed. What must be chosen is chosen on 
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). One is of scikit-learn's
 digits, as its teachers take hundreds of trainings. Three are of
-15,000 or 20,000 of the images and small nets, as they take hundreds, too.
+15,000 or 20,000 of the images and small nets, as they take hundreds, too. One is of 2,000, small enough to be learnt by heart; one
+of 3,000, and of docstrings of five libraries.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
