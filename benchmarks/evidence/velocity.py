@@ -215,7 +215,7 @@ def figure(records: Records, file: Path) -> None:
                     label=f"after epoch {epoch}",
                 )
             axes.set(title=f"{noise:.0%} wrong labels", xlabel="rank by EL2N in %, 0: lowest", yscale="log")
-            axes.set_ylabel("velocity of the kernel, thousandths")
+            axes.set(ylabel="velocity of the kernel, thousandths", ylim=(4, 4000))
         for axes, noise in zip(panels[2:], NOISES, strict=True):
             for part, colour in zip(PARTS, (colours()[2], colours()[7], colours()[4]), strict=True):
                 means, errors = zip(*(spread(barrier(records, noise, e, part)) for e in MOMENTS), strict=True)
@@ -226,12 +226,21 @@ def figure(records: Records, file: Path) -> None:
             axes.set(
                 title=f"{noise:.0%} wrong labels", xlabel="children spawned after epoch", ylabel="error barrier in %"
             )
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, ncols=2, loc="upper left")
         panels[2].legend(fontsize=8)
 
     draw(file, lines, width=4.5, panels=4)
 
 
+WHY = (
+    "The barriers are as expected, and large: on the hardest tenth, of which the children themselves learn 93 %, or 77 % under wrong "
+    "labels, the way between two of them errs on a third, or half, of the images more than its ends do, until children are spawned "
+    "after 8 epochs. The lowest tenth has no barrier at all, even between children that share nothing but the first weights. Before "
+    "epoch 2, while the learning rate is low, all kernels turn alike. Then the easy ones settle first, where labels are right: after "
+    "8 epochs the highest turn seven times as fast. Under wrong labels ranks differ less, after 2 and 4 epochs the lowest turn as "
+    "fast as any, and that the highest, nearly all of which are wrong, fall behind those before them shows after 16 epochs alone, by "
+    "little more than its error. The kernel is of images only: it knows of labels no more than what the weights have learnt of them."
+)
 QUESTION = Question(
     "velocity",
     "Which images move the network? Velocity and barriers by score",
@@ -241,6 +250,7 @@ QUESTION = Question(
     findings,
     figure,
     epochs=EPOCHS,
+    why=WHY,
     seeds=3,
 )
 
