@@ -212,7 +212,7 @@ def findings(records: Records) -> list[str]:
                 -0.3,
             ),
             verdict(
-                f"{of}, 0% wrong: easy first no more than 0.3 points from none, either way",
+                f"{of}, 0% wrong: easy first within 0.3 points of none, what is left of these",
                 0.3 - abs(ahead("easy first", "none", clean)),
                 0,
             ),
@@ -241,7 +241,17 @@ def findings(records: Records) -> list[str]:
                 0,
             ),
         ]
-    return said
+    return said + [_by_pace(records, of, noise) for of, noise in AIM]
+
+
+def _by_pace(records: Records, of: str, noise: float) -> str:
+    """How far each pace of easy first is from training without an order."""
+    none = at(records, of, noise, "none")
+    each = [
+        f"{shown(values(records, set=of, noise=noise, order='easy first', pace=pace) - none, True)} after {pace:g}"
+        for _, pace in PACED
+    ]
+    return f"{of}, {noise:.0%} wrong: easy first that would have all samples {', '.join(each)} trainings (points from none)."
 
 
 def figure(records: Records, file: Path) -> None:
@@ -263,6 +273,16 @@ def figure(records: Records, file: Path) -> None:
     draw(file, lines, width=4.5, panels=len(AIM))
 
 
+WHY = (
+    "Without wrong labels the order is worth little: within half a point at the end, and beginning with a fifth of the "
+    "samples, the easiest or the hardest, costs steps at first. Docstrings are a little better off in the order easy first "
+    "than at random, by less than two standard errors. Under wrong labels easy first and self-paced win by far, but less as "
+    "an order than as a choice: nearly all of the gain is that of the pace that never takes the last 28 %. If all samples are "
+    "taken in the end, their wrong labels are learnt by heart after all. The highest accuracies on the way tell the same: "
+    "training without an order that is stopped there, after a fifth of its steps, keeps most of what a curriculum gains. Hard "
+    "first keeps the wrong labels first, and learns little until the right ones come, though at the end it is no worse than "
+    "random pacing on docstrings."
+)
 QUESTION = Question(
     "curriculum",
     "Curriculum and self-paced: is it the order that helps?",
@@ -272,6 +292,7 @@ QUESTION = Question(
     findings,
     figure,
     epochs=EPOCHS,
+    why=WHY,
     data=data,
 )
 
