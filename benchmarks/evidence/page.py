@@ -60,7 +60,7 @@ seed is left out. Each section names the file that made it, and the commit. One 
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). One is of scikit-learn's
 digits, as its teachers take hundreds of trainings. Three are of
 15,000 or 20,000 of the images and small nets, as they take hundreds, too. One is of 2,000, small enough to be learnt by heart; one
-of 3,000, and of docstrings of five libraries.
+of 3,000, and of docstrings of five libraries, which [libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
