@@ -237,7 +237,7 @@ def figure(records: Records, file: Path) -> None:
                 axes.fill_between(share, low, high, color=colour, alpha=0.2)
             axes.axhline(AIM[of, noise], color="#bbbbbb", linestyle=":")
             axes.set(title=f"{of}, {noise:.0%} wrong labels", xlabel="steps in %", ylabel="test accuracy in %")
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, loc="lower right")
 
     draw(file, lines, width=4.5, panels=len(AIM))
 

@@ -5,8 +5,9 @@ kernel's velocity is that of 50 images whose ranks by EL2N follow each other, ov
 there: copies of the training that take the samples in other orders until its end. The barrier is on the way between these two,
 the error that of images trained on, under the labels that they were trained with.
 
-A look at one seed of 5,000 images and 12 epochs came first and was given up: that training, unlike the paper's, left most of the
-hardest tenth unlearnt, so that no way between two children could do worse. These settings learn nearly every label.
+A look at seed 0 of 5,000 images and 12 epochs came first and was given up: there was next to no barrier on the hardest tenth,
+likely because such a training leaves these images unlearnt. These settings, chosen on seed 7 by the training error alone, learn
+most of them.
 """
 
 import copy
@@ -227,7 +228,7 @@ def figure(records: Records, file: Path) -> None:
                 title=f"{noise:.0%} wrong labels", xlabel="children spawned after epoch", ylabel="error barrier in %"
             )
         panels[0].legend(fontsize=8, ncols=2, loc="upper left")
-        panels[2].legend(fontsize=8)
+        panels[2].legend(fontsize=8, loc="upper right")
 
     draw(file, lines, width=4.5, panels=4)
 
