@@ -253,7 +253,6 @@ QUESTION = Question(
     figure,
     epochs=EPOCHS,
     why=WHY,
-    seeds=3,
 )
 
 if __name__ == "__main__":
