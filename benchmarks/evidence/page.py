@@ -6,6 +6,7 @@ from pathlib import Path
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import (
     coverage,
+    curriculum,
     data_diet,
     diet_settings,
     hard_or_wrong,
@@ -17,6 +18,7 @@ from benchmarks.evidence import (
     teacher,
     text,
     trusted,
+    velocity,
     when,
     whose,
     window,
@@ -40,6 +42,7 @@ QUESTIONS = tuple(
         when,
         how_many,
         whose,
+        velocity,
         wrong_labels,
         hard_or_wrong,
         left_out,
@@ -47,6 +50,7 @@ QUESTIONS = tuple(
         jtt,
         online,
         teacher,
+        curriculum,
         streams,
         text,
     )
@@ -60,7 +64,8 @@ Figures are mean ± standard error over the seeds; a seed is another initialisat
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). Two are of scikit-learn's
-digits, as they take hundreds of trainings. Five are of 4,000 to 20,000 of the images and small nets, as they take hundreds, too.
+digits, as they take hundreds of trainings. Seven are of 2,000 to 20,000 of the images and small nets, as they take hundreds, too;
+one of these also of docstrings of five libraries, which [libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,

@@ -198,10 +198,10 @@ def values(records: Records, key: str = "accuracy", **setting: object) -> np.nda
     return np.array([found[seed] for seed in sorted(found)])
 
 
-def best_of_each_seed(records: Records) -> list[Row]:
-    """For each seed, the run with the highest accuracy on the held-out images (`validation`)."""
+def best_of_each_seed(records: Records, key: str = "validation") -> list[Row]:
+    """For each seed, the run with the highest figure `key`: the accuracy on the held-out images, or another one on these."""
     by_seed = [[r for r in records if r["seed"] == seed] for seed in seeds_of(records)]
-    return [max(of_seed, key=lambda r: r["found"]["validation"]) for of_seed in by_seed]
+    return [max(of_seed, key=lambda r: r["found"][key]) for of_seed in by_seed]
 
 
 def counted(names: Iterable[str]) -> str:

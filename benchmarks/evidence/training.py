@@ -45,7 +45,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     def part(self, rows: np.ndarray) -> "Images":
         """Only these rows."""
         index = torch.from_numpy(rows)
-        return Images(self.images[index], self.labels[index])
+        return replace(self, images=self.images[index], labels=self.labels[index])
 
     def relabelled(self, labels: np.ndarray) -> "Images":
         """The same images under other labels."""
@@ -111,12 +111,12 @@ def digits(seed: int) -> tuple[Tensor, np.ndarray]:
     return torch.tensor(images[order] / 16 - 0.3, dtype=torch.float32), labels[order].astype(np.int64)
 
 
-def with_wrong_labels(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A copy of the (n,) labels in which a share is replaced by another of the ten classes, chosen uniformly."""
+def with_wrong_labels(labels: np.ndarray, share: float, seed: int, classes: int = 10) -> np.ndarray:
+    """A copy of the (n,) labels in which a share is replaced by another of the classes, chosen uniformly."""
     rng = np.random.default_rng([seed, 1])
     wrong = rng.choice(len(labels), round(share * len(labels)), replace=False)
     given = labels.copy()
-    given[wrong] = (given[wrong] + rng.integers(1, 10, len(wrong))) % 10
+    given[wrong] = (given[wrong] + rng.integers(1, classes, len(wrong))) % classes
     return given
 
 
@@ -140,10 +140,10 @@ def network(seed: int, classes: int = 10, width: int = 1) -> nn.Module:
     )
 
 
-def perceptron(seed: int, hidden: int = 128) -> nn.Module:
-    """A net of one hidden layer, 102,000 parameters: an epoch takes a third of the small convolutional net's time."""
+def perceptron(seed: int, hidden: int = 128, inputs: int = 784, classes: int = 10) -> nn.Module:
+    """A net of one hidden layer, for images of 102,000 parameters: an epoch takes a third of the small convolutional net's time."""
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def learning_rate(done: float) -> float:

@@ -19,14 +19,17 @@ from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.result import digest, markdown
 from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import Prune
+from benchmarks.evidence import libraries
 from benchmarks.evidence.advice import LINES, advice
 from benchmarks.evidence.coverage import from_centre, nearest
+from benchmarks.evidence.curriculum import reached
 from benchmarks.evidence.how_many import averaged, in_doubt
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.left_out import retrained, small
 from benchmarks.evidence.page import QUESTIONS, page
-from benchmarks.evidence.runs import Question, Trial, recorded, spread, verdict, whole
+from benchmarks.evidence.runs import Question, Trial, best_of_each_seed, recorded, spread, verdict, whole
 from benchmarks.evidence.training import by_group, digits, learning_rate, made_up, of_each, some, with_wrong_labels
+from benchmarks.evidence.velocity import Watched
 from benchmarks.harness import RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +122,41 @@ def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong() -> None:
     assert (given != labels).sum() == 120
     assert given.min() >= 0
     assert given.max() <= 9
+
+
+def test_wrong_labels_are_of_the_classes_there_are() -> None:
+    labels = np.arange(100) % 5
+    given = with_wrong_labels(labels, 1.0, seed=0, classes=5)
+    assert (given != labels).all()
+    assert set(given) == set(range(5))
+
+
+def test_the_best_of_each_seed_is_by_the_figure_asked_for() -> None:
+    records = [{"seed": 0, "found": {"validation": v, "sooner": s}} for v, s in ((90.0, -50.0), (80.0, -20.0))]
+    assert best_of_each_seed(records) == records[:1]
+    assert best_of_each_seed(records, "sooner") == records[1:]
+
+
+def test_libraries_give_as_many_documents_each_as_vectors_of_one_length_that_parts_leave_as_they_are() -> None:
+    data = libraries.load(quick=True)
+    labels = torch.cat([data.train.labels, data.test.labels])
+    assert labels.bincount().tolist() == [libraries.FEW] * len(libraries.QUICK)
+    vectors, _ = data.train.part(np.arange(10))[:]
+    assert torch.equal(vectors, data.train.images[:10])
+    assert vectors.norm(dim=1).numpy() == pytest.approx(libraries.SCALE, rel=1e-5)
+
+
+@pytest.mark.parametrize(("aim", "share"), [(70, 25.0), (75, 75.0), (99, 100.0)])
+def test_a_curve_reaches_an_aim_where_it_is_first_there(aim: float, share: float) -> None:
+    assert reached([70.0, 60.0, 80.0, 80.0], aim) == share
+
+
+def test_a_child_goes_on_from_its_parent_and_takes_the_samples_in_an_order_of_its_own(tmp_path: Path) -> None:
+    watched = Watched(Trial(0, made_up(), tmp_path, quick=True, epochs=2), 0.0)
+    parent, _ = watched.states[2]
+    last, one, other = (watched.child(epoch, number) for epoch, number in ((2, 0), (1, 0), (1, 1)))
+    assert all(torch.equal(a, b) for a, b in zip(parent.parameters(), last.parameters(), strict=True))
+    assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
 def test_the_distance_from_a_centre_is_that_from_the_mean_of_the_class() -> None:
