@@ -65,7 +65,8 @@ set of scores; differences are paired by seed. What must be chosen is chosen on 
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). Two are of scikit-learn's
 digits, as they take hundreds of trainings. Seven are of 2,000 to 20,000 of the images and small nets, as they take hundreds, too;
-one of these also of docstrings of five libraries, which [libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
+one of these also of docstrings of five libraries, which
+[libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
 
 Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
 To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
