@@ -14,6 +14,7 @@ from benchmarks.evidence import (
     jtt,
     left_out,
     online,
+    removed,
     streams,
     teacher,
     text,
@@ -43,6 +44,7 @@ QUESTIONS = tuple(
         how_many,
         whose,
         velocity,
+        removed,
         wrong_labels,
         hard_or_wrong,
         left_out,
@@ -64,7 +66,7 @@ Figures are mean ± standard error over the seeds; a seed is another initialisat
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). Two are of scikit-learn's
-digits, as they take hundreds of trainings. Seven are of 2,000 to 20,000 of the images and small nets, as they take hundreds, too;
+digits, as they take hundreds of trainings. Eight are of 2,000 to 20,000 of the images and small nets, as they take hundreds, too;
 one of these also of docstrings of five libraries, which
 [libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
 

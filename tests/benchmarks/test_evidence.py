@@ -17,7 +17,7 @@ pytest.importorskip("webdataset")
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.result import digest, markdown
-from adaptive_sampler.scoring import Loss
+from adaptive_sampler.scoring import Forgetting, Loss, Margin
 from adaptive_sampler.selection import Prune
 from benchmarks.evidence import libraries
 from benchmarks.evidence.advice import LINES, advice
@@ -27,6 +27,7 @@ from benchmarks.evidence.how_many import averaged, in_doubt
 from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.left_out import retrained, small
 from benchmarks.evidence.page import QUESTIONS, page
+from benchmarks.evidence.removed import hardness
 from benchmarks.evidence.runs import Question, Trial, best_of_each_seed, recorded, spread, verdict, whole
 from benchmarks.evidence.training import by_group, digits, learning_rate, made_up, of_each, some, with_wrong_labels
 from benchmarks.evidence.velocity import Watched
@@ -135,6 +136,14 @@ def test_the_best_of_each_seed_is_by_the_figure_asked_for() -> None:
     records = [{"seed": 0, "found": {"validation": v, "sooner": s}} for v, s in ((90.0, -50.0), (80.0, -20.0))]
     assert best_of_each_seed(records) == records[:1]
     assert best_of_each_seed(records, "sooner") == records[1:]
+
+
+def test_the_hardest_have_the_highest_forgetting_and_the_lowest_margin() -> None:
+    store = ScoreStore.create(None, 4, [Forgetting(), Margin()])
+    store.fold("forgetting", range(4), [0, 1, 1, 1])  # wrong from the first presentation on: never learnt
+    store.fold("margin", range(4), [3, 0, 1, 2])
+    assert hardness(store, "forgetting").tolist() == pytest.approx([0, 200 / 3, 200 / 3, 200 / 3])
+    assert hardness(store, "margin").tolist() == pytest.approx([0, 100, 200 / 3, 100 / 3])
 
 
 def test_libraries_give_as_many_documents_each_as_vectors_of_one_length_that_parts_leave_as_they_are() -> None:
