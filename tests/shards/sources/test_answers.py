@@ -110,9 +110,14 @@ def built(server: Server, tries: int = 2) -> ShardIndex:
     return ShardIndex.build(server.url, server.folder / "index", access=Access(retry=Retry(tries, 0)))
 
 
-def read(server: Server, index: ShardIndex, tries: int = 2, rows: Iterable[int] = (1, 4)) -> list[dict[str, Any]]:
+def read(
+    server: Server, index: ShardIndex, tries: int = 2, rows: Iterable[int] = (1, 4), **access: Any
+) -> list[dict[str, Any]]:
     plan = plan_of(COUNT, rows)
-    return list(ShardReader(index, plan, access=Access(retry=Retry(tries, 0)), merge_gap=0))
+    return list(ShardReader(index, plan, access=Access(retry=Retry(tries, 0), **access), merge_gap=0))
+
+
+ONE = {"io_threads": 1}  # one request after the other, so that the first answer opens the shard
 
 
 def assert_right(samples: list[dict[str, Any]]) -> None:
@@ -146,7 +151,7 @@ def test_a_body_that_ends_early_is_told(server: Server) -> None:
 
     server.answers(early)
     with pytest.raises(WrongRange, match=r"'bytes \d+-\d+/\d+' and 100 bytes"):
-        read(server, index)
+        read(server, index, **ONE)
 
 
 def test_a_server_that_does_not_tell_the_length_of_its_answers_is_read(server: Server) -> None:
@@ -192,7 +197,7 @@ def test_a_range_without_content_range_is_told_as_such(server: Server) -> None:
 
     server.answers(lambda request: untold(request) if request.nth > 1 else tagged(request, "a"))
     with pytest.raises(WrongRange, match="answered by 'no Content-Range'"):
-        read(server, index)
+        read(server, index, **ONE)
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -246,7 +251,7 @@ def test_a_signed_url_that_runs_out_is_told_with_the_remedy(server: Server, stat
     index = built(server)
     server.answers(lambda request: Answer(status) if request.nth > 1 else request.right())
     with pytest.raises(ShardUnreadable, match=r"shard\.tar: .*signed URLs run out: give new ones and resume"):
-        read(server, index)
+        read(server, index, **ONE)
 
 
 @pytest.mark.parametrize("coding", ["", "Identity"])
@@ -271,7 +276,7 @@ def test_a_range_that_a_server_always_denies_is_told(server: Server) -> None:
     with pytest.raises(
         WrongRange, match=r"shard\.tar: asked for bytes \d+-\d+, answered by status 416 and 'no Content-R"
     ):
-        read(server, index)
+        read(server, index, **ONE)
 
 
 @pytest.mark.parametrize("status", [204, 300, 302, 304])
