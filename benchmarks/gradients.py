@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch._dynamo  # vmap's first call would load it, for a second, in each process of its own
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 

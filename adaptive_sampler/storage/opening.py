@@ -76,7 +76,7 @@ def open_(
                 f"{storage.where}: what its manifest says makes no store ({type(error).__name__}: {error}). Open another version."
             ) from error
         raise
-    meta = {name: manifest.meta[name] for name in new_meta(table, None, None)}
+    meta = {name: manifest.meta.get(name, new) for name, new in new_meta(table, None, None).items()}
     return Opened(files, table, files.keys, dict(files.columns), json.loads(json.dumps(meta)))
 
 

@@ -224,19 +224,19 @@ def findings(records: Records) -> list[str]:
 
     changed = same(records, "changed after") - 2 * same(records, "changed before")
     others = same(records, "unchanged after") - same(records, "unchanged before")
-    right = "right labels, without the least forgotten"
+    random = "than without a random share"
     asked: list[tuple[str, np.ndarray, float, str]] = [
-        (f"{right}: at most 0.3 points behind everything", apart(0.0, lowest, "nothing"), -0.3, "points"),
-        (f"{right}: ahead of without a random share", apart(0.0, lowest, "random"), 0, "points"),
-        ("right labels, without the most: 0.5 points behind that", apart(0.0, "random", highest), 0.5, "points"),
-        ("right labels: accuracy falls with the forgetting of what goes", -falls(records, 0.0), 0.7, "of correlation"),
         (
-            "20% wrong, without the most forgotten: 1 point ahead of everything",
-            apart(0.2, highest, "nothing"),
-            1,
+            "right labels: without the least forgotten 0.3 points behind, at most",
+            apart(0.0, lowest, "nothing"),
+            -0.3,
             "points",
         ),
-        ("20% wrong, without the least: behind without a random share", apart(0.2, "random", lowest), 0, "points"),
+        (f"right labels: better without the least forgotten {random}", apart(0.0, lowest, "random"), 0, "points"),
+        (f"right labels: 0.5 points worse without the most {random}", apart(0.0, "random", highest), 0.5, "points"),
+        ("right labels: accuracy falls with the forgetting of what goes", -falls(records, 0.0), 0.7, "of correlation"),
+        ("20% wrong: 1 point better without the most forgotten", apart(0.2, highest, "nothing"), 1, "points"),
+        (f"20% wrong: worse without the least forgotten {random}", apart(0.2, "random", lowest), 0, "points"),
         ("images whose label became wrong are forgotten twice as often and more", changed, 0, "times a training"),
         ("the others are forgotten more often than before", others, 0, "times a training"),
     ]
@@ -284,7 +284,16 @@ def _hang(axes: Any, found: Row) -> None:
     axes.set(xticks=[], title="seed 0, right labels")
 
 
-WHY = ""
+WHY = (
+    "Under right labels more than half of the images are hardly ever forgotten, and 30 % of any of these can go: what is left is "
+    "within 0.2 points of everything, where a random 30 % costs 0.7, and the most forgotten 2.6. Under wrong labels the curve "
+    "turns. The images in the middle, forgotten once or twice, are worth the most: 4.4 points. The most forgotten, nearly two "
+    "thirds of them wrong, cost next to nothing, but nothing is gained either: a third of them are hard images under right "
+    "labels, and in 16 epochs the wrong ones do this net little harm. An image whose label becomes wrong is hardly ever learnt: "
+    "it counts as forgotten 13.5 times of 16, where it was forgotten 0.8 times before; the others hardly change. By ranks the "
+    "three scores tell the same of it. In the gallery, which of the never forgotten are shown is chance; several of the hardest "
+    "by EL2N and margin look wrongly labelled, such as long sleeves as a T-shirt and a boot as a sneaker."
+)
 QUESTION = Question("removed", "What is removed?", ABOUT, runs, table, findings, figure, EPOCHS, why=WHY)
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ FAILED = [
     Cell("shards", "none", False, False, 2, "second stage", True, False),
     Cell("shards", "persistent", False, True, 1, "second stage, frozen", False, True),
     Cell("accelerate", "two", False, False, 2, "each epoch", False, True),
+    Cell("stateful, every 4", "persistent", True, False, 2, "once", False, False),
 ]
 
 

@@ -1,6 +1,7 @@
 """How often each row may be counted in an epoch of all ranks: as often as the plan visits it, however ranks are padded."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,19 @@ class VisitTally:
     """How often each row may still be folded in an epoch: as often as the plan visits it, so that padding has no effect.
 
     `key`: the plan's id, the epoch, and the position at which it was begun. `occurrences`: (n,) integers, how often each
-    row is visited from that position on.
+    row is visited from that position on, or from a later one.
     """
 
     def __init__(self, key: tuple[str, int, int], occurrences: np.ndarray) -> None:
         self.key = key
         self._occurrences = occurrences
         self._left: dict[str, np.ndarray] = {}
+        self._taken: dict[str, int] = {}
+
+    @property
+    def told(self) -> list[Any]:
+        """The plan's id, the epoch, and how many of its visits are left to be folded: what a commit keeps of it."""
+        return [*self.key[:2], int(self._occurrences.sum()) - max(self._taken.values(), default=0)]
 
     def take(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Mark which of `rows` are visits that are left for the score `name`, (batch,) bool, and use these visits up.
@@ -28,17 +35,22 @@ class VisitTally:
         The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
-        return visits_taken(rows, left)
+        mine = visits_taken(rows, left)
+        self._taken[name] = self._taken.get(name, 0) + int(mine.sum())
+        return mine
 
 
 def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
     """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
 
-    Within an epoch, every sync goes on with the same tally.
+    Within an epoch, every sync goes on with the same tally. The first one of a store that was committed within this epoch goes on
+    with what was left then: a loader may draw again, and skip by itself, what came between its snapshot and that commit.
     """
     key = _key(sampler, plan, start)
     if journal.tally is None or journal.tally.key != key:
-        journal.tally = _tally(sampler, plan, key, start)
+        left = None if journal.tally is not None else _left_at_commit(sampler, key)
+        length = sampler.num_samples or plan.num_samples
+        journal.tally = _tally(sampler, plan, key, start if left is None else max(start, length - left))
     tally: VisitTally = journal.tally
     return tally
 
@@ -62,6 +74,12 @@ def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarra
     journal, plan = sampler.store.session.journal, sampler.fixed_plan
     if journal is not None and plan is not None:
         journal.tally = _counted(_key(sampler, plan, sampler.start), np.bincount(rows_left(), minlength=plan.n))
+
+
+def _left_at_commit(sampler: AdaptiveSampler, key: tuple[str, int, int]) -> int | None:
+    """How many visits of this epoch were left when the store was committed; None if it was not in the midst of it."""
+    plan, epoch, left = sampler.store.session.meta.get("walked") or (None, None, None)
+    return left if (plan, epoch) == key[:2] else None
 
 
 def _key(sampler: AdaptiveSampler, plan: Plan, start: int) -> tuple[str, int, int]:
