@@ -267,7 +267,7 @@ def figure(records: Records, file: Path) -> None:
                 ylabel="test accuracy in %",
                 title=f"{noise:.0%} wrong labels",
             )
-        panels[0].legend(fontsize=8)
+        panels[0].legend(fontsize=8, loc="center right")
         _hang(panels[-1], next(r["found"] for r in records if r.get("compared") == "gallery"))
 
     draw(file, lines, width=5, panels=3)

@@ -49,10 +49,10 @@ class Subject:
 @contextmanager
 def _same_every_time() -> Iterator[None]:
     """Stop the clock, and let identifiers be 1, 2, 3 …: a trial meets the same bytes in every run."""
-    numbers = (uuid.UUID(int=number << 96) for number in count(1))
+    numbers = count(1)  # which several threads may ask at once, as a generator may not be
     with (
         mock.patch("time.time", return_value=1_800_000_000.25),
-        mock.patch("uuid.uuid4", side_effect=numbers),
+        mock.patch("uuid.uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 96)),
     ):
         yield
 
