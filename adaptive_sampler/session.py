@@ -258,7 +258,7 @@ class Session(Commits):
             )
         if self.mode == "r":
             raise StoreError(f"{self.files.path} is open to read (mode='r'). Open it with mode='r+' to write.")
-        if not self._end.alive:  # as `closed` says, a call less at every step
+        if self.closed:
             raise StoreError(f"{self.files.path} was closed. Open it again.")
 
     @property

@@ -59,9 +59,8 @@ def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArr
     (1 − floor) · score / mean + floor, and 1 for a score that is NaN. floor: 0 … 1.
     """
     weights = np.empty(len(scores), np.float32)
-    positive = _weigh(
-        scores, 1.0 / mean, float(floor), weights
-    )  # not of NumPy's precisions, for which no kernel is compiled
+    # A number of NumPy's would have another precision, for which no kernel is compiled.
+    positive = _weigh(scores, 1.0 / mean, float(floor), weights)
     return weights, int(positive)
 
 

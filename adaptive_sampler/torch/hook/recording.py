@@ -39,7 +39,7 @@ class Inside:
         """Count the loss weights of a call, as `Applied.add` takes them; a rehearsal is none."""
         session = self.recorder.store.session
         if not session.rehearsal:
-            self.applied.add(session.clock.epoch, length, fresh, self.elsewhere if weights is None else weights)
+            self.applied.add(session.clock.epoch, length, fresh, self.weights_of(weights))
 
 
 class Recording:
