@@ -51,9 +51,9 @@ def _how_much(answered: Answered) -> str:
 
     stratified = coverage.at(records, "stratified", 0.1) - values(records, by="full")
     return (
-        f"To half by a score alone, and no further: the highest EL2N is {ahead('highest', 0.5)} points from a random share at "
-        f"50 %, {ahead('highest', 0.3)} at 30 %. For less, cover: `Spread` at 30 % {ahead('spread', 0.3)}, `Stratified` without "
-        f"its hardest at 10 % {ahead('stratified', 0.1)}; but that is {points(stratified)} from everything."
+        f"Of 55,000 images to half by EL2N alone, and no further: the highest are {ahead('highest', 0.5)} points from a random "
+        f"share at 50 %, {ahead('highest', 0.3)} at 30 %. For less, cover: `Spread` at 30 % {ahead('spread', 0.3)}, `Stratified` "
+        f"without its hardest at 10 % {ahead('stratified', 0.1)}; but that is {points(stratified)} from everything."
     )
 
 
@@ -78,7 +78,7 @@ def _wrong_labels(answered: Answered) -> str:
     return (
         f"With 20 % wrong labels the highest half is {points(highest)} points from a random one. A window below them, chosen on "
         f"held-out images, is {points(gain)} from everything in a training long enough to learn them by heart, and "
-        f"{points(stopped)} from one that is stopped early."
+        f"{points(stopped)} from one of a third as many epochs."
     )
 
 

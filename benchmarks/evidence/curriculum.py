@@ -54,10 +54,10 @@ SELF_PACED, WARMUP = (
     3,
 )  # loss in nats below which samples are taken, and its growth per epoch
 ABOUT = (
-    f"Perceptrons with 128 hidden units; {EPOCHS} epochs of {NUMBER['images']:,} Fashion-MNIST images, or of 2,460 docstrings of "
-    "five libraries by the words in them; mean ± standard error, other samples for each seed. Test accuracy in % at the end, of "
-    f"the pace that is best on {HELD} held-out samples; and the share of the steps, in %, until the aim is reached, of the pace "
-    "that reaches it first on these; 100 if it is never reached."
+    f"Perceptrons with 128 hidden units; {EPOCHS} epochs of {NUMBER['images']:,} Fashion-MNIST images, or of 2,460 "
+    "docstrings of five libraries by the words in them; mean ± standard error, other samples for each seed. Test accuracy "
+    f"in % at the end, of the pace that is best on {HELD} held-out samples under right labels; and the share of the steps, "
+    "in %, until the aim is reached, of the pace that reaches it first on these; 100 if it is never reached."
 )
 
 
@@ -243,14 +243,15 @@ def figure(records: Records, file: Path) -> None:
 
 
 WHY = (
-    "Without wrong labels the order is worth little: within half a point at the end, and beginning with a fifth of the "
-    "samples, the easiest or the hardest, costs steps at first. Docstrings are a little better off in the order easy first "
-    "than at random, by less than two standard errors. Under wrong labels easy first and self-paced win by far, but less as "
-    "an order than as a choice: most of the gain is that of the pace that never takes the last 28 %. Of those that take all "
-    "samples in the end, the best keeps a fifth of it on images and a third on docstrings. The highest accuracies on the way "
-    "tell the same, though they are picked on the test: training without an order, stopped in time, keeps most of what a "
-    "curriculum gains. Hard first keeps the wrong labels first, and learns little until the right ones come, though at the "
-    "end it is no worse than random pacing on docstrings."
+    "Without wrong labels the order is worth little: the orders are within about half a point at the end. Beginning "
+    "with a fifth of the samples, the easiest or the hardest, lags behind at first (in the figure); images have made "
+    "up for it before the aim, docstrings have not. Docstrings are a little better off in the order easy first than "
+    "at random, by less than two standard errors. Under wrong labels easy first and self-paced win by far, but less "
+    "as an order than as a choice: most of what easy first gains is that of the pace that never takes the last 28 %. "
+    "Of those that take all samples in the end, the best keeps a fifth of it on images and a third on docstrings. "
+    "The highest accuracies on the way tell the same, though they are picked on the test: training without an order, "
+    "stopped in time, keeps most of what a curriculum gains. Hard first keeps the wrong labels first, and learns "
+    "little until the right ones come, though at the end it is no worse than random pacing on docstrings."
 )
 QUESTION = Question(
     "curriculum",

@@ -41,8 +41,8 @@ METHODS = ("plain", "classes equal", "JTT", "groups equal", "group DRO")
 ABOUT = (
     "Shirts against tops, with a square that agrees with the class in 95 % of 20,000 training images and by chance in the "
     "test set; accuracy in % of the worst of the four groups, and the mean of the four; mean ± standard error. All methods "
-    "take as many steps. JTT and class balancing know no groups; equal groups and group DRO do. The worst group of 4,000 "
-    "held-out images chooses the settings."
+    "take as many steps, JTT's first stage not counted. JTT and class balancing know no groups; equal groups and group DRO "
+    "do. The worst group of 4,000 held-out images chooses the settings."
 )
 
 

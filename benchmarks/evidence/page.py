@@ -66,13 +66,25 @@ Figures are mean ± standard error over the seeds; a seed is another initialisat
 set of scores; differences are paired by seed. What must be chosen is chosen on held-out images, never on the test set; no
 seed is left out. Each section names the file that made it, and the commit. One question is of language models: its text is
 the docstrings of Python's standard library, and its model is in [lm.py](../benchmarks/evidence/lm.py). Two are of scikit-learn's
-digits, as they take hundreds of trainings. Eight are of 2,000 to 20,000 of the images and small nets, as they take hundreds, too;
-one of these also of docstrings of five libraries, which
+digits, as they take hundreds of trainings. Eight are of 2,000 to 20,000 of the images, as they take many trainings, too; JTT's is
+of 20,000 of four classes, and the last, L2RW's, of 5,000. One of the eight is also of docstrings of five libraries, which
 [libraries.py](../benchmarks/evidence/libraries.py) names with their licences.
 
-Written by `benchmarks/evidence/page.py` from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
-To do them again: `python -m benchmarks.evidence`, which goes on where it was stopped, or one question,
-`python -m benchmarks.evidence.data_diet`; `--quick` takes seconds and needs no data.
+`python -m benchmarks.evidence` makes this page, from the runs in [benchmarks/results/evidence](../benchmarks/results/evidence).
+It does those that are missing there, and goes on where it was stopped; `--anew` does all again, and `--quick` takes seconds, needs
+no data and changes nothing here. A row of a table is checked by
+
+```sh
+python -m benchmarks.evidence.removed --repeat                                 # the settings of its runs
+python -m benchmarks.evidence.removed --repeat noise=0.2 removed=0.7           # all seeds of one, from the scores on
+python -m benchmarks.evidence.removed --repeat noise=0.2 removed=0.7 --seed 3  # one seed
+```
+
+which prints what was recorded beside what is found, and changes nothing. On another processor sums are rounded otherwise, and
+trainings soon go other ways. Since the oldest runs (commits 793e148, 7f8763c, e8bb07b and b70eca8; and 1caa7a5 for a random half) a
+seed gives the samples in another order. Either makes as much of a difference as another seed does: hold it against the ±. The line
+below a table names the machine and the versions with which it was written; runs name their commit and, but for the oldest, their
+processor. All were made with Python 3.11.7, NumPy 2.4.6 and torch 2.13.0 on one thread, and those to come name their versions, too.
 
 Everything goes through the public API. Half of the data by early scores, for instance:
 

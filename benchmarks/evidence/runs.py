@@ -1,4 +1,4 @@
-"""What every question shares: runs are recorded when they end, not repeated later, and reported with their spread."""
+"""What every question shares: runs are recorded when they end, not done again later, and reported with their spread."""
 
 import argparse
 import functools
@@ -21,9 +21,13 @@ from adaptive_sampler.scoring import Loss, Score
 from adaptive_sampler.scoring.folds import Last
 from adaptive_sampler.selection import Draw, KeepAll, RandomPrune
 from benchmarks.evidence.training import EPOCHS, Data, load, made_up, some
-from benchmarks.harness import Row, options, save
+from benchmarks.harness import RESULTS, Row, options, save
 from benchmarks.l2rw import DATA
 
+# What a record says beside its run's setting: the figures, and what they were made with. A question whose figures depend on
+# more than its code names that too: another version of cleanlab, or other texts, are not another run.
+MADE_WITH = ("cleanlab", "text", "texts")
+BESIDE = ("found", "of", "commit", "cpu", "versions", "cpu seconds", *MADE_WITH)
 Records = Sequence[Row]
 Run = tuple[Row, Callable[[], Row]]  # (the run's setting, unique within its seed; a function that returns its figures)
 
@@ -115,50 +119,70 @@ def arguments(about: str) -> argparse.ArgumentParser:
     parser = options(about)
     parser.add_argument("--data-dir", type=Path, default=Path(DATA), help="the folder of Fashion-MNIST's four files")
     parser.add_argument(
-        "--runs", type=Path, default=Path("evidence-runs"), help="where runs are kept, and resumed from"
+        "--runs", type=Path, default=Path("evidence-runs"), help="where scores are kept, and runs as they end"
     )
     parser.add_argument("--seeds", type=int, help="default: as many as the question is answered with, 5 or 3")
     parser.add_argument("--from-seed", type=int, default=0, help="begin there, so that processes share the seeds")
     parser.add_argument("--collect", action="store_true", help="train nothing: tell what the finished runs say")
+    parser.add_argument("--anew", action="store_true", help="do the runs again that OUT has, too, and replace them")
+    parser.add_argument(
+        "--repeat",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="do the recorded runs of this setting again, tell both, and change nothing; alone: which settings there are",
+    )
+    parser.add_argument("--seed", type=int, help="repeat the runs of this seed alone")
     return parser
 
 
 def answer(question: Question, given: argparse.Namespace) -> None:
-    """Do the missing runs, then write the table, the figure and the runs themselves into OUT/evidence."""
+    """Do the runs that are missing, then write the table, the figure and all runs into OUT/evidence, or `--repeat` some."""
     torch.set_num_threads(1)
-    file = given.runs / ("quick" if given.quick else "") / f"{question.name}.jsonl"
-    if not given.collect:
-        _run_missing(question, given, file)
-    records = whole(recorded(file))
-    if not records:
-        Console().print(f"{question.name}: no seed is complete in {file}")
+    file, folder = given.runs / ("quick" if given.quick else "") / f"{question.name}.jsonl", results(given)
+    kept = recorded(folder / f"{question.name}.jsonl")
+    if given.repeat is not None:
+        from benchmarks.evidence.repeat import repeat  # which is built on this file
+
+        repeat(question, given, kept)
         return
-    folder = given.out / "evidence"
+    if not given.collect:
+        _run_missing(question, given, file, [] if given.anew else kept)
+    records = whole(together([] if given.anew else kept, recorded(file)))
+    if not records or (records == kept and not given.collect):
+        told = "nothing is missing" if records else f"no seed is complete in {file}"
+        Console().print(f"{question.name}: {told}", soft_wrap=True)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{question.name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     told = {"quick": given.quick, "seeds": len(seeds_of(records)), "runs at commits": commits(records)}
-    save(
-        f"evidence/{question.name}", question.table(records), argparse.Namespace(**told, out=given.out), question.about
-    )
+    arguments = argparse.Namespace(**told, out=folder.parent)
+    save(f"evidence/{question.name}", question.table(records), arguments, question.about)
     question.figure(records, folder / f"{question.name}.png")
 
 
-def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> None:
-    data, here = question.data(given), machine()
-    where = {"commit": here["commit"], "cpu": here["cpu"]}
-    seeds, epochs = (2, 3) if given.quick else (given.seeds or question.seeds, question.epochs)
+def results(given: argparse.Namespace) -> Path:
+    """The folder of the results. Quick ones never replace those that the project keeps."""
+    out: Path = given.runs / "quick" if given.quick and given.out == RESULTS else given.out
+    return out / "evidence"
+
+
+def _run_missing(question: Question, given: argparse.Namespace, file: Path, kept: Records) -> None:
+    data, where = question.data(given), made_here()
+    seeds = 2 if given.quick else (given.seeds or question.seeds)
     folder = file.parent / question.name
     folder.mkdir(parents=True, exist_ok=True)
-    done = [_setting(record) for record in recorded(file)]
+    known = together(kept, recorded(file))
+    done = [setting_of(record) for record in known]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
         for seed in range(
             given.from_seed, seeds
         ):  # the outer loop, so that the runs at any time give a fair table of fewer seeds
-            runs = list(question.runs(Trial(seed, data, folder, given.quick, epochs, question.width)))
+            runs = list(question.runs(trial(question, seed, data, folder, given.quick)))
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
-                if setting | {"seed": seed} in done:
+                if setting_of(setting | {"seed": seed}) in done:
                     continue
+                _same_material(question, setting, [r for r in known if r["seed"] == seed])
                 start = time.process_time()
                 record = {"seed": seed, **setting, "found": run(), "of": len(runs), **where}
                 record["cpu seconds"] = round(time.process_time() - start, 2)
@@ -167,8 +191,31 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path) -> N
                 progress.console.print(f"{question.name} {record}", highlight=False, soft_wrap=True)
 
 
-def _setting(record: Row) -> Row:
-    return {k: v for k, v in record.items() if k not in ("found", "of", "commit", "cpu", "cpu seconds")}
+def _same_material(question: Question, setting: Row, known: Records) -> None:
+    """Raises SystemExit if other runs of the seed were made with other texts, or with another cleanlab, than this one would be."""
+    for key in set(MADE_WITH) & setting.keys():
+        if others := {r[key] for r in known if r.get(key) != setting[key]}:
+            raise SystemExit(
+                f"{question.name}: {key} is {setting[key]!r} here, and {others.pop()!r} in the seed's other runs: install that, "
+                "or do all runs again by --anew in another folder of --runs."
+            )
+
+
+def trial(question: Question, seed: int, data: Any, folder: Path, quick: bool) -> Trial:
+    """The trial of a seed, shorter if it is quick."""
+    return Trial(seed, data, folder, quick, 3 if quick else question.epochs, question.width)
+
+
+def made_here() -> Row:
+    """What a run that is made here and now says of it: commit, processor, and the versions that its figures depend on."""
+    here = machine()
+    versions = {"python": here["python"], **{name: here["versions"][name] for name in ("numpy", "torch")}}
+    return {"commit": here["commit"], "cpu": here["cpu"], "versions": versions}
+
+
+def setting_of(record: Row) -> Row:
+    """What makes a run: its seed, and what it differs by from the seed's other runs."""
+    return {k: v for k, v in record.items() if k not in BESIDE}
 
 
 def recorded(file: Path) -> list[Row]:
@@ -176,10 +223,15 @@ def recorded(file: Path) -> list[Row]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def together(kept: Records, later: Records) -> list[Row]:
+    """The runs of both, each once; of a run in both, what was found later."""
+    return list({json.dumps(setting_of(r), sort_keys=True): r for r in (*kept, *later)}.values())
+
+
 def whole(records: Records) -> list[Row]:
-    """The records of the seeds that have all their runs."""
-    counts = {seed: sum(r["seed"] == seed for r in records) for seed in seeds_of(records)}
-    return [r for r in records if counts[r["seed"]] == r["of"]]
+    """The records of the seeds that have all their runs: as many as the latest of them were among."""
+    mine = {seed: [r["of"] for r in records if r["seed"] == seed] for seed in seeds_of(records)}
+    return [r for r in records if len(mine[r["seed"]]) == max(mine[r["seed"]])]
 
 
 def seeds_of(records: Records) -> list[int]:

@@ -265,17 +265,18 @@ def figure(records: Records, file: Path) -> None:
 
 
 WHY = (
-    "Loss, EL2N and error find what looks like no text: the highest 15 % by loss are all of the random bytes, all of the "
-    "bytes in random order, and one in twenty of the clean documents. Words in random order are hardly found: the two other "
-    "kinds fill two thirds of that end, and a small model of bytes knows words better than sentences. Of the means over the "
-    "epochs EL2N is best; the loss of the last epoch alone, without the first steps of a model that knew nothing, is better "
-    "still. Of the copies its lowest 5 % hold two fifths, its lowest 10 % seven tenths. The text has near copies of its "
-    "own: about half of what else lies in the lowest 5 % are the docstrings of Python's codecs, which differ in a name. "
-    "Variability, one axis of a data map, is lowest for what is never learnt. As for pruning: with so little text every "
-    "half lacks some, and loses to everything. What pays is to leave out the highest 15 % alone, which gains half of what "
-    "leaving out all that is planted does. More than a quarter of the highest half is corrupted, and still it is better "
-    "than the lowest, of which 3 % are corrupted and 10 % copies; a likely reason, not measured here, is that a model "
-    "learns little from text that it predicts well."
+    "Loss, EL2N and error find what looks like no text: the highest 15 % by loss hold all of the random bytes, all "
+    "of the bytes in random order, and one in twenty of the clean documents. Words in random order are hardly found: "
+    "the two other kinds fill two thirds of that end, and a small model of bytes likely knows words better than "
+    "sentences. Of the means over the epochs EL2N is best; the loss of the last epoch alone, without the first steps "
+    "of a model that knew nothing, is better still. Of the copies its lowest 5 % hold two fifths, its lowest 10 % "
+    "seven tenths. The text has near copies of its own: about half of what else lies in the lowest 5 % are the "
+    "docstrings of Python's codecs, which differ in a name. Variability, one axis of a data map, is low for what is "
+    "never learnt: none of the bytes are in its highest 15 %. As for pruning: with so little text every half lacks "
+    "some, and loses to everything. What pays is to leave out the highest 15 % alone, which gains half of what "
+    "leaving out all that is planted does. More than a quarter of the highest half is corrupted, and still it is "
+    "better than the lowest, of which 3 % are corrupted and 10 % copies; a likely reason, not measured here, is that "
+    "a model learns little from text that it predicts well."
 )
 QUESTION = Question(
     "text",

@@ -223,16 +223,17 @@ def figure(records: Records, file: Path) -> None:
 
 
 WHY = (
-    "No use of the 300 clean images is better here than the plainest, as training data beside everything, which takes no first "
-    "training. If the share that goes is about that of the wrong labels, influence loses nothing and gains little, though 4 or 7 % "
-    "of what is left is wrong instead of 20 or 40: in 256 steps wrong labels cost this net little, and right images that go with "
-    "them are missed. At 20 % Data Dropout leaves fewer than 3 % wrong, and is a point behind everything. L2RW is five points "
-    "behind. A third of the rate is its best, those on either side being worse, and a likely reason is that it gets less far in as "
-    "many steps: at the end of this page, with four times as many, it is no worse than plain training at 40 %. It is 4 points "
-    "better on the clean set that it uses than on one that it does not; so are the others by 2 to 6, though the 2 are within two "
-    "standard errors of nothing. Training on that set gives 6 to 7. So the accuracy on it is no measure of them, and settings "
-    "have to be chosen by other images. L2RW was given a third rate after the higher one of two had been the better on the first "
-    "seed."
+    "No use of the 300 clean images is better here than the plainest, as training data beside everything, which "
+    "takes no first training. If the share that goes is about that of the wrong labels, influence loses nothing and "
+    "gains little, though 4 or 7 % of what is left is wrong instead of 20 or 40; likely because in 256 steps wrong "
+    "labels cost this net little, and right images that go with them are missed: at 20 % Data Dropout leaves fewer "
+    "than 3 % wrong, and is a point behind everything. L2RW is five points behind. A third of the rate is its best, "
+    "those on either side being worse, and a likely reason is that it gets less far in as many steps: at the end of "
+    "this page, with four times as many, it is no worse than plain training at 40 %. It is 4 points better on the "
+    "clean set that it uses than on one that it does not; so are the others by 2 to 6, though the 2 are within two "
+    "standard errors of nothing. Training on that set beside everything gives 6 to 7. So the accuracy on it is no "
+    "measure of them, and settings have to be chosen by other images. L2RW was given a third rate after the higher "
+    "one of two had been the better on the first seed."
 )
 TITLE = "One clean set: L2RW, influence, Data Dropout"
 QUESTION = Question("trusted", TITLE, ABOUT, runs, table, findings, figure, EPOCHS, why=WHY)

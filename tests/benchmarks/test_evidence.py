@@ -1,4 +1,4 @@
-"""The evidence's questions run at their smallest size, resume, and their tables and page are what the kept runs make."""
+"""The evidence's questions run at their smallest size, and their tables and page are what the kept runs make."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from benchmarks.evidence.jtt import GroupDRO
 from benchmarks.evidence.left_out import retrained, small
 from benchmarks.evidence.page import QUESTIONS, page
 from benchmarks.evidence.removed import hardness
-from benchmarks.evidence.runs import Question, Trial, best_of_each_seed, recorded, spread, verdict, whole
+from benchmarks.evidence.runs import Question, Trial, best_of_each_seed, recorded, spread, verdict
 from benchmarks.evidence.training import by_group, digits, learning_rate, made_up, of_each, some, with_wrong_labels
 from benchmarks.evidence.velocity import Watched
 from benchmarks.harness import RESULTS
@@ -73,27 +73,9 @@ def test_a_question_writes_its_runs_table_and_figure(question: Question, answere
     assert (answered / "evidence" / f"{question.name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_that_is_kept_is_not_repeated_and_one_that_is_missing_is_made_up_for(
-    answer: Answer, answered: Path
-) -> None:
-    file = answered / "runs" / "quick" / "window.jsonl"
-    before = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(before[:-1]))
-    assert answer("window").returncode == 0
-    after = file.read_text().splitlines(keepends=True)
-    assert after[:-1] == before[:-1]
-    again, first = (json.loads(line) for line in (after[-1], before[-1]))
-    assert again["found"] == first["found"]
-
-
 def test_the_page_tells_every_question_that_was_answered(answered: Path) -> None:
     told = page(answered)
     assert all(f"## {question.title}" in told for question in QUESTIONS)
-
-
-def test_a_seed_with_a_run_missing_is_left_out_of_the_table() -> None:
-    records = [{"seed": seed, "of": 2} for seed in (0, 0, 1)]
-    assert whole(records) == records[:2]
 
 
 @pytest.mark.parametrize("path", sorted(KEPT.glob("*.json")), ids=lambda path: path.stem)
