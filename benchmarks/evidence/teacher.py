@@ -35,13 +35,14 @@ ABOUT = (
     "that this teacher kept. Seen are samples, those that were filtered too, in units of a step's."
 )
 WHY = (
-    "No teacher beat chance here. The percentages are means of each seed's own, which a few seeds with few steps lift. "
-    "Those that are rewarded each step did learn to tell wrong labels, of which they keep far fewer than of right ones, "
-    "though no one told them which are wrong. But they fit the one order in which all their episodes took the samples: "
-    "labels are among the features, and the teacher of seed 1, looked at again, keeps 18 to 93 % of the right labels, "
-    "depending on the digit. In a trial on one seed, teachers whose episodes had orders of their own came to keep "
-    "everything. The papers' reward at the end moved the share that is kept, up or down, of right and wrong labels alike. "
-    "Other ways of teaching had been tried on seeds 0 to 2 of the same digits and given up, as their teachers came to keep "
+    "No teacher beat chance here. The percentages above are means over the seeds of each one's own, and a seed whose "
+    "teacher took four times the steps lifts them beyond what the means of the table give. Those that are rewarded "
+    "each step did learn to tell wrong labels, of which they keep far fewer than of right ones, though no one told "
+    "them which are wrong. But they fit the one order in which all their episodes took the samples: labels are among "
+    "the features, and the teacher of seed 1, looked at again, keeps 18 to 93 % of the right labels, depending on "
+    "the digit. In a trial on one seed, teachers whose episodes had orders of their own came to keep everything. The "
+    "papers' reward at the end moved the share that is kept, up or down, of right and wrong labels alike. Other ways "
+    "of teaching had been tried on seeds 0 to 2 of the same digits and given up, as their teachers came to keep "
     "nearly everything or nearly nothing."
 )
 
