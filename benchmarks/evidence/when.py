@@ -283,7 +283,7 @@ def _against(axes: Any, records: Records, keep: float, key: str, **style: Any) -
 WHY = (
     "On 20,000 images one look while the learning rate is high, after 4 or 8 epochs, is not good enough for a half, though "
     "its ranking correlates by 0.83 to 0.89 with that of the end. Two trainings agree less then than after one epoch; and "
-    "in the halves of seeds 0 to 2, looked at again, one class was kept nearly whole, 98 to 100 % of it, 88 to 91 % at the "
+    "in the halves of seeds 0 to 2, looked at again, one class was kept nearly whole, 97 to 100 % of it, 88 to 91 % at the "
     "end. A likely reason is that a net which takes large steps happens to be wrong about a class. Forgetting and the "
     "margin, taken over all epochs, do not suffer, and of all halves that by the margin after 4 is the best. If 60 % is "
     "kept, every score is ahead of random after 2 epochs, at 75 % after 1. Agreement is no proof: GraNd of untrained nets "

@@ -157,6 +157,13 @@ def test_a_setting_is_told_as_a_shell_takes_it() -> None:
     assert named(record) == "'method=hard, not suspect' pace=2.0"
 
 
+@pytest.mark.parametrize("file", sorted((RESULTS / "evidence").glob("*.jsonl")), ids=lambda file: file.stem)
+def test_every_kind_of_figure_that_is_kept_can_be_told_beside_its_like(file: Path) -> None:
+    runs = [r for r in recorded(file) if r["seed"] == 0]
+    assert {row["difference"] for row in each_run(runs, runs)} == {"none"}
+    assert means(runs, runs) == []  # of one seed
+
+
 def test_figures_within_figures_have_a_name_each() -> None:
     flat = figures({"accuracy": 90.0, "loss": {"recall": [1, 2]}, "curve": [[1, 2], [3, 4]], "chosen": "JTT"})
     assert flat["chosen"] == "JTT"
