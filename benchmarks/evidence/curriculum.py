@@ -244,14 +244,15 @@ def figure(records: Records, file: Path) -> None:
 
 WHY = (
     "Without wrong labels the order is worth little: the orders are within about half a point at the end. Beginning "
-    "with a fifth of the samples, the easiest or the hardest, lags behind at first (in the figure); images have made "
-    "up for it before the aim, docstrings have not. Docstrings are a little better off in the order easy first than "
-    "at random, by less than two standard errors. Under wrong labels easy first and self-paced win by far, but less "
-    "as an order than as a choice: most of what easy first gains is that of the pace that never takes the last 28 %. "
-    "Of those that take all samples in the end, the best keeps a fifth of it on images and a third on docstrings. "
-    "The highest accuracies on the way tell the same, though they are picked on the test: training without an order, "
-    "stopped in time, keeps most of what a curriculum gains. Hard first keeps the wrong labels first, and learns "
-    "little until the right ones come, though at the end it is no worse than random pacing on docstrings."
+    "with a fifth of the samples, the easiest or the hardest, lags behind at first (in the figure); on docstrings "
+    "the aim is reached later, too, on images the steps to it differ by no more than chance. Docstrings are a little "
+    "better off in the order easy first than at random, by less than two standard errors. Under wrong labels easy "
+    "first and self-paced win by far, but less as an order than as a choice: most of what easy first gains is that "
+    "of the pace that never takes the last 28 %. Of those that take all samples in the end, the best keeps a fifth "
+    "of it on images and a third on docstrings. The highest accuracies on the way tell the same, though they are "
+    "picked on the test: training without an order, stopped in time, keeps most of what a curriculum gains. Hard "
+    "first keeps the wrong labels first, and learns little until the right ones come, though at the end it is no "
+    "worse than random pacing on docstrings."
 )
 QUESTION = Question(
     "curriculum",

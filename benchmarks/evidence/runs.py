@@ -182,7 +182,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path, kept
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
                 if setting_of(setting | {"seed": seed}) in done:
                     continue
-                _same_material(question, setting, [r for r in known if r["seed"] == seed])
+                same_material(question, setting, [r for r in known if r["seed"] == seed])
                 start = time.process_time()
                 record = {"seed": seed, **setting, "found": run(), "of": len(runs), **where}
                 record["cpu seconds"] = round(time.process_time() - start, 2)
@@ -191,7 +191,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path, kept
                 progress.console.print(f"{question.name} {record}", highlight=False, soft_wrap=True)
 
 
-def _same_material(question: Question, setting: Row, known: Records) -> None:
+def same_material(question: Question, setting: Row, known: Records) -> None:
     """Raises SystemExit if other runs of the seed were made with other texts, or with another cleanlab, than this one would be."""
     for key in set(MADE_WITH) & setting.keys():
         if others := {r[key] for r in known if r.get(key) != setting[key]}:

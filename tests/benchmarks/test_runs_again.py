@@ -2,11 +2,7 @@
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +11,18 @@ import pytest
 pytest.importorskip("sklearn")
 
 from benchmarks.evidence.repeat import each_run, figures, fits, means, named
-from benchmarks.evidence.runs import recorded, results, setting_of, together, whole
+from benchmarks.evidence.runs import answer, arguments, recorded, results, same_material, setting_of, together, whole
+from benchmarks.evidence.window_settings import QUESTION
 from benchmarks.harness import RESULTS
 
-ROOT = Path(__file__).parents[2]
-
-Answer = Callable[..., subprocess.CompletedProcess[str]]
+ARGUMENTS = ("--quick", "--runs", "{}/runs", "--out", "{}")
 
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which one question was answered at its smallest size."""
     folder = tmp_path_factory.mktemp("answered")
-    assert asked(folder).returncode == 0
+    asked(folder)
     return folder
 
 
@@ -37,12 +32,10 @@ def folder(answered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(answered, tmp_path / "folder", ignore=shutil.ignore_patterns("*.zarr")))
 
 
-def asked(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The command of one question."""
-    folders = ["--runs", str(folder / "runs"), "--out", str(folder)]
-    command = [sys.executable, "-m", "benchmarks.evidence.window_settings", "--quick", *folders, *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def asked(folder: Path, *options: str) -> None:
+    """Run the command of one question."""
+    given = [argument.format(folder) for argument in ARGUMENTS]
+    answer(QUESTION, arguments(QUESTION.about).parse_args([*given, *options]))
 
 
 def content(folder: Path) -> dict[Path, bytes]:
@@ -56,11 +49,13 @@ def lines(file: Path) -> list[str]:
 KEPT, LIVE = Path("evidence/window_settings.jsonl"), Path("runs/quick/window_settings.jsonl")
 
 
-def test_what_the_results_have_is_not_done_again_where_no_run_was_ever_made(folder: Path) -> None:
+def test_what_the_results_have_is_not_done_again_where_no_run_was_ever_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(folder / "runs")
     before = content(folder)
-    done = asked(folder)
-    assert "window_settings: nothing is missing" in done.stdout
+    asked(folder)
+    assert "window_settings: nothing is missing" in capsys.readouterr().out
     assert content(folder) == before
 
 
@@ -68,7 +63,7 @@ def test_a_run_that_is_missing_is_made_up_for_and_the_others_are_not_done_again(
     before = lines(folder / KEPT)
     for file in (KEPT, LIVE):
         (folder / file).write_text("".join(lines(folder / file)[:-1]))
-    assert asked(folder).returncode == 0
+    asked(folder)
     after = lines(folder / KEPT)
     assert after[:-1] == before[:-1]
     again, first = (json.loads(line) for line in (after[-1], before[-1]))
@@ -79,7 +74,7 @@ def test_all_runs_are_done_anew_if_that_is_asked_for(folder: Path) -> None:
     shutil.rmtree(folder / "runs")
     kept = recorded(folder / KEPT)
     (folder / KEPT).write_text("".join(json.dumps(r | {"commit": "an old one"}) + "\n" for r in kept))
-    assert asked(folder, "--anew").returncode == 0
+    asked(folder, "--anew")
     after = recorded(folder / KEPT)
     assert [setting_of(r) for r in after] == [setting_of(r) for r in kept]
     assert not any(r["commit"] == "an old one" for r in after)
@@ -91,27 +86,41 @@ def test_a_run_says_commit_processor_and_versions(folder: Path) -> None:
         assert record["versions"].keys() == {"python", "numpy", "torch"}
 
 
-def test_a_recorded_run_is_repeated_equal_and_nothing_is_changed(folder: Path) -> None:
+def test_a_recorded_run_is_repeated_equal_and_nothing_is_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = content(folder)
-    done = asked(folder, "--repeat", "kept=0.50", "skipped=0.3")
-    assert done.returncode == 0, done.stderr
-    accuracies = [line.split() for line in done.stdout.splitlines() if " accuracy " in line]
+    asked(folder, "--repeat", "kept=0.50", "skipped=0.3")
+    accuracies = [line.split() for line in capsys.readouterr().out.splitlines() if " accuracy " in line]
     assert len(accuracies) == 3  # two seeds, and their mean
     assert all(told[-1] == "none" for told in accuracies[:2])
     assert content(folder) == before
 
 
-def test_one_seed_is_repeated_if_that_is_asked_for(folder: Path) -> None:
-    done = asked(folder, "--repeat", "kept=full", "epochs=2", "--seed", "1")
-    assert len([line for line in done.stdout.splitlines() if " accuracy " in line]) == 1
+def test_one_seed_is_repeated_if_that_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(folder, "--repeat", "kept=full", "epochs=2", "--seed", "1")
+    assert len([line for line in capsys.readouterr().out.splitlines() if " accuracy " in line]) == 1
 
 
-@pytest.mark.parametrize("options", [["--repeat"], ["--repeat", "kept=0.7"]])
-def test_the_settings_that_there_are_are_told(folder: Path, options: list[str]) -> None:
-    done = asked(folder, *options)
-    assert done.returncode == (len(options) > 1)
-    assert "kept=0.75 skipped=0.05 epochs=3" in done.stdout + done.stderr
-    assert ("no recorded run is of kept=0.7" in done.stderr) == (len(options) > 1)
+def test_the_settings_that_there_are_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(folder, "--repeat")
+    assert "kept=0.75 skipped=0.05 epochs=3\n" in capsys.readouterr().out
+
+
+def test_a_setting_that_is_not_recorded_is_refused_with_those_that_are(folder: Path) -> None:
+    with pytest.raises(
+        SystemExit, match=r"no recorded run is of kept=0.7. There are\n(?s:.*)kept=0.75 skipped=0.05 epochs=3"
+    ):
+        asked(folder, "--repeat", "kept=0.7")
+
+
+def test_a_run_of_other_texts_than_the_seed_s_other_runs_is_refused() -> None:
+    known = [{"seed": 0, "kept": "everything", "text": "Python 3.11.7"}]
+    with pytest.raises(
+        SystemExit, match=r"window_settings: text is 'Python 3.12.0' here, and 'Python 3.11.7' in the seed's other"
+    ):
+        same_material(QUESTION, {"kept": "random half", "text": "Python 3.12.0"}, known)
+    same_material(QUESTION, {"kept": "random half", "text": "Python 3.11.7"}, known)
 
 
 def test_quick_results_never_take_the_place_of_those_that_are_kept(tmp_path: Path) -> None:
