@@ -177,9 +177,9 @@ def recorded(file: Path) -> list[Row]:
 
 
 def whole(records: Records) -> list[Row]:
-    """The records of the seeds that have all their runs."""
-    counts = {seed: sum(r["seed"] == seed for r in records) for seed in seeds_of(records)}
-    return [r for r in records if counts[r["seed"]] == r["of"]]
+    """The records of the seeds that have all their runs: as many as the latest code has, which may have more than the first."""
+    of_seed = {seed: [r["of"] for r in records if r["seed"] == seed] for seed in seeds_of(records)}
+    return [r for r in records if len(of_seed[r["seed"]]) == max(of_seed[r["seed"]])]
 
 
 def seeds_of(records: Records) -> list[int]:

@@ -96,6 +96,13 @@ def test_a_seed_with_a_run_missing_is_left_out_of_the_table() -> None:
     assert whole(records) == records[:2]
 
 
+def test_a_seed_that_was_whole_before_a_question_got_more_runs_is_left_out_until_it_has_them() -> None:
+    before = [{"seed": 0, "of": 1}]
+    assert whole(before) == before
+    assert whole([*before, {"seed": 0, "of": 3}]) == []
+    assert len(whole([*before, {"seed": 0, "of": 3}, {"seed": 0, "of": 3}])) == 3
+
+
 @pytest.mark.parametrize("path", sorted(KEPT.glob("*.json")), ids=lambda path: path.stem)
 def test_a_kept_table_is_what_the_kept_runs_make(path: Path) -> None:
     body, question = json.loads(path.read_text()), next(q for q in QUESTIONS if q.name == path.stem)
