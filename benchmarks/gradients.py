@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, vmap
 
 from adaptive_sampler.commands.bench.base import Row
@@ -21,9 +22,11 @@ from benchmarks.helpers.judged import CONV, GHOSTS, MODELS, Judged
 ABOUT = (
     "GraNd of 32 × 32 images through a convolutional net with batch norm (0.4 million parameters), of 64 × 64 images through a "
     "ResNet-18 and of 64 tokens through a transformer of 4 layers; memory in fresh processes, above what one sample needs. Ghost "
-    "norms are opacus', where it takes the model. And L2RW's weights of one batch, in plain training steps. `at least`, `at most`: "
-    "the bars."
+    "norms are opacus', where it takes the model. `forward and backward` are those of plain training in the same chunks: scores "
+    "of gradients cannot take less. And L2RW's weights of one batch, in plain training steps; `its parts` are the clean loss's "
+    "gradient and a forward-mode pass of the batch along it, by torch alone. `at least`, `at most`: the bars."
 )
+FLOOR = "forward and backward"
 MOST = {6: 1.2, 64: 1.75}  # clean samples -> at most so many plain steps of 64
 VMAP_CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -62,6 +65,30 @@ def by_ghosts(model: nn.Module) -> Callable[[Tensor, Tensor, int], Tensor]:
         return torch.cat(found)
 
     return norms
+
+
+def by_training(model: nn.Module, inputs: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    """(batch,) the losses, after the forward and backward passes of plain training, in chunks of so many samples."""
+    found = []
+    for start in range(0, len(inputs), chunk):
+        losses = cross_entropy(model(inputs[start : start + chunk]), labels[start : start + chunk])
+        losses.sum().backward()
+        found.append(losses.detach())
+    model.zero_grad()
+    return torch.cat(found)
+
+
+def parts_alone(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Tensor, clean_labels: Tensor) -> Tensor:
+    """(batch,) how fast each loss falls along the clean loss's gradient: what L2RW's weights are made of, with nothing checked."""
+    theta, buffers = dict(model.named_parameters()), {name: b.clone() for name, b in model.named_buffers()}
+    clean = cross_entropy(functional_call(model, {**theta, **buffers}, (clean_inputs,)), clean_labels).mean()
+    slopes = dict(zip(theta, torch.autograd.grad(clean, list(theta.values())), strict=True))
+
+    with forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(p.detach(), slopes[name]) for name, p in theta.items()}
+        losses = cross_entropy(functional_call(model, {**duals, **buffers}, (inputs,)), labels)
+        found: Tensor = forward_ad.unpack_dual(losses).tangent
+    return found
 
 
 def two_steps(model: nn.Module, inputs: Tensor, labels: Tensor, clean_inputs: Tensor, clean_labels: Tensor) -> Tensor:
@@ -111,6 +138,8 @@ def ways(judged: Judged, device: str) -> dict[str, Callable[[Tensor, Tensor, int
     }
     if judged.ghosts and find_spec("opacus"):
         found["ghost norms"] = by_ghosts(judged.model().to(device))
+    plain = judged.model().to(device).eval()
+    found[FLOOR] = lambda x, y, chunk: by_training(plain, x, y, chunk)
     return found
 
 
@@ -124,11 +153,16 @@ def memory(way: str, chunk: int, judged: Judged, samples: int, device: str) -> f
 
 
 def cases_of(arguments: argparse.Namespace, judged: Judged) -> tuple[int, list[tuple[str, int]]]:
-    """(samples, what is measured with chunks of how many): ours first, then vmap(grad), then ghost norms."""
+    """(samples, what is measured with chunks of how many): ours first, then vmap(grad), ghost norms, and plain training."""
     samples = max(arguments.samples // judged.part, 2)
     chunks = VMAP_CHUNKS[:2] if arguments.quick else [chunk for chunk in VMAP_CHUNKS if chunk <= samples]
     ghosts = [("ghost norms", arguments.chunk)] if judged.ghosts and find_spec("opacus") else []
-    return samples, [("grand", arguments.chunk), *(("vmap(grad)", chunk) for chunk in chunks), *ghosts]
+    return samples, [
+        ("grand", arguments.chunk),
+        *(("vmap(grad)", chunk) for chunk in chunks),
+        *ghosts,
+        (FLOOR, arguments.chunk),
+    ]
 
 
 def grand_rows(name: str, arguments: argparse.Namespace, held: list[float]) -> list[Row]:
@@ -179,6 +213,7 @@ def l2rw_rows(samples: int, rounds: int, device: str) -> list[Row]:
         runs = {
             "plain step": waited(lambda: plain_step(model, *data, optimizer), device),
             "l2rw_weights": waited(lambda clean=clean: l2rw_weights(model, *data, *clean), device),  # type: ignore[misc]  # as above
+            "its parts": waited(lambda clean=clean: parts_alone(model, *data, *clean), device),  # type: ignore[misc]  # as above
             "two-step definition": waited(lambda clean=clean: two_steps(model, *data, *clean), device),  # type: ignore[misc]  # as above
         }
         found = take_turns(runs, rounds)

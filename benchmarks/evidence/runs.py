@@ -118,9 +118,7 @@ def arguments(about: str) -> argparse.ArgumentParser:
     """The options that every question has."""
     parser = options(about)
     parser.add_argument("--data-dir", type=Path, default=Path(DATA), help="the folder of Fashion-MNIST's four files")
-    parser.add_argument(
-        "--runs", type=Path, default=Path("evidence-runs"), help="where scores are kept, and runs as they end"
-    )
+    parser.add_argument("--runs", type=Path, default=Path("evidence-runs"), help="where scores and new runs are kept")
     parser.add_argument("--seeds", type=int, help="default: as many as the question is answered with, 5 or 3")
     parser.add_argument("--from-seed", type=int, default=0, help="begin there, so that processes share the seeds")
     parser.add_argument("--collect", action="store_true", help="train nothing: tell what the finished runs say")
@@ -155,8 +153,8 @@ def answer(question: Question, given: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{question.name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     told = {"quick": given.quick, "seeds": len(seeds_of(records)), "runs at commits": commits(records)}
-    arguments = argparse.Namespace(**told, out=folder.parent)
-    save(f"evidence/{question.name}", question.table(records), arguments, question.about)
+    how = argparse.Namespace(**told, out=folder.parent)
+    save(f"evidence/{question.name}", question.table(records), how, question.about)
     question.figure(records, folder / f"{question.name}.png")
 
 
@@ -175,9 +173,7 @@ def _run_missing(question: Question, given: argparse.Namespace, file: Path, kept
     done = [setting_of(record) for record in known]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        for seed in range(
-            given.from_seed, seeds
-        ):  # the outer loop, so that the runs at any time give a fair table of fewer seeds
+        for seed in range(given.from_seed, seeds):  # the outer loop: whenever it is cut off, some seeds are whole
             runs = list(question.runs(trial(question, seed, data, folder, given.quick)))
             for setting, run in progress.track(runs, description=f"{question.name}, seed {seed + 1} of {seeds}"):
                 if setting_of(setting | {"seed": seed}) in done:
@@ -195,10 +191,8 @@ def same_material(question: Question, setting: Row, known: Records) -> None:
     """Raises SystemExit if other runs of the seed were made with other texts, or with another cleanlab, than this one would be."""
     for key in set(MADE_WITH) & setting.keys():
         if others := {r[key] for r in known if r.get(key) != setting[key]}:
-            raise SystemExit(
-                f"{question.name}: {key} is {setting[key]!r} here, and {others.pop()!r} in the seed's other runs: install that, "
-                "or do all runs again by --anew in another folder of --runs."
-            )
+            told = f"{question.name}: {key} is {setting[key]!r} here, and {others.pop()!r} in the seed's other runs"
+            raise SystemExit(f"{told}: install that, or do all runs by --anew in another folder of --runs.")
 
 
 def trial(question: Question, seed: int, data: Any, folder: Path, quick: bool) -> Trial:
