@@ -35,7 +35,7 @@ ABOUT = (
     "header pass beside tarfile's; bytes served over HTTP per kept byte; a whole DataLoader with JPEG decode."
 )
 KEEP = (0.01, 0.1, 0.5, 1.0)
-COPIES = 12  # of the shards in an epoch over a line with latency: a short one shows only how long the first answer takes
+COPIES = 12  # of the shards in an epoch with latency: a short one shows only how long the first answer takes
 Way = Callable[[], int]
 
 
