@@ -35,6 +35,7 @@ ABOUT = (
     "header pass beside tarfile's; bytes served over HTTP per kept byte; a whole DataLoader with JPEG decode."
 )
 KEEP = (0.01, 0.1, 0.5, 1.0)
+COPIES = 12  # of the shards in an epoch with latency: a short one shows only how long the first answer takes
 Way = Callable[[], int]
 
 
@@ -147,16 +148,16 @@ def over_http(folder: Path, samples: int, mtime: int | None) -> Iterator[dict[st
             }
 
 
-def by_nginx(folder: Path, sizes: dict[int, int], rounds: int) -> dict[str, list[dict[str, Any]]]:
+def by_nginx(folder: Path, sizes: dict[int, int], rounds: int, copies: int) -> dict[str, list[dict[str, Any]]]:
     """Rows of epochs, of epochs with a latency added to each request, and of indexes, over a real web server on this machine.
 
-    None where nginx is not installed.
+    None where nginx is not installed. copies: see `over_nginx`.
     """
     rows: dict[str, list[dict[str, Any]]] = {"epoch": [], "latency": [], "index": []}
     for size, samples in sizes.items() if PROGRAM else ():
         (folder / f"nginx-{size}").mkdir()
         urls = write_shards(folder / f"nginx-{size}", size, samples, count=4, mtime=0)
-        for kind, row in over_nginx(urls, rounds, lambda index, keep: planned(index, keep).plans.owner.plan):
+        for kind, row in over_nginx(urls, rounds, copies, lambda index, keep: planned(index, keep).plans.owner.plan):
             rows[kind].append({"size": size, **row})
     return rows
 
@@ -214,7 +215,7 @@ def run(folder: Path, quick: bool, rounds: int) -> Iterator[tuple[str, list[Row]
         yield f"times ours, headers {headers}", ratios(rows)
     yield "header pass, µs per sample", [header_pass(folder, some, rounds, mtime) for mtime in (None, 0)]
     yield "HTTP, keep 10 %", [row for mtime in (None, 0) for row in over_http(folder, max(some // 10, 50), mtime)]
-    for kind, found in by_nginx(folder, sizes, rounds).items():
+    for kind, found in by_nginx(folder, sizes, rounds, 2 if quick else COPIES).items():
         yield f"nginx on loopback, {kind}: ratios of times", found
     decoded = with_decode(folder, some // 4, min(rounds, 3))
     yield "DataLoader, 2 workers, JPEG decode, keep 10 %, seconds", [decoded]

@@ -25,39 +25,45 @@ KEPT = (0.01, 0.1, 0.5, 1.0)
 
 
 def over_nginx(
-    paths: list[str], rounds: int, planned: Callable[[ShardIndex, float], Plan]
+    paths: list[str], rounds: int, copies: int, planned: Callable[[ShardIndex, float], Plan]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("epoch", "latency" or "index", a row) of the shards at `paths`, which have samples of one size.
 
+    copies: how often an epoch with latency has each shard, under as many names: it has to be longer than some round trips.
     planned: makes a plan that keeps a share of the rows.
     Ratios are of times: above 1 the other one takes longer than ours, but for those called "… of": ours as a share of it.
     """
     folder = Path(paths[0]).parent
-    with nginx(f"root {folder}; keepalive_requests 1000000;") as address:
+    again = f"location ~ ^/[0-9]+/(.*)$ {{ alias {folder}/$1; }}"
+    with nginx(f"root {folder}; keepalive_requests 1000000; {again}") as address:
         urls = [f"{address}/{Path(path).name}" for path in paths]
         built = take_turns({"ours": partial(_build, urls, folder), "whole shards": partial(whole, urls)}, rounds)
         yield "index", {"ours of whole shards": built["ours"] / built["whole shards"], "seconds": built["ours"]}
         index = ShardIndex.open(folder / "index")
         for share in KEPT:
             yield "epoch", {"keep": share, **_epoch(index, planned(index, share), urls, rounds)}
-        yield from (("latency", row) for row in _far(int(address.rpartition(":")[2]), urls, folder, rounds, planned))
+        names = [f"{nth}/{Path(path).name}" for nth in range(copies) for path in paths]
+        port = int(address.rpartition(":")[2])
+        yield from (("latency", row) for row in _far(port, names, folder, rounds, planned))
 
 
 def _far(
-    port: int, urls: list[str], folder: Path, rounds: int, planned: Callable[[ShardIndex, float], Plan]
+    port: int, names: list[str], folder: Path, rounds: int, planned: Callable[[ShardIndex, float], Plan]
 ) -> Iterator[dict[str, Any]]:
     """Rows of epochs through a proxy, where each request takes `LATENCY` longer, and through the same where none does."""
     indexes = {}
     with delayed(port, 0.0) as near, delayed(port, LATENCY) as far:
-        for name, there in (("near", near), ("far", far)):
-            moved = [f"http://127.0.0.1:{there}/{url.rpartition('/')[2]}" for url in urls]
-            indexes[name] = ShardIndex.build(moved, folder / f"index-{name}", progress=False)
+        for line, there in (("near", near), ("far", far)):
+            urls = [f"http://127.0.0.1:{there}/{name}" for name in names]
+            # The handler keeps all samples, though their keys repeat from copy to copy.
+            indexes[line] = ShardIndex.build(urls, folder / f"index-{line}", progress=False, handler=lambda error: True)
         for share in KEPT:
             plan = planned(indexes["near"], share)
-            readers = {name: partial(_read_all, index, plan) for name, index in indexes.items()}
+            readers = {line: partial(_read_all, index, plan) for line, index in indexes.items()}
             readers["far"]()  # so that the process knows the line, as it does after its first epoch
             seconds = take_turns(readers, rounds)
-            yield {"keep": share, "far of near": seconds["far"] / seconds["near"], "seconds, far": seconds["far"]}
+            ratio = {"far of near": seconds["far"] / seconds["near"]}
+            yield {"keep": share} | ratio | {f"seconds, {line}": s for line, s in seconds.items()}
 
 
 def _read_all(index: ShardIndex, plan: Plan) -> int:

@@ -10,6 +10,7 @@ from adaptive_sampler.shards.sources.crew import Crew, Task
 
 T = TypeVar("T")
 _OPENED = 8  # shards that are opened ahead of the one whose ranges are asked for
+_AHEAD = 2  # ranges for each that may be under way, so that one that comes late holds up none behind it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Flight(Generic[T]):
     """Iterates over what the jobs yield, in order. Its threads begin with the first draw and end with the iteration, or with the
     request that they are at: see `Crew`.
 
+    A thread that is done takes the next range at once, whether or not its turn to be taken has come.
+
     threads: requests that are under way at most; as many of them are used as a source says (`Source.parallel`).
     most: bytes of requests that are under way or have arrived, if there is more than one.
     """
@@ -51,12 +54,13 @@ class Flight(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         ahead: deque[tuple[Due[T], Task | None]] = deque()
         held = 0
-        with Crew(self._threads) as crew:
+        with Crew(min(_OPENED, self._threads)) as crew:
             while True:
-                while not ahead or (held < self._most and len(ahead) < self._width()):
+                while not ahead or (held < self._most and len(ahead) < _AHEAD * self._width()):
                     due = self._next(crew, wait=not ahead)
                     if due is None:
                         break
+                    crew.most = self._width()
                     ahead.append((due, None if due.start is None else crew.give(due.start)))
                     held += due.size
                 if not ahead:

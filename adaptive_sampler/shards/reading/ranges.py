@@ -17,7 +17,7 @@ from adaptive_sampler.shards.sources.base import Source
 from adaptive_sampler.shards.sources.crew import Task
 from adaptive_sampler.shards.sources.local import LocalSource
 
-_RUN = 4 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
+_RUN = 2 << 20  # bytes: samples that lie further apart are not read with one request, so that memory stays bounded
 _BUNDLE = 1 << 20  # bytes that one thread reads before it hands them over
 _WASTE = 1.5  # bytes of gaps for each byte of wanted samples, at most, unless the user says how long a gap may be
 

@@ -10,7 +10,7 @@ from adaptive_sampler.shards.errors import RangesUnsupported, ShardMissing
 from adaptive_sampler.shards.sources.base import Retry, Source
 from adaptive_sampler.shards.sources.failures import pause
 from adaptive_sampler.shards.sources.local import LocalSource
-from adaptive_sampler.shards.sources.pace import pace_of
+from adaptive_sampler.shards.sources.pace import WIDE, pace_of
 from adaptive_sampler.shards.sources.remote import RemoteSource
 from adaptive_sampler.shards.sources.stream import StreamSource
 
@@ -31,9 +31,10 @@ class Access:
     file different ETags: then a shard's size and modification time tell whether it has changed.
     options: credentials, endpoint and the like, by the names of obstore's class for the URL's scheme (S3Store, GCSStore,
     AzureStore, HTTPStore): what is not given comes from the environment.
-    io_threads: how many requests of a reader are under way at most. It starts with 8, and takes more the longer the server
-    lets wait.
-    max_in_flight: bytes that a reader has asked for and not yet delivered, beyond one request of up to 4 MiB.
+    io_threads: how many requests of a reader are under way at most, each on a connection of its own. It starts with 8, and
+    takes more the longer the server lets wait.
+    max_in_flight: bytes that a reader has asked for and not yet delivered, beyond one request of up to 2 MiB, or of a larger
+    sample.
     Raises InvalidValue for less than a header, than one thread or than one byte.
     """
 
@@ -42,8 +43,8 @@ class Access:
     header_bytes: int | None = None
     etags: bool = True
     options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)  # it may hold secrets
-    io_threads: int = 128
-    max_in_flight: int = 32 << 20
+    io_threads: int = WIDE
+    max_in_flight: int = 64 << 20
 
     def __post_init__(self) -> None:
         if self.header_bytes is not None and self.header_bytes < BLOCK:

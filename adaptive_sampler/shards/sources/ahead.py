@@ -10,7 +10,7 @@ _TRIED = 4  # requests before that: what they show decides
 class Ahead:
     """Gives bytes whose offsets ascend, from pieces that were read ahead if the ways between them have been short.
 
-    A way is short if its bytes come in less time than an answer takes (`Source.merge_gap`), as far as both were measured.
+    A way is short if its bytes come in less time than an answer takes (`Source.lone_gap`), as far as both were measured.
     """
 
     def __init__(self, source: Source) -> None:
@@ -30,7 +30,7 @@ class Ahead:
 
     def _decide(self, start: int) -> None:
         """Decide how much to ask for at `start`: by the way from the last piece, or by those between the last headers."""
-        gap = self._source.merge_gap or 0
+        gap = self._source.lone_gap or 0
         if self._large:
             self._large = start - self._start - len(self._piece) <= gap
         elif self._asked == _TRIED:

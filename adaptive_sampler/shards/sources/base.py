@@ -35,6 +35,10 @@ class Source(Protocol):
         """How many bytes are cheaper to read than to skip; None: read a sample when it is delivered."""
 
     @property
+    def lone_gap(self) -> int | None:
+        """The same where each read waits for the one before it; None: none are."""
+
+    @property
     def size(self) -> int | None:
         """The shard's size in bytes, or None if it is unknown."""
 

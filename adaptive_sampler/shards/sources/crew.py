@@ -58,23 +58,24 @@ class Crew:
     """Up to `most` threads that do what is given to them, in order; they begin when they are needed.
 
     At the end of a `with` block, what has not begun is dropped, what is under way is not tried again, and only threads that
-    are done within a second are waited for: a server may be silent for long. Belongs to one thread.
+    are done within a second are waited for: a server may be silent for long. Belongs to one thread, which may change `most`.
     """
 
     def __init__(self, most: int) -> None:
-        self._most, self._left = most, threading.Event()
+        self.most, self._left = most, threading.Event()
         self._threads: list[threading.Thread] = []
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        self._given: list[Task] = []  # that may be under way
+        self._counting, self._undone = threading.Lock(), 0
 
     def give(self, work: Callable[[], Any]) -> Task:
         """Have `work` done."""
         task = Task(work)
-        if len(self._threads) < self._most:
-            self._given = [*(one for one in self._given if not one.done()), task]
-            if len(self._given) > len(self._threads):
-                self._threads.append(threading.Thread(target=self._serve, name="shards", daemon=True))
-                self._threads[-1].start()
+        with self._counting:
+            self._undone += 1
+            busy = self._undone > len(self._threads)
+        if busy and len(self._threads) < self.most:
+            self._threads.append(threading.Thread(target=self._serve, name="shards", daemon=True))
+            self._threads[-1].start()
         self._tasks.put(task)
         return task
 
@@ -82,6 +83,8 @@ class Crew:
         _OWN.left = self._left
         while (task := self._tasks.get()) is not None and not self._left.is_set():
             task.run()
+            with self._counting:
+                self._undone -= 1
 
     def __enter__(self) -> "Crew":
         return self

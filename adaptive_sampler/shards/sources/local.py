@@ -16,6 +16,7 @@ class LocalSource:
     merge_gap: int | None = (
         None  # benchmarks/streams.py: reading a sample from the page cache costs less than holding its bytes
     )
+    lone_gap = merge_gap
 
     def __init__(self, url: str) -> None:
         try:

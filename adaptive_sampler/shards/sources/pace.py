@@ -1,36 +1,53 @@
 """How fast a server is, as far as its answers have shown: how long one lets wait, and how fast its bytes come."""
 
+import time
 from urllib.parse import urlsplit
 
-_FIRST = 100e6  # bytes a second, until a body has shown another rate
+_FIRST = 500e6  # bytes a second, until a body has shown another rate
 _LARGE = 128 << 10  # bytes: a smaller body may have come with its headers, and shows no rate
 _LEAST, _MOST = 16 << 10, 8 << 20  # bytes: what a gap is between, whatever was measured
+_LEAST_TIME = 1e-6  # seconds that a body takes at least, as clocks go
 _REQUEST = 100e-6  # seconds of work that a request makes here, with obstore 0.12.1
 _TURN, _TOGETHER = 2e-3, 16  # seconds, and requests at most, that a thread works before it hands something over
 _NARROW = 8  # requests at a time that are never too many
-_RISE = 1.02  # an answer that took longer raises the latency by so much at most: most of its wait is for other answers
+WIDE = 192  # requests at a time that are never more, unless the user says so: as many are as many connections to the server
+_FORGOTTEN = 10.0  # seconds in which the latency at most doubles, and the rate halves: slow answers wait for others
 
 
 class Pace:
-    """What was measured of one server. Threads may note answers at once: one that is lost does no harm."""
+    """What was measured of one server. Threads may note answers at once: one that is lost does no harm.
+
+    latency: seconds from a request to the first byte of its answer, in the quickest one of late.
+    rate: bytes a second of one answer, in the quickest one of late that was large.
+    whole: whether it has sent a whole file in place of a range.
+    """
 
     def __init__(self) -> None:
-        self.latency = 0.0  # seconds from a request to the first byte of its answer, where it waits for no other
-        self.wait = 0.0  # the same as requests come, on the average of some
-        self.rate = _FIRST  # bytes a second, of one answer
-        self.whole = False  # whether it has sent a whole file in place of a range
+        self.latency, self.rate, self.whole = 0.0, 0.0, False
+        self._noted = 0.0  # when the last answer came
 
     def note(self, waited: float, lasted: float, size: int) -> None:
         """Note an answer whose headers came after `waited` seconds, and its `size` bytes within `lasted` more."""
-        self.latency = min(waited, self.latency * _RISE) if self.latency else waited
-        self.wait = self.wait + (waited - self.wait) / 16 if self.wait else waited
-        if size >= _LARGE and lasted > 0:
-            self.rate += (size / lasted - self.rate) / 4
+        now = time.monotonic()
+        forgotten = 2 ** min((now - self._noted) / _FORGOTTEN, 60.0)
+        self.latency = min(waited, self.latency * forgotten) if self.latency else waited
+        if size >= _LARGE:
+            came = size / max(waited - self.latency + lasted, _LEAST_TIME)
+            self.rate = max(came, self.rate / forgotten)
+        self._noted = now
 
     @property
     def gap(self) -> int:
-        """Bytes that come in the time of another request: that many are cheaper to read than to skip."""
-        return int(min(max(self.latency * self.rate, _LEAST), _MOST))
+        """Bytes that come in the time that another request costs: its work, or its part of the latency that many share."""
+        return self._within(max(_REQUEST, self.latency / WIDE))
+
+    @property
+    def lone_gap(self) -> int:
+        """The same for one request after the other, which costs all the latency."""
+        return self._within(self.latency)
+
+    def _within(self, seconds: float) -> int:
+        return int(min(max(seconds * (self.rate or _FIRST), _LEAST), _MOST))
 
     @property
     def together(self) -> int:
@@ -41,9 +58,9 @@ class Pace:
     def width(self) -> int:
         """Requests that are to be under way at a time, so that this side has always an answer to work on.
 
-        Half of those that fit into the mean wait: with all of them, what waits here for its turn would ask for more.
+        Twice as many as fit into the latency, because most answers take longer than the quickest.
         """
-        return max(int(self.wait / (2 * _REQUEST)), _NARROW)
+        return max(int(2 * self.latency / _REQUEST), _NARROW)
 
 
 _PACES: dict[str, Pace] = {}

@@ -107,8 +107,13 @@ class RemoteSource:
 
     @property
     def merge_gap(self) -> int:
-        """Bytes that come in the time of another request, as far as this server's answers have shown."""
+        """Bytes that come in the time that another request costs, as far as this server's answers have shown."""
         return self._pace.gap
+
+    @property
+    def lone_gap(self) -> int:
+        """Bytes that come in the time of another request, as far as this server's answers have shown."""
+        return self._pace.lone_gap
 
     def _connect(self) -> Any:
         """The store; after a fork another one."""

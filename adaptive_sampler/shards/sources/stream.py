@@ -22,6 +22,7 @@ class StreamSource:
 
     parallel, together = 0, 1
     merge_gap: int | None = 1 << 62  # skipping costs as much as reading
+    lone_gap = merge_gap
 
     def __init__(
         self,

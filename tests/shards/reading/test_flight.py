@@ -92,6 +92,19 @@ def test_no_more_is_under_way_than_the_source_asks_for_and_the_openings() -> Non
     assert 2 <= tower.most <= 4
 
 
+def test_while_one_range_is_late_threads_go_on_with_those_behind_it() -> None:
+    tower, others = Tower(parallel=3), threading.Semaphore(0)
+    job = Job(tower, 0)
+
+    def late() -> bool:
+        return all(others.acquire(timeout=10) for _ in range(6))
+
+    job.rest = lambda opened: iter(  # type: ignore[method-assign]
+        [Due(lambda read: iter([read.outcome()]), work, 1) for work in (late, *[others.release] * 7)]
+    )
+    assert next(flight([job])) is True
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_bound_what_is_under_way(threads: int) -> None:
     tower = Tower(parallel=50)

@@ -8,6 +8,7 @@ import pytest
 
 from adaptive_sampler.shards import Access, Place, ShardIndex, ShardReader
 from benchmarks.helpers.delay import delayed
+from benchmarks.helpers.nginx import PROGRAM, WITHOUT, nginx
 from benchmarks.helpers.server import serving
 from tests.shards.tars import body, plan_of, shards
 
@@ -62,3 +63,17 @@ def test_where_a_server_lets_wait_more_requests_are_under_way(tmp_path: Path) ->
         access = Access(io_threads=3)
         list(ShardReader(near, plan_of(N, range(0, N, 2)), merge_gap=0, access=access))
         assert server.connections <= 3
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=WITHOUT)
+def test_over_a_line_with_latency_nginx_is_asked_for_each_range_once(tmp_path: Path) -> None:
+    shards(tmp_path, [EACH] * SHARDS, SIZE)
+    log = tmp_path / "log"
+    with (
+        nginx(f"root {tmp_path}; access_log {log};") as address,
+        delayed(int(address.rpartition(":")[2]), 0.02) as port,
+    ):
+        index = ShardIndex.build(f"http://127.0.0.1:{port}/shard-{{000..003}}.tar", tmp_path / "index", progress=False)
+        before = len(log.read_text().splitlines())
+        assert len(rows_of(index, 0, 1)) == N // 2
+        assert len(log.read_text().splitlines()) - before == N // 2

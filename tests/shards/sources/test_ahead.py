@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from adaptive_sampler.shards import Access, ShardIndex
 from adaptive_sampler.shards.sources import ahead
 from adaptive_sampler.shards.sources.ahead import Ahead
-from adaptive_sampler.shards.sources.pace import Pace
 from benchmarks.helpers.server import serving
 from tests.shards.tars import body, write_tar
 
@@ -22,8 +21,8 @@ class Counted:
 
     parallel = 8
 
-    def __init__(self, data: bytes, merge_gap: int) -> None:
-        self.data, self.merge_gap, self.size, self.asked = data, merge_gap, len(data), list[tuple[int, int]]()
+    def __init__(self, data: bytes, lone_gap: int) -> None:
+        self.data, self.lone_gap, self.size, self.asked = data, lone_gap, len(data), list[tuple[int, int]]()
 
     def read(self, start: int, length: int) -> bytes:
         self.asked.append((start, length))
@@ -112,57 +111,3 @@ def test_an_index_made_over_http_is_the_one_of_the_files(tmp_path: Path, header_
     one, other = (index.extents(0, rows) for index in (there, local))
     assert one.start == other.start
     assert one.size == other.size
-
-
-# -- what is measured ---------------------------------------------------------------------------------------------------
-
-
-def test_a_gap_is_what_comes_in_the_time_of_an_answer() -> None:
-    pace = Pace()
-    for _ in range(100):
-        pace.note(0.01, 0.02, 1_000_000)
-    assert pace.latency == pytest.approx(0.01)
-    assert pace.gap == pytest.approx(0.01 * 50e6, rel=0.01)
-
-
-def test_a_small_body_shows_no_rate() -> None:
-    pace = Pace()
-    pace.note(0.001, 1e-9, 2048)
-    assert pace.gap == 100_000
-
-
-def test_an_answer_that_waited_for_others_hardly_counts() -> None:
-    pace = Pace()
-    pace.note(0.001, 0.0, 1)
-    pace.note(1.0, 0.0, 1)
-    assert pace.latency == pytest.approx(0.00102)
-
-
-def test_the_longer_answers_wait_the_more_requests_are_under_way() -> None:
-    near, far = Pace(), Pace()
-    for _ in range(50):
-        near.note(0.0003, 0.0, 1)
-        far.note(0.02, 0.0, 1)
-    assert (near.width, far.width) == (8, 100)
-
-
-def test_a_thread_reads_several_ranges_of_a_near_server_before_it_hands_them_over() -> None:
-    near, there, far = Pace(), Pace(), Pace()
-    assert near.together == 1, "nothing is known of it yet"
-    for pace, seconds in ((near, 0.0001), (there, 0.0005), (far, 0.02)):
-        pace.note(seconds, 0.0, 1)
-    assert (near.together, there.together, far.together) == (16, 4, 1)
-
-
-def test_requests_that_wait_for_each_other_do_not_ask_for_more_and_more() -> None:
-    pace = Pace()
-    for _ in range(2000):
-        pace.note(0.001 + pace.width * 100e-6, 0.0, 1)  # a server with 1 ms, and 0.1 ms of work for each
-    assert 8 <= pace.width <= 12
-
-
-def test_a_gap_has_bounds() -> None:
-    fast, slow = Pace(), Pace()
-    fast.note(1e-7, 0.0, 1)
-    slow.note(60.0, 0.0, 1)
-    assert (fast.gap, slow.gap) == (16 << 10, 8 << 20)
