@@ -32,7 +32,7 @@ class CriterionRecorder(Recorder):
         """
         criterion = self.criterion
         if is_torchs(criterion):  # asked first: the usual case
-            return call.on(criterion), None
+            return criterion(*call.given, **call.named), None
         if getattr(criterion, "reduction", "none") == "none" or not self.store.session.takes("loss"):
             return call.on(criterion), None
         watch = SideEffects(criterion, call.input, closely=self.looks.due())
@@ -71,7 +71,7 @@ class CriterionRecorder(Recorder):
             type(logits) is not torch.Tensor
             or type(labels) is not torch.Tensor
             or session.rehearsal
-            or len(self.transfer)
+            or self.transfer.steps
         ):
             return False
         if not (
