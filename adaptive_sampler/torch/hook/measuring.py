@@ -78,7 +78,6 @@ class CriterionRecorder(Recorder):
             logits.is_cpu
             and rows.is_cpu
             and logits.dtype.itemsize > 2
-            and not logits.is_neg()  # which NumPy has no view of
             and is_cross_entropy(self.criterion, logits, labels)
         ):
             return False
@@ -86,7 +85,9 @@ class CriterionRecorder(Recorder):
         if labels.is_floating_point() or 0 <= ignored < logits.shape[1]:
             return False
         classes = labels.numpy()
-        values = session.table.reader.matrix(logits.detach().numpy(), classes)
+        values = session.table.reader.matrix(
+            logits.numpy(force=True), classes
+        )  # sooner than by `detach`; negates what is only marked so
         if values is None:
             return False
         host = as_compiled(rows.numpy(), np.int64)
