@@ -81,7 +81,8 @@ class Session(Commits):
         With a journal, the values are checked and wait there for the next sync.
         """
         self.check_writable()
-        epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
+        if type(epoch) is not int or not 0 <= epoch <= LAST_EPOCH:  # asked here, because the call takes longer
+            epoch = whole_number("epoch", epoch, 0, most=LAST_EPOCH)
         if self.journal is None:
             self.fold_merged(rows, names, values, epoch)
         else:
@@ -258,7 +259,7 @@ class Session(Commits):
             )
         if self.mode == "r":
             raise StoreError(f"{self.files.path} is open to read (mode='r'). Open it with mode='r+' to write.")
-        if self.closed:
+        if not self._end.alive:
             raise StoreError(f"{self.files.path} was closed. Open it again.")
 
     @property

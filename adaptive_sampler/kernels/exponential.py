@@ -36,7 +36,7 @@ def power_64(d):
     n = d * 1.4426950408889634 + ROUND_64
     r = d - (n - ROUND_64) * LN2_64
     p = 1 + r * (
-        1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r / 40320))))))
+        1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320)))))))
     )
     return float64_of(np.uint64(bits_of_float64(p) + np.uint64(bits_of_float64(n) << EXPONENT_64)))
 
@@ -50,5 +50,5 @@ def log1p_64(u):
     m = float64_of(np.uint64(bits - np.uint64(n << EXPONENT_64)))
     s = (m - 1) / (m + 1)
     q = s * s
-    log = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q / 13))))))
+    log = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13)))))))
     return np.float64(np.int64(n)) * LN2_64 + (log + (u - (v - 1)) / v)

@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptive_sampler.kernels.exponential import LOWEST, LOWEST_64, log1p_64, power, power_64
 from adaptive_sampler.kernels.jit import kernel
-from adaptive_sampler.kernels.llvm import add, add_product, highest, larger, transpose
+from adaptive_sampler.kernels.llvm import add, add_product, highest, larger, lent, transpose, wide
 
 LOSS, EL2N, MARGIN, CONFIDENCE, INCORRECT, ENTROPY = LINES = range(6)
 SIZE = len(LINES)
@@ -27,6 +27,7 @@ ZERO = np.float32(0)
 @kernel
 def largest(part):
     """The largest of `part`, a NaN if there is one."""
+    wide()
     top = part[0]
     for j in range(part.size):
         top = highest(part[j], top)
@@ -36,6 +37,7 @@ def largest(part):
 @kernel
 def sums(part, top):
     """Sums of e^d, e^2d and d·e^d over each d = z − `top` <= 0; `top` is finite."""
+    wide()
     total, square, spread = ZERO, ZERO, ZERO
     for j in range(part.size):
         d = larger(LOWEST, np.float32(part[j] - top))  # 0 · −inf is NaN
@@ -47,25 +49,50 @@ def sums(part, top):
 
 
 @kernel
+def rescale(shift, known, k):
+    """Have the sums of row `k` be relative to a largest logit that is larger by −`shift`."""
+    scale = math.exp(shift)
+    if scale > 0:
+        known[SPREAD + k] = scale * (known[SPREAD + k] + shift * known[TOTAL + k])
+        known[TOTAL + k] *= scale
+        known[SQUARE + k] *= scale * scale
+    else:
+        known[TOTAL + k] = known[SQUARE + k] = known[SPREAD + k] = 0
+
+
+@kernel
 def take(part, known, k):
     """Add what a part of row `k` says to what is `known` of the parts before it."""
     before = known[TOP + k]
     top = highest(np.float64(largest(part)), before)
     if not top <= before:  # NaN too
         known[TOP + k] = top
-        shift = before - top
-        scale = math.exp(shift)
-        if scale > 0:
-            known[SPREAD + k] = scale * (known[SPREAD + k] + shift * known[TOTAL + k])
-            known[TOTAL + k] *= scale
-            known[SQUARE + k] *= scale * scale
-        else:
-            known[TOTAL + k] = known[SQUARE + k] = known[SPREAD + k] = 0
+        if before > -np.inf:  # else there is nothing yet to scale
+            rescale(before - top, known, k)
     if -np.inf < top < np.inf:
         total, square, spread = sums(part, part.dtype.type(top))
         known[TOTAL + k] += total
         known[SQUARE + k] += square
         known[SPREAD + k] += spread
+
+
+@kernel
+def lay(row, start, size, y, copy):
+    """Copy logits `start` … `start + size` − 1 of a row into lanes, −inf in place of the label's, and as many as leave no lane
+    over -> how many there are. Whole lanes are written: one element, read soon after with those beside it, would be waited for.
+    """
+    wide()
+    own, whole = np.uint32(y - start), size // LANES * LANES
+    part = row[start : start + whole]
+    for j in range(part.size):
+        copy[j] = -np.inf if np.uint32(j) == own else part[j]
+    if whole == size:
+        return size
+    last, left = row[row.size - LANES :], size - whole  # what does not fill them is the end of the row
+    for j in range(LANES):
+        z = last[j] if row.size - LANES + j != y else -np.inf
+        copy[whole + j] = z if j >= LANES - left else -np.inf
+    return whole + LANES
 
 
 @kernel
@@ -78,13 +105,7 @@ def many(row, y, copy, known, k):
         if part.size == PART and not start <= y < start + PART:
             take(part, known, k)
         else:
-            filled = -(-part.size // LANES) * LANES  # no lane is left over
-            for j in range(part.size):
-                copy[j] = part[j]
-            for j in range(part.size, filled):
-                copy[j] = -np.inf
-            if start <= y < start + PART:
-                copy[y - start] = -np.inf
+            filled = lay(row, start, part.size, y, copy)
             take(copy[:filled], known, k)
 
 
@@ -100,6 +121,9 @@ def turn(rows, labels, columns):
         done = classes // 8 * 8 if whole else 0
         for j in range(0, done, 8):
             transpose(rows, start, j, columns)
+        if 0 < done < classes:  # some columns are written again
+            transpose(rows, start, classes - 8, columns)
+            done = classes
         for k in range(start, stop):
             if labels[k] >= 0:
                 for j in range(done, classes):
@@ -109,6 +133,7 @@ def turn(rows, labels, columns):
 @kernel
 def tops(columns, top):
     """Raise `top` (`ROWS`,) to the largest of each row, whose logits are `columns` (classes, `ROWS`); a NaN if there is one."""
+    wide()
     whole = len(columns) // 4 * 4
     for j in range(0, whole, 4):  # four classes for each time that `top` is read and written; no loop is as fast
         for k in range(ROWS):
@@ -130,6 +155,7 @@ def weighed(logit, top, total, square, spread):
 @kernel
 def add_up(columns, top, total, square, spread):
     """Add to the sums (`ROWS`,) of rows what their logits, `columns` (classes, `ROWS`), say, whose largest are `top`."""
+    wide()
     whole = len(columns) // 4 * 4
     for j in range(0, whole, 4):  # as in `tops`
         for k in range(ROWS):
@@ -167,6 +193,7 @@ def few(rows, labels, columns, added, known):
 @kernel
 def finish(known):
     """Put the rows' lines where what was `known` of them lies; `odd` mends those that are not so."""
+    wide()
     for k in range(ROWS):
         total, square, spread = known[TOTAL + k], known[SQUARE + k], known[SPREAD + k]
         gap = known[MINE + k] - known[TOP + k]
@@ -177,14 +204,15 @@ def finish(known):
         scale = less if leads else 1.0
         own = 1.0 if leads else less
         whole = own + scale * total
+        share = 1.0 / whole  # one division, which takes as long as ten products
         log = log1p_64(scale * total if leads else whole - 1.0)
         far = less * larger(-1e30, -abs(gap))  # 0 · −inf is NaN
         known[LOSS * ROWS + k] = log - (0.0 if leads else gap)
-        known[EL2N * ROWS + k] = scale * math.sqrt(total * total + square) / whole
+        known[EL2N * ROWS + k] = scale * math.sqrt(total * total + square) * share
         known[MARGIN * ROWS + k] = gap
-        known[CONFIDENCE * ROWS + k] = own / whole
+        known[CONFIDENCE * ROWS + k] = own * share
         known[INCORRECT * ROWS + k] = 0.0 if leads else 1.0
-        known[ENTROPY * ROWS + k] = log - (scale * spread + far * (total if leads else 1.0)) / whole
+        known[ENTROPY * ROWS + k] = log - (scale * spread + far * (total if leads else 1.0)) * share
 
 
 @kernel
@@ -211,6 +239,42 @@ def odd(row, y, known, k):
 
 
 @kernel
+def finished(rows, labels, known, doubt):
+    """Put the lines of `rows` where what was `known` of them lies. `doubt` (`ROWS`,): to work with."""
+    for k in range(ROWS):
+        doubt[k] = not (
+            abs(known[MINE + k]) < np.inf and abs(known[TOP + k]) < np.inf and known[MINE + k] != known[TOP + k]
+        )
+    finish(known)
+    for k in range(len(rows)):
+        if labels[k] < 0:
+            known[k::ROWS] = np.nan
+        elif doubt[k]:
+            odd(rows[k], labels[k], known, k)
+
+
+@kernel
+def write(logits, labels, lines, begin, found, known, doubt, copy, columns, added):
+    """Write the `lines` into `found`; all labels are classes or below 0. The arrays after `found` are to work with."""
+    logits, labels, lines, found, known = lent(logits), lent(labels), lent(lines), lent(found), lent(known)
+    doubt, copy, columns, added = lent(doubt), lent(copy), lent(columns), lent(added)
+    for start in range(0, len(logits), ROWS):
+        rows, given = logits[start : start + ROWS], labels[start : start + ROWS]
+        if len(columns):
+            few(rows, given, columns, added, known)
+        else:
+            for k in range(len(rows)):
+                if given[k] >= 0:
+                    many(rows[k], given[k], copy, known, k)
+        finished(rows, given, known, doubt)
+        for line in range(len(lines)):
+            own = known[lines[line] * ROWS : lines[line] * ROWS + len(rows)]
+            into = found[line, begin + start : begin + start + len(rows)]
+            for k in range(into.size):
+                into[k] = own[k]
+
+
+@kernel
 def measure(logits, labels, lowest, lines, begin, found):
     """Write the `lines` into `found` (lines, rows), from `begin` on -> the position of the first label outside `lowest` …
     classes − 1, or -1.
@@ -227,26 +291,5 @@ def measure(logits, labels, lowest, lines, begin, found):
         np.empty((classes + 1 if classes < FEW else 0, ROWS), logits.dtype),
         np.empty((3, ROWS), np.float32),
     )
-    for start in range(0, batch, ROWS):
-        rows, given = logits[start : start + ROWS], labels[start : start + ROWS]
-        if classes < FEW:
-            few(rows, given, columns, added, known)
-        else:
-            for k in range(len(rows)):
-                if given[k] >= 0:
-                    many(rows[k], given[k], copy, known, k)
-        for k in range(ROWS):
-            doubt[k] = not (
-                abs(known[MINE + k]) < np.inf and abs(known[TOP + k]) < np.inf and known[MINE + k] != known[TOP + k]
-            )
-        finish(known)
-        for k in range(len(rows)):
-            if given[k] < 0:
-                known[k::ROWS] = np.nan
-            elif doubt[k]:
-                odd(rows[k], given[k], known, k)
-        for line in range(len(lines)):
-            own = known[lines[line] * ROWS : lines[line] * ROWS + len(rows)]
-            for k in range(len(rows)):
-                found[line, begin + start + k] = own[k]
+    write(logits, labels, lines, begin, found, known, doubt, copy, columns, added)
     return -1

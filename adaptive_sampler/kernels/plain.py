@@ -82,6 +82,16 @@ def add_product(total: Any, a: Any, b: Any) -> Any:
 
 
 @kernel
+def wide() -> None:
+    pass
+
+
+@kernel
+def lent(array: Any) -> Any:
+    return array
+
+
+@kernel
 def transpose(rows: Any, i: Any, j: Any, columns: Any) -> Any:
     for k in range(8):
         for n in range(8):

@@ -12,6 +12,7 @@ from adaptive_sampler.scoring.sharing import mark, once, remember
 
 _ALL = np.arange(kernels.SIZE)
 _EXACT = (np.dtype(np.float32), np.dtype(np.float64))  # in which the kernel computes
+_LABELS = np.dtype(np.int64)
 CONVERTED = 1 << 18  # bytes of float32 that are made at a time where logits are to be converted: they stay in the cache
 
 
@@ -56,6 +57,9 @@ def entropies(logits: Array) -> np.ndarray | None:
 
 def lines_of(logits: Array, labels: Array, lines: np.ndarray) -> np.ndarray | None:
     """Only these `lines`, (lines,) int64, of what `one_pass` finds, (lines, batch) float32, in their order; or None, as it says."""
+    if _ready(logits, labels):
+        found = np.empty((lines.shape[0], logits.shape[0]), np.float32)
+        return found if kernels.measure(logits, labels, 0, lines, 0, found) < 0 else None
     if not _measurable(logits) or (classes := _classes(labels, len(logits))) is None:
         return None
     return _many(logits, classes, lowest=0, lines=lines)[0]
@@ -99,6 +103,22 @@ def leave_out(logits: Array, labels: Array) -> None:
     remember(entropies, None if found is None else found[kernels.ENTROPY], unread)
 
 
+def _ready(logits: Array, labels: Array) -> bool:
+    """Whether the kernel takes these as they are: the usual case, which every step asks for, so that nothing else is asked then."""
+    return (
+        type(logits) is np.ndarray
+        and type(labels) is np.ndarray
+        and logits.dtype in _EXACT
+        and labels.dtype == _LABELS
+        and logits.ndim == 2
+        and logits.shape[1] >= 2
+        and labels.shape == logits.shape[:1]
+        and logits.flags.carray
+        and labels.flags.carray
+        and compiles()
+    )
+
+
 def _measurable(logits: Array) -> bool:
     """Whether these are NumPy's logits, (batch, classes), of two classes or more, and kernels are compiled."""
     known = library(logits) == "numpy" and logits.ndim == 2 and logits.shape[1] >= 2 and logits.dtype.kind == "f"
@@ -110,9 +130,6 @@ def _many(
 ) -> tuple[np.ndarray | None, int]:
     """(these measures, -1), or (None, the position of a label that is below `lowest` or above the classes)."""
     found = np.empty((len(lines), len(classes)), np.float32)
-    if type(logits) is np.ndarray and logits.flags.carray and logits.dtype in _EXACT:  # the usual case: few operations
-        wrong = kernels.measure(logits, classes, lowest, lines, 0, found)
-        return (found, -1) if wrong < 0 else (None, wrong)
     for begin, some in _converted(logits):
         wrong = kernels.measure(some, classes[begin : begin + len(some)], lowest, lines, begin, found)
         if wrong >= 0:

@@ -1,6 +1,7 @@
 """What kernels ask of the processor directly is what Python says one element at a time."""
 
 import operator
+import sys
 
 import numba
 import numpy as np
@@ -106,6 +107,36 @@ def test_a_product_and_a_sum_are_rounded_once_or_twice(a, b, c):
         np.nextafter(once, a + b + c),
         twice,
     )
+
+
+@numba.njit
+def sum_of_slices(rows):
+    llvm.wide()
+    rows, total = llvm.lent(rows), 0.0
+    for i in range(len(rows)):
+        total += rows[i][1:].sum()
+    return total
+
+
+def test_an_array_that_is_lent_is_read_as_ever_and_held_as_often_as_before():
+    rows = np.arange(12.0).reshape(4, 3)
+    held = sys.getrefcount(rows)
+    assert sum_of_slices(rows) == rows[:, 1:].sum()
+    assert sys.getrefcount(rows) == held
+    assert plain.lent(rows) is rows or np.shares_memory(plain.lent(rows), rows)
+    plain.wide()
+
+
+@numba.njit
+def widened(values, total):
+    llvm.wide()
+    for i in range(values.size):
+        total[i] += values[i]
+
+
+def test_loops_of_a_kernel_may_be_asked_for_the_widest_lanes():
+    widened(np.ones(64, np.float32), np.zeros(64, np.float32))
+    assert all('"prefer-vector-width"="512"' in code for code in widened.inspect_llvm().values())
 
 
 @numba.njit

@@ -75,6 +75,8 @@ def made(criterion: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) ->
         first, second = _bound(criterion, given, named)
     else:
         first, second, *_ = *given, *named.values(), None, None
+    if type(first) is Tensor and first.ndim and type(criterion) is not nn.CTCLoss:  # nor is more asked of it
+        return Call(given, named, first, second, first.shape[0])
     if type(criterion) is nn.CTCLoss and isinstance(first, Tensor) and first.ndim == 3:
         return Call(given, named, first, second, first.shape[1])  # CTCLoss takes (time, batch, classes)
     return Call(given, named, first, second, _length(first))

@@ -114,7 +114,8 @@ class LossHook(Recording, Worn):
         if fresh is not False:
             own.applies(call.length, fresh, weights)
             own.recorder.observe(taken, fresh, call, value, losses, watch)
-            own.warn_unweighted(value)
+            if own.watched.unweighted:
+                own.warn_unweighted(value)
         return value
 
     def select(self, *given: Any, rows: Any = None, **named: Any) -> torch.Tensor:
@@ -268,10 +269,11 @@ class _Private(Inside):
             value = call.on(self.criterion)
         if fresh is not False:
             self.applies(call.length, True, weights)
-            self.warn_unweighted(value)
+            if self.watched.unweighted:
+                self.warn_unweighted(value)
         return value
 
     def warn_unweighted(self, value: Any) -> None:
         """Warn of a plan's weights that nobody applies; a loop can still weigh losses that are not reduced."""
-        if self.watched.unweighted and isinstance(value, torch.Tensor) and not value.ndim:
+        if isinstance(value, torch.Tensor) and not value.ndim:
             self.watched.warn_unweighted()

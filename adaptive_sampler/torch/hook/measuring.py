@@ -32,7 +32,7 @@ class CriterionRecorder(Recorder):
         """
         criterion = self.criterion
         if is_torchs(criterion):  # asked first: the usual case
-            return call.on(criterion), None
+            return criterion(*call.given, **call.named), None
         if getattr(criterion, "reduction", "none") == "none" or not self.store.session.takes("loss"):
             return call.on(criterion), None
         watch = SideEffects(criterion, call.input, closely=self.looks.due())
@@ -71,14 +71,13 @@ class CriterionRecorder(Recorder):
             type(logits) is not torch.Tensor
             or type(labels) is not torch.Tensor
             or session.rehearsal
-            or len(self.transfer)
+            or self.transfer.steps
         ):
             return False
         if not (
             logits.is_cpu
             and rows.is_cpu
             and logits.dtype.itemsize > 2
-            and not logits.is_neg()  # which NumPy has no view of
             and is_cross_entropy(self.criterion, logits, labels)
         ):
             return False
@@ -86,7 +85,9 @@ class CriterionRecorder(Recorder):
         if labels.is_floating_point() or 0 <= ignored < logits.shape[1]:
             return False
         classes = labels.numpy()
-        values = session.table.reader.matrix(logits.detach().numpy(), classes)
+        values = session.table.reader.matrix(
+            logits.numpy(force=True), classes
+        )  # sooner than by `detach`; negates what is only marked so
         if values is None:
             return False
         host = as_compiled(rows.numpy(), np.int64)

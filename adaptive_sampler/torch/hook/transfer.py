@@ -44,16 +44,16 @@ class Step:
 
 
 class Transfer:
-    """A queue of steps, in the order in which they were sent.
+    """A queue, `steps`, in the order in which they were sent.
 
     A copy from a GPU is asynchronous only if it goes into pinned memory, and its contents are garbage until its event.
     """
 
     def __init__(self) -> None:
-        self._steps: deque[Step] = deque()
+        self.steps: deque[Step] = deque()
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.steps)
 
     def send(
         self,
@@ -73,7 +73,7 @@ class Transfer:
         """
         if rows.device.type == "cpu" and valid is None and all(map(_is_float32, values.values())):
             matrix = np.array([*values.values()])
-            self._steps.append(Step(rows, tuple(values), matrix, None, labels, epoch, None, pieces, weights))
+            self.steps.append(Step(rows, tuple(values), matrix, None, labels, epoch, None, pieces, weights))
             return
         stacked = torch.stack([_float32(name, value) for name, value in values.items()])
         devices = {t.device for t in (rows, stacked, valid, labels) if t is not None and t.device.type == "cuda"}
@@ -82,7 +82,7 @@ class Transfer:
         if devices:
             step.event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # untyped in torch
             step.event.record(torch.cuda.current_stream(devices.pop()))
-        self._steps.append(step)
+        self.steps.append(step)
 
     def receive(self, *, wait: bool) -> Iterator[Step]:
         """Take the steps that have arrived from the queue, in order.
@@ -91,8 +91,8 @@ class Transfer:
         step is taken from the queue when it is yielded; so if the caller stops at a bad step, those behind it stay in
         the queue.
         """
-        while self._steps and (wait or len(self._steps) > _MANY or self._steps[0].arrived()):
-            step = self._steps.popleft()
+        while self.steps and (wait or len(self.steps) > _MANY or self.steps[0].arrived()):
+            step = self.steps.popleft()
             if step.event is not None:
                 step.event.synchronize()
             yield step
