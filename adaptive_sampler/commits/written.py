@@ -75,9 +75,9 @@ class Commits(ABC):
 
     def _taken(self, note: str, pin: bool, *, copied: bool = False) -> TakenVersion:
         self.plans.save()
-        tally = None if self.journal is None else self.journal.tally
+        walks = [] if self.journal is None else [tally.told for tally in self.journal.tallies.values()]
         meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
-        self.meta |= meta | {"walked": None if tally is None else tally.told}
+        self.meta |= meta | {"walks": walks}
         return self.files.take(self.table, self.keys, self.columns, self.meta, note=note, pin=pin, copied=copied)
 
     def _write_behind(self, note: str, pin: bool, keep: int | None) -> PendingCommit:
