@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from adaptive_sampler import seeds
 from adaptive_sampler.arrays import library, to_host
 from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.disk import checksum
@@ -80,6 +81,15 @@ def describe(policy: Any) -> dict[str, Any]:
     if as_they_are(given):
         return {"kind": kind, **given}
     return {"kind": kind} | {name: _plain(value, f"{kind}.{name}") for name, value in given.items()}
+
+
+def numbers_by(what: str, purpose: seeds.Purpose, *, epoch: int, seed: int) -> int:
+    """The key of the random numbers of a policy that goes by `what`, such as a score.
+
+    Policies that go by different things draw independently, so that composed ones visit a row as often as the product
+    of their odds says, and unbiased weights stay so. Each by itself still plans the same in any company.
+    """
+    return seeds.key(seed, epoch, purpose, checksum([what.encode()]))
 
 
 def arguments(policy: Any) -> dict[str, Any]:
