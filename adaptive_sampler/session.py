@@ -120,6 +120,7 @@ class Session(Commits):
 
     def grow(self, n: int, keys: Iterable[str] | None) -> None:
         """Append rows; see `ScoreStore.grow`."""
+        n = whole_number("n", n, 1, what="a number of rows")
         grown = files.grown_keys(self.keys, self.table.n, n, keys)
         self.table.grow(n)
         self.keys = grown

@@ -9,7 +9,7 @@ import numpy as np
 
 from adaptive_sampler import seeds
 from adaptive_sampler.arrays import library, to_host
-from adaptive_sampler.checks import is_number, whole_number
+from adaptive_sampler.checks import LAST_EPOCH, is_number, whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.identity import Identity
@@ -207,9 +207,11 @@ def stale_age(store: Scores, by: str, epoch: int, max_age: float | None) -> np.n
 
 
 def check_max_age(max_age: Any) -> None:
-    """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 or more."""
+    """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 to `LAST_EPOCH`."""
     if max_age is not None:
-        whole_number("max_age", max_age, 1, what="a number of epochs", otherwise=", or None for no limit")
+        whole_number(
+            "max_age", max_age, 1, most=LAST_EPOCH, what="a number of epochs", otherwise=", or None for no limit"
+        )
 
 
 def check_by(by: Any) -> None:

@@ -221,6 +221,7 @@ def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] 
     return {
         "epoch": 0,
         "delivered": 0,
+        "whose": None,  # the sampler's of which these are: `AdaptiveSampler.whose`
         "walks": [],  # of ranks, for each sampler: `VisitTally.told`
         "runs": [""],
         "fingerprint": fingerprint,

@@ -17,6 +17,7 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
     _hold("parent", is_whole(meta["parent"], -1, most=version - 1))
     _hold("epoch", is_whole(meta["epoch"]))
     _hold("delivered", is_whole(meta["delivered"]))
+    _hold("whose", isinstance(meta.get("whose"), str | None))
     _hold("walks", _all(meta.get("walks", []), list) and all(map(_walk, meta.get("walks", []))))
     _hold("runs", isinstance(meta["runs"], list) and bool(meta["runs"]))
     _hold("plans", _all(meta.get("plans", []), str) and all(map(PLAN_ID.fullmatch, meta.get("plans", []))))

@@ -240,3 +240,12 @@ def test_where_no_folder_can_be_written_the_script_is_made_all_the_same(
     monkeypatch.setenv(bundle.FOLDER, str(tmp_path / "file" / "folder"))
     monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet, release: "made")
     assert bundle.script.__wrapped__().startswith("made")
+
+
+def test_a_page_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        ScoreStore.create(None, 3, [Loss()]) as store,
+        pytest.raises(InvalidValue, match=r"cannot be written .*Name a file"),
+    ):
+        report.html(store, tmp_path / "file" / "page.html")
