@@ -6,7 +6,7 @@ from typing import Protocol
 from adaptive_sampler.checks import LAST_EPOCH, whole_number
 
 
-class Walker(Protocol):
+class WhoWalks(Protocol):
     """Whose epochs a clock shows: a sampler."""
 
     def whose(self) -> str:
@@ -22,7 +22,7 @@ class Clock:
 
     def __init__(self, epoch: int) -> None:
         self._epoch, self._delivered = epoch, 0
-        self._walker: weakref.ref[Walker] | None = None  # whose epoch that is; None if it is nobody's
+        self._walker: weakref.ref[WhoWalks] | None = None  # whose epoch that is; None if it is nobody's
 
     @property
     def epoch(self) -> int:
@@ -36,11 +36,11 @@ class Clock:
 
     @property
     def whose(self) -> str | None:
-        """`Walker.whose` of the sampler whose epoch and delivered samples these are; None if they are no sampler's."""
+        """`WhoWalks.whose` of the sampler whose epoch and delivered samples these are; None if they are no sampler's."""
         walker = None if self._walker is None else self._walker()
         return None if walker is None else walker.whose()
 
-    def enter(self, walker: Walker, epoch: int, delivered: int = 0) -> None:
+    def enter(self, walker: WhoWalks, epoch: int, delivered: int = 0) -> None:
         """Note that a sampler comes to `epoch`; `delivered`: how many of its samples were delivered before a resume."""
         self._epoch, self._delivered, self._walker = epoch, delivered, weakref.ref(walker)
 
@@ -53,7 +53,7 @@ class Clock:
         if epoch != self._epoch:
             self._epoch, self._walker = epoch, None
 
-    def deliver(self, delivered: int, walker: Walker | None = None) -> None:
+    def deliver(self, delivered: int, walker: WhoWalks | None = None) -> None:
         """Note how many samples of the epoch were delivered so far; `walker`: the sampler whose epoch it is, if it is one's."""
         self._delivered = delivered
         if walker is not None:
