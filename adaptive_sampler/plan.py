@@ -146,7 +146,7 @@ class Plan:
         inside = (rows >= 0) & (rows < self.n)
         if self.kept is not None:
             inside[inside] = kernels.test(self.kept, rows[inside])
-        times = inside.astype(np.int64)
+        times: np.ndarray = inside.astype(np.int64)
         if self.counts is not None:
             times[inside] = self.counts[rows[inside] if self.kept is None else self._index.rank(rows[inside])]
         return times
