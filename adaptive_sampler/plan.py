@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adaptive_sampler.arrays import as_rows
 from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import Bytes, checksum
 from adaptive_sampler.errors import MALFORMED, RowError, StoreDamaged
@@ -118,11 +119,12 @@ class Plan:
             rows = np.flatnonzero(bits[: stop - first]) + first
         return rows, self.repeats_of(rows), self.loss_weights_of(rows)
 
-    def loss_weights_of(self, rows: np.ndarray) -> np.ndarray:
-        """The loss weights of `rows`, (batch,) int64, as (batch,) float32.
+    def loss_weights_of(self, rows: Any) -> np.ndarray:
+        """The loss weights of `rows`, (batch,) integers, as (batch,) float32.
 
-        Raises `RowError` for a row that the plan does not visit.
+        Raises `RowError` for a row that the plan does not visit, and `InvalidValue` for what are no row numbers.
         """
+        rows = as_rows(rows, self.n)
         outside = (rows < 0) | (rows >= self.n)
         if self.kept is not None and not outside.any():
             outside = ~kernels.test(self.kept, rows)
@@ -135,12 +137,16 @@ class Plan:
             return np.ones(len(rows), np.float32)
         return self.weights[rows if self.kept is None else self._index.rank(rows)]
 
-    def repeats_of(self, rows: np.ndarray) -> np.ndarray:
-        """How often each of `rows`, (batch,) int64, is visited, as (batch,) int64; 0 for a row that is not."""
+    def repeats_of(self, rows: Any) -> np.ndarray:
+        """How often each of `rows`, (batch,) integers, is visited, as (batch,) int64; 0 for a row that is not.
+
+        Raises `InvalidValue` for what are no row numbers.
+        """
+        rows = as_rows(rows, self.n)
         inside = (rows >= 0) & (rows < self.n)
         if self.kept is not None:
             inside[inside] = kernels.test(self.kept, rows[inside])
-        times = inside.astype(np.int64)
+        times: np.ndarray = inside.astype(np.int64)
         if self.counts is not None:
             times[inside] = self.counts[rows[inside] if self.kept is None else self._index.rank(rows[inside])]
         return times

@@ -11,14 +11,14 @@ from adaptive_sampler.checks import whole_number
 from adaptive_sampler.errors import InvalidValue, ResumeError
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.selection import Policy
-from adaptive_sampler.selection.base import describe, is_policy
+from adaptive_sampler.selection.base import is_policy
 from adaptive_sampler.selection.composed import scores_of
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.walk.batches import Batches
 from adaptive_sampler.walk.epochs import BlockedEpoch, PlannedEpoch
 from adaptive_sampler.walk.iterators import BatchIterator, EpochIterator, Progress, SampleIterator
 from adaptive_sampler.walk.planner import Planner, Replan, checked_replan
-from adaptive_sampler.walk.resume import check_state, described
+from adaptive_sampler.walk.resume import check_state, described, settings_of, whose
 from adaptive_sampler.walk.rows import EpochRows
 from adaptive_sampler.walk.shown import as_html, as_text
 from adaptive_sampler.walk.turn import Turn, WholeEpoch
@@ -167,7 +167,7 @@ class AdaptiveSampler:
             self._blocked(int(self.replan) * size, walk) if plan is None else PlannedEpoch(plan, self.epoch, **walk)
         )
         turn.begun(progress, walking)
-        self.store.session.clock.enter(self.epoch, walking.start)
+        self.store.session.clock.enter(self, self.epoch, walking.start)
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:
@@ -236,12 +236,12 @@ class AdaptiveSampler:
             return self.state_after()
         here, at = (turn.block, turn.start) if epoch is None else (epoch.state(position), position)
         walk = {"epoch": self.epoch, "position": at, "length": turn.length, **made, **here}
-        return described(walk, self._settings(), self.store)
+        return described(walk, settings_of(self), self.store)
 
     def state_after(self) -> dict[str, Any]:
         """The state once the loop over this epoch has ended, early or not: the start of the next epoch. For loops."""
         walk = {"epoch": self.epoch + 1, "position": 0, **self._planner.state(upcoming=True)}
-        return described(walk, self._settings(), self.store)
+        return described(walk, settings_of(self), self.store)
 
     @property
     def progress(self) -> Progress | None:
@@ -271,7 +271,7 @@ class AdaptiveSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`. Raises `ResumeError` for the state of another store, policy, seed, length or commit."""
-        check_state(state, self._settings(), self.store)
+        check_state(state, settings_of(self), self.store)
         stale, epoch = self._turn.active, int(state["epoch"])
         own = self.num_samples is None and not isinstance(self.replan, int)  # an epoch is as long as its plan
         self._planner.resume(epoch, state["plans"], state["once"], state.get("length") if own else None)
@@ -280,16 +280,9 @@ class AdaptiveSampler:
         block: dict[str, Any] = {name: state[name] for name in ("block", "mark") if name in state}
         self._enter(Turn(int(state["position"]), state.get("length"), block))
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "n": len(self.store),
-            "policy": describe(self.policy),
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "warmup_epochs": self.warmup_epochs,
-            "replan": self.replan,
-            "num_samples": self.num_samples,
-        }
+    def whose(self) -> str:
+        """A text that only samplers of the same settings have in common. For commits."""
+        return whose(settings_of(self))
 
     def _turn_to(self, epoch: int) -> None:
         self._planner.turn_to(epoch)
@@ -297,4 +290,4 @@ class AdaptiveSampler:
 
     def _enter(self, turn: Turn) -> None:
         self._turn = turn
-        self.store.session.clock.enter(self.epoch)
+        self.store.session.clock.enter(self, self.epoch)

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from adaptive_sampler.checks import is_whole
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.seeding import first_word
 
@@ -32,10 +33,12 @@ class Purpose(IntEnum):
 def key(seed: int, epoch: int, purpose: Purpose, *more: int) -> int:
     """A 64-bit key for the stream at this address, the same on every platform.
 
-    `more`: further parts of the address, such as the number of a plan. Raises `InvalidValue` for a negative seed or epoch.
+    `more`: further parts of the address, such as the number of a plan. Raises `InvalidValue` unless seed and epoch are
+    integers, 0 or more.
     """
-    if seed < 0 or epoch < 0:
+    if not is_whole(seed) or not is_whole(epoch):
         raise InvalidValue(f"seed={seed}, epoch={epoch}: both must be 0 or more. Pass non-negative integers.")
+    seed, epoch = int(seed), int(epoch)
     address = [seed, epoch, int(purpose), *more]
     if max(address) >= _WORD:
         address = [word for part in address for word in _words(part)]

@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -120,6 +121,7 @@ class Session(Commits):
 
     def grow(self, n: int, keys: Iterable[str] | None) -> None:
         """Append rows; see `ScoreStore.grow`."""
+        n = whole_number("n", n, 1, what="a number of rows")
         grown = files.grown_keys(self.keys, self.table.n, n, keys)
         self.table.grow(n)
         self.keys = grown
@@ -193,6 +195,10 @@ class Session(Commits):
         made_from = self.settled("a journal is wanted")
         self.plans.save(from_now_on=True)  # the state that names a plan may be that of another rank
         self.journal = Journal(tuple(self.table.columns), made_from, lambda: self.files.next_version)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """What is observed meanwhile is no part of a training epoch, so on ranks none of it is left out as padding."""
+        return nullcontext() if self.journal is None else self.journal.kept_apart()
 
     def digest(self) -> int:
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""

@@ -239,7 +239,10 @@ class ScoreStore(Committing):
 
     @property
     def epoch(self) -> int:
-        """The epoch of observations that come without one. Samplers and hooks set it; your loop may, too."""
+        """The epoch of observations that come without one. Samplers and hooks set it; your loop may, too.
+
+        Of several samplers of one store, it is that of the one that began an epoch last, or whose batch a hook watched last.
+        """
         return self.session.clock.epoch
 
     @epoch.setter

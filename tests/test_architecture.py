@@ -39,9 +39,9 @@ PARTS: dict[str, set[str]] = {
     "remote": {"errors"},
     # what one observation says of a sample, and how scores become a plan
     "kernels": {"errors"},
-    "seeds": {"errors", "kernels"},
+    "seeds": {"checks", "errors", "kernels"},
     "scoring": {"arrays", "errors", "kernels"},
-    "plan": {"checks", "disk", "errors", "kernels", "markup"},
+    "plan": {"arrays", "checks", "disk", "errors", "kernels", "markup"},
     "selection": {"arrays", "checks", "disk", "errors", "kernels", "plan", "seeds"},
     # the scores while a process holds them, the versions that last, and the two together
     "memory": {"arrays", "checks", "disk", "errors", "kernels", "plan", "scoring"},

@@ -6,9 +6,9 @@ import io
 import numpy as np
 import pytest
 
-from adaptive_sampler.errors import RowError, StoreDamaged, UnknownName
+from adaptive_sampler.errors import InvalidValue, RowError, StoreDamaged, UnknownName
 from adaptive_sampler.plan import MadeFrom, Plan, from_files
-from adaptive_sampler.selection import Draw, KeepAll, Prune, Upsample
+from adaptive_sampler.selection import Draw, KeepAll, Prune, RandomPrune, Upsample
 from tests.stores import scored
 
 ABOUT = {"policy": {"kind": "Mine"}, "seed": 1, "epoch": 2, "made_from": MadeFrom(3, 4)}
@@ -218,3 +218,25 @@ def test_a_plan_names_the_scores_that_it_was_made_from():
 def test_a_plan_is_shown_without_its_bits():
     plan = make()
     assert repr(plan).startswith(f"Plan({plan.id}: 3 of 10 rows, 4 samples, epoch 2, {{'kind': 'Mine'}}, MadeFrom(")
+
+
+@pytest.mark.parametrize("of", [Plan.loss_weights_of, Plan.repeats_of])
+@pytest.mark.parametrize("rows", [[True, False], np.ones(10, np.bool_), [0.0, 1.0], ["0"], [[0, 1]]])
+def test_what_are_no_row_numbers_is_told_by_a_plan(of, rows):
+    with pytest.raises(InvalidValue, match=r"rows have (dtype|shape) .*(integers|row numbers)"):
+        of(make(), rows)
+
+
+def test_a_list_of_rows_is_as_good_as_an_array():
+    plan = make()
+    rows = plan.rows.tolist()
+    assert plan.repeats_of(rows).tolist() == plan.repeats_of(plan.rows).tolist()
+    assert plan.loss_weights_of(rows).tolist() == plan.loss_weights_of(plan.rows).tolist()
+    assert plan.repeats_of([]).tolist() == plan.loss_weights_of([]).tolist() == []
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.0, "1", None, True, float("nan")])
+def test_an_epoch_or_seed_that_is_no_number_of_one_is_refused_where_a_draw_goes_by_it(epoch):
+    for address in ({"epoch": epoch, "seed": 0}, {"epoch": 0, "seed": epoch}):
+        with pytest.raises(InvalidValue, match=r"both must be 0 or more\. Pass non-negative integers"):
+            RandomPrune(0.5).plan(scored([1.0, 2.0]), **address)

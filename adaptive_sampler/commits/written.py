@@ -75,9 +75,9 @@ class Commits(ABC):
 
     def _taken(self, note: str, pin: bool, *, copied: bool = False) -> TakenVersion:
         self.plans.save()
-        tally = None if self.journal is None else self.journal.tally
-        meta = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "plans": self.plans_in_force()}
-        self.meta |= meta | {"walked": None if tally is None else tally.told}
+        walks = [] if self.journal is None else [tally.told for tally in self.journal.tallies.values()]
+        clock = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "whose": self.clock.whose}
+        self.meta |= clock | {"plans": self.plans_in_force(), "walks": walks}
         return self.files.take(self.table, self.keys, self.columns, self.meta, note=note, pin=pin, copied=copied)
 
     def _write_behind(self, note: str, pin: bool, keep: int | None) -> PendingCommit:
@@ -113,9 +113,10 @@ class Commits(ABC):
         return self.files.manifest.version if self.journal is None else self.journal.version
 
     @property
-    def committed_at(self) -> tuple[int, int]:
-        """(epoch, samples of it that a watched loader had delivered) at the commit that was opened or last made."""
-        return int(self.files.manifest.meta["epoch"]), int(self.files.manifest.meta["delivered"])
+    def committed_at(self) -> tuple[int, int, str | None]:
+        """(epoch, samples of it that a watched loader had delivered, whose they are) at the commit that was opened or last made."""
+        meta = self.files.manifest.meta
+        return int(meta["epoch"]), int(meta["delivered"]), meta.get("whose")
 
     def settles_first(self) -> None:
         """Let plans be saved only when no commit is being written: a storage takes one writer's objects at a time."""

@@ -35,15 +35,11 @@ def _survey(scores: Any) -> Any:
 
 @kernel
 def _weigh(scores: Any, scale: Any, floor: Any, out: Any) -> Any:
-    """out[row] = (1 − floor) · score · scale + floor, 1 where the score is NaN; returns how many are above 0."""
-    positive = np.int64(0)
+    """out[row] = (1 − floor) · score · scale + floor, 1 where the score is NaN."""
     rest = 1.0 - floor
     for i in range(scores.size):
         score = np.float64(scores[i])
-        weight = np.float32(1.0 if np.isnan(score) else rest * (score * scale) + floor)
-        out[i] = weight
-        positive += np.int64(weight > 0)
-    return positive
+        out[i] = np.float32(1.0 if np.isnan(score) else rest * (score * scale) + floor)
 
 
 def survey(scores: NDArray[np.float32]) -> tuple[int, int, int]:
@@ -53,15 +49,15 @@ def survey(scores: NDArray[np.float32]) -> tuple[int, int, int]:
     return int(known), int(positive), int(bad) if bad < len(scores) else -1
 
 
-def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> tuple[NDArray[np.float32], int]:
-    """Weights (n,) float32, those of scores with this mean > 0 being 1 on average, and how many are positive.
+def weigh(scores: NDArray[np.float32], mean: float, floor: float) -> NDArray[np.float32]:
+    """Weights (n,) float32, those of scores with this mean > 0 being 1 on average.
 
     (1 − floor) · score / mean + floor, and 1 for a score that is NaN. floor: 0 … 1.
     """
     weights = np.empty(len(scores), np.float32)
     # A number of NumPy's would have another precision, for which no kernel is compiled.
-    positive = _weigh(scores, 1.0 / mean, float(floor), weights)
-    return weights, int(positive)
+    _weigh(scores, 1.0 / mean, float(floor), weights)
+    return weights
 
 
 class Weights(Protocol):
@@ -84,7 +80,7 @@ class Weighed:
         return len(self._scores)
 
     def __getitem__(self, rows: Any, /) -> NDArray[np.float32]:
-        return weigh(self._scores[rows], self._mean, self._floor)[0]
+        return weigh(self._scores[rows], self._mean, self._floor)
 
 
 def pieces(weights: Weights) -> Iterator[tuple[int, NDArray[np.float32]]]:

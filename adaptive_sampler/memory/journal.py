@@ -1,8 +1,10 @@
 """The journal of one rank: its updates since the last sync, in order, which every rank folds at the next sync."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,19 +15,23 @@ from adaptive_sampler.plan import MadeFrom
 
 
 class JournalEntry(NamedTuple):
-    """One update: `rows`, (batch,) int64, and `values`, (scores, batch) float32, of the scores whose bits `mask` sets."""
+    """One update: `rows`, (batch,) int64, and `values`, (scores, batch) float32, of the scores whose bits `mask` sets.
+
+    `apart`: whether it is no part of a training epoch, such as a scoring pass, so that none of its rows is padding.
+    """
 
     rows: np.ndarray
     mask: int
     values: np.ndarray
     epoch: int
+    apart: bool = False
 
 
 class JournalPieces(NamedTuple):
     """Pieces of updates, one after another, as they lie in what the ranks sent: `rows`, (ranks, …) int64, and `values`, (ranks,
     …) float32, those of a piece line by line.
 
-    Of each piece, (pieces,) int64: its `rank` and `size`, where it is in what that sent, and its update's `mask` and `epoch`.
+    Of each piece, (pieces,) int64: its `rank` and `size`, where it lies in what that sent, and its `mask`, `epoch` and `apart`.
     """
 
     rows: np.ndarray
@@ -36,25 +42,26 @@ class JournalPieces(NamedTuple):
     values_at: np.ndarray
     mask: np.ndarray
     epoch: np.ndarray
+    apart: np.ndarray
 
 
 def runs(pieces: JournalPieces, *, by_batches: bool) -> Iterator[tuple[JournalEntry, int]]:
-    """Join pieces of the same scores and epoch that follow each other -> the joined ones, and how many each is made of.
+    """Join pieces of the same scores and epoch, and alike `apart`, that follow each other -> these, and how many each is made of.
 
     Their rows keep their order, so folding a run gives what folding its pieces one after another does, in fewer calls.
     `by_batches`: a fold may tell the difference, so every piece stays by itself.
     """
-    number, mask, epoch = len(pieces.rank), pieces.mask, pieces.epoch
+    number, mask, told = len(pieces.rank), pieces.mask, np.stack([pieces.mask, pieces.epoch, pieces.apart])
     starts = np.ones(number + 1, np.bool_)
     if not by_batches:
-        starts[1:number] = (mask[1:] != mask[:-1]) | (epoch[1:] != epoch[:-1])
+        starts[1:number] = (told[:, 1:] != told[:, :-1]).any(0)
     bounds = np.flatnonzero(starts).tolist()
     for first, stop in pairwise(bounds):
         where = [of[first:stop] for of in (pieces.rank, pieces.size, pieces.rows_at, pieces.values_at)]
         scores, length = int(mask[first]), int(where[1].sum())
         rows, values = np.empty(length, np.int64), np.empty((scores.bit_count(), length), np.float32)
         kernels.join(pieces.rows, pieces.values, *where, rows, values)
-        yield JournalEntry(rows, scores, values, int(epoch[first])), stop - first
+        yield JournalEntry(rows, scores, values, int(pieces.epoch[first]), bool(pieces.apart[first])), stop - first
 
 
 def visits_taken(rows: np.ndarray, left: np.ndarray) -> np.ndarray:
@@ -77,9 +84,9 @@ class Journal:
         self.version, self.next = made_from.commit, next_version()
         self.entries: list[JournalEntry] = []
         self.torn = False  # whether a sync broke off: this rank's scores may then differ from those of the others
-        self.tally: Any = (
-            None  # how often rows may still be counted; `sync` makes it, and goes on with it within an epoch
-        )
+        self.apart = False  # whether what is observed now is no part of a training epoch
+        # Of each sampler, how often rows may still be counted; `sync` makes these, and goes on with them within an epoch.
+        self.tallies: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def committed(self, version: int | None) -> None:
         """Note that the first rank has written a version, which only itself knows for sure: a number may be left out."""
@@ -94,7 +101,17 @@ class Journal:
         if not len(rows):
             return
         bits = [self.names.index(name) for name in names]
-        self.entries.append(JournalEntry(rows.copy(), sum(1 << bit for bit in bits), values[np.argsort(bits)], epoch))
+        mask = sum(1 << bit for bit in bits)
+        self.entries.append(JournalEntry(rows.copy(), mask, values[np.argsort(bits)], epoch, self.apart))
+
+    @contextmanager
+    def kept_apart(self) -> Iterator[None]:
+        """What is added meanwhile is no part of a training epoch; see `JournalEntry.apart`."""
+        before, self.apart = self.apart, True
+        try:
+            yield
+        finally:
+            self.apart = before
 
     def append_all(self, parts: Iterable[Update], epoch: int) -> None:
         """Add many parts of checked values, the parts of each group of scores as one update."""

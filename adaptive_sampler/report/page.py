@@ -48,7 +48,7 @@ def html(
 
     Raises:
         InvalidValue: a dataset, labels, predictions or a plan of other rows than the store's; labels that are no classes; a `path`
-            that is a folder.
+            that is a folder, or that cannot be written.
     """
     file = Path(path)
     if file.is_dir():
@@ -62,8 +62,14 @@ def html(
         guessed = _alike(guessed, found.values)
     content = Content(store, dataset, plan, visited, found, guessed)
     page = render(content, title or Path(str(store.path)).name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, [page.encode("utf-8", "replace")], lasting=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, [page.encode("utf-8", "replace")], lasting=False)
+    except OSError as error:
+        raise InvalidValue(
+            f"path={str(path)!r} cannot be written ({error.strerror}). Name a file in a folder to which this process "
+            "may write, on a disk with room."
+        ) from error
     return file
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from adaptive_sampler import seeds
 from adaptive_sampler.arrays import library, to_host
-from adaptive_sampler.checks import is_number, whole_number
+from adaptive_sampler.checks import LAST_EPOCH, is_number, whole_number
 from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels.identity import Identity
@@ -80,6 +81,15 @@ def describe(policy: Any) -> dict[str, Any]:
     if as_they_are(given):
         return {"kind": kind, **given}
     return {"kind": kind} | {name: _plain(value, f"{kind}.{name}") for name, value in given.items()}
+
+
+def numbers_by(what: str, purpose: seeds.Purpose, *, epoch: int, seed: int) -> int:
+    """The key of the random numbers of a policy that goes by `what`, such as a score.
+
+    Policies that go by different things draw independently, so that composed ones visit a row as often as the product
+    of their odds says, and unbiased weights stay so. Each by itself still plans the same in any company.
+    """
+    return seeds.key(seed, epoch, purpose, checksum([what.encode()]))
 
 
 def arguments(policy: Any) -> dict[str, Any]:
@@ -197,9 +207,11 @@ def stale_age(store: Scores, by: str, epoch: int, max_age: float | None) -> np.n
 
 
 def check_max_age(max_age: Any) -> None:
-    """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 or more."""
+    """Raise `InvalidValue` unless `max_age` is None or a number of epochs, 1 to `LAST_EPOCH`."""
     if max_age is not None:
-        whole_number("max_age", max_age, 1, what="a number of epochs", otherwise=", or None for no limit")
+        whole_number(
+            "max_age", max_age, 1, most=LAST_EPOCH, what="a number of epochs", otherwise=", or None for no limit"
+        )
 
 
 def check_by(by: Any) -> None:

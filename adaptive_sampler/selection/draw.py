@@ -13,7 +13,7 @@ from adaptive_sampler.kernels import bits, exact, runs, weigh
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.kernels.identity import Identity
 from adaptive_sampler.plan import MOST_VISITS, Plan
-from adaptive_sampler.selection.base import Scores, check_by, exactly
+from adaptive_sampler.selection.base import Scores, check_by, exactly, numbers_by
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.made import make
@@ -63,7 +63,8 @@ class Draw(Composable):
         Raises `InvalidValue` for a score that is negative or infinite, for scores that are all 0 without a `floor`, and
         without replacement for more samples than there are rows with a positive weight.
         """
-        key, scores, groups = seeds.key(seed, epoch, seeds.Purpose.DRAW), store[self.by], ranking(self, store)
+        key = numbers_by(self.by, seeds.Purpose.DRAW, epoch=epoch, seed=seed)
+        scores, groups = store[self.by], ranking(self, store)
         if not store.observed(self.by):
             return make(store, self, epoch, seed)
         if not self.replacement:

@@ -5,11 +5,12 @@ from typing import Any, Literal
 import numpy as np
 
 from adaptive_sampler import seeds
+from adaptive_sampler.disk import checksum
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import draw as kernels
 from adaptive_sampler.kernels import runs
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_choice
+from adaptive_sampler.selection.base import Scores, check_choice, numbers_by
 from adaptive_sampler.selection.draw import check_samples, samples_of
 from adaptive_sampler.selection.made import make
 from adaptive_sampler.selection.per_group import Ranking, settle_groups
@@ -47,7 +48,14 @@ def plan_shares(policy: Any, store: Scores, groups: Ranking, shares: np.ndarray,
     if policy.how == "weigh":
         return make(store, policy, epoch, seed, weights=weights)
     # Not the numbers that Draw goes by: together the two would draw the same rows, not each row as often as both odds say.
-    key, number = seeds.key(seed, epoch, seeds.Purpose.GROUPS), samples_of(policy.num_samples, len(store))
+    what = f"{type(policy).__name__} {getattr(policy, 'by', '')} {_told_by(groups)}"
+    key = numbers_by(what, seeds.Purpose.GROUPS, epoch=epoch, seed=seed)
+    number = samples_of(policy.num_samples, len(store))
     counts = kernels.multinomial_counts(weights, number, key=key, identity=store.identity)
     kept, repeats = runs.occupied(counts)
     return make(store, policy, epoch, seed, kept=kept, counts=repeats)
+
+
+def _told_by(groups: Ranking) -> int:
+    """A number by which groups of rows are told from others, whatever they are called and in whatever order the rows stand."""
+    return checksum([np.sort(groups.sums(groups.identity.hashes(np.uint64(0)).view(np.int64)))])

@@ -11,7 +11,7 @@ from adaptive_sampler.checks import is_number, whole_number
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import bits, exact
 from adaptive_sampler.plan import Plan
-from adaptive_sampler.selection.base import Scores, check_by, exactly
+from adaptive_sampler.selection.base import Scores, check_by, exactly, numbers_by
 from adaptive_sampler.selection.composed import Composable
 from adaptive_sampler.selection.following import Varying
 from adaptive_sampler.selection.made import make
@@ -55,7 +55,7 @@ class InfoBatch(Composable):
         if epoch >= math.floor(exactly(self.anneal) * self.epochs) or not store.observed(self.by):
             return make(store, self, epoch, seed)
         easy = _below_the_mean(groups.of(scores), groups.numbers)
-        key = seeds.key(seed, epoch, seeds.Purpose.DRAW)
+        key = numbers_by(self.by, seeds.Purpose.DRAW, epoch=epoch, seed=seed)
         stays = 1 - float(self.ratio)  # whose inverse half precision would round
         shares = stays * groups.sums(easy)
         stay = shares.astype(np.int64)

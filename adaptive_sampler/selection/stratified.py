@@ -18,6 +18,7 @@ from adaptive_sampler.selection.base import (
     check_max_age,
     check_share,
     cut,
+    numbers_by,
     stale_age,
 )
 from adaptive_sampler.selection.composed import Composable
@@ -98,7 +99,7 @@ class Stratified(Composable):
         )
         hardest = self._hardest(groups, first.scores, np.array(first.ranked), skipped, salt)
         # Not the numbers that break ties or that RandomPrune goes by: together they would keep one end of the same order.
-        salt = seeds.key(seed, epoch, seeds.Purpose.STRATA)
+        salt = numbers_by(self.by, seeds.Purpose.STRATA, epoch=epoch, seed=seed)
         bounds = np.concatenate([[0], np.cumsum(groups.numbers)])
         told: dict[str, Any] = {"salt": salt, "identity": groups.identity, "hidden": hardest}
         strata = Strata(first.scores, bounds, int(self.strata), **told)

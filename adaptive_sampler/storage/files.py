@@ -221,7 +221,8 @@ def new_meta(table: Table, fingerprint: str | None, metadata: Mapping[str, Any] 
     return {
         "epoch": 0,
         "delivered": 0,
-        "walked": None,  # of ranks: the plan and the epoch that they are within, and how many of its visits are left to be folded
+        "whose": None,  # the sampler's of which these are: `AdaptiveSampler.whose`
+        "walks": [],  # of ranks, for each sampler: `VisitTally.told`
         "runs": [""],
         "fingerprint": fingerprint,
         "metadata": plain,

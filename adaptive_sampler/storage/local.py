@@ -6,7 +6,6 @@ import fcntl
 import os
 import re
 import stat
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from adaptive_sampler.storage.mapped import contents, mapped
 from adaptive_sampler.storage.remove import remove
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from adaptive_sampler.storage.writers import WritesAhead
 
 AHEAD = 16 << 20  # bytes that may wait to be written: a commit holds copies of a few chunks, however slow the disk is
 THREADS = 8  # fsync waits for the disk and needs no core: with eight at once, a commit took half as long
@@ -49,36 +48,25 @@ class LocalStorage:
         self._first: tuple[Callable[[], None], int] | None = (
             None  # the first write and its bytes; alone it needs no thread
         )
-        self._pool: ThreadPoolExecutor | None = None
-        self._writing: deque[tuple[Future[None], int]] = deque()
-        self._ahead = 0  # bytes of these
+        self._ahead: WritesAhead | None = None
 
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         if not self._lasting:
             write_whole(self._new(name), parts, lasting=False)
             return
         write = partial(write_whole, self._new(name), parts), nbytes(parts)
-        if self._first is None and self._pool is None:
+        if self._first is None and self._ahead is None:
             self._first = write
             return
-        if self._pool is None:
+        if self._ahead is None:
             from adaptive_sampler.storage.writers import (
-                Writers,  # imported late: only a commit of several files needs it
+                WritesAhead,  # imported late: only a commit of several files needs it
             )
 
-            self._pool = Writers(THREADS, "adaptive-sampler-commit")
+            self._ahead = WritesAhead(THREADS, AHEAD)
         for job, size in (write,) if self._first is None else (self._first, write):
-            self._wait(AHEAD - size)
-            self._writing.append((self._pool.submit(job), size))
-            self._ahead += size
+            self._ahead.add(size, job)
         self._first = None
-
-    def _wait(self, most: int) -> None:
-        """Wait until no more than `most` bytes are still to be written, or none are. Raises what a write raised."""
-        while self._writing and self._ahead > most:
-            file, size = self._writing.popleft()
-            self._ahead -= size
-            file.result()
 
     def share(self, source: str, target: str) -> None:
         old, new = self._path(source), self._new(target)
@@ -104,13 +92,15 @@ class LocalStorage:
         try:
             if self._first is not None:
                 self._first[0]()
-            self._wait(-1)
-            list(map(sync, self._changed) if self._pool is None else self._pool.map(sync, self._changed))
+            if self._ahead is None:
+                list(map(sync, self._changed))
+            else:
+                self._ahead.finish()
+                self._ahead.map(sync, self._changed)
         finally:
-            if self._pool is not None:
-                self._pool.shutdown()  # no thread may stay: forking a process with threads is not safe
-            self._first, self._pool, self._changed = None, None, {}
-            self._writing, self._ahead = deque(), 0
+            if self._ahead is not None:
+                self._ahead.close()
+            self._first, self._ahead, self._changed = None, None, {}
 
     def pointer(self) -> bytes | None:
         try:

@@ -17,7 +17,8 @@ def check_meta(meta: dict[str, Any], version: int) -> None:
     _hold("parent", is_whole(meta["parent"], -1, most=version - 1))
     _hold("epoch", is_whole(meta["epoch"]))
     _hold("delivered", is_whole(meta["delivered"]))
-    _hold("walked", _place(meta.get("walked")))
+    _hold("whose", isinstance(meta.get("whose"), str | None))
+    _hold("walks", _all(meta.get("walks", []), list) and all(map(_walk, meta.get("walks", []))))
     _hold("runs", isinstance(meta["runs"], list) and bool(meta["runs"]))
     _hold("plans", _all(meta.get("plans", []), str) and all(map(PLAN_ID.fullmatch, meta.get("plans", []))))
     _hold("keys", isinstance(meta["keys"], bool))
@@ -71,12 +72,11 @@ def _check_columns(meta: dict[str, Any]) -> None:
         _hold("columns", name.isidentifier() and name not in taken and kind in KINDS)
 
 
-def _place(walked: Any) -> bool:
-    """Whether this is a plan, an epoch and a number of visits; nothing within no epoch, or written before it was kept."""
-    if not isinstance(walked, list):
-        return walked is None
-    plan, epoch, left = walked
-    return isinstance(plan, str) and bool(PLAN_ID.fullmatch(plan)) and is_whole(epoch) and is_whole(left)
+def _walk(walk: list[Any]) -> bool:
+    """Whether this is a plan, an epoch, whether it is shuffled, its length and how many of its visits are left."""
+    plan, epoch, shuffled, length, left = walk
+    named = isinstance(plan, str) and bool(PLAN_ID.fullmatch(plan)) and isinstance(shuffled, bool)
+    return named and is_whole(epoch) and is_whole(length) and is_whole(left, most=length)
 
 
 def _hold(what: str, sound: bool) -> None:

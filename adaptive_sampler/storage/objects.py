@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adaptive_sampler.disk import nbytes
 from adaptive_sampler.errors import PointerMoved, StoreError
 from adaptive_sampler.remote.objects import Objects, Read
 from adaptive_sampler.storage.base import POINTER
@@ -13,8 +14,9 @@ from adaptive_sampler.storage.object_lease import HOLDS, NoHold, ObjectHold, Obj
 from adaptive_sampler.storage.object_links import LINKS, THREADS, Links
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from adaptive_sampler.storage.writers import WritesAhead
 
+AHEAD = 64 << 20  # bytes that may be on their way: as many chunks of 4-byte numbers as `THREADS` requests send at once
 WEB = ("http://", "https://")
 
 
@@ -32,8 +34,7 @@ class ObjectStorage:
         self._links = Links(self._objects)
         self._web = url.startswith(WEB)
         self._pointer: Read | None = None  # as it was last read or written here
-        self._pool: ThreadPoolExecutor | None = None
-        self._begun: list[Future[None]] = []
+        self._ahead: WritesAhead | None = None
 
     @property
     def where(self) -> str:
@@ -42,13 +43,13 @@ class ObjectStorage:
     def put(self, name: str, parts: Sequence[np.ndarray | bytes]) -> None:
         self._check_writable()
         self._links.wrote(name)
-        if self._pool is None:
+        if self._ahead is None:
             from adaptive_sampler.storage.writers import (
-                Writers,  # imported late: only a commit of several files needs it
+                WritesAhead,  # imported late: only a commit of several files needs it
             )
 
-            self._pool = Writers(THREADS, "adaptive-sampler-commit")
-        self._begun.append(self._pool.submit(self._objects.put, name, parts))
+            self._ahead = WritesAhead(THREADS, AHEAD)
+        self._ahead.add(nbytes(parts), self._objects.put, name, parts)
 
     def share(self, source: str, target: str) -> None:
         self._check_writable()
@@ -63,15 +64,15 @@ class ObjectStorage:
         return self._objects.get(name, start, stop)  # it was copied meanwhile, and its source deleted
 
     def flush(self) -> None:
-        pool, begun, self._pool, self._begun = self._pool, self._begun, None, []
+        ahead, self._ahead = self._ahead, None
         try:
             self._links.flush()  # while the others are on their way
-            for request in begun:
-                request.result()
+            if ahead is not None:
+                ahead.finish()
         finally:
             self._links.forget()  # of what failed nothing may come later
-            if pool is not None:
-                pool.shutdown()  # no thread may stay: forking a process with threads is not safe
+            if ahead is not None:
+                ahead.close()
 
     def pointer(self) -> bytes | None:
         self._pointer = self._objects.read(POINTER)

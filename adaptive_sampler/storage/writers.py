@@ -1,7 +1,7 @@
 """Threads that write and read the objects of a version; imported late, as only several files in an object store need them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,6 +23,43 @@ class Writers(ThreadPoolExecutor):
             except Exception as error:
                 done.set_exception(error)
             return done
+
+
+class WritesAhead:
+    """The writes of one commit, in threads. Objects of `most` bytes at most are on their way, or one larger object.
+
+    So a commit holds copies of a few chunks, however slow the place is.
+    """
+
+    def __init__(self, threads: int, most: int) -> None:
+        self._pool, self._most = Writers(threads, "adaptive-sampler-commit"), most
+        self._begun: deque[tuple[Future[None], int]] = deque()
+        self._bytes = 0  # of these
+
+    def add(self, size: int, write: Callable[..., None], *arguments: Any) -> None:
+        """Begin a write of `size` bytes, once there is room for it. Raises what an earlier one raised."""
+        self._wait(self._most - size)
+        self._begun.append((self._pool.submit(write, *arguments), size))
+        self._bytes += size
+
+    def finish(self) -> None:
+        """Wait until all is written. Raises what a write raised."""
+        self._wait(-1)
+
+    def map(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
+        """Call `work` with each item, in the threads, and wait for all. Raises what one raised."""
+        list(self._pool.map(work, items))
+
+    def close(self) -> None:
+        """End the threads, when all is written: none may stay, as forking a process with threads is not safe."""
+        self._pool.shutdown()
+
+    def _wait(self, most: int) -> None:
+        """Wait until no more than `most` bytes are still to be written, or none are. Raises what a write raised."""
+        while self._begun and self._bytes > most:
+            written, size = self._begun.popleft()
+            self._bytes -= size
+            written.result()
 
 
 def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:

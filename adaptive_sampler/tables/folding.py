@@ -159,7 +159,8 @@ def _fold(session: Any, groups: list[tuple[str, ...]], parts: Iterator[Update], 
     """Fold all parts as one update; with a journal, they wait there. A store of which only a part was folded is closed."""
     session.check_writable()
     if session.journal is not None:
-        session.journal.append_all(parts, epoch)
+        with session.journal.kept_apart():
+            session.journal.append_all(parts, epoch)
         return
     try:
         session.table.fold_all(groups, parts, epoch)

@@ -32,7 +32,8 @@ def observe(
     axis. The default returns {"logits": model(inputs), "labels": labels} for a sample (inputs, labels); for a dict
     sample it returns model(**sample).logits (or the output itself, if it has no `logits`) and sample["labels"]. Tensors
     of the sample are on the device of the model's parameters. `epoch`: the epoch that is recorded, None for the store's
-    clock. `progress`: True for a bar on stderr, None for a bar only if stderr is a terminal, False for none, or a
+    clock. On ranks each may score a part, and `sync` folds every sample that a rank scored, also those by which a
+    sampler of torch's pads. `progress`: True for a bar on stderr, None for a bar only if stderr is a terminal, False for none, or a
     function of (done, of) batches.
 
     Raises `InvalidValue` for batches without rows, and for samples of another form if no `observation` is given.
@@ -42,7 +43,7 @@ def observe(
     number, batches = 0, _length(loader)
     model.eval()
     try:
-        with torch.no_grad(), shown(progress, "scoring, batches") as tell:
+        with torch.no_grad(), store.session.apart(), shown(progress, "scoring, batches") as tell:
             for done, (rows, sample) in enumerate(split(loader, row_key(loader)), 1):
                 seen = (observation or _default)(model, _moved(sample, device))
                 store.update(rows, epoch=epoch, **seen)

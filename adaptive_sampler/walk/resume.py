@@ -1,5 +1,6 @@
 """What a saved state says, and the checks that it is whole and belongs to the sampler and store that go on from it."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from reprlib import repr as short
@@ -7,6 +8,7 @@ from typing import Any
 
 from adaptive_sampler.checks import LAST_EPOCH, is_whole
 from adaptive_sampler.errors import ResumeError
+from adaptive_sampler.selection.base import describe
 from adaptive_sampler.store import ScoreStore
 
 # Of a saved state, which holds a place in an order and not the order itself. Raise it with every change that gives the
@@ -61,7 +63,19 @@ def check_state(state: Any, settings: Mapping[str, Any], store: ScoreStore) -> N
                 "other rows. Make the sampler as it was, or start without the state."
             )
     _check_place(state, isinstance(settings["replan"], int), settings["num_samples"])
-    _check_commit(state, store)
+    _check_commit(state, store, whose(settings))
+
+
+def whose(settings: Mapping[str, Any]) -> str:
+    """A text that only samplers of the same settings have in common."""
+    return json.dumps(settings, sort_keys=True, default=repr)
+
+
+def settings_of(sampler: Any) -> dict[str, Any]:
+    """What a sampler was made with, as its states name it."""
+    named = ("seed", "shuffle", "warmup_epochs", "replan", "num_samples")
+    about = {"n": len(sampler.store), "policy": describe(sampler.policy)}
+    return about | {name: getattr(sampler, name) for name in named}
 
 
 def check_fields(state: Any) -> None:
@@ -102,19 +116,20 @@ def _check_place(state: Mapping[str, Any], blocks: bool, num_samples: int | None
         )
 
 
-def _check_commit(state: Mapping[str, Any], store: ScoreStore) -> None:
+def _check_commit(state: Mapping[str, Any], store: ScoreStore, walker: str) -> None:
     """Raise `ResumeError` if the store is certainly open at another commit than the one that was made with the state.
 
     A state does not always name that commit: a loader takes a state when a batch is drawn, so the state may name an
     earlier commit, and a position before what was delivered. Therefore only a store that is certainly older or newer than
     the state is refused. The commit that a state names never counts as newer, whatever its clock says: the clock may be
-    that of another training, which made the scores, while the present training only reads them.
+    that of another training, which made the scores, while the present training only reads them. Nor does a commit whose clock was
+    another sampler's than this `walker`, which walks epochs of its own.
     """
-    epoch, delivered = store.session.committed_at
+    epoch, delivered, last = store.session.committed_at
     older = store.version < state["commit"]
     exact, ended = state["counts"] == "delivered", state["position"] and state["position"] == state.get("length")
     of, position = (state["epoch"] + 1, 0) if ended else (state["epoch"], state["position"])
-    ahead = epoch > of or (exact and epoch == of and delivered > position)
+    ahead = last == walker and (epoch > of or (exact and epoch == of and delivered > position))
     if older or (ahead and store.version > state["commit"]):
         made = (
             f"the state was saved at commit {state['commit']}, at sample {state['position']} of epoch {state['epoch']}"

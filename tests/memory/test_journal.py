@@ -20,9 +20,9 @@ def journals(draw: st.DrawFn) -> list[JournalEntry]:
     found = []
     for seed in range(draw(st.integers(0, 12))):
         rng, mask = np.random.default_rng(seed), draw(st.sampled_from([15, 15, 15, 3, 8]))
-        size, epoch = draw(st.integers(1, 9)), draw(st.integers(0, 1))
+        size, epoch, apart = draw(st.integers(1, 9)), draw(st.integers(0, 1)), draw(st.booleans())
         values = rng.integers(0, 2, (mask.bit_count(), size)).astype(np.float32)
-        found.append(JournalEntry(rng.integers(0, N, size), mask, values, epoch))
+        found.append(JournalEntry(rng.integers(0, N, size), mask, values, epoch, apart))
     return found
 
 
@@ -32,12 +32,12 @@ def sent(entries: list[JournalEntry], ranks: list[int]) -> JournalPieces:
     values: list[list[float]] = [[], [], []]
     told = []
     for entry, rank in zip(entries, ranks, strict=True):
-        told.append((rank, len(entry.rows), len(rows[rank]), len(values[rank]), entry.mask, entry.epoch))
+        told.append((rank, len(entry.rows), len(rows[rank]), len(values[rank]), entry.mask, entry.epoch, entry.apart))
         rows[rank] += entry.rows.tolist()
         values[rank] += entry.values.ravel().tolist()
     all_rows = np.array([some + [-1] * (max(map(len, rows)) - len(some)) for some in rows], np.int64)
     all_values = np.array([some + [np.nan] * (max(map(len, values)) - len(some)) for some in values], np.float32)
-    return JournalPieces(all_rows, all_values, *np.ascontiguousarray(np.array(told, np.int64).reshape(-1, 6).T))
+    return JournalPieces(all_rows, all_values, *np.ascontiguousarray(np.array(told, np.int64).reshape(-1, 7).T))
 
 
 def folded(entries: list[tuple[JournalEntry, int]]) -> tuple[int, int, int]:
@@ -55,7 +55,7 @@ def test_folding_runs_gives_the_same_bits_and_counts_as_folding_updates_one_by_o
 ) -> None:
     ranks = [data.draw(st.integers(0, 2)) for _ in entries]
     found = [*runs(sent(entries, ranks), by_batches=False)]
-    assert all(one.mask != other.mask or one.epoch != other.epoch for (one, _), (other, _) in pairwise(found))
+    assert all(kind(one) != kind(other) for (one, _), (other, _) in pairwise(found))
     assert folded(found) == folded([(entry, 1) for entry in entries])
 
 
@@ -65,23 +65,26 @@ def test_by_batches_every_update_stays_by_itself(entries: list[JournalEntry], da
     found = [*runs(sent(entries, ranks), by_batches=True)]
     assert [updates for _, updates in found] == [1] * len(entries)
     for (one, _), entry in zip(found, entries, strict=True):
-        assert (one.mask, one.epoch, one.rows.tolist()) == (entry.mask, entry.epoch, entry.rows.tolist())
+        assert (kind(one), one.rows.tolist()) == (kind(entry), entry.rows.tolist())
         np.testing.assert_array_equal(one.values, entry.values)
 
 
-def entry(mask: int, epoch: int) -> JournalEntry:
-    return JournalEntry(np.zeros(2, np.int64), mask, np.zeros((mask.bit_count(), 2), np.float32), epoch)
+def kind(entry: JournalEntry) -> tuple[int, int, bool]:
+    return entry.mask, entry.epoch, entry.apart
 
 
-def test_a_run_ends_where_scores_or_epoch_change() -> None:
-    journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1)]
-    assert [
-        (run.mask, run.epoch, updates) for run, updates in runs(sent(journal, [0, 1, 2, 2, 0]), by_batches=False)
-    ] == [
-        (1, 0, 2),
-        (3, 0, 1),
-        (1, 0, 1),
-        (1, 1, 1),
+def entry(mask: int, epoch: int, apart: bool = False) -> JournalEntry:
+    return JournalEntry(np.zeros(2, np.int64), mask, np.zeros((mask.bit_count(), 2), np.float32), epoch, apart)
+
+
+def test_a_run_ends_where_scores_or_epoch_change_or_a_scoring_pass_begins() -> None:
+    journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1), entry(1, 1, apart=True)]
+    assert [(kind(run), updates) for run, updates in runs(sent(journal, [0, 1, 2, 2, 0, 0]), by_batches=False)] == [
+        ((1, 0, False), 2),
+        ((3, 0, False), 1),
+        ((1, 0, False), 1),
+        ((1, 1, False), 1),
+        ((1, 1, True), 1),
     ]
 
 

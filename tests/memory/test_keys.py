@@ -182,3 +182,15 @@ def test_the_first_difference_of_two_maps_is_that_of_their_keys(ours: list[str],
     assert KeyMap.of(ours).first_difference(KeyMap.of(theirs)) == differing(ours, theirs)
     assert KeyMap.of(ours).first_difference(KeyMap.of([*ours, "another"])) == len(ours)
     assert KeyMap.of(ours).first_difference(KeyMap.of(list(ours))) is None
+
+
+def test_a_store_grows_by_a_number_of_numpys_too() -> None:
+    store = ScoreStore.create(None, 2, [Loss()])
+    store.grow(np.int64(5))
+    assert len(store) == 5
+
+
+@pytest.mark.parametrize("n", [3.0, "3", None, float("nan"), [3]])
+def test_a_store_grows_to_a_number_of_rows_alone(n) -> None:
+    with pytest.raises(InvalidValue, match=r"n=.*: a number of rows, 1 or more"):
+        ScoreStore.create(None, 2, [Loss()]).grow(n)

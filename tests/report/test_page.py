@@ -22,7 +22,7 @@ pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 pytest.importorskip("platformdirs")
 
-from adaptive_sampler.report import bundle, cuts
+from adaptive_sampler.report import bundle, cuts, page
 from adaptive_sampler.report.ordering import order
 from adaptive_sampler.sampler import AdaptiveSampler
 
@@ -240,3 +240,12 @@ def test_where_no_folder_can_be_written_the_script_is_made_all_the_same(
     monkeypatch.setenv(bundle.FOLDER, str(tmp_path / "file" / "folder"))
     monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet, release: "made")
     assert bundle.script.__wrapped__().startswith("made")
+
+
+def test_a_page_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        ScoreStore.create(None, 3, [EL2N()]) as store,
+        pytest.raises(InvalidValue, match=r"cannot be written .*Name a file"),
+    ):
+        page.html(store, tmp_path / "file" / "page.html")

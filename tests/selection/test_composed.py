@@ -9,13 +9,16 @@ from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, UnknownName
 from adaptive_sampler.scoring import EL2N, Error, Loss, Margin
 from adaptive_sampler.selection import (
+    Balanced,
     Composed,
     Draw,
     Exclude,
+    GroupDRO,
     InfoBatch,
     KeepAll,
     Prune,
     RandomPrune,
+    Stratified,
     Threshold,
     Upsample,
     Window,
@@ -23,6 +26,7 @@ from adaptive_sampler.selection import (
 )
 from tests import references
 from tests.selection.test_prune import SCORES, kept
+from tests.statistics import SIGMAS
 from tests.stores import scored
 
 N = 40
@@ -96,6 +100,36 @@ def test_the_order_of_parts_makes_no_difference_but_for_the_description():
 
 def test_random_shares_of_one_seed_are_the_same_draw():
     assert kept(RandomPrune(0.5) & RandomPrune(0.2), two_scores()) == kept(RandomPrune(0.2), two_scores())
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda by, groups: Draw(by, unbiased=True, floor=0.5),
+        lambda by, groups: InfoBatch(0.5, by, epochs=9),
+        lambda by, groups: Draw(by, 0.5, replacement=False, floor=0.5),
+        lambda by, groups: Stratified(0.5, by, strata=1),
+        lambda by, groups: Balanced(groups),
+        lambda by, groups: Balanced([*map(str, groups)]),
+        lambda by, groups: GroupDRO(by, [0] * 16, eta=0.0, how="draw"),
+    ],
+)
+def test_by_different_scores_or_groups_rows_are_drawn_independently(policy):
+    """So the mean weight of a row is the product of its means, and what is unbiased by itself is so composed."""
+    groups = [0, 1] * 8, [0, 0, 1, 1] * 4
+    store = ScoreStore.create(None, 16, [Loss(), Loss(name="other")])
+    for name, labels in zip(store.names, groups, strict=True):
+        store.fold(name, np.arange(16), labels)
+    parts = [policy(name, labels) for name, labels in zip(store.names, groups, strict=True)]
+
+    def weights(policy):
+        plans = [policy.plan(store, epoch=0, seed=seed) for seed in range(600)]
+        return np.array([plan.repeats * plan.loss_weights for plan in plans])
+
+    one, other, both = map(weights, (*parts, parts[0] & parts[1]))
+    product = one.mean(0) * other.mean(0)
+    error = both.mean(1).std() / len(both) ** 0.5
+    assert abs(both.mean() - product.mean()) < SIGMAS * error
 
 
 @pytest.mark.parametrize("order", ["highest", "lowest"])

@@ -184,7 +184,7 @@ def test_a_fraction_that_keeps_no_row_is_refused():
     [
         ({"order": "best"}, "order='best': one of 'highest', 'lowest'"),
         ({"ties": "first"}, "ties='first': one of 'random', 'row'"),
-        ({"max_age": 0}, "max_age=0: a number of epochs, 1 or more, or None"),
+        ({"max_age": 0}, "max_age=0: a number of epochs, 1 or more, 2147483647 at most, or None"),
         ({"max_age": 2.0}, "max_age=2.0: a number of epochs"),
     ],
 )
@@ -197,3 +197,9 @@ def test_an_argument_that_is_none_is_refused_with_those_there_are(arguments, wor
 def test_an_unknown_score_is_an_error_also_before_the_first_observation(values):
     with pytest.raises(UnknownName, match="no score 'el2n'; it has loss"):
         Prune(0.5, "el2n").plan(scored(values), epoch=0, seed=0)
+
+
+@pytest.mark.parametrize("max_age", [10**400, 2**31, 3.0, True, -1])
+def test_an_age_that_no_epoch_can_have_is_refused(max_age):
+    with pytest.raises(InvalidValue, match="a number of epochs, 1 or more, 2147483647 at most, or None for no limit"):
+        Prune(0.5, "loss", max_age=max_age)

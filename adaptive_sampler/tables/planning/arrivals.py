@@ -33,7 +33,7 @@ class LineWeights(NamedTuple):
             return np.ones(len(scores), np.float32)
         if self.mean is None:
             return np.ascontiguousarray(scores)
-        return weigh.weigh(scores, self.mean, self.floor)[0]
+        return weigh.weigh(scores, self.mean, self.floor)
 
 
 def by_group(groups: LineGroups | None, length: int) -> Iterator[tuple[Any, np.ndarray]]:

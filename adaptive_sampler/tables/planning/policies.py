@@ -9,7 +9,7 @@ import numpy as np
 from adaptive_sampler import seeds
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.kernels import select
-from adaptive_sampler.selection.base import cut, is_policy
+from adaptive_sampler.selection.base import cut, is_policy, numbers_by
 from adaptive_sampler.selection.composed import Composed
 from adaptive_sampler.selection.draw import Draw
 from adaptive_sampler.selection.exclude import Exclude
@@ -238,7 +238,7 @@ def _group(policy: Any) -> str | None:
 def _draw(policy: Draw, of: PlanningOf) -> PlannedFate:
     group, column = _group(policy), column_of(policy.by)
     asked = of.asked(group, (column,))._replace(scores=())
-    key = seeds.key(of.seed, of.epoch, seeds.Purpose.DRAW)
+    key = numbers_by(policy.by, seeds.Purpose.DRAW, epoch=of.epoch, seed=of.seed)
     fate, lines, samples = drawn(DrawnTable(policy, of.table, group, asked, column, key))
     if fate is None:
         return PlannedFate(AllFate(), VisitCounts(lines, lines, lines))

@@ -22,7 +22,8 @@ _AHEAD = 1 << 14  # rows of the sampler's order that are fetched at a time, for 
 class Delivery:
     """The watched passes of one hook, of which the latest counts for `LossHook.delivered`.
 
-    Passes may be nested. If some pass had one of our samplers, the latest of those counts, else the latest of all.
+    Passes may be nested: once an inner one has ended, the outer one counts again. If some pass had one of our samplers, the
+    latest of those counts, and as long as it goes on that of the hook's own sampler; else the latest of all.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Delivery:
         self._repeats = False  # whether the plan of the watched loader's sampler visits a row several times
         self._warned = False  # whether a warning of that was given
         self._last: Pass | None = None
+        self._begun: list[Pass] = []  # those with one of our samplers that have begun and not ended, in that order
 
     def enter(self, loader: Any, store: ScoreStore, weighing: AdaptiveSampler | None) -> "Pass":
         """Begin a pass over `loader`. Raises `InvalidValue` if its dataset and the sampler's store differ in length.
@@ -48,10 +50,20 @@ class Delivery:
         return self.run == run and (self._last is None or self._last.sampler is None or self._last.left)
 
     def counts(self, one: "Pass", run: str) -> None:
-        """From now on `one` is the pass that counts, unless an earlier pass has one of our samplers and `one` has not."""
-        if one.sampler is not None or self._last is None or self._last.sampler is None:
+        """From now on `one` is the pass that counts, unless an earlier one has more right to; see the class."""
+        last = self._last
+        if last is None or one.rank >= last.rank or (one.rank and last.left):
             self._last = one
+        if one.rank:
+            self._begun.append(one)
         self.run = run
+
+    def ended(self, one: "Pass") -> None:
+        """Note that `one` has ended: if it counted, a pass around it whose epoch goes on counts again."""
+        self._begun = [other for other in self._begun if other is not one and other.goes_on]
+        if one is self._last and self._begun:
+            self._last = self._begun[-1]
+            self._last.tell()
 
     def is_last(self, one: "Pass") -> bool:
         """Whether `one` is the pass that counts."""
@@ -115,14 +127,34 @@ class Pass:
         """Count a batch with these `rows`, (batch,) int64. Raises `InvalidValue` if it overtook another one, or may have."""
         if not self._begun:
             self._begin(rows)
-        sampler, store = self.sampler, self._store
-        if sampler is not None:
-            if self._compared and not self._lost:
-                self._compare(rows, sampler)
-            store.session.clock.show(self._epoch)  # another pass, or another sampler, may have begun an epoch meanwhile
+        sampler = self.sampler
+        if sampler is not None and self._compared and not self._lost:
+            self._compare(rows, sampler)
         self._delivered += len(rows)
         if self._delivery.is_last(self):
-            store.session.clock.deliver(self._delivered)
+            self.tell()
+        elif sampler is not None:  # another pass, or another sampler, may have begun an epoch meanwhile
+            self._store.session.clock.show(self._epoch)
+
+    @property
+    def rank(self) -> int:
+        """2 if the hook's own sampler draws the loader's rows, 1 if another one of ours does, 0 if none does."""
+        own = self.sampler is not None and self._weighing is not None and inner(self.sampler) is inner(self._weighing)
+        return 2 if own else int(self.sampler is not None)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the sampler's epoch is still the one that this pass has begun."""
+        return self.sampler is not None and self.sampler.walking is self._walking
+
+    def tell(self) -> None:
+        """Tell the store's clock how many samples of which epoch were delivered."""
+        clock = self._store.session.clock
+        if self.sampler is None:
+            clock.deliver(self._delivered)
+            return
+        clock.show(self._epoch)
+        clock.deliver(self._delivered, inner(self.sampler))
 
     def leave(self, *, over: bool) -> None:
         """End the pass: the loader has ended (`over`), or the loop broke off."""
@@ -133,20 +165,21 @@ class Pass:
             if not self._begun:  # the rest of a resumed epoch gave no batch
                 self._walking, self._delivered = sampler.walking, sampler.start
                 self._delivery.counts(self, self._store.about["runs"][-1])
-            if sampler.walking is self._walking:
+            if self.goes_on:
                 sampler.note_loop(over=True)
         if over or self._begun:
             for link in self._links:  # Accelerate counts neither a pass left early nor one without a batch
                 if of_accelerate(link) and link.iteration <= sampler.epoch:
                     link.iteration = sampler.epoch + 1
         self._links = []
+        self._delivery.ended(self)
 
     def count(self) -> int:
         """How many samples of the epoch were delivered. Raises `InvalidValue` if that is no position in the epoch."""
         if self._lost:
             raise InvalidValue(self._lost)
         sampler = self.sampler
-        if sampler is None or sampler.walking is self._walking:
+        if sampler is None or self.goes_on:
             return self._delivered
         if sampler.walking is None:  # after set_epoch or load_state_dict: nothing of that epoch was delivered yet
             return sampler.start

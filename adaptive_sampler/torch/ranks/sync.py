@@ -120,9 +120,10 @@ def sync(
     """Fold, on every rank, what all ranks observed since the last sync, in (update, rank) order.
 
     Afterwards the scores are the same on every rank, bit for bit. Call it on every rank, before the next plan is made
-    and before the store is committed. With `sampler`, a row is folded only as often as the sampler's plan visits it, so
-    that padding counts once, and the plans of the ranks are compared. `limit`: how many rows a rank sends at a time, at
-    most.
+    and before the store is committed. With `sampler`, what was observed in its epoch is taken for its visits: a row of its
+    plan is folded only as often as the plan visits it, so that padding counts once, and the plans of the ranks are
+    compared. If several samplers walk one store, sync with each after its own pass. Rows that the plan leaves out, and what
+    `observe` and `fold_table` bring, are folded as they come. `limit`: how many rows a rank sends at a time, at most.
 
     Alone, without a process group, it does nothing but fold what the hooks still hold, so that one script serves one
     process and many.
@@ -223,7 +224,7 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
 def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, updates: int, tally: VisitTally | None) -> None:
     """Fold a run of so many updates into the store. With `tally`, visits are left out that the plan does not have."""
     names = journal.named(entry.mask)
-    if tally is None or entry.epoch != tally.key[1]:
+    if tally is None or entry.apart or entry.epoch != tally.walk.epoch:
         store.session.fold_merged(entry.rows, names, entry.values, entry.epoch, updates=updates)
         return
     # Scores that fold the same rows are folded in one update, so that the store keeps them together.

@@ -1,7 +1,7 @@
 """How often each row may be counted in an epoch of all ranks: as often as the plan visits it, however ranks are padded."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,48 +11,62 @@ from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.walk.epochs import PlannedEpoch
 
 
+class EpochWalk(NamedTuple):
+    """One epoch of one sampler: its plan's id, its order and length, and the position at which it was begun or resumed."""
+
+    plan: str
+    epoch: int
+    shuffled: bool
+    length: int
+    start: int
+
+
 class VisitTally:
     """How often each row may still be folded in an epoch: as often as the plan visits it, so that padding has no effect.
 
-    `key`: the plan's id, the epoch, and the position at which it was begun. `occurrences`: (n,) integers, how often each
-    row is visited from that position on, or from a later one.
+    `occurrences`: (n,) integers, how often each row is visited from the walk's start on, or from a later position. A row
+    that the plan does not visit at all is no padding: something else observed it, and it may be folded at any time.
     """
 
-    def __init__(self, key: tuple[str, int, int], occurrences: np.ndarray) -> None:
-        self.key = key
-        self._occurrences = occurrences
+    def __init__(self, walk: EpochWalk, plan: Plan, occurrences: np.ndarray) -> None:
+        self.walk = walk
+        self._plan, self._occurrences = plan, occurrences
         self._left: dict[str, np.ndarray] = {}
         self._taken: dict[str, int] = {}
 
     @property
     def told(self) -> list[Any]:
-        """The plan's id, the epoch, and how many of its visits are left to be folded: what a commit keeps of it."""
-        return [*self.key[:2], int(self._occurrences.sum()) - max(self._taken.values(), default=0)]
+        """The walk but for its start, and how many of its visits are left to be folded: what a commit keeps of it."""
+        return [*self.walk[:-1], int(self._occurrences.sum()) - max(self._taken.values(), default=0)]
 
     def take(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Mark which of `rows` are visits that are left for the score `name`, (batch,) bool, and use these visits up.
+        """Mark which of `rows` are no padding for the score `name`, (batch,) bool, and use these visits up.
 
         The rows are taken in the order given.
         """
         left = self._left.setdefault(name, self._occurrences.copy())
         mine = visits_taken(rows, left)
         self._taken[name] = self._taken.get(name, 0) + int(mine.sum())
+        if self._plan.kept is not None and not mine.all():
+            mine |= self._plan.repeats_of(rows) == 0
         return mine
 
 
 def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
     """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
 
-    Within an epoch, every sync goes on with the same tally. The first one of a store that was committed within this epoch goes on
-    with what was left then: a loader may draw again, and skip by itself, what came between its snapshot and that commit.
+    Within an epoch, every sync of a sampler goes on with the same tally, whatever other samplers were synced in between. The
+    first one of a store that was committed within this epoch goes on with what was left then: a loader may draw again, and skip by
+    itself, what came between its snapshot and that commit.
     """
-    key = _key(sampler, plan, start)
-    if journal.tally is None or journal.tally.key != key:
-        left = None if journal.tally is not None else _left_at_commit(sampler, key)
-        length = sampler.num_samples or plan.num_samples
-        journal.tally = _tally(sampler, plan, key, start if left is None else max(start, length - left))
-    tally: VisitTally = journal.tally
-    return tally
+    walk, tally = _walk(sampler, plan, start), journal.tallies.get(sampler)
+    if tally is None or tally.walk != walk:
+        left = None if tally is not None else _left_at_commit(sampler, walk)
+        tally = journal.tallies[sampler] = _tally(
+            sampler, plan, walk, start if left is None else max(start, walk.length - left)
+        )
+    found: VisitTally = tally
+    return found
 
 
 def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
@@ -63,7 +77,7 @@ def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
     """
     journal, plan = sampler.store.session.journal, sampler.fixed_plan
     if journal is not None and plan is not None:
-        journal.tally = _tally(sampler, plan, _key(sampler, plan, sampler.start), position)
+        journal.tallies[sampler] = _tally(sampler, plan, _walk(sampler, plan, sampler.start), position)
 
 
 def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarray]) -> None:
@@ -73,27 +87,29 @@ def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarra
     """
     journal, plan = sampler.store.session.journal, sampler.fixed_plan
     if journal is not None and plan is not None:
-        journal.tally = _counted(_key(sampler, plan, sampler.start), np.bincount(rows_left(), minlength=plan.n))
+        walk = _walk(sampler, plan, sampler.start)
+        journal.tallies[sampler] = _counted(walk, plan, np.bincount(rows_left(), minlength=plan.n))
 
 
-def _left_at_commit(sampler: AdaptiveSampler, key: tuple[str, int, int]) -> int | None:
-    """How many visits of this epoch were left when the store was committed; None if it was not in the midst of it."""
-    plan, epoch, left = sampler.store.session.meta.get("walked") or (None, None, None)
-    return left if (plan, epoch) == key[:2] else None
+def _left_at_commit(sampler: AdaptiveSampler, walk: EpochWalk) -> int | None:
+    """How many visits of this epoch were left when the store was committed; None if the sampler was not in the midst of it."""
+    walks = sampler.store.session.meta.get("walks", [])
+    return min((left for *committed, left in walks if committed == list(walk[:-1])), default=None)
 
 
-def _key(sampler: AdaptiveSampler, plan: Plan, start: int) -> tuple[str, int, int]:
-    return plan.id, plan.epoch if sampler.replan == "epoch" else sampler.epoch, start
+def _walk(sampler: AdaptiveSampler, plan: Plan, start: int) -> EpochWalk:
+    epoch = plan.epoch if sampler.replan == "epoch" else sampler.epoch
+    return EpochWalk(plan.id, epoch, sampler.shuffle, sampler.num_samples or plan.num_samples, start)
 
 
-def _tally(sampler: AdaptiveSampler, plan: Plan, key: tuple[str, int, int], position: int) -> VisitTally:
+def _tally(sampler: AdaptiveSampler, plan: Plan, walk: EpochWalk, position: int) -> VisitTally:
     """A tally of the visits from `position` of the epoch on."""
-    occurrences, length = plan.repeats, sampler.num_samples or plan.num_samples
+    occurrences, length = plan.repeats, walk.length
     if position or length != plan.num_samples:
-        walk = PlannedEpoch(plan, key[1], seed=sampler.seed, shuffle=sampler.shuffle, length=length)
-        occurrences = np.bincount(walk.take(position, length), minlength=plan.n)
-    return _counted(key, occurrences)
+        epoch = PlannedEpoch(plan, walk.epoch, seed=sampler.seed, shuffle=sampler.shuffle, length=length)
+        occurrences = np.bincount(epoch.take(position, length), minlength=plan.n)
+    return _counted(walk, plan, occurrences)
 
 
-def _counted(key: tuple[str, int, int], occurrences: np.ndarray) -> VisitTally:
-    return VisitTally(key, occurrences.astype(np.min_scalar_type(int(occurrences.max(initial=0)))))
+def _counted(walk: EpochWalk, plan: Plan, occurrences: np.ndarray) -> VisitTally:
+    return VisitTally(walk, plan, occurrences.astype(np.min_scalar_type(int(occurrences.max(initial=0)))))
