@@ -50,9 +50,9 @@ ALL = GROUPS | LONGER
 ONLINE = ("InfoBatch", "InfoBatch, more", "highest loss")
 ABOUT = (
     "What held-out images chose, trained on 60,000 images beside everything: test accuracy in %, mean ± standard error, "
-    "differences paired by seed. `samples`: those trained on, in % of everything. Then the candidates: accuracy on the 20,000 held-out "
-    "images after half of a training on the 40,000 others, and of the last one against the first one, the way that was, after "
-    "whole trainings."
+    "differences paired by seed. `samples`: those trained on, in % of everything. Then the candidates: accuracy on the 20,000 "
+    "held-out images after half of a training on the 40,000 others; and of the last one against the first one, the way that "
+    "did not do before, after whole trainings."
 )
 
 
