@@ -180,7 +180,8 @@ class Task:
 
 def scored(data: Images, seed: int, width: int, epochs: int, path: Path) -> ScoreStore:
     """Make the store of `data`: scores of whole trainings, and the mean of their three ranks, the hardest the highest."""
-    n, whole = len(data), [EL2N(), Margin(), Forgetting(never_learned="presentations")]
+    whole: list[Any] = [EL2N(), Margin(), Forgetting(never_learned="presentations")]
+    n = len(data)
     store = ScoreStore.create(path, n, [*whole, Score("rank", lambda rank: rank, Last())], overwrite=True)
     for run in range(RUNS):
         store.begin_run(f"run {run}")
