@@ -207,6 +207,22 @@ def test_a_planned_epoch_is_as_long_as_everything_and_has_only_what_the_policy_k
     assert len(list(trial.planned(store, Prune(2, "loss"), length=5))) == 5
 
 
+def test_scores_whose_making_was_cut_off_are_made_again_and_finished_ones_are_not(tmp_path: Path) -> None:
+    trial, made = Trial(0, None, tmp_path), []
+
+    def make(path: Path) -> ScoreStore:
+        made.append(path)
+        store = ScoreStore.create(path, 2, [Loss()], overwrite=True)
+        store.fold("loss", range(2), [1, 2])
+        return store
+
+    for cut_off in (True, False, False):
+        assert trial.scored("early", make)["loss"].tolist() == [1, 2]
+        if cut_off:
+            (made[0] / "CURRENT").unlink()
+    assert len(made) == 2
+
+
 def test_kinds_are_drawn_equally_often(tmp_path: Path) -> None:
     kinds = torch.tensor([0] * 900 + [1] * 100)
     drawn = list(Trial(0, None, tmp_path).equally(kinds))
