@@ -281,8 +281,8 @@ WHY = (
     "1, and equal shares of each class 3 to 4. Under wrong labels the hardest of what is not suspect gain half a point; the bar, 1 "
     "point, is nearly all that such labels cost (1.2 in the window's table). InfoBatch stayed as it was, but at a ratio that "
     "saves 31 %: its mean is just within one error, and at 35 % it is not, nor are the highest losses with a way back. One of "
-    "InfoBatch's two trainings for the choice fell to a constant answer, which `choose` made no gain of. Two trainings a finalist, four "
-    "under wrong labels, and before that one or two half ones of each candidate are few: the best may have been missed."
+    "InfoBatch's two trainings for the choice fell to a constant answer, which `choose` made no gain of. Two trainings a finalist, "
+    "four under wrong labels, and before that one or two half ones of each candidate are few: the best may have been missed."
 )
 QUESTION = Question("again", "Once more, with what is new", ABOUT, runs, table, findings, figure, why=WHY, seeds=3)
 
