@@ -18,16 +18,15 @@ from torch import nn
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.choice import Choice, choose
-from adaptive_sampler.scoring import EL2N, Forgetting, Loss, Margin, Score
-from adaptive_sampler.scoring.folds import Last
-from adaptive_sampler.selection import KeepAll, RandomPrune
+from adaptive_sampler.scoring import Loss
+from adaptive_sampler.selection import RandomPrune
 from adaptive_sampler.torch import LossHook
-from benchmarks.evidence.again_ways import GROUPS, KEEP, LONGER, Group, Way
+from benchmarks.evidence.again_ways import GROUPS, KEEP, LONGER, Group, Way, scored
 from benchmarks.evidence.runs import Question, Records, Run, Trial, colours, draw, shown, spread, values, verdict
-from benchmarks.evidence.training import EPOCHS, Images, Training, accuracy, network, train, with_wrong_labels
+from benchmarks.evidence.training import EPOCHS, Images, Training, accuracy, train, with_wrong_labels
 from benchmarks.harness import Row
 
-CHOOSING, RUNS, SAVED = 100, 2, 30  # the seed of the choice; trainings that score; samples saved, in percent, at least
+CHOOSING, SAVED = 100, 30  # the seed of the choice; samples saved, in percent, at least
 EVERYTHING, RANDOM, CHOSEN = "everything", "random half", "chosen"
 LEVEL = 0.25  # of `choose`: what it takes wrongly costs little here, as the seeds of the test tell
 SIMPLE: dict[str, tuple[str, str, float]] = {
@@ -167,21 +166,6 @@ class Task:
         return accuracy(self.trained(way, fit, 10_000 * (seed + 1) + CHOOSING, epochs, CHOOSING).model, held)
 
 
-def scored(data: Images, seed: int, width: int, epochs: int, path: Path) -> ScoreStore:
-    """Make the store of `data`: scores of whole trainings, and the mean of their three ranks, the hardest the highest."""
-    whole: list[Any] = [EL2N(), Margin(), Forgetting(never_learned="presentations")]
-    n = len(data)
-    store = ScoreStore.create(path, n, [*whole, Score("rank", lambda rank: rank, Last())], overwrite=True)
-    for run in range(RUNS):
-        store.begin_run(f"run {run}")
-        number = 1000 * (run + 1) + seed
-        sampler = AdaptiveSampler(store, KeepAll(), seed=number)
-        Training(data, sampler, network(number, width=width), epochs, LossHook(nn.CrossEntropyLoss(), store)).fit()
-    harder = (store["el2n"], -store["margin"], store["forgetting"])
-    store.fold("rank", np.arange(n), np.mean([np.argsort(np.argsort(score)) for score in harder], axis=0))
-    return store
-
-
 def full(records: Records, of: Row, by: str = EVERYTHING, key: str = "accuracy") -> np.ndarray:
     """(seeds,) a figure of everything, or of the random half, trained as the run `of`."""
     return values(records, key, by=by, **{k: of[k] for k in ("epochs", "width", "wrong")})
@@ -249,26 +233,48 @@ def _chosen(found: dict[str, Row]) -> str:
     return "; ".join(told)
 
 
+def against_everything(records: Records, axes: Any) -> None:
+    """Draw each group against everything: its mean, and a point for each seed."""
+    found = groups(records)
+    for place, ((name, run), colour) in enumerate(zip(found.items(), colours(), strict=False)):
+        differs = values(records, group=name) - full(records, run)
+        mean, error = spread(differs)
+        axes.plot([place] * len(differs), differs, ".", color="#bbbbbb")
+        axes.errorbar(place, mean, error, color=colour, marker="o", capsize=4)
+    named(axes, found)
+    axes.set(
+        title="what was chosen, against everything", ylabel="points of test accuracy", xlim=(-0.5, len(found) - 0.5)
+    )
+
+
+def named(axes: Any, found: Iterable[str]) -> None:
+    """Name the places of the groups, and draw where nothing is gained."""
+    names = list(found)
+    axes.axhline(0, color="#888888", linewidth=1)
+    axes.set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8)
+
+
 def figure(records: Records, file: Path) -> None:
-    """Draw each group against everything, a point for each seed; then each candidate against the first one, where it was judged."""
+    """Draw each group against everything; then each candidate, where it was judged, with a star on what was chosen."""
 
     def lines(left: Any, right: Any) -> None:
-        found = groups(records)
-        for place, ((name, run), colour) in enumerate(zip(found.items(), colours(), strict=False)):
-            differs = values(records, group=name) - full(records, run)
-            mean, error = spread(differs)
-            left.plot([place] * len(differs), differs, ".", color="#bbbbbb")
-            left.errorbar(place, mean, error, color=colour, marker="o", capsize=4)
+        against_everything(records, left)
+        found = {name: run for name, run in groups(records).items() if not ALL[name].like}
+        for place, (run, colour) in enumerate(zip(found.values(), colours(), strict=False)):
             looks = run["found"]["looks"]
             middle = np.median(list(looks.values()))
-            right.plot([place] * len(looks), np.array(list(looks.values())) - middle, "o", color=colour, alpha=0.5)
-            if run["found"]["chosen"] in looks:
-                right.plot(place, looks[run["found"]["chosen"]] - middle, "*", color=colour, markersize=14)
-        for axes in (left, right):
-            axes.axhline(0, color="#888888", linewidth=1)
-            axes.set_xticks(range(len(found)), found, rotation=25, ha="right", fontsize=8)
-        left.set(title="what was chosen, against everything", ylabel="points of test accuracy")
-        right.set(title="all candidates (star: chosen)", ylabel="points from the median, on held-out images")
+            for name, figure in looks.items():
+                look = (
+                    {"marker": "*", "markersize": 14}
+                    if name == run["found"]["chosen"]
+                    else {"marker": "o", "alpha": 0.5}
+                )
+                right.plot(place, figure - middle, color=colour, **look)
+        named(right, found)
+        right.set(
+            title="new candidates after half a training (star: chosen)",
+            ylabel="points from their median, held-out images",
+        )
 
     draw(file, lines, width=7, panels=2)
 

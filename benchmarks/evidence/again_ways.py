@@ -7,13 +7,21 @@ training's own, and those ways are online.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import nn
 
-from adaptive_sampler.selection import Exclude, InfoBatch, Linear, Prune, Steps, Stratified, Window
+from adaptive_sampler import AdaptiveSampler, ScoreStore
+from adaptive_sampler.scoring import EL2N, Forgetting, Margin, Score
+from adaptive_sampler.scoring.folds import Last
+from adaptive_sampler.selection import Exclude, InfoBatch, KeepAll, Linear, Prune, Steps, Stratified, Window
+from adaptive_sampler.torch import LossHook
+from benchmarks.evidence.training import Images, Training, network
 
 KEEP, WRONG, MAX_AGE, ANNEAL = 0.5, 0.2, 3, 0.875
+RUNS = 2  # trainings that score
 
 
 @dataclass(frozen=True)
@@ -130,3 +138,18 @@ LONGER = {
     "longer, equal epochs": Group(16, 2, halves, like="half, equal epochs"),
     "longer, equal steps": Group(16, 2, partial(halves, steps=True), like="half, equal steps"),
 }
+
+
+def scored(data: Images, seed: int, width: int, epochs: int, path: Path) -> ScoreStore:
+    """Make the store of `data`: scores of whole trainings, and the mean of their three ranks, the hardest the highest."""
+    whole: list[Any] = [EL2N(), Margin(), Forgetting(never_learned="presentations")]
+    n = len(data)
+    store = ScoreStore.create(path, n, [*whole, Score("rank", lambda rank: rank, Last())], overwrite=True)
+    for run in range(RUNS):
+        store.begin_run(f"run {run}")
+        number = 1000 * (run + 1) + seed
+        sampler = AdaptiveSampler(store, KeepAll(), seed=number)
+        Training(data, sampler, network(number, width=width), epochs, LossHook(nn.CrossEntropyLoss(), store)).fit()
+    harder = (store["el2n"], -store["margin"], store["forgetting"])
+    store.fold("rank", np.arange(n), np.mean([np.argsort(np.argsort(score)) for score in harder], axis=0))
+    return store

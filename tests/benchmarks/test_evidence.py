@@ -22,8 +22,8 @@ from adaptive_sampler.scoring.folds import Last
 from adaptive_sampler.selection import Prune
 from benchmarks.evidence import libraries
 from benchmarks.evidence.advice import LINES, advice
-from benchmarks.evidence.again import Task, scored
-from benchmarks.evidence.again_ways import GROUPS, LONGER, halves, infobatch
+from benchmarks.evidence.again import Task
+from benchmarks.evidence.again_ways import GROUPS, LONGER, halves, infobatch, scored
 from benchmarks.evidence.coverage import from_centre, nearest
 from benchmarks.evidence.curriculum import reached
 from benchmarks.evidence.how_many import averaged, in_doubt
