@@ -259,8 +259,9 @@ def figure(records: Records, file: Path) -> None:
 
     def lines(left: Any, right: Any) -> None:
         against_everything(records, left)
-        found = {name: run for name, run in groups(records).items() if not ALL[name].like}
-        for place, (run, colour) in enumerate(zip(found.values(), colours(), strict=False)):
+        own = {name: colour for name, colour in zip(groups(records), colours(), strict=False) if not ALL[name].like}
+        for place, (group, colour) in enumerate(own.items()):
+            run = groups(records)[group]
             looks = run["found"]["looks"]
             middle = np.median(list(looks.values()))
             for name, figure in looks.items():
@@ -270,7 +271,7 @@ def figure(records: Records, file: Path) -> None:
                     else {"marker": "o", "alpha": 0.5}
                 )
                 right.plot(place, figure - middle, color=colour, **look)
-        named(right, found)
+        named(right, own)
         right.set(
             title="new candidates after half a training (star: chosen)",
             ylabel="points from their median, held-out images",
