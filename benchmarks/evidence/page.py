@@ -5,6 +5,8 @@ from pathlib import Path
 
 from adaptive_sampler.commands.bench.result import markdown
 from benchmarks.evidence import (
+    again,
+    again_longer,
     coverage,
     curriculum,
     data_diet,
@@ -55,6 +57,8 @@ QUESTIONS = tuple(
         curriculum,
         streams,
         text,
+        again,
+        again_longer,
     )
 )
 TITLE = "# Evidence\n"

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.commands.bench.result import machine
+from adaptive_sampler.errors import StoreDamaged
 from adaptive_sampler.scoring import Loss, Score
 from adaptive_sampler.scoring.folds import Last
 from adaptive_sampler.selection import Draw, KeepAll, RandomPrune
@@ -78,10 +79,18 @@ class Trial:
     def scored(self, name: str, make: Callable[[Path], ScoreStore]) -> ScoreStore:
         """The store `name` of this seed, opened read-only. `make(path)` makes it if no earlier run has finished it."""
         path = self.folder / f"{name}-{self.seed}.zarr"
-        if not (path.exists() and any(v.note == "scored" for v in ScoreStore.open(path, mode="r").versions())):
+        if not _finished(path):
             with make(path) as store:
                 store.commit("scored")
         return ScoreStore.open(path, mode="r")
+
+
+def _finished(path: Path) -> bool:
+    """Whether a run has finished the store at `path`; no store is there, or a torn one, where a run was killed as it made it."""
+    try:
+        return any(version.note == "scored" for version in ScoreStore.open(path, mode="r").versions())
+    except StoreDamaged:
+        return False
 
 
 def images(given: argparse.Namespace) -> Data:

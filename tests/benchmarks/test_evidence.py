@@ -17,10 +17,13 @@ pytest.importorskip("webdataset")
 
 from adaptive_sampler import ScoreStore
 from adaptive_sampler.commands.bench.result import digest, markdown
-from adaptive_sampler.scoring import Forgetting, Loss, Margin
+from adaptive_sampler.scoring import Forgetting, Loss, Margin, Score
+from adaptive_sampler.scoring.folds import Last
 from adaptive_sampler.selection import Prune
 from benchmarks.evidence import libraries
 from benchmarks.evidence.advice import LINES, advice
+from benchmarks.evidence.again import Task
+from benchmarks.evidence.again_ways import GROUPS, LONGER, halves, infobatch, scored
 from benchmarks.evidence.coverage import from_centre, nearest
 from benchmarks.evidence.curriculum import reached
 from benchmarks.evidence.how_many import averaged, in_doubt
@@ -186,6 +189,22 @@ def test_a_planned_epoch_is_as_long_as_everything_and_has_only_what_the_policy_k
     assert len(list(trial.planned(store, Prune(2, "loss"), length=5))) == 5
 
 
+def test_scores_whose_making_was_cut_off_are_made_again_and_finished_ones_are_not(tmp_path: Path) -> None:
+    trial, made = Trial(0, None, tmp_path), []
+
+    def make(path: Path) -> ScoreStore:
+        made.append(path)
+        store = ScoreStore.create(path, 2, [Loss()], overwrite=True)
+        store.fold("loss", range(2), [1, 2])
+        return store
+
+    for cut_off in (True, False, False):
+        assert trial.scored("early", make)["loss"].tolist() == [1, 2]
+        if cut_off:
+            (made[0] / "CURRENT").unlink()
+    assert len(made) == 2
+
+
 def test_kinds_are_drawn_equally_often(tmp_path: Path) -> None:
     kinds = torch.tensor([0] * 900 + [1] * 100)
     drawn = list(Trial(0, None, tmp_path).equally(kinds))
@@ -242,6 +261,50 @@ def test_each_line_of_the_page_s_advice_is_there_once_its_question_is_answered(a
     assert advice(kept).count("\n- **") == len(LINES)
     assert "When?" not in advice({name: records for name, records in kept.items() if name != "online"})
     assert advice({}) == ""
+
+
+@pytest.mark.parametrize("name", [*GROUPS, *LONGER])
+def test_a_group_has_every_way_that_the_group_whose_choice_it_takes_over_may_choose(name: str) -> None:
+    labels, group = np.arange(60) % 10, (GROUPS | LONGER)[name]
+    assert list(group.ways(group.epochs, labels)) == list(GROUPS[group.like or name].ways(8, labels))
+
+
+def test_each_half_is_half_of_the_samples_of_all_epochs_together() -> None:
+    n, rng = 1000, np.random.default_rng(0)
+    store = ScoreStore.create(
+        None, n, [Score(name, lambda value: value, Last()) for name in ("el2n", "margin", "rank")]
+    )
+    for name in store.names:
+        store.fold(name, range(n), rng.random(n))
+    for name, way in halves(8, np.arange(n) % 10).items():
+        if not way.online:
+            visits = sum(way.policy.plan(store, epoch=epoch, seed=0).num_samples for epoch in range(8))
+            assert visits == pytest.approx(4 * n, rel=0.02), name
+
+
+@pytest.mark.parametrize("more", [0.0, 0.08])
+def test_every_way_of_infobatch_saves_30_percent_where_78_percent_are_easy(more: float) -> None:
+    """As in the trainings of the page: of twelve epochs the first is of everything."""
+    n = 1000
+    store = ScoreStore.create(None, n, [Loss()])
+    store.fold("loss", range(n), np.r_[np.linspace(0.0, 0.1, 780), np.linspace(1.0, 2.0, 220)])
+    for name, way in infobatch(12, np.arange(n) % 10, more).items():
+        visits = n + sum(way.policy.plan(store, epoch=epoch, seed=0).num_samples for epoch in range(1, 12))
+        assert visits <= 0.7 * 12 * n, name
+
+
+def test_what_chooses_is_the_third_of_the_training_images_that_the_choice_is_not_trained_on(tmp_path: Path) -> None:
+    data = made_up()
+    fit, held = Task(Trial(0, data, tmp_path, quick=True), "half, equal steps").parts
+    assert len(held) == len(data.train) // 3
+    both = torch.cat([fit.images, held.images]).flatten(1)
+    assert torch.equal(both.unique(dim=0), data.train.images.flatten(1).unique(dim=0))
+
+
+def test_the_mean_of_ranks_is_highest_for_what_is_hardest_by_all_scores(tmp_path: Path) -> None:
+    with scored(made_up().train, 0, 1, 2, tmp_path / "scores.zarr") as store:
+        places = [np.argsort(np.argsort(score)) for score in (store["el2n"], -store["margin"], store["forgetting"])]
+        assert store["rank"].tolist() == pytest.approx(np.mean(places, axis=0).tolist())
 
 
 def test_the_learning_rate_rises_from_little_and_falls_to_nothing() -> None:
