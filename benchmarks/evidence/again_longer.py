@@ -40,7 +40,7 @@ WHY = (
     "made for 8 epochs, for time; one made by trainings of 16 may be another."
 )
 QUESTION = Question(
-    "again_longer", "Once more, longer", ABOUT, runs, table, findings, figure, epochs=16, width=2, why=WHY, seeds=3
+    "again_longer", "Once more, longer", ABOUT, runs, table, findings, figure, epochs=16, width=2, why=WHY
 )
 
 if __name__ == "__main__":
