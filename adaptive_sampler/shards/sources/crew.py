@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -68,23 +69,34 @@ class Crew:
         self._counting, self._undone = threading.Lock(), 0
 
     def give(self, work: Callable[[], Any]) -> Task:
-        """Have `work` done."""
+        """Have `work` done. Where the system has no thread for it, those that there are do it; without any, who gives it does."""
         task = Task(work)
         with self._counting:
             self._undone += 1
             busy = self._undone > len(self._threads)
         if busy and len(self._threads) < self.most:
-            self._threads.append(threading.Thread(target=self._serve, name="shards", daemon=True))
-            self._threads[-1].start()
-        self._tasks.put(task)
+            self._begin()
+        if self._threads:
+            self._tasks.put(task)
+        else:
+            self._do(task)
         return task
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._serve, name="shards", daemon=True)
+        with suppress(RuntimeError):  # can't start new thread
+            thread.start()
+            self._threads.append(thread)
 
     def _serve(self) -> None:
         _OWN.left = self._left
         while (task := self._tasks.get()) is not None and not self._left.is_set():
-            task.run()
-            with self._counting:
-                self._undone -= 1
+            self._do(task)
+
+    def _do(self, task: Task) -> None:
+        task.run()
+        with self._counting:
+            self._undone -= 1
 
     def __enter__(self) -> "Crew":
         return self

@@ -92,9 +92,13 @@ def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarra
 
 
 def _left_at_commit(sampler: AdaptiveSampler, walk: EpochWalk) -> int | None:
-    """How many visits of this epoch were left when the store was committed; None if the sampler was not in the midst of it."""
+    """How many visits of this epoch were left when the store was committed; None if the sampler was not in the midst of it.
+
+    Samplers that walk one plan are not told apart: of theirs it is that of the one that had come least far beyond the walk's start.
+    """
     walks = sampler.store.session.meta.get("walks", [])
-    return min((left for *committed, left in walks if committed == list(walk[:-1])), default=None)
+    lefts = [left for *committed, left in walks if committed == list(walk[:-1])]
+    return max((left for left in lefts if left <= walk.length - walk.start), default=None)
 
 
 def _walk(sampler: AdaptiveSampler, plan: Plan, start: int) -> EpochWalk:

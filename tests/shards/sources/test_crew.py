@@ -33,6 +33,25 @@ def test_what_stops_a_process_stops_whoever_takes_it_too() -> None:
         crew.give(panic).outcome()
 
 
+@pytest.mark.parametrize("given", [0, 1])
+def test_where_the_system_gives_no_more_threads_all_is_done_by_those_that_there_are(
+    given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, left = threading.Thread.start, [None] * given
+
+    def scarce(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with Crew(8) as crew:
+        tasks = [crew.give(lambda n=n: 6 // n) for n in (3, 0, 2)]
+        assert (tasks[0].result(), tasks[2].result()) == (2, 3)
+        assert isinstance(tasks[1].outcome(), ZeroDivisionError)
+
+
 def test_no_more_threads_begin_than_are_needed() -> None:
     before = threading.active_count()
     with Crew(8) as crew:

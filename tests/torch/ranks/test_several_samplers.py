@@ -72,6 +72,30 @@ def test_two_samplers_of_one_plan_each_have_its_visits(place: Path) -> None:
     assert succeeded(run(2, two_walk_one_plan, str(place))) == [(True, [2] * N)] * 2
 
 
+def one_of_two_ends_before_the_commit(rank: int, path: str) -> list[int]:
+    store = distributed_store(path, N, [Loss()])
+    one, two = training(store), training(store)
+    ended, begun = list(one), list(two)
+    see(store, ended)
+    sync(store, one)
+    see(store, begun[:3])
+    sync(store, two)
+    state = two.state_dict(delivered=3)
+    store.commit()
+    store.close()
+    dist.barrier()
+    store = distributed_store(path, N, [Loss()], exist_ok=True)
+    two = training(store)
+    two.load_state_dict(state)
+    see(store, list(two))
+    sync(store, two)
+    return counts(store)
+
+
+def test_of_two_samplers_of_one_plan_the_one_amid_its_epoch_goes_on_though_the_other_had_ended(place: Path) -> None:
+    assert succeeded(run(2, one_of_two_ends_before_the_commit, str(place))) == [[2] * N] * 2
+
+
 def scored_in_between(rank: int, path: str, kind: str) -> tuple[list[int], list[int]]:
     store = distributed_store(path, N, [Loss()])
     see(store, np.arange(rank, N, 2))
