@@ -78,7 +78,10 @@ def test_the_hardest_are_left_out_before_the_strata_are_made(hardest, scores, ke
 
 
 def test_skipping_leaves_a_far_outlier_no_say_in_the_strata():
-    scores = [*np.linspace(0, 1, 99), 1000.0]
+    scores = [
+        *np.float32(np.linspace(0, 1, 99)).tolist(),
+        1000.0,
+    ]  # as they are stored: a rounded one may lie in another stratum
     assert max(by_stratum(scores, kept(Stratified(50, "loss", strata=10), scored(scores)), 10)) == 49
     found = kept(Stratified(50, "loss", strata=10, skip_hardest=0.01), scored(scores))
     assert by_stratum(scores[:99], found, 10) == [5] * 10
