@@ -156,14 +156,16 @@ def test_ranks_average_their_clean_gradients(tmp_path: Path) -> None:
 # the benchmarks
 
 
-def test_the_benchmarks_two_steps_give_the_same_weights() -> None:
+def test_the_benchmarks_two_steps_and_its_parts_give_the_same_weights() -> None:
     model, data = gradients.CONV.model().double(), gradients.CONV.batch(6, "cpu")
     inputs, labels = data[0].double(), data[1]
     clean = inputs[:3] + 1, labels[:3]
     wanted = l2rw_weights(model, inputs, labels, *clean)
     torch.testing.assert_close(gradients.two_steps(model, inputs, labels, *clean), wanted, rtol=1e-9, atol=1e-12)
+    kept = gradients.parts_alone(model, inputs, labels, *clean).clamp(min=0)
+    torch.testing.assert_close(kept / kept.sum(), wanted, rtol=1e-9, atol=1e-12)
     rows = gradients.l2rw_rows(4, rounds=1, device="cpu")
-    assert [row["clean"] for row in rows] == [1, 1, 1, 4, 4, 4]
+    assert [row["clean"] for row in rows] == [1] * 4 + [4] * 4
 
 
 def fashion(folder: Path) -> Path:
