@@ -49,6 +49,7 @@ def main(folder: Path) -> None:
             os.replace(folder / "partial", folder / f"checkpoint-{store.version:06}")  # all of it, or nothing
             for earlier in old:
                 shutil.rmtree(earlier)
+        accelerator.wait_for_everyone()  # or one would write its next part into the folder that is moved
 
     if checkpoint:
         accelerator.load_state(checkpoint)

@@ -10,6 +10,17 @@ import pytest
 from tests.torch.examples.killed import EXAMPLES, ROOT, Run, a_little_later, at_length, result
 
 SCRIPT = EXAMPLES / "accelerate_launch.py"
+SLOW = """
+import os, runpy, sys, time
+replace = os.replace
+
+def late(of, to):
+    time.sleep(0.2 if os.path.basename(of) == "partial" else 0)
+    replace(of, to)
+
+os.replace = late
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
 
 
 def started(folder: Path, ranks: int = 2) -> Run:
@@ -22,10 +33,23 @@ def last(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was never killed, whose first process is slow to move each checkpoint into its place."""
     folder = tmp_path_factory.mktemp("whole")
-    started(folder).output()
-    return result(folder)
+    (folder / "slow.py").write_text(SLOW)
+    Run(folder / "slow.py", SCRIPT, "--folder", folder, ranks=2).output()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def never_killed(whole: Path) -> Any:
+    return result(whole)
+
+
+def test_a_checkpoint_has_the_parts_of_all_processes_however_slowly_the_one_before_is_moved(whole: Path) -> None:
+    """The last two checkpoints follow each other without a step between them."""
+    parts = [path.name for path in whole.glob("checkpoint-*/random_states_*.pkl")]
+    assert sorted(parts) == ["random_states_0.pkl", "random_states_1.pkl"]
 
 
 @pytest.mark.parametrize("saved", [pytest.param(2, marks=at_length), 12])
