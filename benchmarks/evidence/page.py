@@ -85,7 +85,7 @@ python -m benchmarks.evidence.removed --repeat noise=0.2 removed=0.7 --seed 3  #
 ```
 
 which prints what was recorded beside what is found, and changes nothing. On another processor sums are rounded otherwise, and
-trainings soon go other ways. Since the oldest runs (commits 793e148, 7f8763c, e8bb07b and b70eca8; and 1caa7a5 for a random
+trainings soon go other ways. Since the oldest runs (commits 793e148 and b70eca8; and 1caa7a5 for a random
 half) a seed gives the samples in another order; and since aa68247 other draws by `Stratified`, `Draw` and `InfoBatch`. Each
 makes as much of a difference as another seed does: hold it against the ±. The line below a table names the machine and the
 versions with which it was written; runs name their commit and, but for the oldest, their processor. All were made with Python
