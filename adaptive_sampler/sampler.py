@@ -120,6 +120,11 @@ class AdaptiveSampler:
         """The current epoch's rows by position, or None before its first draw. For code that counts delivered rows."""
         return self._turn.walking
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the current epoch had begun when the state was saved that was loaded. For `sync`."""
+        return bool(self._planner.loaded)
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`.
 
@@ -168,6 +173,7 @@ class AdaptiveSampler:
         )
         turn.begun(progress, walking)
         self.store.session.clock.enter(self, self.epoch, walking.start)
+        self.store.session.begin_pass(self)
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:

@@ -200,6 +200,12 @@ class Session(Commits):
         """What is observed meanwhile is no part of a training epoch, so on ranks none of it is left out as padding."""
         return nullcontext() if self.journal is None else self.journal.kept_apart()
 
+    def begin_pass(self, sampler: Any) -> None:
+        """Note on ranks that `sampler` begins an epoch, maybe anew; what hooks still hold is of a pass before."""
+        if self.journal is not None:
+            self.drain()
+            self.journal.begin_pass(sampler)
+
     def digest(self) -> int:
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""
         self.drain()
