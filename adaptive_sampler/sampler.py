@@ -120,11 +120,6 @@ class AdaptiveSampler:
         """The current epoch's rows by position, or None before its first draw. For code that counts delivered rows."""
         return self._turn.walking
 
-    @property
-    def resumed(self) -> bool:
-        """Whether the current epoch had begun when the state was saved that was loaded. For `sync`."""
-        return bool(self._planner.loaded)
-
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of `epoch`.
 

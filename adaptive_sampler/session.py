@@ -194,7 +194,8 @@ class Session(Commits):
             digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
         self.plans.save(from_now_on=True)  # the state that names a plan may be that of another rank
-        self.journal = Journal(tuple(self.table.columns), made_from, lambda: self.files.next_version)
+        names, walks = tuple(self.table.columns), self.meta.get("walks", [])
+        self.journal = Journal(names, made_from, lambda: self.files.next_version, walks)
 
     def apart(self) -> AbstractContextManager[None]:
         """What is observed meanwhile is no part of a training epoch, so on ranks none of it is left out as padding."""

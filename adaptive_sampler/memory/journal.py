@@ -106,12 +106,16 @@ class Journal:
 
     `version` and `next`: the numbers of the last commit and of the next one, which the first rank writes and every rank
     returns. `sync` sets them on all ranks, so that a commit needs no communication. `next_version`: what the first rank says
-    of the next one, as a number is left out after a commit whose answer was lost.
+    of the next one, as a number is left out after a commit whose answer was lost. `kept`: what the last commit keeps of the
+    samplers' walks, as of `walks`; every rank knows it by itself, as it opened the same version or commits alike.
     """
 
-    def __init__(self, names: tuple[str, ...], made_from: MadeFrom, next_version: Callable[[], int]) -> None:
+    def __init__(
+        self, names: tuple[str, ...], made_from: MadeFrom, next_version: Callable[[], int], walks: list[Any]
+    ) -> None:
         self.names, self.synced, self.next_version = names, made_from, next_version
         self.version, self.next = made_from.commit, next_version()
+        self.kept = walks
         self.entries: list[JournalEntry] = []
         self.torn = False  # whether a sync broke off: this rank's scores may then differ from those of the others
         self.apart = False  # whether what is observed now is no part of a training epoch
@@ -121,7 +125,7 @@ class Journal:
     def committed(self, version: int | None) -> None:
         """Note that the first rank has written a version, which only itself knows for sure: a number may be left out."""
         self.version = self.next if version is None else version
-        self.next = self.version + 1
+        self.next, self.kept = self.version + 1, self.walks()
 
     def append(self, rows: np.ndarray, names: tuple[str, ...], values: np.ndarray, epoch: int) -> None:
         """Add an update of checked `values`, (scores, batch), one line for each of `names`.

@@ -83,7 +83,7 @@ class Planner:
         self._fixed_from: MadeFrom | None = (
             None  # the scores that this epoch's plan was made from; None if it was made before this epoch or is not fixed
         )
-        self.loaded: list[str] = []  # the plans of this epoch that the loaded state named
+        self._loaded: list[str] = []  # the plans of this epoch that the loaded state named
         # The plans of this epoch, but only of the newest blocks: no state is more than `AHEAD` blocks behind.
         self._recent: deque[Plan | str] = deque(maxlen=AHEAD + 1)
         store.session.planners.add(self)
@@ -141,14 +141,14 @@ class Planner:
 
     def unfix(self) -> None:
         """Undo what `fix` did in this epoch, except for the plans that the loaded state named."""
-        if self._once is not None and self._once in self._recent and self._once.id not in self.loaded:
+        if self._once is not None and self._once in self._recent and self._once.id not in self._loaded:
             self._once = None
             for made in (self.made, self.upcoming):
                 made.once.clear()
-        self.made.forget(self.loaded)
+        self.made.forget(self._loaded)
         self._recent.clear()
-        self._recent.extend(self.loaded)
-        self._plan, self._seen = (self.saved(self.loaded[0]) if self.loaded else None), None
+        self._recent.extend(self._loaded)
+        self._plan, self._seen = (self.saved(self._loaded[0]) if self._loaded else None), None
         self._fixed_from = None
 
     def fix_block(self, made: str | None) -> Plan:
@@ -174,7 +174,7 @@ class Planner:
         self.made = self.upcoming if epoch == self.epoch + 1 else Made()
         self.made.once[:] = once
         self.upcoming = Made(once=list(once))
-        self.epoch, self._plan, self._seen, self._fixed_from, self.loaded = epoch, None, None, None, []
+        self.epoch, self._plan, self._seen, self._fixed_from, self._loaded = epoch, None, None, None, []
         self._recent.clear()
 
     def resume(self, epoch: int, plans: list[str], once: list[str], length: int | None) -> None:
@@ -191,8 +191,8 @@ class Planner:
             )
         self._once = self.saved(once[0], epoch) if once else None
         self.turn_to(epoch)
-        self.loaded = list(plans)
-        self.made.forget(self.loaded)
+        self._loaded = list(plans)
+        self.made.forget(self._loaded)
         self._recent.extend(plans)
         self._plan = loaded
 

@@ -143,7 +143,7 @@ def sync(
     headers = headers_of(entries, journal.passes_of(sampler), group)
     tallies = None
     if sampler is not None and plan is not None:
-        tallies = PassTallies(journal.passes_by(sampler), sampler, store.plan(plan[0]), plan[1], headers)
+        tallies = PassTallies(journal, sampler, store.plan(plan[0]), plan[1], headers)
     for exchanged in exchange(pieces(headers[:, :, 0], limit), headers, entries, group):
         for run, updates, nth in runs(exchanged, by_batches=store.session.table.by_batches):
             _fold(store, journal, run, updates, None if tallies is None else tallies.of(nth))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adaptive_sampler.memory.journal import Passes, visits_taken
+from adaptive_sampler.memory.journal import Journal, visits_taken
 from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.walk.epochs import PlannedEpoch
@@ -60,9 +60,10 @@ class PassTallies:
     on with what was left at the commit: a loader may draw again, and skip by itself, what came between its snapshot and that.
     """
 
-    def __init__(self, passes: Passes, sampler: AdaptiveSampler, plan: Plan, start: int, headers: np.ndarray) -> None:
+    def __init__(self, journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int, headers: np.ndarray) -> None:
         """`start`: of a pass that has no updates; `headers`: those of all ranks, as of `headers_of`, which say the rest."""
-        self._passes, self._sampler, self._plan = passes, sampler, plan
+        self._sampler, self._plan = sampler, plan
+        self._passes, self._kept = journal.passes_by(sampler), journal.kept
         told = headers[(headers[:, :, 0] > 0) & (headers[:, :, 3] >= 0), 3:]
         # Of a pass that ranks say to have begun at several positions, all that any of them may have visited counts.
         self._starts = {int(nth): int(told[told[:, 0] == nth, 1].min()) for nth in np.unique(told[:, 0])} or {0: start}
@@ -81,10 +82,11 @@ class PassTallies:
 
     def _made(self, nth: int) -> VisitTally:
         start = self._starts[nth]
-        walk, known = _walk(self._sampler, self._plan, start), self._passes.tally
+        walk = _walk(self._sampler, self._plan, start)
+        known: VisitTally | None = self._passes.tally
         if nth == 0 and known is not None and known.walk == walk:
             return known
-        left = _left_at_commit(self._sampler, walk) if nth == 0 and known is None and self._sampler.resumed else None
+        left = _left_at_commit(self._kept, walk) if nth == 0 and known is None else None
         return _tally(self._sampler, self._plan, walk, start if left is None else max(start, walk.length - left))
 
 
@@ -110,12 +112,11 @@ def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarra
         journal.go_on(sampler, _counted(walk, plan, np.bincount(rows_left(), minlength=plan.n)))
 
 
-def _left_at_commit(sampler: AdaptiveSampler, walk: EpochWalk) -> int | None:
-    """How many visits of this epoch were left when the store was committed; None if the sampler was not in the midst of it.
+def _left_at_commit(walks: list[Any], walk: EpochWalk) -> int | None:
+    """How many visits of this epoch were left at a commit, which keeps `walks`; None if the sampler was not in the midst of it.
 
     Samplers that walk one plan are not told apart: of theirs it is that of the one that had come least far beyond the walk's start.
     """
-    walks = sampler.store.session.meta.get("walks", [])
     lefts = [left for *committed, left in walks if committed == list(walk[:-1])]
     return max((left for left in lefts if left <= walk.length - walk.start), default=None)
 

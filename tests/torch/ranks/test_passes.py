@@ -17,7 +17,6 @@ from adaptive_sampler.selection import KeepAll, Upsample
 from adaptive_sampler.torch import (
     DistributedAdaptiveSampler,
     IndexedDataset,
-    LossHook,
     distributed_store,
     observe,
     sync,
@@ -214,17 +213,29 @@ def scored_in_between(process: Process) -> Counted:
 
 
 def held_by_a_hook(process: Process) -> Counted:
+    """As on a GPU, from which a hook has a step's values some steps later."""
     store = process.opened("held_by_a_hook")
     sampler = process.walker(store)
-    samples = TensorDataset(torch.arange(N).float()[:, None], torch.zeros(N, dtype=torch.int64))
-    loader = DataLoader(IndexedDataset(samples), batch_sampler=sampler.batches(STEP // process.ranks))
-    hook = LossHook(torch.nn.CrossEntropyLoss(), store)
+    hook = Holding(store)
     for nth in range(2):
         sampler.set_epoch(0)
-        for inputs, labels in hook.watch(loader):
-            hook(torch.cat([inputs * (nth + 1), -inputs], 1).requires_grad_() / N, labels)
+        hook.held += [(rows, nth) for rows in process.steps(sampler)]
     sync(store, sampler)
     return found(store)
+
+
+class Holding:
+    """Holds all rows, with their pass, until the store asks for them."""
+
+    def __init__(self, store: ScoreStore) -> None:
+        self.store = store
+        self.held: list[tuple[Any, int]] = []
+        store.session.register(self)
+
+    def flush(self) -> None:
+        held, self.held = self.held, []
+        for rows, nth in held:
+            see(self.store, rows, nth)
 
 
 def alternating(process: Process) -> Counted:
@@ -346,6 +357,23 @@ def skipped_in_process(process: Process) -> Counted:
     return found(store)
 
 
+def resumed_by_another_sampler(process: Process) -> Counted:
+    """In the process that committed, by a loader that draws the epoch from its start, and skips what was trained on."""
+    store = process.opened("resumed_by_another_sampler")
+    sampler = process.walker(store)
+    train(process, store, sampler, steps=2)
+    sync(store, sampler)
+    state = sampler.state_dict(delivered=0) | {"counts": "drawn"}
+    store.commit()
+    process.meet()
+    sampler = process.walker(store)
+    sampler.load_state_dict(state)
+    for rows in list(process.steps(sampler))[2:]:
+        see(store, rows)
+    sync(store, sampler)
+    return found(store)
+
+
 def resumed_once_begun(process: Process) -> Counted:
     """From a commit before the second pass's first step, whose batch was drawn."""
     store = process.opened("resumed_once_begun")
@@ -389,7 +417,14 @@ SCRIPTS: list[Callable[[Process], Counted]] = [
         there_and_back,
         rolled_back,
     ),
-    *(resumed, resumed_by_skipping, skipped_in_process, resumed_once_begun, without_a_state),
+    *(
+        resumed,
+        resumed_by_skipping,
+        skipped_in_process,
+        resumed_by_another_sampler,
+        resumed_once_begun,
+        without_a_state,
+    ),
 ]
 
 
