@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
 
 from adaptive_sampler import ScoreStore
-from adaptive_sampler.scoring import Loss
+from adaptive_sampler.scoring import EMA, Loss
 from adaptive_sampler.selection import KeepAll, Upsample
 from adaptive_sampler.torch import (
     DistributedAdaptiveSampler,
@@ -39,7 +39,7 @@ class Process(NamedTuple):
     folder: str
 
     def opened(self, name: str, **how: Any) -> ScoreStore:
-        return distributed_store(f"{self.folder}/{name}", N, [Loss()], **how)
+        return distributed_store(f"{self.folder}/{name}", N, [Loss(fold=EMA())], **how)
 
     def meet(self) -> None:
         if self.ranks > 1:
@@ -61,7 +61,7 @@ class Process(NamedTuple):
 
 
 def see(store: ScoreStore, rows: Any, nth: int = 0) -> None:
-    """Observe losses that differ from pass to pass, so that their mean tells the order."""
+    """Observe losses that differ from pass to pass, so that their moving mean tells the order."""
     store.update(rows, loss=np.sin((np.asarray(rows) + 1) * 12.9898 + nth) + 1)
 
 
@@ -213,13 +213,17 @@ def scored_in_between(process: Process) -> Counted:
 
 
 def held_by_a_hook(process: Process) -> Counted:
-    """As on a GPU, from which a hook has a step's values some steps later."""
+    """As on a GPU, from which a hook has a step's values some steps later, and where a state is loaded between."""
     store = process.opened("held_by_a_hook")
     sampler = process.walker(store)
     hook = Holding(store)
+    next(process.steps(sampler))
+    state = sampler.state_dict(delivered=0)
+    process.meet()  # for the first rank to have saved the plan
     for nth in range(2):
-        sampler.set_epoch(0)
-        hook.held += [(rows, nth) for rows in process.steps(sampler)]
+        sampler.load_state_dict(state)
+        steps = list(process.steps(sampler))
+        hook.held += [(rows, nth) for rows in steps]
     sync(store, sampler)
     return found(store)
 
