@@ -122,8 +122,9 @@ def sync(
     Afterwards the scores are the same on every rank, bit for bit. Call it on every rank, before the next plan is made
     and before the store is committed. With `sampler`, what was observed in its epoch is taken for its visits: a row of its
     plan is folded only as often as the plan visits it, so that padding counts once, and the plans of the ranks are
-    compared. An epoch that is begun anew, as by `set_epoch(0)` each time, has its visits anew. If several samplers walk one store, sync with each after its own pass. Rows that the plan leaves out, and what
-    `observe` and `fold_table` bring, are folded as they come. `limit`: how many rows a rank sends at a time, at most.
+    compared. An epoch that is begun anew, as by `set_epoch(0)` each time, has its visits anew. If several samplers walk one
+    store, sync with each after its own pass. Rows that the plan leaves out, and what `observe` and `fold_table` bring, are
+    folded as they come. `limit`: how many rows a rank sends at a time, at most.
 
     Alone, without a process group, it does nothing but fold what the hooks still hold, so that one script serves one
     process and many.

@@ -1,4 +1,4 @@
-"""How often each row may be counted in a pass of all ranks over an epoch: as often as the plan visits it, however ranks are padded."""
+"""How often each row may be counted in a pass of all ranks: as often as the plan visits it, however ranks are padded."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class EpochWalk(NamedTuple):
 
 
 class VisitTally:
-    """How often each row may still be folded in a pass over an epoch: as often as the plan visits it, so that padding has no effect.
+    """How often each row may still be folded in a pass: as often as the plan visits it, so that padding has no effect.
 
     `occurrences`: (n,) integers, how often each row is visited from the walk's start on, or from a later position. A row
     that the plan does not visit at all is no padding: something else observed it, and it may be folded at any time.
