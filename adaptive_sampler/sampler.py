@@ -168,6 +168,7 @@ class AdaptiveSampler:
         )
         turn.begun(progress, walking)
         self.store.session.clock.enter(self, self.epoch, walking.start)
+        self.store.session.begin_pass(self)
         return walking
 
     def _blocked(self, rows: int, walk: dict[str, Any]) -> BlockedEpoch:

@@ -194,11 +194,18 @@ class Session(Commits):
             digest(self.columns)  # reads them
         made_from = self.settled("a journal is wanted")
         self.plans.save(from_now_on=True)  # the state that names a plan may be that of another rank
-        self.journal = Journal(tuple(self.table.columns), made_from, lambda: self.files.next_version)
+        names, walks = tuple(self.table.columns), self.meta.get("walks", [])
+        self.journal = Journal(names, made_from, lambda: self.files.next_version, walks)
 
     def apart(self) -> AbstractContextManager[None]:
         """What is observed meanwhile is no part of a training epoch, so on ranks none of it is left out as padding."""
         return nullcontext() if self.journal is None else self.journal.kept_apart()
+
+    def begin_pass(self, sampler: Any) -> None:
+        """Note on ranks that `sampler` begins an epoch, maybe anew; what hooks still hold is of a pass before."""
+        if self.journal is not None:
+            self.drain()
+            self.journal.begin_pass(sampler)
 
     def digest(self) -> int:
         """A checksum of all columns, of the scores and of the user's own: stores that hold the same have equal digests."""

@@ -75,7 +75,7 @@ class Commits(ABC):
 
     def _taken(self, note: str, pin: bool, *, copied: bool = False) -> TakenVersion:
         self.plans.save()
-        walks = [] if self.journal is None else [tally.told for tally in self.journal.tallies.values()]
+        walks = [] if self.journal is None else self.journal.walks()
         clock = {"epoch": self.clock.epoch, "delivered": self.clock.delivered, "whose": self.clock.whose}
         self.meta |= clock | {"plans": self.plans_in_force(), "walks": walks}
         return self.files.take(self.table, self.keys, self.columns, self.meta, note=note, pin=pin, copied=copied)

@@ -70,18 +70,22 @@ def pieces(lengths: np.ndarray, limit: int) -> Iterator[np.ndarray]:
         yield np.array(planned).reshape(-1, 4)
 
 
-def headers_of(entries: list[JournalEntry], group: Any) -> np.ndarray:
-    """(ranks, updates, 4) int64: number of rows, mask of scores, epoch and `apart` of each update; 0 rows if a rank has fewer."""
+def headers_of(entries: list[JournalEntry], passes: np.ndarray, group: Any) -> np.ndarray:
+    """(ranks, updates, 5) int64: number of rows, mask of scores, epoch, pass, and its start, of each update; 0 rows if a rank
+    has fewer.
+
+    `passes`: of the `entries` of this rank, as of `Journal.passes_of`.
+    """
     most = int(gather([len(entries)], group).max())
-    ours = np.zeros((most, 4), np.int64)
+    ours = np.zeros((most, 5), np.int64)
     told = (
         (len(e.rows) for e in entries),
         (e.mask for e in entries),
         (e.epoch for e in entries),
-        (e.apart for e in entries),
     )
     for column, numbers in enumerate(told):
         ours[: len(entries), column] = np.fromiter(numbers, np.int64, len(entries))
+    ours[: len(entries), 3:] = passes
     return gather(ours, group).numpy()
 
 
@@ -93,7 +97,7 @@ class ExchangeRound:
 
     def __init__(self, planned: np.ndarray, headers: np.ndarray, entries: list[JournalEntry], group: Any) -> None:
         self._rank, update, start, stop = np.ascontiguousarray(planned.T)
-        self._size, (self._mask, self._epoch, self._apart) = stop - start, headers[self._rank, update, 1:].T
+        self._size, (self._mask, self._epoch, self._nth) = stop - start, headers[self._rank, update, 1:4].T
         self._rows_at, most_rows = _places(self._rank, self._size)
         self._values_at, most_values = _places(self._rank, self._size * np.bitwise_count(self._mask))
         ours = planned[self._rank == dist.get_rank(group), 1:].tolist()
@@ -106,7 +110,7 @@ class ExchangeRound:
         """Wait for the pieces -> those of all ranks, in order."""
         rows, values = self._rows.arrived().numpy(), self._values.arrived().numpy()
         where = self._rank, self._size, self._rows_at, self._values_at
-        return JournalPieces(rows, values, *where, self._mask, self._epoch, self._apart)
+        return JournalPieces(rows, values, *where, self._mask, self._epoch, self._nth)
 
 
 def exchange(

@@ -19,7 +19,7 @@ from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.ranks.collective import gather
 from adaptive_sampler.torch.ranks.exchange import compare, exchange, headers_of, pieces, together
 from adaptive_sampler.torch.ranks.sampler import DistributedAdaptiveSampler, alone, inner
-from adaptive_sampler.torch.ranks.visits import VisitTally, visits_left
+from adaptive_sampler.torch.ranks.visits import PassTallies, VisitTally
 
 LIMIT = 1 << 16  # rows that a rank sends at a time: so few that the next round finds memory that this one has used
 _ONE_PATH = "give every rank the same path, on a file system that all of them see"
@@ -122,8 +122,9 @@ def sync(
     Afterwards the scores are the same on every rank, bit for bit. Call it on every rank, before the next plan is made
     and before the store is committed. With `sampler`, what was observed in its epoch is taken for its visits: a row of its
     plan is folded only as often as the plan visits it, so that padding counts once, and the plans of the ranks are
-    compared. If several samplers walk one store, sync with each after its own pass. Rows that the plan leaves out, and what
-    `observe` and `fold_table` bring, are folded as they come. `limit`: how many rows a rank sends at a time, at most.
+    compared. An epoch that is begun anew, as by `set_epoch(0)` each time, has its visits anew. If several samplers walk one
+    store, sync with each after its own pass. Rows that the plan leaves out, and what `observe` and `fold_table` bring, are
+    folded as they come. `limit`: how many rows a rank sends at a time, at most.
 
     Alone, without a process group, it does nothing but fold what the hooks still hold, so that one script serves one
     process and many.
@@ -140,12 +141,16 @@ def sync(
     plan = _agree(store, sampler, group)
     journal.torn = True  # until everything is folded: if this breaks off, the ranks differ
     entries = journal.entries
-    headers = headers_of(entries, group)
-    tally = None if sampler is None or plan is None else visits_left(journal, sampler, store.plan(plan[0]), plan[1])
+    headers = headers_of(entries, journal.passes_of(sampler), group)
+    tallies = None
+    if sampler is not None and plan is not None:
+        tallies = PassTallies(journal, sampler, store.plan(plan[0]), plan[1], headers)
     for exchanged in exchange(pieces(headers[:, :, 0], limit), headers, entries, group):
-        for run, updates in runs(exchanged, by_batches=store.session.table.by_batches):
-            _fold(store, journal, run, updates, tally)
+        for run, updates, nth in runs(exchanged, by_batches=store.session.table.by_batches):
+            _fold(store, journal, run, updates, None if tallies is None else tallies.of(nth))
     journal.entries = []
+    if tallies is not None:
+        tallies.ended()
     told = gather([store.version, store.session.updates, journal.next_version()], group)
     version, updates, following = told[0].tolist()
     journal.synced, journal.version, journal.next = (
@@ -224,7 +229,7 @@ def _agree(store: ScoreStore, sampler: AdaptiveSampler | None, group: Any) -> tu
 def _fold(store: ScoreStore, journal: Journal, entry: JournalEntry, updates: int, tally: VisitTally | None) -> None:
     """Fold a run of so many updates into the store. With `tally`, visits are left out that the plan does not have."""
     names = journal.named(entry.mask)
-    if tally is None or entry.apart or entry.epoch != tally.walk.epoch:
+    if tally is None or entry.epoch != tally.walk.epoch:
         store.session.fold_merged(entry.rows, names, entry.values, entry.epoch, updates=updates)
         return
     # Scores that fold the same rows are folded in one update, so that the store keeps them together.

@@ -1,4 +1,4 @@
-"""How often each row may be counted in an epoch of all ranks: as often as the plan visits it, however ranks are padded."""
+"""How often each row may be counted in a pass of all ranks: as often as the plan visits it, however ranks are padded."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class EpochWalk(NamedTuple):
 
 
 class VisitTally:
-    """How often each row may still be folded in an epoch: as often as the plan visits it, so that padding has no effect.
+    """How often each row may still be folded in a pass: as often as the plan visits it, so that padding has no effect.
 
     `occurrences`: (n,) integers, how often each row is visited from the walk's start on, or from a later position. A row
     that the plan does not visit at all is no padding: something else observed it, and it may be folded at any time.
@@ -52,21 +52,42 @@ class VisitTally:
         return mine
 
 
-def visits_left(journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int) -> VisitTally:
-    """How often the plan may still visit each row, of what was left of the epoch when it was begun or resumed.
+class PassTallies:
+    """How often rows may be counted in each pass of a sampler that a sync folds.
 
-    Within an epoch, every sync of a sampler goes on with the same tally, whatever other samplers were synced in between. The
-    first one of a store that was committed within this epoch goes on with what was left then: a loader may draw again, and skip by
-    itself, what came between its snapshot and that commit.
+    Within a pass, every sync goes on with the same tally, whatever other samplers were synced in between. Each pass that was begun
+    since has all its visits, also if it walks the same epoch. The first one of a process that was resumed within this epoch goes
+    on with what was left at the commit: a loader may draw again, and skip by itself, what came between its snapshot and that.
     """
-    walk, tally = _walk(sampler, plan, start), journal.tallies.get(sampler)
-    if tally is None or tally.walk != walk:
-        left = None if tally is not None else _left_at_commit(sampler, walk)
-        tally = journal.tallies[sampler] = _tally(
-            sampler, plan, walk, start if left is None else max(start, walk.length - left)
-        )
-    found: VisitTally = tally
-    return found
+
+    def __init__(self, journal: Journal, sampler: AdaptiveSampler, plan: Plan, start: int, headers: np.ndarray) -> None:
+        """`start`: of a pass that has no updates; `headers`: those of all ranks, as of `headers_of`, which say the rest."""
+        self._sampler, self._plan = sampler, plan
+        self._passes, self._kept = journal.passes_by(sampler), journal.kept
+        told = headers[(headers[:, :, 0] > 0) & (headers[:, :, 3] >= 0), 3:]
+        # Of a pass that ranks say to have begun at several positions, all that any of them may have visited counts.
+        self._starts = {int(nth): int(told[told[:, 0] == nth, 1].min()) for nth in np.unique(told[:, 0])} or {0: start}
+        self._found: dict[int, VisitTally] = {}
+
+    def of(self, nth: int) -> VisitTally | None:
+        """The tally of the sampler's pass `nth`, as of `Journal.passes_of`; None for what is no part of a pass."""
+        if nth >= 0 and nth not in self._found:
+            self._found[nth] = self._made(nth)
+        return self._found.get(nth)
+
+    def ended(self) -> None:
+        """Have the next sync go on with the last pass of which a rank had updates."""
+        last = max(self._starts)
+        self._passes.ended(last, self.of(last))
+
+    def _made(self, nth: int) -> VisitTally:
+        start = self._starts[nth]
+        walk = _walk(self._sampler, self._plan, start)
+        known: VisitTally | None = self._passes.tally
+        if nth == 0 and known is not None and known.walk == walk:
+            return known
+        left = _left_at_commit(self._kept, walk) if nth == 0 and known is None else None
+        return _tally(self._sampler, self._plan, walk, start if left is None else max(start, walk.length - left))
 
 
 def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
@@ -77,7 +98,7 @@ def skipped_by_loop(sampler: AdaptiveSampler, position: int) -> None:
     """
     journal, plan = sampler.store.session.journal, sampler.fixed_plan
     if journal is not None and plan is not None:
-        journal.tallies[sampler] = _tally(sampler, plan, _walk(sampler, plan, sampler.start), position)
+        journal.go_on(sampler, _tally(sampler, plan, _walk(sampler, plan, sampler.start), position))
 
 
 def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarray]) -> None:
@@ -88,15 +109,14 @@ def walked_otherwise(sampler: AdaptiveSampler, rows_left: Callable[[], np.ndarra
     journal, plan = sampler.store.session.journal, sampler.fixed_plan
     if journal is not None and plan is not None:
         walk = _walk(sampler, plan, sampler.start)
-        journal.tallies[sampler] = _counted(walk, plan, np.bincount(rows_left(), minlength=plan.n))
+        journal.go_on(sampler, _counted(walk, plan, np.bincount(rows_left(), minlength=plan.n)))
 
 
-def _left_at_commit(sampler: AdaptiveSampler, walk: EpochWalk) -> int | None:
-    """How many visits of this epoch were left when the store was committed; None if the sampler was not in the midst of it.
+def _left_at_commit(walks: list[Any], walk: EpochWalk) -> int | None:
+    """How many visits of this epoch were left at a commit, which keeps `walks`; None if the sampler was not in the midst of it.
 
     Samplers that walk one plan are not told apart: of theirs it is that of the one that had come least far beyond the walk's start.
     """
-    walks = sampler.store.session.meta.get("walks", [])
     lefts = [left for *committed, left in walks if committed == list(walk[:-1])]
     return max((left for left in lefts if left <= walk.length - walk.start), default=None)
 
