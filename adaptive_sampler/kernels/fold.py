@@ -10,6 +10,7 @@ MAGNITUDE, INFINITE = (
     np.uint32(0x7FFFFFFF),
     np.uint32(0x7F800000),
 )  # of a float32's bits: all but the sign; those of inf
+PRIMES = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77)  # of xxHash32
 BLOCK = 256  # rows whose records stay in the nearest cache until every score has been folded
 
 
@@ -175,3 +176,17 @@ def take_visits(rows, left, mine):
         mine[i] = 0 <= r < left.size and left[r] > 0
         if mine[i]:
             left[r] -= 1
+
+
+@kernel
+def mix_rows(words, lanes):
+    """Mix rows of `lanes.size` words each, one row after another in `words`, uint32, into `lanes`: each word into the lane of its
+    place, by a round of xxHash32. Rows of other words, or in another order, leave other lanes, as good as certainly.
+    """
+    first, second = PRIMES
+    for start in range(0, words.size, lanes.size):
+        row = words[start : start + lanes.size]
+        for i in range(row.size):
+            x = np.uint32(lanes[i] + np.uint32(row[i] * second))
+            turned = np.uint32(np.uint32(x << np.uint32(13)) | np.uint32(x >> np.uint32(19)))
+            lanes[i] = np.uint32(turned * first)

@@ -116,14 +116,18 @@ class Book:
         return Program((*rules, *(records.octets for records in self.records), self._shift, self.dirty), custom)
 
     def checksums(self) -> dict[Key, int]:
-        """The CRC-32C of each column. What is still on disk is read and not kept."""
-        spec, step = self._spec, self.chunk if self.on_disk else self.records[0].block
-        found = dict.fromkeys(spec, 0)
-        for start in range(0, self.n, step):
-            stop = min(start + step, self.n)
-            for key, part in self.parts(spec, start, stop).items():
-                found[key] = checksum([part], found[key])
-        return found
+        """A checksum of each column. What is still on disk is read and not kept."""
+        found: dict[Key, np.ndarray] = {}
+        if self._records is None and self._load is not None:
+            for start in range(0, self.n, self.chunk):
+                stop = min(start + self.chunk, self.n)
+                near = Records(self._spec, stop - start)
+                self._fetch(near.columns, start, stop, self._load)
+                found = near.mixed(found)
+        else:
+            for records in dict.fromkeys(self.records):
+                found |= records.mixed({})
+        return {key: checksum([found[key]]) for key in self._spec}
 
     def fold(self, rows: np.ndarray, values: np.ndarray, epoch: int, program: Program) -> int:
         """Fold values, (scores, batch), and return −1.

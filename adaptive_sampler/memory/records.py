@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from adaptive_sampler.kernels import fold as kernels
 from adaptive_sampler.scoring.base import Column
 
 Key = tuple[str, str]  # (score, column); the score is "" for the columns that the scores of a book share
@@ -46,6 +47,18 @@ class Records:
             for key, column in self.columns.items():
                 copies[key][low - start : high - start] = column[low:high]
         return copies
+
+    def mixed(self, so_far: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
+        """Of each column what `kernels.mix_rows` makes of its words, (words of a value,) uint32, row by row.
+
+        `so_far`: what it made of the rows before these, of each column; {} if these are the first.
+        """
+        lanes = np.zeros(self.octets.shape[1] // WORD, np.uint32)
+        of = {key: lanes[at : at + -(-self.columns[key].itemsize // WORD)] for key, at in self.at.items()}
+        for key, before in so_far.items():
+            of[key][:] = before
+        kernels.mix_rows(self.octets.reshape(-1).view(np.uint32), lanes)
+        return of
 
 
 def _layout(spec: Mapping[Key, Column]) -> tuple[dict[Key, int], int]:

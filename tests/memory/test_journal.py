@@ -26,13 +26,17 @@ def journals(draw: st.DrawFn) -> list[JournalEntry]:
     return found
 
 
-def sent(entries: list[JournalEntry], ranks: list[int]) -> JournalPieces:
-    """The entries as pieces, each in what its rank sent: one behind the other, and filled up to the same length."""
+def sent(entries: list[JournalEntry], ranks: list[int], later: int = 1 << 30) -> JournalPieces:
+    """The entries as pieces, each in what its rank sent: one behind the other, and filled up to the same length.
+
+    `later`: the entry with which the sampler's next pass begins.
+    """
     rows: list[list[int]] = [[], [], []]
     values: list[list[float]] = [[], [], []]
     told = []
-    for entry, rank in zip(entries, ranks, strict=True):
-        told.append((rank, len(entry.rows), len(rows[rank]), len(values[rank]), entry.mask, entry.epoch, entry.apart))
+    for i, (entry, rank) in enumerate(zip(entries, ranks, strict=True)):
+        nth = -1 if entry.apart else int(i >= later)
+        told.append((rank, len(entry.rows), len(rows[rank]), len(values[rank]), entry.mask, entry.epoch, nth))
         rows[rank] += entry.rows.tolist()
         values[rank] += entry.values.ravel().tolist()
     all_rows = np.array([some + [-1] * (max(map(len, rows)) - len(some)) for some in rows], np.int64)
@@ -40,10 +44,10 @@ def sent(entries: list[JournalEntry], ranks: list[int]) -> JournalPieces:
     return JournalPieces(all_rows, all_values, *np.ascontiguousarray(np.array(told, np.int64).reshape(-1, 7).T))
 
 
-def folded(entries: list[tuple[JournalEntry, int]]) -> tuple[int, int, int]:
+def folded(entries: list[tuple[JournalEntry, int, int]]) -> tuple[int, int, int]:
     scores = [Loss(), Loss(name="ema", fold=EMA(0.7)), Forgetting(), Variability()]
     with ScoreStore.create(None, N, scores) as store:
-        for entry, updates in entries:
+        for entry, updates, _ in entries:
             names = tuple(name for bit, name in enumerate(NAMES) if entry.mask >> bit & 1)
             store.session.fold_merged(entry.rows, names, entry.values, entry.epoch, updates=updates)
         return store.session.digest(), store.session.updates, len(store.session.table.books)
@@ -54,17 +58,17 @@ def test_folding_runs_gives_the_same_bits_and_counts_as_folding_updates_one_by_o
     entries: list[JournalEntry], data: st.DataObject
 ) -> None:
     ranks = [data.draw(st.integers(0, 2)) for _ in entries]
-    found = [*runs(sent(entries, ranks), by_batches=False)]
-    assert all(kind(one) != kind(other) for (one, _), (other, _) in pairwise(found))
-    assert folded(found) == folded([(entry, 1) for entry in entries])
+    found = [*runs(sent(entries, ranks, data.draw(st.integers(0, 12))), by_batches=False)]
+    assert all((kind(one), nth) != (kind(other), later) for (one, _, nth), (other, _, later) in pairwise(found))
+    assert folded(found) == folded([(entry, 1, 0) for entry in entries])
 
 
 @given(journals(), st.data())
 def test_by_batches_every_update_stays_by_itself(entries: list[JournalEntry], data: st.DataObject) -> None:
     ranks = [data.draw(st.integers(0, 2)) for _ in entries]
     found = [*runs(sent(entries, ranks), by_batches=True)]
-    assert [updates for _, updates in found] == [1] * len(entries)
-    for (one, _), entry in zip(found, entries, strict=True):
+    assert [updates for _, updates, _ in found] == [1] * len(entries)
+    for (one, _, _), entry in zip(found, entries, strict=True):
         assert (kind(one), one.rows.tolist()) == (kind(entry), entry.rows.tolist())
         np.testing.assert_array_equal(one.values, entry.values)
 
@@ -77,14 +81,16 @@ def entry(mask: int, epoch: int, apart: bool = False) -> JournalEntry:
     return JournalEntry(np.zeros(2, np.int64), mask, np.zeros((mask.bit_count(), 2), np.float32), epoch, apart)
 
 
-def test_a_run_ends_where_scores_or_epoch_change_or_a_scoring_pass_begins() -> None:
-    journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1), entry(1, 1, apart=True)]
-    assert [(kind(run), updates) for run, updates in runs(sent(journal, [0, 1, 2, 2, 0, 0]), by_batches=False)] == [
-        ((1, 0, False), 2),
-        ((3, 0, False), 1),
-        ((1, 0, False), 1),
-        ((1, 1, False), 1),
-        ((1, 1, True), 1),
+def test_a_run_ends_where_scores_epoch_or_pass_change_or_a_scoring_pass_begins() -> None:
+    journal = [entry(1, 0), entry(1, 0), entry(3, 0), entry(1, 0), entry(1, 1), entry(1, 1), entry(1, 1, apart=True)]
+    found = runs(sent(journal, [0, 1, 2, 2, 0, 1, 0], later=5), by_batches=False)
+    assert [(kind(run), updates, nth) for run, updates, nth in found] == [
+        ((1, 0, False), 2, 0),
+        ((3, 0, False), 1, 0),
+        ((1, 0, False), 1, 0),
+        ((1, 1, False), 1, 0),
+        ((1, 1, False), 1, 1),
+        ((1, 1, True), 1, -1),
     ]
 
 

@@ -248,3 +248,12 @@ def image(at: int, total: int, *, key: int, rounds: int = 8) -> int:
         at = left * b + right
         if at < total:
             return at
+
+
+def mixed_rows(rows: list[list[int]], lanes: list[int]) -> list[int]:
+    """A round of xxHash32 for each word of each row, in the lane of its place."""
+    for row in rows:
+        for i, word in enumerate(row):
+            x = (lanes[i] + word * 0x85EBCA77) % 2**32
+            lanes[i] = ((x << 13 | x >> 19) * 0x9E3779B1) % 2**32
+    return lanes
