@@ -99,6 +99,8 @@ def integers(given: Any) -> torch.Tensor | None:
         if array.dtype.kind not in "iu":
             return None
         given = tensor_of(array)
+    if given.dtype is torch.int64:  # asked first: what a loader gives in most cases
+        return given if given.ndim == 1 else None
     if given.ndim != 1 or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         return None
     whole: torch.Tensor = given.to(torch.int64)

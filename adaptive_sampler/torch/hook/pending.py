@@ -29,8 +29,8 @@ class _Batch:
     owner: object  # the iterator that delivered it
     since: int  # autograd numbers its nodes: those of this batch's calls have this number or a higher one
     left: np.ndarray | bool = True  # (batch,) bool: positions that no call has covered; True: all, False: none
-    weights: tuple[Any, np.ndarray] | None = (
-        None  # the sampler, and the (batch,) weights of its plan when the batch was first called
+    weights: tuple[Any, np.ndarray | None] | None = (
+        None  # the sampler, and the (batch,) weights of its plan when the batch was first called; None if that weighs nothing
     )
     given_out: bool = False  # whether `claim` gave the rows: a call without rows= might be a second loss of the batch
 
@@ -114,15 +114,23 @@ class PendingRows:
         # checked.
         return rows, self._count(batch, _positions(batch, rows))
 
-    def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray:
-        """The plan's loss weights of `rows`, (batch,) float32; `rows` are those that the last call took.
+    def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray | None:
+        """The plan's loss weights of `rows`, (batch,) float32, None if it weighs nothing; `rows` are those that the last call took.
 
         If the call belongs to a `watched` batch, the plan is the one that held when the batch was first called. A
         checkpointed part is computed again during backward, and the sampler may have gone on to the next epoch's plan
         by then.
         """
-        kept = _kept(self._taken, rows, sampler) if watched and self._taken is not None else None
-        weights: np.ndarray = sampler.loss_weights(rows.cpu()) if kept is None else kept
+        batch, weights = self._taken, None
+        if watched and batch is not None and _is_weighed(batch, sampler):
+            assert batch.weights is not None
+            kept = batch.weights[1]
+            if rows is batch.rows:
+                return kept
+            at = _places(batch, rows)
+            if at is not None:
+                return None if kept is None else kept[at]
+        weights = sampler.weights_or_none(rows.cpu())
         return weights
 
     def _count(self, batch: _Batch, where: np.ndarray | None) -> Fresh:
@@ -214,23 +222,22 @@ def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
     return where
 
 
-def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
-    """The weights of `rows` that are kept with the batch.
-
-    None if one of `rows` is not in the batch, or if a row of the batch is not in the plan.
-    """
+def _is_weighed(batch: _Batch, sampler: Any) -> bool:
+    """Whether the weights of the plan are kept with the batch, as from its first call on; no if it has a row outside the plan."""
     if batch.weights is None or batch.weights[0] is not sampler:
         try:
-            batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
-        except RowError:  # some row of the batch is not in the plan, but perhaps none of `rows`
-            return None
-    weights = batch.weights[1]
-    if rows is batch.rows:
-        return weights
+            batch.weights = sampler, sampler.weights_or_none(batch.rows.cpu())
+        except RowError:  # some row of the batch is not in the plan, but perhaps none of those asked for
+            return False
+    return True
+
+
+def _places(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
+    """(m,) int64: a position of each of `rows` (m,) in the batch; None if one of them is not in it."""
     known, asked = to_host(batch.rows), to_host(rows)
     order = np.argsort(known)
-    at = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
-    return weights[at] if np.array_equal(known[at], asked) else None
+    at: np.ndarray = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
+    return at if np.array_equal(known[at], asked) else None
 
 
 _NEVER_WATCHED = (

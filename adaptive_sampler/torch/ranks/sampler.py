@@ -110,6 +110,10 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """As `AdaptiveSampler.loss_weights`."""
         return self.sampler.loss_weights(rows)
 
+    def weights_or_none(self, rows: Any) -> np.ndarray | None:
+        """As `AdaptiveSampler.weights_or_none`; used by loops."""
+        return self.sampler.weights_or_none(rows)
+
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
         """The state of all ranks, provided that they are in step; `delivered`: see the class."""
         return self.sampler.state_dict(delivered=delivered)
