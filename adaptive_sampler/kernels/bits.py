@@ -17,8 +17,7 @@ _CHUNK = 256
 _FEW = 1024  # bytes that Python counts in less time than a kernel is called, and a kernel lists in less than words are made
 _MANY = 24  # set bits of a word, above which it is not gone through bit by bit
 _NO_BITS = np.empty(0, np.uint8)
-_EVERY = _NO_BITS.view()  # the bits of a plan that has none; read-only, as those of a plan are, because a kernel is compiled for it
-_EVERY.setflags(write=False)
+_EVERY = np.frombuffer(b"", np.uint8)  # in place of a plan's bits, where it keeps all: read-only, as those are
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -98,10 +97,9 @@ def _first_outside(bits: Any, n: Any, rows: Any) -> Any:
     for i in range(rows.size):
         if rows[i] < 0 or rows[i] >= n:
             return i
-    if bits.size:
-        for i in range(rows.size):
-            if not (bits[rows[i] >> 3] >> (rows[i] & 7)) & 1:
-                return i
+    for i in range(rows.size if bits.size else 0):
+        if not (bits[rows[i] >> 3] >> (rows[i] & 7)) & 1:
+            return i
     return -1
 
 
