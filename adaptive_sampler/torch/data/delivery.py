@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from adaptive_sampler.errors import InvalidValue
-from adaptive_sampler.plan import Plan
 from adaptive_sampler.sampler import AdaptiveSampler
 from adaptive_sampler.store import ScoreStore
 from adaptive_sampler.torch.data.chain import chain, deals_out, of_accelerate, primed, sampler_in
@@ -116,7 +115,7 @@ class Pass:
         self._lost = ""  # why the samples delivered cannot be counted; "" if they can
         self._walking: Any = None  # the sampler's epoch that this pass walks
         self._epoch = 0  # the number of that epoch
-        self._plan: Plan | None = None  # of that epoch
+        self._plan: Any = None  # its plan
         # Whether batches can be compared with the sampler's rows; whether they may overtake one another.
         self._compared = self._unordered = False
         self._ahead = np.empty(0, np.int64)  # the sampler's next rows, fetched for comparison
@@ -125,7 +124,7 @@ class Pass:
             for link in self._links:
                 primed(link, forget=True)
 
-    def take(self, rows: torch.Tensor) -> Plan | None:
+    def take(self, rows: torch.Tensor) -> Any:
         """Count a batch with these `rows`, (batch,) int64 -> the plan by which they were drawn; None if that was not seen.
 
         Raises `InvalidValue` if it overtook another one, or may have.

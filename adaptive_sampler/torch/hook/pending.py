@@ -9,9 +9,7 @@ import torch
 
 from adaptive_sampler.arrays import to_host
 from adaptive_sampler.errors import InvalidValue, RowError
-from adaptive_sampler.plan import Plan
 from adaptive_sampler.torch.data.rows import checked_rows
-from adaptive_sampler.torch.ranks.sampler import inner
 
 # Private functions of torch. If a version lacks them, a recomputation during backward counts like any other call.
 _graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
@@ -30,7 +28,7 @@ class _Batch:
     rows: torch.Tensor  # (batch,) int64
     owner: object  # the iterator that delivered it
     since: int  # autograd numbers its nodes: those of this batch's calls have this number or a higher one
-    plan: Plan | None = None  # by which these very rows were drawn; None if that was not seen
+    plan: Any = None  # by which these very rows were drawn; None if that was not seen
     left: np.ndarray | bool = True  # (batch,) bool: positions that no call has covered; True: all, False: none
     weights: tuple[Any, np.ndarray | None] | None = (
         None  # the sampler, and the (batch,) weights of its plan when the batch was first called; None if that weighs nothing
@@ -57,7 +55,7 @@ class PendingRows:
         self._iterators.append(owner)
         self._watched = True
 
-    def put(self, rows: torch.Tensor, owner: object, plan: Plan | None = None) -> None:
+    def put(self, rows: torch.Tensor, owner: object, plan: Any = None) -> None:
         """Note that `owner` delivered a batch with these `rows`, (batch,) int64; `plan`: by which they were drawn, if known."""
         if self._batch is not None:
             self._earlier.append(self._batch)
@@ -228,7 +226,7 @@ def _is_weighed(batch: _Batch, sampler: Any) -> bool:
     """Whether the weights of the plan are kept with the batch, as from its first call on; no if it has a row outside the plan."""
     if batch.weights is None or batch.weights[0] is not sampler:
         plan = batch.plan  # if it is still the sampler's, no row is outside
-        if plan is not None and not plan.weighted and plan is inner(sampler).fixed_plan:
+        if plan is not None and not plan.weighted and plan is sampler.fixed_plan:
             batch.weights = sampler, None
             return True
         try:

@@ -98,6 +98,11 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """The current epoch's plan, of all ranks together."""
         return self.sampler.plan
 
+    @property
+    def fixed_plan(self) -> Plan | None:
+        """As `AdaptiveSampler.fixed_plan`, of all ranks together; used by loops."""
+        return self.sampler.fixed_plan
+
     def set_epoch(self, epoch: int) -> None:
         """As `AdaptiveSampler.set_epoch`."""
         self.sampler.set_epoch(epoch)
