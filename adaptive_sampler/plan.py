@@ -125,16 +125,20 @@ class Plan:
         Raises `RowError` for a row that the plan does not visit, and `InvalidValue` for what are no row numbers.
         """
         rows = as_rows(rows, self.n)
-        outside = (rows < 0) | (rows >= self.n)
-        if self.kept is not None and not outside.any():
-            outside = ~kernels.test(self.kept, rows)
-        if outside.any():
+        weights = self.weights_or_none(rows)
+        return np.ones(len(rows), np.float32) if weights is None else weights
+
+    def weights_or_none(self, rows: Any) -> np.ndarray | None:
+        """As `loss_weights_of`, but None if the plan weighs no row: no array is made then. For loops, which ask at every step."""
+        rows = as_rows(rows, self.n)
+        outside = kernels.first_outside(self.kept, self.n, rows)
+        if outside >= 0:
             raise RowError(
-                f"row {rows[outside][0]} is not in plan {self.id} of epoch {self.epoch}: only planned rows have loss "
+                f"row {rows[outside]} is not in plan {self.id} of epoch {self.epoch}: only planned rows have loss "
                 "weights. Ask while the sampler is on the epoch that delivered the row."
             )
         if self.weights is None:
-            return np.ones(len(rows), np.float32)
+            return None
         return self.weights[rows if self.kept is None else self._index.rank(rows)]
 
     def repeats_of(self, rows: Any) -> np.ndarray:

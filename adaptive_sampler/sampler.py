@@ -200,7 +200,12 @@ class AdaptiveSampler:
         With `replan=k` all weights are 1: a loader holds batches of several plans at once, so these may not weigh samples.
         """
         checked = as_rows(rows, len(self.store))
-        return np.ones(len(checked), np.float32) if isinstance(self.replan, int) else self.plan.loss_weights_of(checked)
+        weights = self.weights_or_none(checked)
+        return np.ones(len(checked), np.float32) if weights is None else weights
+
+    def weights_or_none(self, rows: Any) -> np.ndarray | None:
+        """As `loss_weights`, but None where the plan weighs no row: no array is made then. For loops, which ask at every step."""
+        return None if isinstance(self.replan, int) else self.plan.weights_or_none(rows)
 
     # -- resuming -----------------------------------------------------------------------------------------------------
 

@@ -62,11 +62,31 @@ def test_a_row_that_the_store_lacks_is_visited_never(row, arrays):
     assert make(**arrays).repeats_of(np.array([1, row, 8])).tolist() == [1, 0, 1]
 
 
+ASKED = [Plan.loss_weights_of, Plan.weights_or_none]
+
+
+@pytest.mark.parametrize("of", ASKED)
 @pytest.mark.parametrize("row", [0, 9, -1, 10])
 @pytest.mark.parametrize("weights", [None, np.ones(3, np.float32)])
-def test_a_row_outside_the_plan_has_no_weight(row, weights):
+def test_a_row_outside_the_plan_has_no_weight(row, weights, of):
     with pytest.raises(RowError, match=rf"row {row} is not in plan [0-9a-f]{{16}} of epoch 2: only planned rows"):
-        make(weights=weights).loss_weights_of(np.array([1, row]))
+        of(make(weights=weights), np.array([1, row]))
+
+
+@pytest.mark.parametrize("of", ASKED)
+@pytest.mark.parametrize("row", [-1, 10, 16, 10**9])
+def test_a_row_that_the_store_lacks_has_no_weight_in_a_plan_of_all_rows(row, of):
+    with pytest.raises(RowError, match=rf"row {row} is not in plan"):
+        of(make(kept=None, counts=None, weights=None), [1, row])
+
+
+def test_where_nothing_weighs_a_loop_is_given_no_weights():
+    assert make(weights=None).weights_or_none(np.array([1, 8])) is None
+
+
+def test_where_something_weighs_a_loop_is_given_the_weights_of_its_rows():
+    rows = np.array([8, 1, 1, 3])
+    assert make().weights_or_none(rows).tolist() == make().loss_weights_of(rows).tolist()
 
 
 @pytest.mark.parametrize("field", ["n", "seed", "kept", "weights"])
@@ -220,7 +240,7 @@ def test_a_plan_is_shown_without_its_bits():
     assert repr(plan).startswith(f"Plan({plan.id}: 3 of 10 rows, 4 samples, epoch 2, {{'kind': 'Mine'}}, MadeFrom(")
 
 
-@pytest.mark.parametrize("of", [Plan.loss_weights_of, Plan.repeats_of])
+@pytest.mark.parametrize("of", [*ASKED, Plan.repeats_of])
 @pytest.mark.parametrize("rows", [[True, False], np.ones(10, np.bool_), [0.0, 1.0], ["0"], [[0, 1]]])
 def test_what_are_no_row_numbers_is_told_by_a_plan(of, rows):
     with pytest.raises(InvalidValue, match=r"rows have (dtype|shape) .*(integers|row numbers)"):

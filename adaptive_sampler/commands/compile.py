@@ -105,7 +105,7 @@ def _walk(path: Path, policy: Policy) -> None:
             sampler = AdaptiveSampler(store, policy, shuffle=shuffled)
             batch = next(iter(sampler.batches(256)))
             plan = store.plan(sampler.plan.id)
-            plan.loss_weights_of(np.sort(batch)), plan.loss_weights, sampler.epoch_rows()[:10]
+            plan.loss_weights_of(np.sort(batch)), plan.repeats_of(batch), plan.loss_weights, sampler.epoch_rows()[:10]
             store.update([0], logits=np.zeros((1, 3), np.float32), labels=[0])
 
 

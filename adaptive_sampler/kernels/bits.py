@@ -17,6 +17,7 @@ _CHUNK = 256
 _FEW = 1024  # bytes that Python counts in less time than a kernel is called, and a kernel lists in less than words are made
 _MANY = 24  # set bits of a word, above which it is not gone through bit by bit
 _NO_BITS = np.empty(0, np.uint8)
+_EVERY = np.frombuffer(b"", np.uint8)  # in place of a plan's bits, where it keeps all: read-only, as those are
 _ONE = np.uint64(1)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BYTES = np.uint64(0x0101010101010101)
@@ -89,6 +90,17 @@ def _rows_of_bytes(bits: Any, first: Any, out: Any) -> Any:
 def _test(bits: Any, rows: Any, out: Any) -> Any:
     for i in range(rows.size):
         out[i] = (bits[rows[i] >> 3] >> (rows[i] & 7)) & 1
+
+
+@kernel
+def _first_outside(bits: Any, n: Any, rows: Any) -> Any:
+    for i in range(rows.size):
+        if rows[i] < 0 or rows[i] >= n:
+            return i
+    for i in range(rows.size if bits.size else 0):
+        if not (bits[rows[i] >> 3] >> (rows[i] & 7)) & 1:
+            return i
+    return -1
 
 
 @kernel
@@ -241,6 +253,14 @@ def test(bits: Bits, rows: NDArray[Any]) -> NDArray[np.bool_]:
     out = np.empty(len(rows), np.bool_)
     _test(bits, rows, out)
     return out
+
+
+def first_outside(bits: Bits | None, n: int, rows: NDArray[np.int64]) -> int:
+    """The position of the first of `rows` that is outside 0 … n − 1; else of the first that is not set; else −1.
+
+    `bits`: read-only, of n rows; None: all are set.
+    """
+    return int(_first_outside(_EVERY if bits is None else bits, n, rows))
 
 
 def mark(bits: Bits, n: int, rows: NDArray[np.int64]) -> int:

@@ -110,3 +110,14 @@ def test_the_first_row_that_is_outside_or_comes_again_ends_the_marks(n, data):
         assert bits.mark(marked, n, np.array(batch, np.int64)) == twin
         seen |= {*batch[: len(batch) if twin < 0 else twin]}
         assert np.flatnonzero(np.unpackbits(marked, bitorder="little")).tolist() == sorted(seen)
+
+
+@given(n=st.integers(1, 70), data=st.data())
+def test_the_first_row_outside_is_one_beyond_the_range_if_there_is_any_and_else_one_that_is_not_set(n, data):
+    mask = np.array(data.draw(st.none() | st.lists(st.booleans(), min_size=n, max_size=n)) or [True] * n)
+    rows = data.draw(st.lists(st.integers(-1, n), max_size=20))
+    beyond = [i for i, row in enumerate(rows) if not 0 <= row < n]
+    twin = next(iter(beyond or [i for i, row in enumerate(rows) if not mask[row]]), -1)
+    kept = pack(mask)
+    kept.setflags(write=False)
+    assert bits.first_outside(None if mask.all() else kept, n, np.array(rows, np.int64)) == twin

@@ -241,6 +241,12 @@ def test_a_row_outside_the_plan_has_no_loss_weight(store):
         half(store).loss_weights([7, 0])
 
 
+@pytest.mark.parametrize("replan", ["epoch", 2])
+def test_loss_weights_are_one_where_the_plan_weighs_nothing(store, replan):
+    sampler = AdaptiveSampler(store, KeepAll(), replan=replan)
+    assert (sampler.loss_weights([7, 0]).tolist(), sampler.weights_or_none(np.array([7, 0]))) == ([1, 1], None)
+
+
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 

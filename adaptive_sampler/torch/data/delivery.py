@@ -115,6 +115,7 @@ class Pass:
         self._lost = ""  # why the samples delivered cannot be counted; "" if they can
         self._walking: Any = None  # the sampler's epoch that this pass walks
         self._epoch = 0  # the number of that epoch
+        self._plan: Any = None  # its plan
         # Whether batches can be compared with the sampler's rows; whether they may overtake one another.
         self._compared = self._unordered = False
         self._ahead = np.empty(0, np.int64)  # the sampler's next rows, fetched for comparison
@@ -123,18 +124,22 @@ class Pass:
             for link in self._links:
                 primed(link, forget=True)
 
-    def take(self, rows: torch.Tensor) -> None:
-        """Count a batch with these `rows`, (batch,) int64. Raises `InvalidValue` if it overtook another one, or may have."""
+    def take(self, rows: torch.Tensor) -> Any:
+        """Count a batch with these `rows`, (batch,) int64 -> the plan by which they were drawn; None if that was not seen.
+
+        Raises `InvalidValue` if it overtook another one, or may have.
+        """
         if not self._begun:
             self._begin(rows)
-        sampler = self.sampler
+        sampler, drawn = self.sampler, False
         if sampler is not None and self._compared and not self._lost:
-            self._compare(rows, sampler)
-        self._delivered += len(rows)
+            drawn = self._compare(rows, sampler)
+        self._delivered += rows.shape[0]  # `len` takes twice as long
         if self._delivery.is_last(self):
             self.tell()
         elif sampler is not None:  # another pass, or another sampler, may have begun an epoch meanwhile
             self._store.session.clock.show(self._epoch)
+        return self._plan if drawn else None
 
     @property
     def rank(self) -> int:
@@ -203,7 +208,8 @@ class Pass:
         self._delivery.counts(self, run)
         self._walking, self._epoch, self._delivered = sampler.walking, sampler.epoch, sampler.start
         sampler.note_loop()
-        self._delivery.weighs(inner(sampler).fixed_plan, self._weighing)
+        self._plan = inner(sampler).fixed_plan
+        self._delivery.weighs(self._plan, self._weighing)
         self._compared = not any(deals_out(link) for link in self._links)
         self._unordered = any(_may_overtake(link) for link in self._links)
 
@@ -229,28 +235,31 @@ class Pass:
             )
 
     def _next(self, size: int, progress: Progress) -> np.ndarray | None:
-        """The sampler's next rows, (size,) or fewer at the end, None if not known; fetched for many batches at a time."""
+        """The sampler's next rows, (size,) or fewer at the end, int64, None if not known; fetched for many batches at a time."""
         if len(self._ahead) < size:
             known = progress.rows_from(self._delivered, max(size, _AHEAD))
             if known is None:
                 return None
-            self._ahead = known
+            self._ahead = known.astype(np.int64, copy=False)
         drawn, self._ahead = self._ahead[:size], self._ahead[size:]
         return drawn
 
-    def _compare(self, rows: torch.Tensor, sampler: Ours) -> None:
-        """Compare the batch with what the sampler drew next: by its rows, or, if those are not on the host, by its length."""
+    def _compare(self, rows: torch.Tensor, sampler: Ours) -> bool:
+        """Compare the batch with what the sampler drew next: by its rows, or, if those are not on the host, by its length.
+
+        -> whether it has the very rows that were drawn.
+        """
         progress = sampler.progress
         if progress is None or sampler.walking is not self._walking:
-            return  # the sampler is at another epoch; `count` reports that
-        drawn = None
-        if rows.device.type == "cpu" or self._unordered:  # else reading them would wait for the device at each step
-            drawn = self._next(len(rows), progress)
+            return False  # the sampler is at another epoch; `count` reports that
+        drawn, size = None, rows.shape[0]
+        if rows.is_cpu or self._unordered:  # else reading them would wait for the device at each step
+            drawn = self._next(size, progress)
         if drawn is None and not self._unordered:
-            if len(rows) == progress.size_from(self._delivered, len(rows)):
-                return
-        elif drawn is not None and len(drawn) == len(rows) and (drawn == rows.numpy(force=True)).all():
-            return
+            if size == progress.size_from(self._delivered, size):
+                return False
+        elif drawn is not None and drawn.tobytes() == rows.numpy(force=True).tobytes():  # NumPy's `==` takes longer
+            return True
         if self._unordered:
             may = "may have overtaken" if drawn is None else "overtook"
             raise InvalidValue(
@@ -263,6 +272,7 @@ class Pass:
             "drew next (a collate_fn or a filter leaves samples out, or something reorders them): their number is no position to "
             "resume from. Deliver every sample that is drawn, in order, or save the state of torchdata's StatefulDataLoader."
         )
+        return False
 
 
 def _may_overtake(link: Any) -> bool:

@@ -25,28 +25,22 @@ def split(loader: Any, key: str | None) -> Iterator[tuple[torch.Tensor, Any]]:
     `key`: where dict samples carry their rows. Raises `InvalidValue` for a batch without rows, and for a `collate_fn`
     that takes the dataset's samples, but not (row, sample).
     """
-    for batch in _batches(loader):
-        if key is not None and isinstance(batch, Mapping) and key in batch:
-            sample: Any = copy.copy(batch)
-            rows = sample.pop(key)
-        elif isinstance(batch, (tuple, list)) and len(batch) == 2:
-            rows, sample = batch
-        else:
-            raise InvalidValue(_no_rows(batch, loader))
-        whole = integers(rows)
-        if whole is None:
-            raise InvalidValue(_no_rows(batch, loader))
-        yield whole, sample
-
-
-def _batches(loader: Any) -> Iterator[Any]:
-    """The loader's batches. An error before the first of them may be that of a collate_fn that knows no rows."""
     begun = False
     try:
         for batch in loader:
             begun = True
-            yield batch
-    except Exception as error:
+            if key is not None and isinstance(batch, Mapping) and key in batch:
+                sample: Any = copy.copy(batch)
+                rows = sample.pop(key)
+            elif isinstance(batch, (tuple, list)) and len(batch) == 2:
+                rows, sample = batch
+            else:
+                raise InvalidValue(_no_rows(batch, loader))
+            whole = integers(rows)
+            if whole is None:
+                raise InvalidValue(_no_rows(batch, loader))
+            yield whole, sample
+    except Exception as error:  # before the first batch it may be that of a collate_fn that knows no rows
         if begun or not any(map(_takes_bare_samples, chain(loader))):
             raise
         raise InvalidValue(
@@ -99,6 +93,8 @@ def integers(given: Any) -> torch.Tensor | None:
         if array.dtype.kind not in "iu":
             return None
         given = tensor_of(array)
+    if given.dtype is torch.int64:  # asked first: what a loader gives in most cases
+        return given if given.ndim == 1 else None
     if given.ndim != 1 or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         return None
     whole: torch.Tensor = given.to(torch.int64)

@@ -28,9 +28,10 @@ class _Batch:
     rows: torch.Tensor  # (batch,) int64
     owner: object  # the iterator that delivered it
     since: int  # autograd numbers its nodes: those of this batch's calls have this number or a higher one
+    plan: Any = None  # by which these very rows were drawn; None if that was not seen
     left: np.ndarray | bool = True  # (batch,) bool: positions that no call has covered; True: all, False: none
-    weights: tuple[Any, np.ndarray] | None = (
-        None  # the sampler, and the (batch,) weights of its plan when the batch was first called
+    weights: tuple[Any, np.ndarray | None] | None = (
+        None  # the sampler, and the (batch,) weights of its plan when the batch was first called; None if that weighs nothing
     )
     given_out: bool = False  # whether `claim` gave the rows: a call without rows= might be a second loss of the batch
 
@@ -54,11 +55,11 @@ class PendingRows:
         self._iterators.append(owner)
         self._watched = True
 
-    def put(self, rows: torch.Tensor, owner: object) -> None:
-        """Note that `owner` delivered a batch with these `rows`, (batch,) int64."""
+    def put(self, rows: torch.Tensor, owner: object, plan: Any = None) -> None:
+        """Note that `owner` delivered a batch with these `rows`, (batch,) int64; `plan`: by which they were drawn, if known."""
         if self._batch is not None:
             self._earlier.append(self._batch)
-        self._batch = _Batch(rows, owner, _next_node())
+        self._batch = _Batch(rows, owner, _next_node(), plan)
         self._unclaimed += 1
 
     def forget(self, owner: object = None) -> None:
@@ -114,15 +115,22 @@ class PendingRows:
         # checked.
         return rows, self._count(batch, _positions(batch, rows))
 
-    def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray:
-        """The plan's loss weights of `rows`, (batch,) float32; `rows` are those that the last call took.
+    def weights(self, rows: torch.Tensor, sampler: Any, *, watched: bool) -> np.ndarray | None:
+        """The plan's loss weights of `rows`, (batch,) float32, None if it weighs nothing; `rows` are those that the last call took.
 
         If the call belongs to a `watched` batch, the plan is the one that held when the batch was first called. A
         checkpointed part is computed again during backward, and the sampler may have gone on to the next epoch's plan
         by then.
         """
-        kept = _kept(self._taken, rows, sampler) if watched and self._taken is not None else None
-        weights: np.ndarray = sampler.loss_weights(rows.cpu()) if kept is None else kept
+        batch = self._taken
+        if watched and batch is not None and _is_weighed(batch, sampler):
+            kept = batch.weights[1] if batch.weights is not None else None
+            if rows is batch.rows:
+                return kept
+            at = _places(batch, rows)
+            if at is not None:
+                return None if kept is None else kept[at]
+        weights: np.ndarray | None = sampler.weights_or_none(rows.cpu())
         return weights
 
     def _count(self, batch: _Batch, where: np.ndarray | None) -> Fresh:
@@ -214,23 +222,26 @@ def _positions(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
     return where
 
 
-def _kept(batch: _Batch, rows: torch.Tensor, sampler: Any) -> np.ndarray | None:
-    """The weights of `rows` that are kept with the batch.
-
-    None if one of `rows` is not in the batch, or if a row of the batch is not in the plan.
-    """
+def _is_weighed(batch: _Batch, sampler: Any) -> bool:
+    """Whether the weights of the plan are kept with the batch, as from its first call on; no if it has a row outside the plan."""
     if batch.weights is None or batch.weights[0] is not sampler:
+        plan = batch.plan  # if it is still the sampler's, no row is outside
+        if plan is not None and not plan.weighted and plan is sampler.fixed_plan:
+            batch.weights = sampler, None
+            return True
         try:
-            batch.weights = sampler, sampler.loss_weights(batch.rows.cpu())
-        except RowError:  # some row of the batch is not in the plan, but perhaps none of `rows`
-            return None
-    weights = batch.weights[1]
-    if rows is batch.rows:
-        return weights
+            batch.weights = sampler, sampler.weights_or_none(batch.rows.cpu())
+        except RowError:  # some row of the batch is not in the plan, but perhaps none of those asked for
+            return False
+    return True
+
+
+def _places(batch: _Batch, rows: torch.Tensor) -> np.ndarray | None:
+    """(m,) int64: a position of each of `rows` (m,) in the batch; None if one of them is not in it."""
     known, asked = to_host(batch.rows), to_host(rows)
     order = np.argsort(known)
-    at = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
-    return weights[at] if np.array_equal(known[at], asked) else None
+    at: np.ndarray = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
+    return at if np.array_equal(known[at], asked) else None
 
 
 _NEVER_WATCHED = (

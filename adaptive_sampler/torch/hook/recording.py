@@ -74,8 +74,7 @@ class Recording:
         one = own.watched.enter(loader, self.store, own.sampler)
         try:
             for rows, sample in split(loader, key):
-                one.take(rows)
-                own.pending.put(rows, owner)
+                own.pending.put(rows, owner, one.take(rows))
                 yield sample
             over = True
         finally:

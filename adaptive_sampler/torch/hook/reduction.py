@@ -9,6 +9,8 @@ from adaptive_sampler.torch.hook.call import Call, made
 from adaptive_sampler.torch.hook.side_effects import SideEffects
 from adaptive_sampler.torch.hook.twin import twin
 
+_TORCHS = nn.MSELoss.__module__
+
 # The remedy in the error for a criterion that cannot be called twice.
 _ONCE = (
     "Take its losses one by one: criterion.reduction = 'none'; losses = hook(input, target); losses.mean().backward(). Or "
@@ -22,7 +24,7 @@ def is_torchs(criterion: nn.Module) -> bool:
     Such a criterion has no state and draws no random numbers, and it is known what its mean divides by.
     """
     forward = getattr(type(criterion), "forward", None)  # a TorchScript module's class has none
-    torchs = getattr(forward, "__module__", None) == nn.MSELoss.__module__ and "forward" not in vars(criterion)
+    torchs = getattr(forward, "__module__", None) == _TORCHS and "forward" not in vars(criterion)
     return torchs and not criterion._forward_hooks and not criterion._forward_pre_hooks
 
 

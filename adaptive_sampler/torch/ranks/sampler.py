@@ -98,6 +98,11 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
         """The current epoch's plan, of all ranks together."""
         return self.sampler.plan
 
+    @property
+    def fixed_plan(self) -> Plan | None:
+        """As `AdaptiveSampler.fixed_plan`, of all ranks together; used by loops."""
+        return self.sampler.fixed_plan
+
     def set_epoch(self, epoch: int) -> None:
         """As `AdaptiveSampler.set_epoch`."""
         self.sampler.set_epoch(epoch)
@@ -109,6 +114,10 @@ class DistributedAdaptiveSampler(DistributedSampler[int]):
     def loss_weights(self, rows: Any) -> np.ndarray:
         """As `AdaptiveSampler.loss_weights`."""
         return self.sampler.loss_weights(rows)
+
+    def weights_or_none(self, rows: Any) -> np.ndarray | None:
+        """As `AdaptiveSampler.weights_or_none`; used by loops."""
+        return self.sampler.weights_or_none(rows)
 
     def state_dict(self, *, delivered: int | None = None) -> dict[str, Any]:
         """The state of all ranks, provided that they are in step; `delivered`: see the class."""
