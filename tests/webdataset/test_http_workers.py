@@ -9,7 +9,7 @@ from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
 from benchmarks.helpers.server import serving
 from tests.shards.tars import shards
-from tests.webdataset.test_planned import indices
+from tests.webdataset.planned import indices
 
 
 def test_workers_share_no_connection_with_the_trainer(tmp_path: Path) -> None:

@@ -1,55 +1,22 @@
-"""Planned shards stream what the sampler plans: through any loader, in any number of workers and ranks, resumably."""
+"""Planned shards stream what the sampler plans, each epoch in another order, with its repeats and loss weights."""
 
 import multiprocessing
 import pickle
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import webdataset as wds
-from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from adaptive_sampler import AdaptiveSampler, ScoreStore
 from adaptive_sampler.errors import InvalidValue, ResumeError
-from adaptive_sampler.scoring import Error, Loss
+from adaptive_sampler.scoring import Loss
 from adaptive_sampler.selection import KeepAll, Prune, RandomPrune, Upsample
 from adaptive_sampler.shards import ShardIndex
 from adaptive_sampler.webdataset import PlannedShards
 from tests.shards.tars import index_of, shards
-from tests.webdataset.raising import lost
-
-N = 90
-
-# The test machine has fewer cores than the layouts under test have workers.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> ShardIndex:
-    return index_of(tmp_path_factory.mktemp("shards"), [13, 1, 40, 7, 29])
-
-
-def store_of(path: Path | None = None) -> ScoreStore:
-    store = ScoreStore.create(path, N, [Loss(), Error()])
-    store.fold("loss", np.arange(N), np.arange(N, dtype=np.float32))
-    return store
-
-
-def top_half(**options: Any) -> AdaptiveSampler:
-    return AdaptiveSampler(store_of(), Prune(0.5, "loss"), **options)
-
-
-def rows(stream: Any) -> list[int]:
-    return [sample["__index__"] for sample in stream]
-
-
-def indices(items: list[dict[str, Any]]) -> list[int]:
-    return [item["__index__"] for item in items]
+from tests.webdataset.planned import N, rows, store_of, top_half
 
 
 def test_a_pass_reads_what_is_planned_and_the_next_reads_it_in_another_order(index: ShardIndex) -> None:
@@ -108,34 +75,6 @@ def test_stages_follow_in_the_same_process(index: ShardIndex) -> None:
     assert [len(labels) for labels, _ in shards] == [9] * 5
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
-def test_workers_read_disjoint_shares_under_every_start_method(index: ShardIndex, context: str) -> None:
-    loader = PlannedShards(index, top_half()).loader(
-        batch_size=8, num_workers=2, collate_fn=indices, multiprocessing_context=context
-    )
-    assert sorted(row for batch in loader for row in batch) == list(range(45, 90))
-
-
-@pytest.mark.parametrize("workers", [0, 1, 3, 4])
-def test_an_epoch_is_whole_with_any_number_of_workers(index: ShardIndex, workers: int) -> None:
-    loader = PlannedShards(index, top_half()).loader(batch_size=4, num_workers=workers, collate_fn=indices)
-    assert sorted(row for batch in loader for row in batch) == list(range(45, 90))
-
-
-def test_persistent_workers_see_each_epochs_plan(index: ShardIndex) -> None:
-    store = store_of()
-    sampler = AdaptiveSampler(store, Prune(10, "loss"), warmup_epochs=1)
-    loader = PlannedShards(index, sampler).loader(
-        batch_size=8, num_workers=2, collate_fn=indices, persistent_workers=True
-    )
-    epochs = []
-    for _ in range(3):
-        epochs.append(sorted(row for batch in loader for row in batch))
-        store.fold("loss", np.arange(N), -np.arange(N, dtype=np.float32))
-    assert epochs[0] == list(range(N))
-    assert epochs[1] == epochs[2] == list(range(10))
-
-
 def test_planning_drains_the_hooks_first(index: ShardIndex) -> None:
     store = store_of()
 
@@ -172,79 +111,6 @@ def test_the_plan_is_saved_in_the_store(index: ShardIndex, tmp_path: Path) -> No
     assert saved.rows.tolist() == list(range(45, 90))
 
 
-def foreign(shards: PlannedShards, persistent: bool = False) -> DataLoader[Any]:
-    return DataLoader(shards, batch_size=8, num_workers=2, collate_fn=indices, persistent_workers=persistent)
-
-
-@pytest.mark.parametrize("persistent", [False, True])
-def test_a_foreign_loader_with_workers_follows_set_epoch(index: ShardIndex, persistent: bool) -> None:
-    shards = PlannedShards(index, top_half())
-    loader, epochs = foreign(shards, persistent), []
-    for epoch in range(2):
-        shards.set_epoch(epoch)
-        epochs.append([row for batch in loader for row in batch])
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(45, 90))
-    assert epochs[0] != epochs[1]
-
-
-def test_a_foreign_loader_before_any_set_epoch_raises(index: ShardIndex) -> None:
-    lost(foreign(PlannedShards(index, top_half())), "before any epoch was planned: call set_epoch")
-
-
-def test_a_missing_set_epoch_under_a_foreign_loader_raises(index: ShardIndex) -> None:
-    shards = PlannedShards(index, top_half())
-    shards.set_epoch(0)
-    loader = foreign(shards)
-    first = list(loader)
-    lost(loader, r"nobody told the trainer.*Call set_epoch")
-    shards.set_epoch(0)
-    assert list(loader) == first
-
-
-def test_a_webloader_takes_it(index: ShardIndex) -> None:
-    shards = PlannedShards(index, top_half())
-    shards.set_epoch(0)
-    assert sorted(rows(wds.WebLoader(shards, batch_size=None, num_workers=2))) == list(range(45, 90))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_ranks_get_equal_disjoint_shares(index: ShardIndex, ranks: int, workers: int) -> None:
-    shares = []
-    for rank in range(ranks):
-        shards = PlannedShards(index, top_half(), rank=rank, num_replicas=ranks, drop_last=True)
-        loader = shards.loader(batch_size=4, num_workers=workers, collate_fn=indices)
-        shares.append([row for batch in loader for row in batch])
-        assert shards.num_samples == len(shares[-1]) == 45 // ranks
-    together = [row for own in shares for row in own]
-    assert len(set(together)) == len(together)
-
-
-def test_the_rank_comes_from_the_environment_as_in_webdataset(
-    index: ShardIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    assert PlannedShards(index, top_half()).num_samples == 15
-
-
-@pytest.mark.parametrize("options", [{"drop_last": True}, {}, {"num_workers": 2}, {"batch_size": None}], ids=str)
-def test_a_loader_has_as_many_batches_as_it_says(index: ShardIndex, options: dict[str, Any]) -> None:
-    loader = PlannedShards(index, top_half()).loader(**({"batch_size": 7, "collate_fn": list} | options))
-    assert len(list(loader)) == len(loader)
-
-
-def test_stages_leave_the_length_open(index: ShardIndex) -> None:
-    with pytest.raises(TypeError, match="the stages of this stream decide"):
-        len(PlannedShards(index, top_half(), stages=[wds.batched(3)]).loader())
-
-
-def test_a_worker_whose_shards_are_all_pruned_ends_quietly(index: ShardIndex) -> None:
-    sampler = AdaptiveSampler(store_of(), Prune(2, "loss"))
-    loader = PlannedShards(index, sampler).loader(batch_size=2, num_workers=3, collate_fn=indices)
-    assert sorted(loader) == [[88], [89]]
-
-
 def test_it_pickles_as_paths_and_handles(index: ShardIndex) -> None:
     shards = PlannedShards(index, top_half())
     shards.set_epoch(0)
@@ -252,149 +118,6 @@ def test_it_pickles_as_paths_and_handles(index: ShardIndex) -> None:
     assert len(multiprocessing.reduction.ForkingPickler.dumps(shards)) < 4000
     copy = pickle.loads(pickle.dumps(index))
     assert copy.urls == index.urls
-
-
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
-@pytest.mark.parametrize("stop", [0, 1, 4, 5])
-def test_a_loader_resumes_exactly(index: ShardIndex, tmp_path: Path, workers: int, stop: int) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-
-    def fresh() -> Any:
-        sampler = AdaptiveSampler(store, Prune(0.5, "loss"))
-        return PlannedShards(index, sampler, window=7).loader(batch_size=4, num_workers=workers, collate_fn=indices)
-
-    whole = list(fresh())
-    loader = fresh()
-    first: Iterator[list[int]] = iter(loader)
-    before = [next(first) for _ in range(stop)]
-    state = loader.state_dict()
-    del first
-    again = fresh()
-    again.load_state_dict(state)
-    assert before + list(again) == whole
-    # and the next epoch is the next
-    assert [again.dataset.epoch, len(list(again)), again.dataset.epoch] == [0, len(whole), 1]
-
-
-def test_a_state_at_the_end_of_an_epoch_begins_the_next(index: ShardIndex, tmp_path: Path) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-    shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    loader = shards.loader(batch_size=4, num_workers=2, collate_fn=indices)
-    list(loader)
-    state = loader.state_dict()
-    following = list(loader)
-    again = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    again.load_state_dict(state)
-    assert list(again.loader(batch_size=4, num_workers=2, collate_fn=indices)) == following
-
-
-def test_scores_that_moved_on_do_not_change_a_resumed_epoch(index: ShardIndex, tmp_path: Path) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-    shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    walk = iter(shards)
-    before = [next(walk)["__index__"] for _ in range(10)]
-    state = shards.state_dict()
-    store.fold("loss", np.arange(N), -np.arange(N, dtype=np.float32))
-    again = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    again.load_state_dict(state)
-    assert sorted(before + rows(again)) == list(range(45, 90))
-
-
-@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (3, 2), (2, 3)])
-def test_a_state_resumes_on_other_ranks_and_workers(
-    index: ShardIndex, tmp_path: Path, ranks: int, workers: int
-) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-
-    def on(rank: int, ranks: int, workers: int) -> Any:
-        shards = PlannedShards(
-            index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, num_replicas=ranks, window=7
-        )
-        return shards.loader(batch_size=3, num_workers=workers, collate_fn=indices)
-
-    seen = []
-    for rank in range(2):
-        loader = on(rank, 2, 2)
-        for batch in islice(loader, 3):
-            seen += batch
-    state = loader.state_dict()
-    assert state["taken"] == [[1, 0, 6], [1, 1, 3]]
-    for rank in range(ranks):
-        resumed = on(rank, ranks, workers)
-        resumed.load_state_dict(state)
-        seen += [row for batch in resumed for row in batch]
-    assert set(seen) == set(range(45, 90))
-    assert len(seen) - 45 <= 1 + ranks
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stop", [0, 2, 5])
-def test_a_stateful_dataloader_resumes_exactly(index: ShardIndex, tmp_path: Path, workers: int, stop: int) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-
-    def fresh() -> tuple[PlannedShards, Any]:
-        shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), window=7)
-        return shards, StatefulDataLoader(shards, batch_size=4, num_workers=workers, collate_fn=indices)
-
-    shards, loader = fresh()
-    shards.set_epoch(2)
-    whole = list(loader)
-    shards, loader = fresh()
-    shards.set_epoch(2)
-    walk = iter(loader)
-    before = [next(walk) for _ in range(stop)]
-    state = loader.state_dict()
-    shards, loader = fresh()
-    shards.set_epoch(2)
-    loader.load_state_dict(state)
-    assert before + list(loader) == whole
-
-
-def test_a_stateful_dataloaders_state_resumes_on_other_ranks(index: ShardIndex, tmp_path: Path) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-    states, seen = [], []
-    for rank in range(2):
-        shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), rank=rank, num_replicas=2, window=7)
-        shards.set_epoch(0)
-        loader = StatefulDataLoader(shards, batch_size=4, num_workers=2, collate_fn=indices)
-        walk = iter(loader)
-        for _ in range(3):
-            seen += next(walk)
-        states.append(loader.state_dict())
-        del walk, loader
-    shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")), window=7)
-    shards.load_state_dict(states)
-    seen += rows(shards)
-    assert set(seen) == set(range(45, 90))
-    assert len(seen) <= 46
-
-
-def test_a_foreign_loader_cannot_be_resumed_from_here(index: ShardIndex) -> None:
-    shards = PlannedShards(index, top_half())
-    shards.set_epoch(0)
-    list(foreign(shards))
-    with pytest.raises(ResumeError, match="StatefulDataLoader, or iterate"):
-        shards.state_dict()
-
-
-def test_set_epoch_to_another_epoch_straight_after_loading_raises(index: ShardIndex, tmp_path: Path) -> None:
-    store = store_of(tmp_path / "scores")
-    store.commit()
-    shards = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    next(iter(shards))
-    state = shards.state_dict()
-    again = PlannedShards(index, AdaptiveSampler(store, Prune(0.5, "loss")))
-    again.load_state_dict(state)
-    with pytest.raises(ResumeError, match=r"set_epoch\(1\) after loading a state within epoch 0"):
-        again.set_epoch(1)
-    again.set_epoch(0)
-    assert len(rows(again)) == 44
 
 
 def test_a_constant_length_cuts_short_or_begins_again(index: ShardIndex) -> None:
