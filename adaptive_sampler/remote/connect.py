@@ -1,11 +1,13 @@
 """Opens the store that a URL lies in: a web server, S3, Google Cloud Storage, Azure, or this process's memory."""
 
+import base64
 import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.remote.forked import Forked
@@ -46,6 +48,7 @@ def connect(
     Raises InvalidValue for an unknown scheme, a URL without a bucket or host, a path that no object store has, and
     options that obstore does not know; ImportError if obstore is not installed.
     """
+    url, user = without_user(url)
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() not in SCHEMES:
         what, known = scheme + mark if mark else "it", ", ".join(SCHEMES)
@@ -56,7 +59,26 @@ def connect(
         raise InvalidValue(
             f"{url}: its options are no mapping of names to values. Write options={{'aws_region': '…'}}."
         )
-    return _STORES.get(where, scheme, options or {}, retry), path
+    return _STORES.get(where, scheme, _signed_in(options or {}, user), retry), path
+
+
+def without_user(url: str) -> tuple[str, dict[str, str]]:
+    """A web server's URL without `user:password@`, which obstore drops, and the header that says the same. Others are as given."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    user, at, host = host.rpartition("@")
+    if scheme.lower() not in ("http", "https") or not at or "?" in user or "#" in user:
+        return url, {}
+    word = base64.b64encode(unquote_to_bytes(user if ":" in user else f"{user}:")).decode()
+    return f"{scheme}://{host}{slash}{path}", {"Authorization": f"Basic {word}"}
+
+
+def _signed_in(options: Mapping[str, Any], user: Mapping[str, str]) -> Mapping[str, Any]:
+    """The options with the header that says who asks, unless they have it."""
+    if not user:
+        return options
+    client = dict(options.get("client_options", {}))
+    return {**options, "client_options": {**client, "default_headers": {**user, **client.get("default_headers", {})}}}
 
 
 def _parted(url: str, scheme: str, rest: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from adaptive_sampler.checks import is_whole
 from adaptive_sampler.disk import checksum, nbytes
-from adaptive_sampler.errors import StoreDamaged
+from adaptive_sampler.errors import StoreDamaged, Unreachable
 from adaptive_sampler.storage.base import Storage
 
 OBJECT = re.compile(r"(\w+/)*(\w+|zarr\.json)")  # no name may lead out of the version's folder
@@ -114,17 +114,24 @@ def read(storage: Storage, version: int, name: str, expected: Seal) -> np.ndarra
 
 
 def _checked(storage: Storage, path: str, version: int, expected: Seal) -> np.ndarray:
-    """The bytes of the object at `path`. Raises `StoreDamaged` if it cannot be read, or if its seal is not `expected`."""
+    """The bytes of the object at `path`.
+
+    Raises `StoreDamaged` if it cannot be read, or if its seal is not `expected`, and `Unreachable` if its
+    server does not give it now.
+    """
+    place = f"{storage.where}/{path}"
     try:
         data = storage.get(path)
+    except Unreachable:  # which says nothing of the version
+        raise
     except OSError as error:
         raise StoreDamaged(
-            f"{path}: cannot be read ({error.strerror or error}) although version {version} was committed with it. If the "
+            f"{place}: cannot be read ({error.strerror or error}) although version {version} was committed with it. If the "
             "version was dropped while this store was open, open it again; else open another of versions()."
         ) from error
     if seal([data]) != expected:
         raise StoreDamaged(
-            f"{path}: {len(data)} bytes that are not the {expected[0]} bytes committed (checksum differs). The file was "
+            f"{place}: {len(data)} bytes that are not the {expected[0]} bytes committed (checksum differs). The file was "
             "changed or truncated from outside: restore it from a backup, or open another version of the store."
         )
     return data

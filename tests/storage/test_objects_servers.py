@@ -259,6 +259,16 @@ def test_credentials_that_expire_in_a_training_lose_nothing(place: str, proxy: P
         assert store.commit() == 1
 
 
+def test_a_server_that_fails_while_a_column_is_read_is_told_as_that_and_not_as_damage(place: str, proxy: Proxy) -> None:
+    filled(place).close()
+    with ScoreStore.open(place, mode="r", options=proxy.options) as store:
+        proxy.rule = lambda method, path: 503
+        with pytest.raises(Unreachable, match=f"^{place}/v.*Try again when the server answers"):
+            store["loss"]
+        proxy.rule = lambda method, path: None
+        assert len(store["loss"]) == len(store)
+
+
 def test_absent_credentials_are_told(place: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

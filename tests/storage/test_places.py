@@ -149,7 +149,9 @@ def test_damage_in_memory_is_noticed() -> None:
         store.fold("loss", [0], [1.0])
         store.commit()
     storage.put("v1/loss/value/c/0", [b"other bytes!"])
-    with pytest.raises(StoreDamaged, match="v1/loss/value/c/0: 12 bytes that are not the 12 bytes committed"):
+    with pytest.raises(
+        StoreDamaged, match=rf"^{storage.where}/v1/loss/value/c/0: 12 bytes that are not the 12 bytes committed"
+    ):
         ScoreStore.open(storage=storage)["loss"]
 
 

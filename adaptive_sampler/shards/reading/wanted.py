@@ -68,7 +68,9 @@ class Wanted:
 
     def _look_closer(self, nth: int, member: int, header: bytes) -> None:
         """Raise ShardDamaged unless `header` is one of this member, or of an extended header that may have named it otherwise."""
-        size = self._extents.size[member]
+        size, start = self._extents.size[member], self._extents.start[member]
+        if len(header) < BLOCK <= start:
+            raise self._cut_off(nth, start - BLOCK + len(header))
         named = header.startswith(self._extents.heads[nth])
         if not header_is(header, size) or not (named or aligned(header)):
             raise self._moved(nth, member, f"no header of a member of {size} bytes stands before it")

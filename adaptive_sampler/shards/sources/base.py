@@ -1,6 +1,7 @@
 """What every source of a shard offers: bytes by offset, a size, and a stamp that changes when the shard changes."""
 
 import mmap
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from adaptive_sampler.shards.sources.crew import rest
 T = TypeVar("T")
 _ETAG = ", ETag "
 _UNKNOWN = "an unknown number of bytes"
+_XML = re.compile(
+    r"<\?xml.*?<Code>(\w+)</Code>.*?</Error>", re.DOTALL
+)  # an object store's error, with numbers of no use here
+PUT_BACK = "Put the shard back, or index the ones that are there"
 
 
 class Source(Protocol):
@@ -148,9 +153,7 @@ def changed(url: str, indexed: str, now: str) -> ShardChanged:
     )
 
 
-def missing(
-    url: str, error: Exception, remedy: str = "Put the shard back, or index the ones that are there"
-) -> ShardMissing:
+def missing(url: str, error: Exception, remedy: str = PUT_BACK) -> ShardMissing:
     """The error for a shard that cannot be opened."""
     return ShardMissing(
         f"{url}: cannot be opened: {told(error)}. {remedy}; a handler that returns True goes on without it."
@@ -171,4 +174,5 @@ def told(error: Exception) -> str:
     """What kind of error it is, and what it says, if anything, on one line."""
     said, _, details = str(error).partition("\nDebug source:")  # obstore's, over many lines
     late = " (a timeout)" if "TimedOut" in details else ""
+    said = _XML.sub(r"\1", said)
     return " ".join(f"{type(error).__name__}: {said}".split()).rstrip(":") + late

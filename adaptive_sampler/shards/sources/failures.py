@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from adaptive_sampler.shards.errors import ShardError, ShardMissing, WrongRange
-from adaptive_sampler.shards.sources.plain import Refused
+from adaptive_sampler.shards.sources.base import PUT_BACK
+from adaptive_sampler.shards.sources.plain import Answer, Refused
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _CREDENTIALS = ("Unauthenticated", "Credential", "169.254.169.254", "metadata.google", "managed identity")
@@ -20,6 +21,9 @@ RAN_OUT = (
     "them, in Access(options=...)"
 )
 RENEW = "Give a URL that may be read: a signed one runs out, and a folder is no shard"
+_AGAIN = "Try again when its server answers, or mend the URL; Access(retry=...) tries for longer"
+_NO_BUCKET = "Make the bucket first, or name another one"
+_ROUND = "Its redirects lead round in a circle: give the URL of the shard itself"
 
 
 def no_shard(url: str, what: str) -> ShardMissing:
@@ -45,12 +49,36 @@ def pause(error: Exception) -> float | None:
     """
     if isinstance(error, WrongRange):
         return 0.0  # the next answer may come from elsewhere
+    if _goes_round(error):
+        return None
     status = status_of(error)
     if status is not None:
         return (_asked(error.wait) if isinstance(error, Refused) else 0.0) if status in _TRANSIENT else None
     if isinstance(error, ShardError) or lacks_credentials(error) or getattr(error, "errno", None) == errno.EINVAL:
         return None
     return 0.0 if isinstance(error, OSError) or unanswered(error) else None
+
+
+def remedy(error: Exception, *, web: bool) -> str:
+    """What helps where a shard does not open. web: on a web server, not in an object store."""
+    if status_of(error) in (401, 403) or (not web and lacks_credentials(error)):
+        return RENEW if web else SIGN_IN
+    if of_obstore(error) and re.search("<Code>(NoSuchBucket|ContainerNotFound)</Code>", str(error)):
+        return _NO_BUCKET
+    if _goes_round(error):
+        return _ROUND
+    return PUT_BACK if pause(error) is None else _AGAIN
+
+
+def expect_no_page(url: str, answer: Answer) -> None:
+    """Raise ShardMissing if a web page came in place of a shard."""
+    if answer.status != 206 and answer.header("Content-Type").startswith("text/html"):
+        raise no_shard(url, "a web page (a folder's list of files, or a page to sign in)")
+
+
+def _goes_round(error: Exception) -> bool:
+    """Whether redirects have led to no end; obstore follows ten."""
+    return of_obstore(error) and "error following redirect" in str(error).partition("\n")[0]
 
 
 def unanswered(error: Exception) -> bool:

@@ -1,7 +1,6 @@
 """How fast a server is, as far as its answers have shown: how long one lets wait, and how fast its bytes come."""
 
 import time
-from urllib.parse import urlsplit
 
 _FIRST = 500e6  # bytes a second, until a body has shown another rate
 _LARGE = 128 << 10  # bytes: a smaller body may have come with its headers, and shows no rate
@@ -68,5 +67,4 @@ _PACES: dict[str, Pace] = {}
 
 def pace_of(url: str) -> Pace:
     """What is known in this process of the server or bucket of `url`."""
-    parts = urlsplit(url)
-    return _PACES.setdefault(f"{parts.scheme}://{parts.netloc}", Pace())
+    return _PACES.setdefault("/".join(url.split("/", 3)[:3]), Pace())

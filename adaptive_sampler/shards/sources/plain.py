@@ -4,6 +4,7 @@ That is Retry-After, and of an answer that it refuses all headers: a Content-Ran
 whole file in place of a range, its type; and a file without Content-Length, which it does not read at all.
 """
 
+import functools
 import http.client
 import math
 import time
@@ -14,12 +15,15 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+_OF_WHO_ASKS = ("Authorization", "Cookie", "Proxy-authorization")  # headers, as urllib writes them
+
 
 class Refused(Exception):
     """An answer that is neither the file nor a range of it. wait: its Retry-After, or ""."""
 
     def __init__(self, status: int, reason: str, wait: str) -> None:
-        super().__init__(f"status {status} {reason}, neither the file nor a range of it")
+        later = f" (Retry-After: {wait})" if wait else ""
+        super().__init__(f"status {status} {reason}{later}, neither the file nor a range of it")
         self.status, self.wait = status, wait
 
 
@@ -68,16 +72,34 @@ class Answer:
         self._response.close()
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as obstore does: another server is not told who asks."""
+
+    def redirect_request(self, request: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
+        """The request for the address that a redirect names; None if it is not to be followed."""
+        following = super().redirect_request(request, *answer)
+        if following is not None and (following.type, following.host) != (request.type, request.host):
+            for name in _OF_WHO_ASKS:
+                following.remove_header(name)
+        return following
+
+
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Redirects)
+
+
 def ask(url: str, silence: float, headers: Mapping[str, str], longest: float = math.inf) -> Answer:
-    """Ask for `url`, sent as it is given unless it has letters that no URL has. Redirects are followed.
+    """Ask for `url`, sent as it is given unless it has letters that no URL has. Redirects are followed; another server is given
+    no headers that say who asks.
 
     silence: seconds without a byte after which TimeoutError is raised. longest: seconds of the whole body.
     Raises OSError if there is no answer.
     """
-    sent = quote(url, safe="!#$%&'()*+,/:;=?@[]~")
+    sent = quote(url, safe="!#$%&'()*+,/:;=?@[]^|~")
     request = urllib.request.Request(sent, headers={"Accept-Encoding": "identity", **headers})
     try:
-        return Answer(urllib.request.urlopen(request, timeout=silence), longest)
+        return Answer(_opener().open(request, timeout=silence), longest)
     except urllib.error.HTTPError as answer:
         return Answer(answer, longest)
     except http.client.HTTPException as error:  # no HTTP at all, or none to the end

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, cast
 
-from adaptive_sampler.remote.connect import connect
+from adaptive_sampler.remote.connect import connect, without_user
 from adaptive_sampler.shards.errors import (
     RangesUnsupported,
     ShardChanged,
@@ -29,13 +29,12 @@ from adaptive_sampler.shards.sources.base import (
 )
 from adaptive_sampler.shards.sources.failures import (
     RAN_OUT,
-    RENEW,
-    SIGN_IN,
-    lacks_credentials,
+    expect_no_page,
     no_shard,
     of_obstore,
     pause,
     ran_out,
+    remedy,
     status_of,
     unanswered,
 )
@@ -62,11 +61,12 @@ class RemoteSource:
     """
 
     def __init__(self, url: str, retry: Retry, *, etags: bool, options: Mapping[str, Any], known: str = "") -> None:
-        self.url, self._retry, self._etags, self._known = url, retry, etags, known
+        self.url, user = without_user(url)
+        self._retry, self._etags, self._known = retry, etags, known
         self._looking = threading.Lock()
         self._web = url.lower().startswith(_WEB)
         client = dict(options.get("client_options", {}))
-        self._headers = {**(_IDENTITY if self._web else {}), **client.get("default_headers", {})}
+        self._headers = {**(_IDENTITY if self._web else {}), **user, **client.get("default_headers", {})}
         times = {"read_timeout": timedelta(seconds=retry.silence), "timeout": timedelta(seconds=retry.longest)}
         client = {**times, **client, "default_headers": self._headers}
         self._options = {**options, "client_options": client}
@@ -198,9 +198,8 @@ class RemoteSource:
             told = answer.header("Content-Range")
             if answer.status == 416:
                 return self._behind_end(start, length, answer)
+            expect_no_page(self.url, answer)
             self._look_at(answer)
-            if answer.status != 206 and answer.header("Content-Type").startswith("text/html"):
-                raise no_shard(self.url, "a web page (a folder's list of files, or a page to sign in)")
             if answer.status != 206:  # leaving the block drops the connection before the body arrives
                 self._pace.whole = True
                 raise RangesUnsupported(
@@ -215,6 +214,7 @@ class RemoteSource:
         answer = ask(self.url, self._retry.silence, self._headers)
         try:
             answer.expect_file()
+            expect_no_page(self.url, answer)
             self._look_at(answer)
             if answer.ranged:
                 told = answer.header("Content-Range") or "no Content-Range"
@@ -272,13 +272,9 @@ class RemoteSource:
 
     def _missing(self, error: Exception) -> ShardMissing:
         """The error for a shard that does not open."""
-        status = status_of(error)
-        if status == 404 and not self._web and self._is_prefix():
+        if status_of(error) == 404 and not self._web and self._is_prefix():
             return no_shard(self.url, "a folder or prefix")
-        if self._web:
-            return missing(self.url, error, RENEW) if status in (401, 403) else missing(self.url, error)
-        refused = status in (401, 403) or lacks_credentials(error)
-        return missing(self.url, error, SIGN_IN) if refused else missing(self.url, error)
+        return missing(self.url, error, remedy(error, web=self._web))
 
     def _is_prefix(self) -> bool:
         try:
