@@ -104,12 +104,15 @@ class _Stores:
 
     def __init__(self) -> None:
         self._forked = Forked()
-        self._forget()
+        self._lock, self._kept = threading.Lock(), OrderedDict[tuple[str, ...], Any]()
+        self._of_parents: list[Any] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        # A new lock, because a thread of the parent may have held the old one.
+        # They are kept, as a store that ends closes its connections, and waits for ever for a lock that another thread had in the
+        # parent. The lock here is a new one for the same reason.
+        self._of_parents.append(self._kept)
         self._lock, self._kept = threading.Lock(), OrderedDict[tuple[str, ...], Any]()
 
     def get(self, where: str, scheme: str, options: Mapping[str, Any], retry: Mapping[str, Any] | None) -> Any:

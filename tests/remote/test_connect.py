@@ -1,6 +1,7 @@
 """The store that a URL lies in: what is sent, over how many connections, after a fork, and what is refused."""
 
 import multiprocessing
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,28 @@ def forked(url: str, deeper: int, answers: Any) -> None:
     child.start()
     child.join(30)
     child.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_ends_no_store_of_its_parent_as_that_may_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, told = os.pipe()
+    parent = os.getpid()
+
+    class Store:
+        def __del__(self) -> None:
+            if os.getpid() != parent:
+                os.write(told, b"ended")
+
+    monkeypatch.setattr("adaptive_sampler.remote.connect._Stores._made", lambda *_: Store())
+    connect("http://ends-with-its-process.invalid/a")
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(told)
+    assert os.read(ends, 5) == b""
+    os.close(ends)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
