@@ -118,7 +118,7 @@ class Book:
     def checksums(self) -> dict[Key, int]:
         """A checksum of each column. What is still on disk is read and not kept."""
         found: dict[Key, np.ndarray] = {}
-        if self._records is None and self._load is not None:
+        if self.on_disk and self._load is not None:
             for start in range(0, self.n, self.chunk):
                 stop = min(start + self.chunk, self.n)
                 near = Records(self._spec, stop - start)

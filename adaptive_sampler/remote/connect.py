@@ -59,7 +59,7 @@ def connect(
         raise InvalidValue(
             f"{url}: its options are no mapping of names to values. Write options={{'aws_region': '…'}}."
         )
-    return _STORES.get(where, scheme, _signed_in(options or {}, user), retry), path
+    return _STORES.get(where, scheme, with_user(options or {}, user), retry), path
 
 
 def without_user(url: str) -> tuple[str, dict[str, str]]:
@@ -73,8 +73,8 @@ def without_user(url: str) -> tuple[str, dict[str, str]]:
     return f"{scheme}://{host}{slash}{path}", {"Authorization": f"Basic {word}"}
 
 
-def _signed_in(options: Mapping[str, Any], user: Mapping[str, str]) -> Mapping[str, Any]:
-    """The options with the header that says who asks, unless they have it."""
+def with_user(options: Mapping[str, Any], user: Mapping[str, str]) -> Mapping[str, Any]:
+    """The options with the header that says who asks, as of `without_user`, unless they have it."""
     if not user:
         return options
     client = dict(options.get("client_options", {}))

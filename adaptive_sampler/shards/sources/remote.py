@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, cast
 
-from adaptive_sampler.remote.connect import connect, without_user
+from adaptive_sampler.remote.connect import connect, with_user, without_user
 from adaptive_sampler.shards.errors import (
     RangesUnsupported,
     ShardChanged,
@@ -65,8 +65,9 @@ class RemoteSource:
         self._retry, self._etags, self._known = retry, etags, known
         self._looking = threading.Lock()
         self._web = url.lower().startswith(_WEB)
+        options = with_user(options, user)
         client = dict(options.get("client_options", {}))
-        self._headers = {**(_IDENTITY if self._web else {}), **user, **client.get("default_headers", {})}
+        self._headers = {**(_IDENTITY if self._web else {}), **client.get("default_headers", {})}
         times = {"read_timeout": timedelta(seconds=retry.silence), "timeout": timedelta(seconds=retry.longest)}
         client = {**times, **client, "default_headers": self._headers}
         self._options = {**options, "client_options": client}
