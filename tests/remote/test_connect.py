@@ -3,16 +3,16 @@
 import multiprocessing
 import os
 import pickle
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from adaptive_sampler.errors import InvalidValue
 from adaptive_sampler.remote.connect import SCHEMES, connect
+from tests.web import served
 
 pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
 
@@ -43,14 +43,9 @@ def server() -> Iterator[Server]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as http:
-        http.daemon_threads = True
-        seen = Server(f"http://127.0.0.1:{http.server_address[1]}")
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
+    with served(Answers) as address:
+        seen = Server(address)
         yield seen
-        http.shutdown()
-        thread.join()
 
 
 def read(url: str) -> bytes:

@@ -2,12 +2,13 @@
 
 import contextlib
 import http.client
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.web import served
 
 Rule = Callable[[str, str], int | str | None]
 """(method, path) -> None: pass on; a status to answer with; "lost": pass on, and hang up; or a header to leave out."""
@@ -74,12 +75,6 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 def proxy_of(target: str) -> Iterator[Proxy]:
     """A proxy of the server at `target`, an address as http://host:port."""
     proxy = Proxy(target)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    proxy.address = proxy.options["aws_endpoint"] = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(_handler(proxy)) as proxy.address:
+        proxy.options["aws_endpoint"] = proxy.address
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()

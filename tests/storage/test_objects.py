@@ -5,7 +5,6 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +26,7 @@ from adaptive_sampler.testing import check_storage
 from tests.shards.tars import shards
 from tests.storage.helpers import filled, three
 from tests.storage.proxy import Proxy
+from tests.web import served
 
 pytest.importorskip("obstore", reason="obstore is not installed (the extra cloud brings it)")
 N = 5
@@ -341,11 +341,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def web(tmp_path: Path) -> Iterator[str]:
     """The address of a web server of the folder tmp_path/web."""
     (tmp_path / "web").mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "web"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(partial(Quiet, directory=tmp_path / "web")) as address:
+        yield address
 
 
 def test_a_store_and_an_index_on_a_web_server_are_read(web: str, tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from adaptive_sampler.shards import (
     WrongRange,
 )
 from tests.shards.tars import body, plan_of, shards
+from tests.web import served
 
 COUNT = 6
 
@@ -95,15 +95,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    serving = Server(tmp_path, f"http://127.0.0.1:{httpd.server_address[1]}/shard.tar")
-    thread = Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield serving
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with served(Handler) as address:
+        serving = Server(tmp_path, f"{address}/shard.tar")
+        yield serving
 
 
 def built(server: Server, tries: int = 2) -> ShardIndex:

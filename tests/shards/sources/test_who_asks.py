@@ -1,9 +1,8 @@
 """A web server learns who asks from the URL or the options, and no other server does that it redirects to."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import pytest
 from adaptive_sampler.remote.connect import without_user
 from adaptive_sampler.shards import Access, Retry, ShardIndex
 from tests.shards.tars import shards, whole
+from tests.web import served
 
 BASIC = "Basic dXNlcjpwYUBzcw=="  # user:pa@ss
 
 
-@contextmanager
-def server(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
-    """The port of a server whose requests `respond` answers."""
+def server(respond: Callable[[BaseHTTPRequestHandler], None]) -> AbstractContextManager[str]:
+    """The address of a server whose requests `respond` answers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -27,14 +26,7 @@ def server(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield httpd.server_address[1]
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
+    return served(Handler)
 
 
 class Shard:
@@ -57,12 +49,12 @@ class Shard:
         request.wfile.write(part)
 
 
-def moved(port: int) -> Callable[[BaseHTTPRequestHandler], None]:
+def moved(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
     """Redirects to another server."""
 
     def respond(request: BaseHTTPRequestHandler) -> None:
         request.send_response(302)
-        request.send_header("Location", f"http://127.0.0.1:{port}/shard.tar")
+        request.send_header("Location", f"{address}/shard.tar")
         request.send_header("Content-Length", "0")
         request.end_headers()
 
@@ -73,16 +65,17 @@ def moved(port: int) -> Callable[[BaseHTTPRequestHandler], None]:
 def test_another_server_is_not_told_who_asks(tmp_path: Path, sized: bool) -> None:
     shard = Shard(tmp_path, sized)
     access = Access(retry=Retry(1), options={"client_options": {"default_headers": {"Authorization": "Bearer secret"}}})
-    with server(shard) as port, server(moved(port)) as first:
-        ShardIndex.build(f"http://127.0.0.1:{first}/shard.tar", tmp_path / "index", access=access)
+    with server(shard) as address, server(moved(address)) as first:
+        ShardIndex.build(f"{first}/shard.tar", tmp_path / "index", access=access)
     assert shard.asked == {None}
 
 
 @pytest.mark.parametrize("sized", [True, False])
 def test_user_and_password_of_a_url_are_sent(tmp_path: Path, sized: bool) -> None:
     shard = Shard(tmp_path, sized)
-    with server(shard) as port:
-        index = ShardIndex.build(f"http://user:pa%40ss@127.0.0.1:{port}/shard.tar", tmp_path / "index")
+    with server(shard) as address:
+        named = address.replace("http://", "http://user:pa%40ss@")
+        index = ShardIndex.build(f"{named}/shard.tar", tmp_path / "index")
         assert len(whole(index)) == 4
     assert shard.asked == {BASIC}
 
